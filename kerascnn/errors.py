@@ -1,0 +1,38 @@
+"""Errors that are the user's to mend: each says what was received, what is allowed and what to type."""
+
+import difflib
+
+
+class UsageError(ValueError):
+    """Something typed is not allowed: a name, a value, a combination. The command line exits 2."""
+
+
+class DataError(ValueError):
+    """A file or folder does not hold what it should. The command line exits 1."""
+
+
+def nearest(name, known, n=3):
+    """The known names most like `name`, best first, at most `n`; upper and lower case count as the same."""
+    lower = {str(k).lower(): str(k) for k in known}
+    return [lower[m] for m in difflib.get_close_matches(str(name).lower(), list(lower), n=n, cutoff=0.5)]
+
+
+def unknown(kind, name, known, hint=""):
+    """The UsageError for a name that is not among the known ones.
+
+    Args:
+        kind: what the name should have named, as in "model" or "recipe field".
+        name: what was received.
+        known: the names allowed; all are listed when they are few.
+        hint: a command that lists them.
+    """
+    known = [str(k) for k in known]
+    guesses = nearest(name, known)
+    parts = [f"Unknown {kind} {str(name)!r}."]
+    if guesses:
+        parts.append("Did you mean " + " or ".join(repr(g) for g in guesses) + "?")
+    if len(known) <= 24:
+        parts.append(f"Known: {', '.join(known) or 'none'}.")
+    if hint:
+        parts.append(f"List them: {hint}")
+    return UsageError(" ".join(parts))

@@ -1,0 +1,46 @@
+"""The networks: functions that return plain `keras.Model`s made with the functional API.
+
+`kerascnn.models.cifar_net()` builds a network by name; `MODELS` lists names and published facts without Keras.
+Every builder takes `input_shape=(height, width, channels)` and `num_classes=`, defaults to its source's own, names
+its layers in the source's words, and returns class probabilities in float32.
+
+Facts of a model (literals in its `@register(...)`):
+    source: whose network it is, with the year.
+    input_shape: (height, width, channels) when called without arguments.
+    num_classes: likewise.
+    parameters: the exact number of parameters then.
+"""
+
+import functools
+from pathlib import Path
+
+from kerascnn.registry import Registry
+
+MODELS = Registry("model", __name__, Path(__file__).parent, hint="kerascnn models")
+
+
+def register(name=None, **facts):
+    """Decorator: the function is a model builder; an input too small for its layers gets a clear error."""
+
+    def add(builder):
+        @functools.wraps(builder)
+        def build(*args, **kwargs):
+            from kerascnn.models._size import check_size
+
+            return check_size(builder, *args, **kwargs)
+
+        return MODELS.register(name, **facts)(build)
+
+    return add
+
+
+def __getattr__(name):
+    if name in MODELS:
+        return MODELS.get(name)
+    if name.startswith("_"):
+        raise AttributeError(name)
+    raise AttributeError(f"module 'kerascnn.models' has no model {name!r}; it has {', '.join(MODELS.names())}")
+
+
+def __dir__():
+    return [*globals(), *MODELS.names()]

@@ -1,0 +1,59 @@
+"""The 6,216,114-parameter CIFAR-10 network of the CS7011 report (Priyesh V and V. Kulshreshtha, 2017, Task IV).
+
+Layer names are the report's. Its Task V compares the network with and without batch normalisation and dropout:
+`batch_norm=` and `dropout=` are those switches, off for the printed table. The batch normalisation of the ten outputs
+belongs to the table and stays.
+"""
+
+from keras import Input, Model, layers
+
+from kerascnn.models import register
+
+
+@register(source="CS7011 report 2017", input_shape=(32, 32, 3), num_classes=10, parameters=6_216_114)
+def cifar_net(input_shape=(32, 32, 3), num_classes=10, *, batch_norm=False, dropout=0.0, name="cifar_net"):
+    """Four 3x3 convolutions of 64 to 256 filters in three pooled blocks, two dense layers of 1024, softmax.
+
+    Args:
+        input_shape: (height, width, channels), at least 8x8 pixels.
+        num_classes: number of classes.
+        batch_norm: True adds batch normalisation (momentum 0.9) after each block: a convolution with its pooling, or
+            a convolution alone (the report's Task V).
+        dropout: fraction dropped in training after each block and after each dense layer.
+        name: the model's name.
+    Returns:
+        keras.Model, images float32 (N, height, width, channels) -> probabilities float32 (N, num_classes).
+    """
+
+    def block_end(x, after):
+        if batch_norm:
+            x = layers.BatchNormalization(momentum=0.9, name=f"{after}_bn")(x)
+        return dropped(x, after)
+
+    def dropped(x, after):
+        return layers.Dropout(dropout, name=f"{after}_dropout")(x) if dropout else x
+
+    def convolution(x, filters, name):
+        return layers.Conv2D(filters, 3, padding="same", activation="relu", name=name)(x)
+
+    inputs = Input(input_shape, name="image")
+    x = convolution(inputs, 64, "conv1")
+    x = layers.MaxPooling2D(2, name="pool1")(x)
+    x = block_end(x, "pool1")
+    x = convolution(x, 128, "conv2")
+    x = layers.MaxPooling2D(2, name="pool2")(x)
+    x = block_end(x, "pool2")
+    x = convolution(x, 256, "conv3")
+    x = block_end(x, "conv3")
+    x = convolution(x, 256, "conv4")
+    x = layers.MaxPooling2D(2, name="pool3")(x)
+    x = block_end(x, "pool3")
+    x = layers.Flatten(name="flatten")(x)
+    x = layers.Dense(1024, activation="relu", name="fc1")(x)
+    x = dropped(x, "fc1")
+    x = layers.Dense(1024, activation="relu", name="fc2")(x)
+    x = dropped(x, "fc2")
+    x = layers.Dense(num_classes, name="softmax")(x)
+    x = layers.BatchNormalization(momentum=0.9, name="bn")(x)
+    outputs = layers.Softmax(dtype="float32", name="softmax_activation")(x)
+    return Model(inputs, outputs, name=name)
