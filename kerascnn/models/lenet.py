@@ -12,7 +12,6 @@ from kerascnn.errors import unknown
 from kerascnn.models import register
 
 
-
 @keras.saving.register_keras_serializable("kerascnn")
 def scaled_tanh(x):
     """1.7159 tanh(2x/3), the source's squashing function (appendix A): scaled_tanh(1) = 1."""

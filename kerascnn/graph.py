@@ -1,0 +1,161 @@
+"""A Keras model's graph as one flat list of calls: nested models are opened, shared layers appear once per call.
+
+`flatten(model)` works on Functional and Sequential models however they nest, and never changes them. What has no graph
+to open (a subclassed layer or model) stays one node.
+"""
+
+import dataclasses
+
+import keras
+from keras import tree
+
+from kerascnn.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Ref:
+    """The place of tensor number `id` in a node's arguments."""
+
+    id: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Node:
+    """One call of one operation.
+
+    Attributes:
+        operation: the keras.Layer or keras.Operation.
+        name: its path through the nested models, as in "block1/conv2"; calls of a shared layer have the same name.
+        call: 0 for the operation's first call in the model, 1 for the second ...
+        args, kwargs: the call's arguments, each tensor replaced by its `Ref`.
+        inputs: numbers of the tensors among the arguments, in order.
+        outputs: numbers of the tensors that come out.
+    """
+
+    operation: keras.Operation
+    name: str
+    call: int
+    args: tuple
+    kwargs: dict
+    inputs: tuple
+    outputs: tuple
+
+    def arguments(self, values):
+        """(args, kwargs) with `values[id]` for each tensor; `self.operation(*args, **kwargs)` calls again."""
+        return _map_refs(lambda ref: values[ref.id], (self.args, self.kwargs))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Graph:
+    """The flat graph of one model.
+
+    Attributes:
+        nodes: list of Node in an order in which they can be called.
+        inputs, outputs: numbers of the model's input and output tensors.
+        tensors: list of symbolic tensors; `tensors[number]` has `.shape` (batch first, None where open) and `.dtype`.
+        input_names: names of the model's inputs.
+    """
+
+    nodes: list
+    inputs: tuple
+    outputs: tuple
+    tensors: list
+    input_names: tuple
+
+    def run(self, values, call=None):
+        """All tensors' values, {number: value}, from the inputs' values.
+
+        Args:
+            values: one value per input: arrays, or KerasTensors to learn shapes only.
+            call: function (node, args, kwargs) -> output, in place of calling the operation.
+        """
+        known = dict(zip(self.inputs, values, strict=True))
+        for node in self.nodes:
+            args, kwargs = node.arguments(known)
+            out = call(node, args, kwargs) if call else node.operation(*args, **kwargs)
+            known.update(zip(node.outputs, tree.flatten(out), strict=True))
+        return known
+
+
+def flatten(model):
+    """The Graph of a Functional or Sequential `keras.Model`.
+
+    Raises:
+        UsageError: the model is not built yet, or is a subclass of keras.Model whose graph Keras does not know.
+    """
+    function = _function(model)
+    if function is None:
+        raise UsageError(_why_no_graph(model))
+    flat, numbers, calls = Graph([], (), (), [], ()), {}, {}
+
+    def number(tensor):
+        if id(tensor) not in numbers:
+            numbers[id(tensor)] = len(flat.tensors)
+            flat.tensors.append(tensor)
+        return numbers[id(tensor)]
+
+    def add(function, known, path):
+        """Adds the calls inside `function`; `known` maps id(its own symbolic tensor) to a tensor number."""
+        for depth in sorted(function._nodes_by_depth, reverse=True):
+            for node in function._nodes_by_depth[depth]:
+                if node.is_input or any(id(t) not in known for t in node.input_tensors):
+                    continue
+                args, kwargs = _map_tensors(
+                    lambda t: Ref(known[id(t)]), (node.arguments.args, node.arguments.kwargs)
+                )
+                inner = _function(node.operation)
+                name = f"{path}{node.operation.name}"
+                if inner is None:
+                    # A nested model's inner tensors serve every call of that model: each call gets new numbers.
+                    outputs = tuple(number(t) if not path else _fresh(t, flat) for t in node.outputs)
+                    call = calls[id(node.operation)] = calls.get(id(node.operation), -1) + 1
+                    inputs = tuple(known[id(t)] for t in node.input_tensors)
+                    flat.nodes.append(Node(node.operation, name, call, args, kwargs, inputs, outputs))
+                else:
+                    passed = [ref.id for ref in tree.flatten((args, kwargs)) if isinstance(ref, Ref)]
+                    inside = {id(t): n for t, n in zip(inner.inputs, passed, strict=True)}
+                    add(inner, inside, f"{name}/")
+                    outputs = tuple(inside[id(t)] for t in inner.outputs)
+                known.update({id(t): n for t, n in zip(node.outputs, outputs, strict=True)})
+
+    inputs = tuple(number(t) for t in function.inputs)
+    known = {id(t): n for t, n in zip(function.inputs, inputs, strict=True)}
+    add(function, known, "")
+    outputs = tuple(known[id(t)] for t in function.outputs)
+    return dataclasses.replace(
+        flat, inputs=inputs, outputs=outputs, input_names=tuple(t.name for t in function.inputs)
+    )
+
+
+def _fresh(tensor, flat):
+    flat.tensors.append(tensor)
+    return len(flat.tensors) - 1
+
+
+def _function(operation):
+    """The keras.Function that holds an operation's graph, or None."""
+    if isinstance(operation, keras.Sequential):
+        return operation._functional
+    return operation if isinstance(operation, keras.Function) else None
+
+
+def _why_no_graph(model):
+    if not isinstance(model, keras.Model):
+        return f"A keras.Model is needed; received {type(model).__name__}: {model!r}."
+    if isinstance(model, keras.Sequential):
+        return (
+            f"The Sequential model {model.name!r} is not built: its input size is unknown. Put keras.Input((height, "
+            "width, channels)) before its first layer, or call model.build((None, height, width, channels))."
+        )
+    return (
+        f"Model {model.name!r} ({type(model).__name__}) is a subclass of keras.Model, so Keras keeps no graph of its "
+        "layers. Functional and Sequential models can be looked into: make one with keras.Model(inputs, outputs)."
+    )
+
+
+def _map_tensors(function, structure):
+    return tree.map_structure(lambda x: function(x) if isinstance(x, keras.KerasTensor) else x, structure)
+
+
+def _map_refs(function, structure):
+    return tree.map_structure(lambda x: function(x) if isinstance(x, Ref) else x, structure)

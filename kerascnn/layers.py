@@ -1,0 +1,95 @@
+"""The two layers that the classic networks need and Keras lacks: both run on TensorFlow, JAX and torch.
+
+Both are registered for saving under the package "kerascnn": a `.keras` file that holds them loads after
+`import kerascnn.layers`, and a SavedModel loads without.
+"""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from kerascnn.errors import UsageError
+
+
+@keras.saving.register_keras_serializable("kerascnn")
+class LocalResponseNormalization(layers.Layer):
+    """Each activation divided by the strength of its neighbour channels (Krizhevsky et al. 2012, section 3.3).
+
+        b[c] = a[c] / (k + alpha * sum of a[j]**2 over j from c - size//2 to c + size//2) ** beta
+
+    Channels beyond the first and the last count as zero. As the paper prints it, alpha is *not* divided by the number
+    of channels summed. Caffe, cuda-convnet and torch divide it: their alpha=1e-4 with size=5 is alpha=2e-5 here.
+    `tf.nn.local_response_normalization` does not divide either; its `bias` is `k`.
+
+    The sum is one matrix product with a band of ones, and the power exp(-beta log(.)), in float32 under any precision
+    policy: forward and backward of 64x22x22x96 take 13 ms on 2 cores where slices and `ops.power` take 100 ms and
+    TensorFlow's own operation 30 ms.
+
+    Args:
+        size: number of channels summed, odd (the paper's n).
+        alpha, beta, k: the paper's constants; k must be above 0, so that nothing is divided by 0.
+    Shapes:
+        (..., channels) -> (..., channels).
+    """
+
+    def __init__(self, size=5, alpha=1e-4, beta=0.75, k=2.0, **kwargs):
+        super().__init__(**kwargs)
+        if size != int(size) or size < 1 or size % 2 == 0:
+            raise UsageError(f"LocalResponseNormalization: size must be an odd number; received {size!r}.")
+        if k <= 0 or alpha < 0:
+            raise UsageError(f"LocalResponseNormalization: k > 0 and alpha >= 0 are needed; received {k=}, {alpha=}.")
+        self.size, self.alpha, self.beta, self.k = int(size), float(alpha), float(beta), float(k)
+        self.built = True
+
+    @property
+    def depth_radius(self):
+        """How many channels on either side are summed: size // 2."""
+        return self.size // 2
+
+    def call(self, inputs):
+        x = ops.cast(inputs, "float32")
+        channel = np.arange(inputs.shape[-1])
+        band = (abs(channel[:, None] - channel[None, :]) <= self.depth_radius).astype("float32")
+        scale = self.k + self.alpha * ops.matmul(ops.square(x), ops.convert_to_tensor(band))
+        return ops.cast(x * ops.exp(-self.beta * ops.log(scale)), inputs.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        own = {"size": self.size, "alpha": self.alpha, "beta": self.beta, "k": self.k}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable("kerascnn")
+class GroupedConv2D(layers.Conv2D):
+    """`keras.layers.Conv2D` with groups, computed as one convolution per group: the same weights, trains fast on CPU.
+
+    Keras' own grouped convolution is right on every backend but slow in training on CPU. One training step of
+    (64, 22, 22, 96) -> 256 filters 5x5 in 2 groups, on 2 cores, seconds (Keras 3.15.1, TensorFlow 2.21, JAX 0.10):
+
+                      TensorFlow  TensorFlow XLA   JAX   torch
+        Conv2D              1.26            1.14  1.47    0.19
+        GroupedConv2D       0.10            0.11  0.17    0.12
+
+    The kernel has Conv2D's shape (height, width, channels / groups, filters), so weights pass between the two.
+    """
+
+    def convolution_op(self, inputs, kernel):
+        if self.groups == 1:
+            return super().convolution_op(inputs, kernel)
+        axis = 1 if self.data_format == "channels_first" else -1
+        parts = [
+            ops.conv(
+                group,
+                group_kernel,
+                strides=list(self.strides),
+                padding=self.padding,
+                dilation_rate=self.dilation_rate,
+                data_format=self.data_format,
+            )
+            for group, group_kernel in zip(
+                ops.split(inputs, self.groups, axis=axis), ops.split(kernel, self.groups, axis=-1), strict=True
+            )
+        ]
+        return ops.concatenate(parts, axis=axis)

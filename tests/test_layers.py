@@ -1,0 +1,104 @@
+"""LocalResponseNormalization against loops; GroupedConv2D against Keras' own grouped convolution."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from kerascnn.errors import UsageError
+from kerascnn.layers import GroupedConv2D, LocalResponseNormalization
+
+
+def lrn_loops(x, size, alpha, beta, k):
+    """The paper's formula in float64, one channel at a time."""
+    x, out = x.astype("float64"), np.empty(x.shape)
+    channels = x.shape[-1]
+    for c in range(channels):
+        near = x[..., max(0, c - size // 2) : min(channels, c + size // 2 + 1)]
+        out[..., c] = x[..., c] / (k + alpha * (near**2).sum(-1)) ** beta
+    return out
+
+
+@pytest.mark.parametrize(
+    ("channels", "size", "alpha", "beta", "k"),
+    [(96, 5, 1e-4, 0.75, 2.0), (7, 3, 0.5, 0.5, 1.0), (2, 5, 1.0, 0.75, 2.0), (1, 1, 0.1, 1.0, 0.5)],
+)
+def test_lrn_is_the_papers_formula(channels, size, alpha, beta, k):
+    x = np.random.default_rng(0).normal(scale=10, size=(2, 3, 4, channels)).astype("float32")
+    out = LocalResponseNormalization(size, alpha, beta, k)(x)
+    np.testing.assert_allclose(ops.convert_to_numpy(out), lrn_loops(x, size, alpha, beta, k), rtol=2e-6)
+
+
+def test_lrn_by_pencil():
+    # k + alpha * (sum of the squares of channel and neighbours) = 1 + [5, 14, 13]; beta 1 divides by just that.
+    out = LocalResponseNormalization(size=3, alpha=1, beta=1, k=1)(np.array([[1.0, 2.0, 3.0]], "float32"))
+    np.testing.assert_allclose(ops.convert_to_numpy(out), [[1 / 6, 2 / 15, 3 / 14]], rtol=1e-6)
+
+
+def test_lrn_in_low_precision_computes_in_float32():
+    x = np.random.default_rng(1).normal(scale=30, size=(4, 16)).astype("float32")
+    out = LocalResponseNormalization(dtype="mixed_bfloat16")(x)
+    assert keras.backend.standardize_dtype(out.dtype) == "bfloat16"
+    in_bfloat16 = ops.convert_to_numpy(ops.cast(ops.cast(x, "bfloat16"), "float32"))
+    expected = lrn_loops(in_bfloat16, 5, 1e-4, 0.75, 2.0)
+    np.testing.assert_allclose(ops.convert_to_numpy(ops.cast(out, "float32")), expected, rtol=2**-8)
+
+
+@pytest.mark.parametrize("bad", [{"size": 4}, {"size": 0}, {"size": 2.5}, {"k": 0}, {"alpha": -1}])
+def test_lrn_refuses_constants_that_make_no_sense(bad):
+    with pytest.raises(UsageError, match="LocalResponseNormalization"):
+        LocalResponseNormalization(**bad)
+
+
+@pytest.mark.parametrize(
+    ("groups", "options"),
+    [
+        (2, {"padding": "same"}),
+        (2, {"strides": 2, "padding": "valid"}),
+        (3, {"dilation_rate": 2, "use_bias": False}),
+        (1, {}),
+    ],
+)
+def test_grouped_convolution_equals_keras(groups, options):
+    x = np.random.default_rng(2).normal(size=(2, 9, 8, 6)).astype("float32")
+    ours = GroupedConv2D(12, 3, groups=groups, **options)
+    theirs = keras.layers.Conv2D(12, 3, groups=groups, **options)
+    out = ours(x)
+    theirs.build(x.shape)
+    assert ours.kernel.shape == (3, 3, 6 // groups, 12)
+    theirs.set_weights(ours.get_weights())
+    np.testing.assert_allclose(ops.convert_to_numpy(out), ops.convert_to_numpy(theirs(x)), atol=1e-5)
+
+
+def test_grouped_convolution_trains_like_keras():
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(8, 6, 6, 4)).astype("float32"), rng.normal(size=(8, 6, 6, 6)).astype("float32")
+    kernel, bias = rng.normal(size=(3, 3, 2, 6)).astype("float32"), np.zeros(6, "float32")
+    after = []
+    for cls in (GroupedConv2D, keras.layers.Conv2D):
+        model = keras.Sequential([keras.Input((6, 6, 4)), cls(6, 3, groups=2, padding="same")])
+        model.set_weights([kernel, bias])
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        model.train_on_batch(x, y)
+        after.append(model.get_weights())
+    assert abs(after[0][0] - kernel).max() > 1e-3
+    for ours, theirs in zip(*after, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_groups_that_do_not_divide():
+    with pytest.raises(ValueError, match=r"groups=4.*6 channels"):
+        GroupedConv2D(8, 3, groups=4)(np.zeros((1, 5, 5, 6), "float32"))
+
+
+def test_both_layers_survive_saving(tmp_path):
+    inputs = keras.Input((5, 5, 4))
+    x = GroupedConv2D(6, 3, groups=2, name="conv")(inputs)
+    model = keras.Model(inputs, LocalResponseNormalization(3, 0.1, 0.5, 1.5, name="norm")(x))
+    model.save(tmp_path / "m.keras")
+    again = keras.models.load_model(tmp_path / "m.keras")
+    x = np.random.default_rng(4).normal(size=(2, 5, 5, 4)).astype("float32")
+    np.testing.assert_array_equal(model.predict_on_batch(x), again.predict_on_batch(x))
+    norm = again.get_layer("norm")
+    assert (norm.size, norm.depth_radius, norm.alpha, norm.beta, norm.k) == (3, 1, 0.1, 0.5, 1.5)
+    assert again.get_layer("conv").groups == 2
