@@ -67,7 +67,7 @@ class ImageData:
                 raise DataError(
                     f"{self.source}: the {split_name} split has {len(split.images)} images but {len(labels)} labels."
                 )
-            if len(labels) and not (0 <= labels.min() and labels.max() < len(self.class_names)):
+            if len(labels) and not (labels.min() >= 0 and labels.max() < len(self.class_names)):
                 raise DataError(
                     f"{self.source}: the {split_name} labels run from {labels.min()} to {labels.max()}, but there are "
                     f"{len(self.class_names)} classes, so only 0 to {len(self.class_names) - 1} are allowed."

@@ -1,0 +1,374 @@
+"""From a name or a path to an `ImageData` to train on: find the reader, make the missing splits, settle the size.
+
+The reader (one file of this folder) says what there is: arrays, or `ImageFiles` not yet decoded. Everything that is the
+same for all data is done here, once.
+"""
+
+import dataclasses
+import importlib
+import inspect
+import os
+from pathlib import Path
+
+import numpy as np
+
+from kerascnn.datasets import DATASETS
+from kerascnn.datasets.image_data import Split
+from kerascnn.datasets.image_files import ImageFiles, Mixed, decode_all, probe, survey
+from kerascnn.datasets.resize import ResizedImages, as_size, resize_batch
+from kerascnn.errors import DataError, UsageError, nearest, unknown
+
+LARGEST_GUESS = 224  # pixels; images of many sizes are never brought to more than this unless it is asked for
+
+
+def load(
+    data,
+    *,
+    image_size=None,
+    channels=None,
+    validation=0.1,
+    test=0.15,
+    seed=0,
+    strict=False,
+    memory_limit=None,
+    **options,
+):
+    """See `kerascnn.datasets.load`."""
+    size = as_size(image_size)
+    if channels not in (None, 1, 3):
+        raise UsageError(f"channels must be 1 (grey) or 3 (RGB), not {channels!r}.")
+    found = read(data, image_size=size, channels=channels, seed=seed, **options)
+    found = hold_out(found, validation=validation, test=test, seed=seed)
+    return settle(found, size=size, channels=channels, strict=strict, memory_limit=memory_limit)
+
+
+# Finding the reader
+
+
+def read(data, **options):
+    """What the data set's own file makes of `data` (a registered name or a path), before any split or size is chosen.
+
+    An option that the data set's function does not take is an error, except the common image_size, channels and seed.
+    """
+    name, path = resolve(data)
+    function = DATASETS.get(name)
+    allowed = [p for p in inspect.signature(function).parameters if p != "path"]
+    for option in options:
+        if option not in allowed and option not in ("image_size", "channels", "seed"):
+            raise unknown(f"option of the data set {name!r}", option, allowed)
+    taken = {k: v for k, v in options.items() if k in allowed and v is not None}
+    return function(path, **taken)
+
+
+def resolve(data):
+    """(name of the data set, path or None) for a registered name or a path of the user's."""
+    text = os.fspath(data)
+    if isinstance(data, str) and data in DATASETS:
+        if DATASETS.facts(data).get("needs_path"):
+            raise UsageError(f"The data set {data!r} is read from a path: type the path itself instead of {data!r}.")
+        return data, None
+    path = Path(text).expanduser()
+    if not path.exists():
+        if _looks_like_a_path(data):
+            raise _no_such_path(text, path)
+        raise unknown("data set", text, DATASETS.names(), f"{DATASETS.hint}; or give the path of a folder")
+    for module in sorted({DATASETS.get(name).__module__ for name in DATASETS.names()}, key=_general_last):
+        recognises = getattr(importlib.import_module(module), "recognises", None)
+        name = recognises(path) if recognises else None
+        if name:
+            return name, path
+    raise DataError(
+        f"{text} is not a data set that can be read here: give a folder of class folders with images, a folder of "
+        "MNIST, CIFAR or MiniPlaces files, a cifar-10-python.tar.gz or the like, or an .npz file. Unpack other archives first."
+    )
+
+
+def _general_last(module):
+    return module.endswith(".image_folder"), module  # any folder can be one, so it is asked last
+
+
+def _looks_like_a_path(data):
+    return (
+        isinstance(data, os.PathLike)
+        or os.sep in data
+        or "/" in data
+        or data[:1] in ("~", ".")
+        or bool(Path(data).suffix)
+    )
+
+
+def _no_such_path(text, path):
+    home = path.parent if str(path.parent) else Path()
+    guesses = nearest(path.name, [p.name for p in home.iterdir()]) if home.is_dir() else []
+    hint = f" Did you mean {' or '.join(str(home / g) for g in guesses)}?" if guesses else ""
+    where = "" if home.is_dir() else f" There is no folder {home} either."
+    return UsageError(
+        f"There is no folder or file {text!r}.{hint}{where} Give the path of a data folder, or one of the names "
+        f"{', '.join(DATASETS.names())}."
+    )
+
+
+# Splits
+
+
+def hold_out(data, *, validation, test, seed):
+    """The same data with test and validation splits taken from the training images where the source has none.
+
+    Both amounts are fractions (below 1) of the images that the source offers for training, or counts; 0 makes no split.
+    The draw is stratified, and depends on `seed` and on the order of the images only.
+    """
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
+        raise UsageError(f"The seed must be a whole number from 0 up, not {seed!r}.")
+    total = len(data.train)
+    wanted = {
+        "test": 0 if data.test is not None else amount("test", test, total),
+        "validation": 0 if data.validation is not None else amount("validation", validation, total),
+    }
+    if sum(wanted.values()) >= total:
+        raise UsageError(
+            f"test={test} and validation={validation} would hold out {sum(wanted.values()):,} of the {total:,} training "
+            "images and leave none to train on: hold out less."
+        )
+    train, made, notes = np.arange(total), {}, []
+    for stream, (name, count) in enumerate(wanted.items(), 1):
+        if count:
+            keep, held = stratified(data.train.labels[train], count, (seed, stream))
+            made[name], train = train[held], train[keep]
+            notes.append(
+                f"{len(held):,} of the {total:,} training images were held out for {name}, each class in proportion, "
+                f"seed {seed}."
+            )
+    if not made:
+        return data
+    splits = {name: data.train.take(index) for name, index in made.items()}
+    return data.replace(train=data.train.take(train), notes=data.notes + tuple(notes), **splits)
+
+
+def amount(name, value, total):
+    """A fraction below 1 or a count as a count of `total` images, at least 1 unless it is 0."""
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not number or not value >= 0 or (value >= 1 and value != int(value)):
+        raise UsageError(
+            f"{name} must be a fraction of the training images below 1, or a count, not {value!r}: "
+            "for example 0.1 or 500."
+        )
+    if value == 0:
+        return 0
+    return int(value) if value >= 1 else max(1, int(total * value + 0.5))
+
+
+def stratified(labels, count, seed):
+    """(rows to keep, rows held out), both ascending, with each class held out in proportion.
+
+    Each class gives count * its share, rounded down; what is missing comes one by one from the classes with the largest
+    remainders (of equals, the lower label). A class always keeps one image; if that leaves too few, others give more.
+    """
+    classes, sizes = np.unique(labels, return_counts=True)
+    share = count * sizes / sizes.sum()
+    takes = np.minimum(np.floor(share).astype(int), sizes - 1)
+    while takes.sum() < min(count, (sizes - 1).sum()):
+        open_ = takes < sizes - 1
+        takes[np.argmax(np.where(open_, share - takes, -np.inf))] += 1
+    rng = np.random.default_rng(seed)
+    held = np.concatenate(
+        [rng.permutation(np.flatnonzero(labels == c))[:n] for c, n in zip(classes, takes, strict=True)]
+    )
+    held = np.sort(held).astype(int)
+    return np.setdiff1d(np.arange(len(labels)), held), held
+
+
+# Size, channels, memory
+
+
+def settle(data, *, size=None, channels=None, strict=False, memory_limit=None):
+    """The same data with every image at one size and number of channels: in memory where that fits, else on demand.
+
+    Args:
+        data: ImageData as its reader made it.
+        size: (height, width), or None: the images' own if they agree; else a square of the median shorter side, at most
+            224 pixels; a note says so.
+        channels: 1, 3 or None: 3 unless every image is grey.
+        strict: raise DataError for a broken file instead of leaving it out.
+        memory_limit: bytes that the decoded images may take; None: a quarter of the memory that is available now.
+    """
+    limit = available_memory() // 4 if memory_limit is None else memory_limit
+    if not isinstance(data.train.images, ImageFiles):
+        return _settle_arrays(data, size, channels, limit)
+    return _settle_files(data, size, channels, strict, limit)
+
+
+def _settle_arrays(data, size, channels, limit):
+    height, width, own = data.image_shape
+    size, channels = size or (height, width), channels or own
+    total = sum(len(s) for s in data.splits.values()) * size[0] * size[1] * channels
+    changed, notes = (*size, channels) != data.image_shape, []
+    if changed and size != (height, width):
+        notes.append(f"The {height}x{width} images are resized to {size[0]}x{size[1]}.")
+    if changed and channels != own:
+        notes.append("Grey images are repeated in three channels." if channels == 3 else "Colours are turned to grey.")
+    streamed = changed and total > limit
+    if streamed:
+        notes.append(_streaming(total, limit, "resized"))
+    splits = {}
+    for name, split in data.splits.items():
+        images = split.images
+        if changed:
+            images = ResizedImages(images, size, channels) if streamed else resize_batch(images, size, channels)
+        masks = split.masks
+        if masks is not None and masks.shape[1:] != size:
+            masks = resize_batch(masks[..., None].astype(np.uint8) * 255, size)[..., 0] >= 128
+        splits[name] = dataclasses.replace(split, images=images, masks=masks)
+    return data.replace(notes=data.notes + tuple(notes), **splits)
+
+
+def _settle_files(data, size, channels, strict, limit):
+    total = sum(len(s) for s in data.splits.values())
+    guess = _first_shape(data)
+    if guess is not None and total * _bytes(size or guess[:2], channels or guess[2]) <= limit:
+        try:  # as if all were like the first; the first that is not ends the attempt
+            guessed = {"same_size": size is None, "all_grey": channels is None and guess[2] == 1, "strict": strict}
+            return _decoded(data, size or guess[:2], channels or guess[2], **guessed)
+        except Mixed:
+            pass
+    surveys = {name: survey(split.images, strict=strict) for name, split in data.splits.items()}
+    sizes = np.concatenate([s for s, _, _ in surveys.values()])
+    good = sizes.all(axis=1)
+    if not good.any():
+        raise _nothing_readable(data, surveys)
+    notes = []
+    if size is None:
+        size, note = choose_size(sizes[good])
+        notes += [note] if note else []
+    if channels is None:
+        channels = 1 if np.concatenate([g for _, g, _ in surveys.values()])[good].all() else 3
+    data = data.replace(notes=data.notes + tuple(notes))
+    need = total * _bytes(size, channels)
+    if need <= limit:
+        return _decoded(data, size, channels, strict=strict)
+    data = data.replace(notes=(*data.notes, _streaming(need, limit, "decoded")))
+    return _on_demand(data, size, channels, strict)
+
+
+def _bytes(size, channels):
+    return size[0] * size[1] * channels
+
+
+def _streaming(need, limit, verb):
+    return (
+        f"The images would take {need / 1e9:.2g} GB in memory, more than the limit of {limit / 1e9:.2g} GB, "
+        f"so each is {verb} when it is needed."
+    )
+
+
+def _first_shape(data):
+    """(height, width, channels) of the first readable image among the first few, or None."""
+    for row in range(min(5, len(data.train))):
+        try:
+            (height, width), grey = probe(data.train.images.path(row))
+        except Exception:  # a broken file; it is counted when all are visited
+            continue
+        return height, width, 1 if grey else 3
+    return None
+
+
+def _decoded(data, size, channels, **how):
+    """Every split as an array, without its broken files."""
+    splits, broken = {}, {}
+    for name, split in data.splits.items():
+        images, rows, broken[name] = decode_all(split.images.at(size, channels), **how)
+        splits[name] = _with(split, images, rows)
+    return _without_broken(data, splits, broken)
+
+
+def _on_demand(data, size, channels, strict):
+    """Every split as ImageFiles, without the files that are broken as far as headers and end marks tell."""
+    splits, broken = {}, {}
+    for name, split in data.splits.items():
+        _, _, broken[name] = survey(split.images, strict=strict, complete=True)
+        rows = np.array([row for row in range(len(split)) if row not in broken[name]], int)
+        splits[name] = _with(split, split.images.at(size, channels).take(rows), rows)
+    return _without_broken(data, splits, broken)
+
+
+def _with(split, images, rows):
+    """The rows of a split, with images that have been made from those rows."""
+    files = tuple(split.files[row] for row in rows) if split.files else ()
+    return Split(images, split.labels[rows], files, None if split.masks is None else split.masks[rows])
+
+
+def _without_broken(data, splits, broken):
+    skipped = tuple(
+        (data.splits[name].images.names[data.splits[name].images.index[row]], reason)
+        for name, rows in broken.items()
+        for row, reason in sorted(rows.items())
+    )
+    if not any(len(split) for split in splits.values()):
+        raise _nothing_readable(data, {name: (None, None, rows) for name, rows in broken.items()})
+    for name, split in splits.items():
+        if not len(split):
+            raise DataError(
+                f"{data.source}: none of the {len(broken[name])} {name} images can be read. {_example(skipped)}"
+            )
+    absent = [data.class_names[c] for c in np.setdiff1d(data.train.labels, splits["train"].labels)]
+    if absent:
+        raise DataError(
+            f"{data.source}: no training image of {', '.join(map(repr, absent))} can be read, so it cannot be learned. "
+            f"{_example(skipped)} Repair the files or remove the class."
+        )
+    return data.replace(skipped=data.skipped + skipped, **splits)
+
+
+def _example(skipped):
+    return f"The first: {skipped[0][0]} ({skipped[0][1]})."
+
+
+def _nothing_readable(data, surveys):
+    name = next(name for name, (_, _, broken) in surveys.items() if broken)
+    row, reason = min(surveys[name][2].items())
+    total = sum(len(broken) for _, _, broken in surveys.values())
+    return DataError(
+        f"{data.source}: none of the {total:,} images can be read. "
+        f"The first: {data.splits[name].images.path(row)} ({reason})."
+    )
+
+
+def choose_size(sizes):
+    """((height, width), note or None) for images of these heights and widths, int (N, 2)."""
+    distinct = np.unique(sizes, axis=0)
+    if len(distinct) == 1:
+        return tuple(int(n) for n in distinct[0]), None
+    side = min(LARGEST_GUESS, int(np.median(sizes.min(axis=1))))
+    low, high = distinct[np.argmin(distinct.prod(axis=1))], distinct[np.argmax(distinct.prod(axis=1))]
+    note = (
+        f"The images come in {len(distinct)} sizes, from {low[0]}x{low[1]} to {high[0]}x{high[1]} (height x width): "
+        f"all are cropped and resized to {side}x{side}; choose another with --image-size."
+    )
+    return (side, side), note
+
+
+def available_memory():
+    """Bytes of memory that this process can still take: of the machine, or of its container if that is less."""
+    amounts = []
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            fields = dict(line.split(":") for line in file)
+        amounts.append(int(fields["MemAvailable"].split()[0]) * 1024)
+    except (OSError, KeyError, ValueError):
+        try:
+            amounts.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
+        except (AttributeError, ValueError, OSError):
+            amounts.append(4 << 30)
+    try:
+        group = Path("/sys/fs/cgroup")
+        amounts.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    except (OSError, ValueError):
+        pass
+    try:
+        import resource
+
+        soft = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if soft != resource.RLIM_INFINITY:
+            amounts.append(soft)
+    except ImportError:
+        pass
+    return max(0, min(amounts))

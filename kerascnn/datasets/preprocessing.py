@@ -1,0 +1,77 @@
+"""What happens to uint8 images before a network sees them: a central crop, then scaling to floats.
+
+A run keeps its Preprocessing in data.json, an export carries it inside, and `predict` applies it again.
+"""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How uint8 images become the network's input: x = (pixel / 255 - mean) / std.
+
+    Attributes:
+        resize_to: (height, width) that images are brought to first (`kerascnn.datasets.resize`).
+        image_size: (height, width) of the network's input, cut from the centre.
+        channels: 1 or 3.
+        mean, std: one number a channel, on the 0-to-1 scale.
+    """
+
+    resize_to: tuple
+    image_size: tuple
+    channels: int
+    mean: tuple
+    std: tuple
+
+    @classmethod
+    def fit(cls, images, *, image_size, normalize, most=20_000):
+        """The Preprocessing whose mean and std are those of training images.
+
+        Args:
+            images: uint8 (N, H, W, C), an array or `ImageFiles`; beyond `most` images, an even sample is read.
+            image_size: (height, width) of the network's input.
+            normalize: "standard", "mean" (std stays 1) or "none" (mean 0, std 1).
+        """
+        channels = images.shape[-1]
+        mean, std = np.zeros(channels), np.ones(channels)
+        if normalize != "none":
+            sample = range(0, len(images), -(-len(images) // most))
+            parts = [images[np.asarray(sample[i : i + 256])] for i in range(0, len(sample), 256)]
+            pixels = sum(part.size // channels for part in parts)
+            mean = sum(part.sum((0, 1, 2), dtype="int64") for part in parts) / pixels / 255
+            if normalize == "standard":
+                squares = sum(np.square(part, dtype="int64").sum((0, 1, 2)) for part in parts) / pixels / 255**2
+                std = np.sqrt(np.maximum(squares - mean**2, 1e-6))
+        return cls(
+            tuple(images.shape[1:3]), tuple(image_size), channels, tuple(map(float, mean)), tuple(map(float, std))
+        )
+
+    def __call__(self, images):
+        """float32 (N, height, width, C), from uint8 images (N, *resize_to, C)."""
+        return self.scale(self.crop(images))
+
+    def crop(self, images):
+        """The central image_size of uint8 images (N, H, W, C)."""
+        (height, width), (h, w) = images.shape[1:3], self.image_size
+        top, left = (height - h) // 2, (width - w) // 2
+        return images[:, top : top + h, left : left + w]
+
+    def scale(self, images):
+        """float32 values of uint8 images."""
+        factor = (1 / (255 * np.asarray(self.std))).astype("float32")
+        shift = (np.asarray(self.mean) / np.asarray(self.std)).astype("float32")
+        scaled = images.astype("float32")
+        scaled *= factor
+        scaled -= shift
+        return scaled
+
+    def to_dict(self):
+        """A dict that JSON can hold; `Preprocessing.from_dict` takes it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values):
+        """The Preprocessing of `to_dict`'s dict."""
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
