@@ -169,7 +169,7 @@ class ImageFiles:
 
 
 def _visit(images, work, pixels, strict):
-    """Call work(row, path) for every file; returns {row: reason} of those that fail; if strict, raises for the first."""
+    """Call work(row, path) for every file; returns {row: reason} of those that fail; strict raises for the first."""
     from PIL import Image
 
     broken = {}

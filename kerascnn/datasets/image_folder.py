@@ -191,8 +191,8 @@ def _check_classes(root, folder, classes, tree):
     if classes:
         name = next(iter(classes))
         raise DataError(
-            f"{folder} has one class only, {name!r} with {len(classes[name]):,} images; at least two are needed to learn "
-            f"a difference. {layout}."
+            f"{folder} has one class only, {name!r} with {len(classes[name]):,} images; at least two are needed to "
+            f"learn a difference. {layout}."
         )
     if tree.num_images:
         raise DataError(f"{folder} holds {tree.num_images:,} images but no class folders. {layout}.")

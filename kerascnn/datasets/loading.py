@@ -79,7 +79,8 @@ def resolve(data):
             return name, path
     raise DataError(
         f"{text} is not a data set that can be read here: give a folder of class folders with images, a folder of "
-        "MNIST, CIFAR or MiniPlaces files, a cifar-10-python.tar.gz or the like, or an .npz file. Unpack other archives first."
+        "MNIST, CIFAR or MiniPlaces files, a cifar-10-python.tar.gz or the like, or an .npz file. Unpack other "
+        "archives first."
     )
 
 
@@ -126,8 +127,8 @@ def hold_out(data, *, validation, test, seed):
     }
     if sum(wanted.values()) >= total:
         raise UsageError(
-            f"test={test} and validation={validation} would hold out {sum(wanted.values()):,} of the {total:,} training "
-            "images and leave none to train on: hold out less."
+            f"test={test} and validation={validation} would hold out {sum(wanted.values()):,} of the {total:,} "
+            "training images and leave none to train on: hold out less."
         )
     train, made, notes = np.arange(total), {}, []
     for stream, (name, count) in enumerate(wanted.items(), 1):
