@@ -1,9 +1,9 @@
 """MiniPlaces (Zhou and Khosla, MIT 6.819, 2015): 128x128 photographs of 100 kinds of places, a part of Places2.
 
-Read as its development kit has it: `train.txt` and `val.txt` (an image's path and its label a line), `categories.txt` (a
-class and its label a line), and the JPEG files below `images/`, or beside the label files. The labels of its test images
-were never published, so val is the test split, and validation images are held out of train. Its networks are trained on
-random crops of 96x96 pixels and tested on the centre crop.
+Read as its development kit has it: `train.txt` and `val.txt` (an image's path and its label a line), `categories.txt`
+(a class and its label a line), and the JPEG files below `images/`, or beside the label files. The labels of its test
+images were never published, so val is the test split, and validation images are held out of train. Its networks are
+trained on random crops of 96x96 pixels and tested on the centre crop: the fact `crop`.
 
 There is no download: no checksum of its archive is known from a source that could be trusted.
 """
@@ -35,9 +35,9 @@ def miniplaces(path=None):
     labels_at = _label_folder(root) if root.is_dir() else None
     if labels_at is None:
         raise DataError(
-            f"The data set 'miniplaces' is not on this machine: unpack {ARCHIVE} into {root} and put {LABEL_FILES[0]}, "
-            f"{LABEL_FILES[1]} and {LABEL_FILES[2]} from {KIT} (folder data) beside its images folder, or give the path of "
-            "the folder that holds them instead of 'miniplaces'."
+            f"The data set 'miniplaces' is not on this machine: unpack {ARCHIVE} into {root} and put "
+            f"{', '.join(LABEL_FILES)} from {KIT} (folder data) beside its images folder, or give the path of the folder "
+            "that holds them instead of 'miniplaces'."
         )
     class_names = _categories(labels_at / "categories.txt")
     listed = {split: _listed(labels_at / file) for split, file in (("train", "train.txt"), ("test", "val.txt"))}

@@ -145,7 +145,6 @@ def _class_names(arrays, by_key, splits, path):
     if classes > max(1000, len(splits["train"])):
         raise DataError(f"{path}: a label of {classes - 1:,} would mean {classes:,} classes; number them from 0 up.")
     if len(np.unique(splits["train"].labels)) < 2:
-        raise DataError(
-            f"{path}: the training labels are all {splits['train'].labels[0]}; at least two classes are needed."
-        )
+        only = splits["train"].labels[0]
+        raise DataError(f"{path}: the training labels are all {only}; at least two are needed.")
     return tuple(str(i) for i in range(classes))
