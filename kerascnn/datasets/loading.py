@@ -192,7 +192,7 @@ def settle(data, *, size=None, channels=None, strict=False, memory_limit=None):
         strict: raise DataError for a broken file instead of leaving it out.
         memory_limit: bytes that the decoded images may take; None: a quarter of the memory that is available now.
     """
-    limit = available_memory() // 4 if memory_limit is None else memory_limit
+    limit = default_limit() if memory_limit is None else memory_limit
     if not isinstance(data.train.images, ImageFiles):
         return _settle_arrays(data, size, channels, limit)
     return _settle_files(data, size, channels, strict, limit)
@@ -232,22 +232,32 @@ def _settle_files(data, size, channels, strict, limit):
         except Mixed:
             pass
     surveys = {name: survey(split.images, strict=strict) for name, split in data.splits.items()}
+    size, channels, notes, in_memory = plan(data, surveys, size, channels, limit)
+    data = data.replace(notes=data.notes + notes)
+    return (_decoded if in_memory else _on_demand)(data, size, channels, strict=strict)
+
+
+def plan(data, surveys, size, channels, limit):
+    """What training does with surveyed files: (size, channels, notes, whether they are decoded into memory).
+
+    Args:
+        data: ImageData of ImageFiles.
+        surveys: {split: what `survey` says of it}.
+        size, channels, limit: as for `settle`, but a number of bytes for the limit.
+    """
     sizes = np.concatenate([s for s, _, _ in surveys.values()])
-    good = sizes.all(axis=1)
+    good, notes = sizes.all(axis=1), []
     if not good.any():
         raise _nothing_readable(data, surveys)
-    notes = []
     if size is None:
         size, note = choose_size(sizes[good])
         notes += [note] if note else []
     if channels is None:
         channels = 1 if np.concatenate([g for _, g, _ in surveys.values()])[good].all() else 3
-    data = data.replace(notes=data.notes + tuple(notes))
-    need = total * _bytes(size, channels)
-    if need <= limit:
-        return _decoded(data, size, channels, strict=strict)
-    data = data.replace(notes=(*data.notes, _streaming(need, limit, "decoded")))
-    return _on_demand(data, size, channels, strict)
+    need = len(sizes) * _bytes(size, channels)
+    if need > limit:
+        notes.append(_streaming(need, limit, "decoded"))
+    return size, channels, tuple(notes), need <= limit
 
 
 def _bytes(size, channels):
@@ -281,7 +291,7 @@ def _decoded(data, size, channels, **how):
     return _without_broken(data, splits, broken)
 
 
-def _on_demand(data, size, channels, strict):
+def _on_demand(data, size, channels, *, strict):
     """Every split as ImageFiles, without the files that are broken as far as headers and end marks tell."""
     splits, broken = {}, {}
     for name, split in data.splits.items():
@@ -345,6 +355,11 @@ def choose_size(sizes):
         f"all are cropped and resized to {side}x{side}; choose another with --image-size."
     )
     return (side, side), note
+
+
+def default_limit():
+    """Bytes that decoded images may take when nobody says otherwise: a quarter of the memory that is available now."""
+    return available_memory() // 4
 
 
 def available_memory():

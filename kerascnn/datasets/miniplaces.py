@@ -36,8 +36,8 @@ def miniplaces(path=None):
     if labels_at is None:
         raise DataError(
             f"The data set 'miniplaces' is not on this machine: unpack {ARCHIVE} into {root} and put "
-            f"{', '.join(LABEL_FILES)} from {KIT} (folder data) beside its images folder, or give the path of the folder "
-            "that holds them instead of 'miniplaces'."
+            f"{', '.join(LABEL_FILES)} from {KIT} (folder data) beside its images folder, or give the path of the "
+            "folder that holds them instead of 'miniplaces'."
         )
     class_names = _categories(labels_at / "categories.txt")
     listed = {split: _listed(labels_at / file) for split, file in (("train", "train.txt"), ("test", "val.txt"))}

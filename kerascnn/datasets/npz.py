@@ -78,8 +78,8 @@ def _read(path):
                 except ValueError as error:
                     if "allow_pickle" in str(error):
                         raise DataError(
-                            f"{path}: the array {key!r} holds Python objects, which are not read because they can run any "
-                            "program. Save images as uint8 and labels as integers."
+                            f"{path}: the array {key!r} holds Python objects, which are not read because they can run "
+                            "any program. Save images as uint8 and labels as integers."
                         ) from error
                     raise
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, AttributeError) as error:

@@ -1,0 +1,313 @@
+"""Look at a data set before training on it: counts, sizes, colours, broken and duplicate images, what training does.
+
+`check` visits every image once, and changes nothing. Two images are duplicates if their pixels are identical once they
+are decoded and upright; whether the files are identical to the last byte is said too. Images of validation or test that
+also occur in training are a leak: they make an accuracy look better than it is.
+"""
+
+import hashlib
+import io
+import warnings
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from kerascnn.datasets.image_files import ImageFiles, open_image, pixels, reason_of, survey
+from kerascnn.datasets.loading import default_limit, hold_out, plan, read, settle
+from kerascnn.datasets.resize import as_size, fit, for_each
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found; plain values that JSON can hold.
+
+    Attributes:
+        name, source, class_names: as in ImageData.
+        counts: {split: {class name: number of images}}, as training would split them, broken files not counted.
+        sizes: ((height, width, number of images), ...), commonest first; of the images as they are.
+        mean, std: one number a channel, of the training pixels at the size that training uses, from 0 to 1.
+        broken: ((file, reason), ...).
+        duplicates: groups of images with the same pixels; each group is a dict of "images" (names), "splits" and
+            "classes" (one of each an image), and "same_bytes".
+        leaks: {"train/test": n, ...}: how many images of the second split also occur in the first.
+        conflicts: number of duplicate groups whose images have different classes.
+        image_shape: (height, width, channels) that training gets.
+        memory_bytes: what the decoded images take at that shape.
+        in_memory: False if they would be decoded on demand instead.
+        notes: what was done on reading: ignored folders, splits made, sizes chosen.
+        problems: sentences about what should be mended before training.
+    """
+
+    name: str
+    source: str
+    class_names: tuple
+    counts: dict
+    sizes: tuple
+    mean: tuple
+    std: tuple
+    broken: tuple
+    duplicates: tuple
+    leaks: dict
+    conflicts: int
+    image_shape: tuple
+    memory_bytes: int
+    in_memory: bool
+    notes: tuple
+    problems: tuple
+
+    def to_dict(self):
+        """The same as a dict of plain values."""
+        return asdict(self)
+
+
+def check(
+    data,
+    *,
+    image_size=None,
+    channels=None,
+    validation=0.1,
+    test=0.15,
+    seed=0,
+    strict=False,
+    memory_limit=None,
+    **options,
+):
+    """Look at every image of a data set once: a Report. The arguments are those of `kerascnn.datasets.load`.
+
+    Broken files are reported, not raised, unless `strict`; a data set that cannot be loaded at all raises as in `load`.
+    """
+    size = as_size(image_size)
+    found = read(data, image_size=size, channels=channels, seed=seed, **options)
+    found = hold_out(found, validation=validation, test=test, seed=seed)
+    limit = default_limit() if memory_limit is None else memory_limit
+    visit = _visit_files if isinstance(found.train.images, ImageFiles) else _visit_arrays
+    seen = visit(found, size, channels, strict, limit)
+    counts = {
+        split_name: {
+            class_name: int(((split.labels == label) & seen.good[split_name]).sum())
+            for label, class_name in enumerate(found.class_names)
+        }
+        for split_name, split in found.splits.items()
+    }
+    duplicates = _duplicates(found, seen)
+    leaks = _leaks(found, seen)
+    distinct, times = np.unique(seen.sizes, axis=0, return_counts=True)
+    order = np.argsort(-times, kind="stable")
+    conflicts = sum(len(set(group["classes"])) > 1 for group in duplicates)
+    return Report(
+        name=found.name,
+        source=found.source,
+        class_names=tuple(found.class_names),
+        counts=counts,
+        sizes=tuple((int(h), int(w), int(n)) for (h, w), n in zip(distinct[order], times[order], strict=True)),
+        mean=seen.mean,
+        std=seen.std,
+        broken=found.skipped + seen.broken,
+        duplicates=tuple(duplicates),
+        leaks=leaks,
+        conflicts=conflicts,
+        image_shape=seen.shape,
+        memory_bytes=sum(sum(by_class.values()) for by_class in counts.values()) * int(np.prod(seen.shape)),
+        in_memory=seen.in_memory,
+        notes=found.notes + seen.notes,
+        problems=tuple(_problems(counts, seen.broken, leaks, conflicts)),
+    )
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a visit to every image gives."""
+
+    good: dict  # {split: bool (N,)}, which images could be read
+    digests: dict  # {split: [bytes of the pixels' hash or None]}
+    file_digests: dict  # likewise, of the file's bytes; of the pixels' where there are no files
+    sizes: np.ndarray  # int (n, 2) of all good images
+    broken: tuple
+    mean: tuple
+    std: tuple
+    shape: tuple
+    in_memory: bool
+    notes: tuple
+
+
+def _digest(content):
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def _visit_files(data, size, channels, strict, limit):
+    from PIL import Image
+
+    surveys = {name: survey(split.images, strict=strict) for name, split in data.splits.items()}
+    size, channels, notes, in_memory = plan(data, surveys, size, channels, limit)
+    sums = np.zeros((2, len(data.train), channels))
+    good, digests, file_digests, broken = {}, {}, {}, []
+    for name, split in data.splits.items():
+        reasons, of_pixels, of_files = {}, [None] * len(split), [None] * len(split)
+
+        def work(row, split=split, name=name, reasons=reasons, of_pixels=of_pixels, of_files=of_files):
+            path = split.images.path(row)
+            try:
+                with open(path, "rb") as file:
+                    content = file.read()
+                image = open_image(io.BytesIO(content))
+                array = pixels(image)
+                of_files[row] = _digest(content)
+                of_pixels[row] = _digest(repr(array.shape).encode() + array.tobytes())
+                if name == "train":
+                    wanted = {1: "L", 3: "RGB"}[channels]
+                    fitted = pixels(fit(image if image.mode == wanted else image.convert(wanted), size))
+                    sums[:, row] = _sums(fitted)
+            except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and more
+                reasons[row] = reason_of(error, path)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            sizes = surveys[name][0]
+            for_each(work, len(split), int(np.median(sizes.prod(axis=1))))
+        good[name] = np.array([row not in reasons for row in range(len(split))])
+        digests[name], file_digests[name] = of_pixels, of_files
+        broken += [(split.files[row], reason) for row, reason in sorted(reasons.items())]
+    mean, std = _moments(sums.sum(axis=1), int(good["train"].sum()) * size[0] * size[1])
+    sizes = np.concatenate([surveys[name][0][good[name]] for name in data.splits])
+    return _Seen(good, digests, file_digests, sizes, tuple(broken), mean, std, (*size, channels), in_memory, notes)
+
+
+def _visit_arrays(data, size, channels, strict, limit):
+    digests = {
+        name: [_digest(np.ascontiguousarray(image)) for image in split.images] for name, split in data.splits.items()
+    }
+    settled = settle(data, size=size, channels=channels, memory_limit=limit)
+    images = settled.train.images
+    sums = sum(_sums(images[start : start + 256]) for start in range(0, len(images), 256))
+    mean, std = _moments(sums, len(images) * images.shape[1] * images.shape[2])
+    total = sum(len(split) for split in data.splits.values())
+    return _Seen(
+        good={name: np.ones(len(split), bool) for name, split in data.splits.items()},
+        digests=digests,
+        file_digests=digests,
+        sizes=np.tile(data.image_shape[:2], (total, 1)),
+        broken=(),
+        mean=mean,
+        std=std,
+        shape=tuple(int(n) for n in settled.image_shape),
+        in_memory=isinstance(images, np.ndarray),
+        notes=settled.notes[len(data.notes) :],
+    )
+
+
+def _sums(images):
+    """(2, C): sums of the pixels and of their squares, of uint8 (..., C)."""
+    flat = images.reshape(-1, images.shape[-1])
+    return np.stack([flat.sum(0, dtype=np.int64), np.square(flat, dtype=np.int64).sum(0)]).astype(float)
+
+
+def _moments(sums, count):
+    """(mean, std) from 0 to 1, a tuple of one number a channel each; of `count` pixels."""
+    mean = sums[0] / max(count, 1)
+    std = np.sqrt(np.maximum(sums[1] / max(count, 1) - mean**2, 0))
+    return tuple(float(m) / 255 for m in mean), tuple(float(s) / 255 for s in std)
+
+
+def _duplicates(data, seen):
+    """The groups of images with the same pixels, in order of their first image."""
+    places = {}
+    for name in data.splits:
+        for row, digest in enumerate(seen.digests[name]):
+            if digest is not None:
+                places.setdefault(digest, []).append((name, row))
+    groups = []
+    for group in places.values():
+        if len(group) > 1:
+            files = [data.splits[name].files for name, _ in group]
+            groups.append(
+                {
+                    "images": [f[r] if f else f"{name}[{r}]" for f, (name, r) in zip(files, group, strict=True)],
+                    "splits": [name for name, _ in group],
+                    "classes": [data.class_names[data.splits[name].labels[row]] for name, row in group],
+                    "same_bytes": len({seen.file_digests[name][row] for name, row in group}) == 1,
+                }
+            )
+    return groups
+
+
+def _leaks(data, seen):
+    """{"train/validation": n, ...} for each pair of splits: images of the second whose pixels occur in the first."""
+    names, leaks = list(data.splits), {}
+    for i, first in enumerate(names):
+        known = set(seen.digests[first]) - {None}
+        for second in names[i + 1 :]:
+            leaks[f"{first}/{second}"] = sum(digest in known for digest in seen.digests[second])
+    return leaks
+
+
+def _problems(counts, broken, leaks, conflicts):
+    if broken:
+        yield f"{len(broken):,} files are broken; training leaves them out."
+    for split, by_class in counts.items():
+        empty = [name for name, n in by_class.items() if not n]
+        if empty:
+            names = ", ".join(empty[:8]) + (" ..." if len(empty) > 8 else "")
+            yield f"The {split} split has no readable image of {names}."
+    for pair, number in leaks.items():
+        if number:
+            first, second = pair.split("/")
+            yield f"{number:,} {second} images also occur in {first}: the {second} accuracy will look too good."
+    if conflicts:
+        yield f"{conflicts:,} images occur more than once with different classes."
+
+
+def lines(report, most=10):
+    """The report as lines of text for a terminal; at most `most` broken files and duplicate groups are listed."""
+    splits = list(report.counts)
+    rows = [[name, *(f"{report.counts[s][name]:,}" for s in splits)] for name in report.class_names]
+    rows.append(["all", *(f"{sum(report.counts[s].values()):,}" for s in splits)])
+    out = [f"{report.name}: {len(report.class_names)} classes, {report.source}", ""]
+    out += _table(["class", *splits], rows)
+    out += ["", f"Sizes (height x width): {_sizes(report.sizes)}"]
+    out.append(f"Mean of the channels {_numbers(report.mean)}, standard deviation {_numbers(report.std)} (0 to 1)")
+    out.append(f"Broken files: {len(report.broken):,}")
+    out += [f"  {file}: {reason}" for file, reason in report.broken[:most]] + _more(report.broken, most)
+    again = sum(len(group["images"]) - 1 for group in report.duplicates)
+    out.append(f"Duplicate images: {again:,}" + (f", in {len(report.duplicates):,} groups" if again else ""))
+    for group in report.duplicates[:most]:
+        how = "same file" if group["same_bytes"] else "same pixels"
+        out.append(f"  {how}: {', '.join(group['images'][:4])}{' ...' if len(group['images']) > 4 else ''}")
+    out += _more(report.duplicates, most)
+    height, width, channels = report.image_shape
+    how = "in memory" if report.in_memory else "each decoded when it is needed"
+    out.append(
+        f"Training gets {height}x{width} pixels, {channels} channel{'s' if channels > 1 else ''}, "
+        f"{report.memory_bytes / 1e6:,.1f} MB, {how}"
+    )
+    out += [f"  {note}" for note in report.notes]
+    out += [f"Problem: {problem}" for problem in report.problems] or ["No problem found."]
+    return out
+
+
+def _table(header, rows):
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in [header, *rows]
+    ]
+
+
+def _sizes(sizes):
+    if len(sizes) <= 6:
+        return ", ".join(f"{h}x{w} ({n:,})" for h, w, n in sizes)
+    pairs = np.array([(h, w) for h, w, _ in sizes])
+    each = np.repeat(pairs, [n for _, _, n in sizes], axis=0)
+    low, middle, high = each.min(0), np.median(each, axis=0).astype(int), each.max(0)
+    return (
+        f"{len(sizes)} different; heights {low[0]} to {high[0]} (median {middle[0]}), "
+        f"widths {low[1]} to {high[1]} (median {middle[1]})"
+    )
+
+
+def _numbers(values):
+    return " ".join(f"{value:.4f}" for value in values)
+
+
+def _more(items, most):
+    return [f"  and {len(items) - most:,} more"] if len(items) > most else []
