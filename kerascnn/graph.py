@@ -4,10 +4,12 @@
 to open (a subclassed layer or model) stays one node.
 """
 
+import contextlib
 import dataclasses
 
 import keras
 from keras import tree
+from keras.src.backend.common import global_state  # no public name; tests/test_graph.py notices if it goes
 
 from kerascnn.errors import UsageError
 
@@ -100,9 +102,7 @@ def flatten(model):
             for node in function._nodes_by_depth[depth]:
                 if node.is_input or any(id(t) not in known for t in node.input_tensors):
                     continue
-                args, kwargs = _map_tensors(
-                    lambda t: Ref(known[id(t)]), (node.arguments.args, node.arguments.kwargs)
-                )
+                args, kwargs = _map_tensors(lambda t: Ref(known[id(t)]), (node.arguments.args, node.arguments.kwargs))
                 inner = _function(node.operation)
                 name = f"{path}{node.operation.name}"
                 if inner is None:
@@ -122,9 +122,23 @@ def flatten(model):
     known = {id(t): n for t, n in zip(function.inputs, inputs, strict=True)}
     add(function, known, "")
     outputs = tuple(known[id(t)] for t in function.outputs)
-    return dataclasses.replace(
-        flat, inputs=inputs, outputs=outputs, input_names=tuple(t.name for t in function.inputs)
-    )
+    return dataclasses.replace(flat, inputs=inputs, outputs=outputs, input_names=tuple(t.name for t in function.inputs))
+
+
+@contextlib.contextmanager
+def without_weights():
+    """Models built inside have layers, shapes and counts but no weights' values: a VGG in 0.02 s and no memory.
+
+    They can be looked at (tables, receptive fields, costs), not called or saved.
+    """
+    waiting = "uninitialized_variables"
+    before = global_state.get_global_attribute(waiting, [])
+    global_state.set_global_attribute(waiting, [])
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield
+    finally:
+        global_state.set_global_attribute(waiting, before)
 
 
 def _fresh(tensor, flat):

@@ -75,6 +75,16 @@ class GroupedConv2D(layers.Conv2D):
     The kernel has Conv2D's shape (height, width, channels / groups, filters), so weights pass between the two.
     """
 
+    def build(self, input_shape):
+        channels = input_shape[1 if self.data_format == "channels_first" else -1]
+        if channels % self.groups or self.filters % self.groups:
+            fits = [n for n in range(1, channels + 1) if channels % n == 0 and self.filters % n == 0]
+            raise UsageError(
+                f"Layer {self.name!r}: groups={self.groups} does not divide its {channels} input channels and "
+                f"{self.filters} filters. It may have groups of {', '.join(map(str, fits))}."
+            )
+        super().build(input_shape)
+
     def convolution_op(self, inputs, kernel):
         if self.groups == 1:
             return super().convolution_op(inputs, kernel)

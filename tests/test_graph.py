@@ -73,3 +73,18 @@ def test_flatten_leaves_the_model_as_it_was():
     before = keras.saving.serialize_keras_object(model)
     graph.flatten(model)
     assert keras.saving.serialize_keras_object(model) == before
+
+
+def test_without_weights_counts_but_holds_nothing():
+    def build():
+        return Sequential([Input((4,)), layers.Dense(3, name="a")])
+
+    with graph.without_weights():
+        model = build()
+    assert model.count_params() == 15
+    assert graph.flatten(model).tensors[-1].shape == (None, 3)
+    # Keras fills in waiting variables when it next leaves a stateless scope: these must no longer wait.
+    ops.convert_to_numpy(build()(np.zeros((1, 4), "float32")))
+    with keras.StatelessScope():
+        pass
+    assert model.weights[0]._value is None

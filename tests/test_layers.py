@@ -87,8 +87,9 @@ def test_grouped_convolution_trains_like_keras():
 
 
 def test_groups_that_do_not_divide():
-    with pytest.raises(ValueError, match=r"groups=4.*6 channels"):
-        GroupedConv2D(8, 3, groups=4)(np.zeros((1, 5, 5, 6), "float32"))
+    message = r"'c': groups=4 does not divide its 6 input channels and 8 filters. It may have groups of 1, 2\."
+    with pytest.raises(UsageError, match=message):
+        GroupedConv2D(8, 3, groups=4, name="c")(np.zeros((1, 5, 5, 6), "float32"))
 
 
 def test_both_layers_survive_saving(tmp_path):

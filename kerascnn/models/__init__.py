@@ -8,7 +8,10 @@ Facts of a model (literals in its `@register(...)`):
     source: whose network it is, with the year.
     input_shape: (height, width, channels) when called without arguments.
     num_classes: likewise.
-    parameters: the exact number of parameters then.
+    parameters: the exact number of parameters then, with those that are not trained.
+    trainable: the number that is trained, where some are not (batch normalisation's moving averages).
+    published: the source's own count, as it prints it, where it prints one.
+    difference: one sentence on why ours is not that number, or what had to be chosen.
 """
 
 import functools

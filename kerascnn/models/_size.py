@@ -76,7 +76,8 @@ def _flat_at_working_size(builder, bound, channels):
     while side <= LARGEST_SIDE:
         arguments = {**bound.arguments, "input_shape": (side, side, channels)}
         try:
-            return graph.flatten(builder(**arguments))
+            with graph.without_weights():
+                return graph.flatten(builder(**arguments))
         except ValueError:
             side *= 2
     return None

@@ -10,7 +10,14 @@ from keras import Input, Model, layers
 from kerascnn.models import register
 
 
-@register(source="CS7011 report 2017", input_shape=(32, 32, 3), num_classes=10, parameters=6_216_114)
+@register(
+    source="CS7011 report 2017",
+    input_shape=(32, 32, 3),
+    num_classes=10,
+    parameters=6_216_114,
+    trainable=6_216_094,
+    published=6_216_114,
+)
 def cifar_net(input_shape=(32, 32, 3), num_classes=10, *, batch_norm=False, dropout=0.0, name="cifar_net"):
     """Four 3x3 convolutions of 64 to 256 filters in three pooled blocks, two dense layers of 1024, softmax.
 
