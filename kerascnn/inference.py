@@ -1,0 +1,151 @@
+"""What a trained run says about images: `load` its network, `predict` files or arrays, `evaluate` on a data set."""
+
+import glob
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas
+
+from kerascnn import datasets, runs
+from kerascnn.datasets.image_files import SUFFIXES, read_image, reason_of
+from kerascnn.datasets.preprocessing import Preprocessing
+from kerascnn.datasets.resize import resize_batch
+from kerascnn.errors import DataError, UsageError
+from kerascnn.recipes import Recipe
+from kerascnn.training.evaluate import evaluate_split
+from kerascnn.training.train import load_data
+
+
+def load(run):
+    """The `keras.Model` of a run: preprocessed images float32 (N, H, W, C) -> probabilities float32 (N, num_classes).
+
+    Args:
+        run: a Run, its folder, its name, "last", or the path of a .keras file.
+    """
+    if isinstance(run, (str, Path)) and str(run).endswith(".keras"):
+        path = Path(run)
+        if not path.is_file():
+            raise UsageError(f"There is no file {path}. List runs: kerascnn runs")
+    else:
+        run = as_run(run)
+        path = run / "best.keras"
+        if not path.exists():
+            raise DataError(
+                f"{run.folder} has no best.keras; its status is {run.status!r}. "
+                f"Finish it: kerascnn train --resume {run.folder}"
+            )
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be loaded: {error}") from error
+
+
+def as_run(run):
+    """A Run from a Run, a folder, a name or "last"."""
+    return run if isinstance(run, runs.Run) else runs.find(run)
+
+
+def preprocessing(run):
+    """The Preprocessing of a run: uint8 (N, H, W, C) images at `resize_to` -> the network's input."""
+    return Preprocessing.from_dict(as_run(run).read("data")["preprocessing"])
+
+
+def image_paths(names):
+    """The image files that files, folders and glob patterns name, in order.
+
+    Raises:
+        UsageError: a name that matches nothing, or a folder without images.
+    """
+    paths = []
+    for name in map(str, names):
+        if Path(name).is_dir():
+            found = sorted(p for p in Path(name).rglob("*") if p.suffix.lower() in SUFFIXES)
+            if not found:
+                raise UsageError(f"The folder {name} holds no images. Read are {', '.join(SUFFIXES)}.")
+        elif Path(name).exists():
+            found = [Path(name)]
+        else:
+            found = [Path(p) for p in sorted(glob.glob(name, recursive=True)) if Path(p).is_file()]
+            if not found:
+                raise UsageError(
+                    f"There is no image {name!r}. Name a file, a folder or a pattern such as 'photos/*.jpg'."
+                )
+        paths += found
+    return paths
+
+
+def predict(run, images, *, top=5, batch_size=256, model=None):
+    """The most probable classes of images.
+
+    Args:
+        run: a Run, its folder, its name or "last".
+        images: paths (files, folders, patterns), or uint8 (N, H, W, C) of any size.
+        top: classes to give for each image; at most all of them.
+        model: the run's network, if it is loaded already.
+    Returns:
+        DataFrame with columns image (file name or number), rank (from 1), index, probability, label. Files that
+        cannot be read are left out and listed as (name, reason) in its `.attrs["broken"]`.
+    """
+    run = as_run(run)
+    if top < 1:
+        raise UsageError(f"--top {top} is not allowed: it must be at least 1.")
+    labels, prepared = run.read("labels"), preprocessing(run)
+    model = model or load(run)
+    broken = []
+    if isinstance(images, np.ndarray):
+        if images.ndim != 4 or images.dtype != "uint8":
+            raise UsageError(
+                f"images has shape {images.shape} and dtype {images.dtype}; uint8 (N, H, W, C) is allowed."
+            )
+        names = list(range(len(images)))
+        pixels = resize_batch(images, prepared.resize_to, prepared.channels)
+    else:
+        names, pixels = [], []
+        for path in image_paths([images] if isinstance(images, (str, Path)) else images):
+            try:
+                pixels.append(read_image(path, prepared.resize_to, prepared.channels))
+                names.append(str(path))
+            except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and more
+                broken.append((str(path), reason_of(error, path)))
+        pixels = np.stack(pixels) if pixels else np.zeros((0, *prepared.resize_to, prepared.channels), "uint8")
+    columns = ["image", "rank", "index", "probability", "label"]
+    rows = []
+    if len(pixels):
+        probabilities = np.asarray(model.predict(prepared(pixels), batch_size=batch_size, verbose=0))
+        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+        rows = [
+            (name, rank + 1, int(i), float(p[i]), labels[i])
+            for name, p, best in zip(names, probabilities, order, strict=True)
+            for rank, i in enumerate(best)
+        ]
+    table = pandas.DataFrame(rows, columns=columns)
+    table.attrs["broken"] = broken
+    return table
+
+
+def evaluate(run, data=None, *, strict=False):
+    """The Evaluation of a run's network: on its own test split, or on other data with the same classes.
+
+    Args:
+        run: a Run, its folder, its name or "last".
+        data: a registered name or a path; its test split is used, or all of it where it has none. None: the run's.
+    """
+    run = as_run(run)
+    prepared, labels = preprocessing(run), run.read("labels")
+    model = load(run)
+    if data is None:
+        split = load_data(Recipe.from_dict(run.read("recipe")), strict=strict).test
+        return evaluate_split(model, split, prepared, labels)
+    other = datasets.load(
+        data, image_size=prepared.resize_to, channels=prepared.channels, validation=0, test=0, strict=strict
+    )
+    foreign = sorted(set(other.class_names) - set(labels))
+    if foreign:
+        raise UsageError(
+            f"{data} has classes that the run does not know: {', '.join(foreign[:5])}. "
+            f"It knows {', '.join(labels[:10])}{', ...' if len(labels) > 10 else ''}."
+        )
+    split = other.test or other.train
+    index = np.array([labels.index(name) for name in other.class_names])
+    return evaluate_split(model, datasets.Split(split.images, index[split.labels], split.files), prepared, labels)

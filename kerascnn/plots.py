@@ -1,0 +1,74 @@
+"""Arrays and tables -> figures. Never imports Keras; every figure file gets its numbers beside it."""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from kerascnn.runs import replacing
+
+# Okabe and Ito's colours, which the colour-blind can tell apart.
+BLUE, ORANGE, GREEN, RED, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
+
+
+def save(figure, numbers, path):
+    """Write a figure as PNG and its numbers (a DataFrame) as CSV beside it.
+
+    Args:
+        path: of the PNG file; the CSV has the same stem.
+    """
+    path = Path(path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120, bbox_inches="tight")
+    with replacing(path.with_suffix(".csv")) as temporary:
+        numbers.to_csv(temporary, index=numbers.index.name is not None)
+
+
+def learning_curve(metrics, quantity, title):
+    """Training and validation loss (or accuracy) over the epochs.
+
+    Args:
+        metrics: DataFrame with columns epoch (from 0), `quantity` and val_<quantity>.
+        quantity: "loss" or "accuracy".
+    """
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for column, label, color in ((quantity, "training", BLUE), (f"val_{quantity}", "validation", ORANGE)):
+        if column in metrics:
+            axes.plot(metrics["epoch"] + 1, metrics[column], color=color, label=label, marker=".", markersize=4)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("loss (nats)" if quantity == "loss" else "accuracy (fraction)")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    axes.set_title(title, fontsize="medium")
+    return figure
+
+
+def confusion(counts, title):
+    """A confusion matrix as a table of counts, each row shaded by its share.
+
+    Args:
+        counts: DataFrame (num_classes, num_classes), rows true, columns predicted.
+    """
+    size = len(counts)
+    side = min(3 + 0.42 * size, 24)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    small = max(4, min(9, 260 / size))
+    axes.set_xticks(range(size), counts.columns, rotation=90, fontsize=small)
+    axes.set_yticks(range(size), counts.index, fontsize=small)
+    if size <= 30:
+        for row in range(size):
+            for column in range(size):
+                if counts.iat[row, column]:
+                    color = "white" if shares.iat[row, column] > 0.6 else "black"
+                    axes.text(
+                        column, row, counts.iat[row, column], ha="center", va="center", fontsize=small, color=color
+                    )
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    axes.set_title(title, fontsize="medium")
+    return figure

@@ -1,0 +1,161 @@
+"""Run folders: what was asked, what happened, what came out. Everything later reads the folder.
+
+    recipe.json          what was asked; written first, so that a killed run still says what it was
+    data.json            the data: source, splits, preprocessing, class names, files left out
+    labels.json          class names, in the order of the outputs
+    run.json             status (running, finished, failed, interrupted), result, versions, device, seconds, memory
+    metrics.csv          one row an epoch
+    best.keras           the network with its best weights by validation
+    export/saved_model/  the same with preprocessing and labels inside, for plain TensorFlow
+    plots/               figures, each with its numbers beside it
+    checkpoint/          the state that --resume continues from
+    samples/             ten test images, to try `predict` on
+    native.log           what the backend's own libraries printed
+
+Every file is written under a temporary name, synced, then renamed. This module never imports Keras.
+"""
+
+import contextlib
+import datetime
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+from kerascnn.errors import DataError, UsageError, nearest
+
+ROOT = Path("saved_models")
+STATUSES = ("running", "finished", "failed", "interrupted")
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """A temporary path beside `path`; what is written there replaces `path` at the end, or vanishes on an error.
+
+    A file is synced to disk before it is renamed. A folder replaces a folder.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        if temporary.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path, value):
+    """Write a value as indented JSON, atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+class Run:
+    """One run folder. `run / "best.keras"` is the path of a file in it."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+
+    def __truediv__(self, name):
+        return self.folder / name
+
+    def __repr__(self):
+        return f"Run({str(self.folder)!r})"
+
+    def read(self, name):
+        """The value in one of the folder's JSON files ("run", "recipe", "data" or "labels")."""
+        path = self / f"{name}.json"
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise DataError(f"{self.folder} is not a whole run folder: it has no {path.name}.") from None
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path} is not valid JSON: {error}.") from None
+
+    def write(self, name, value):
+        """Replace one of the folder's JSON files."""
+        write_json(self / f"{name}.json", value)
+
+    def update(self, **fields):
+        """Change some fields of run.json."""
+        known = self.read("run") if (self / "run.json").exists() else {}
+        self.write("run", {**known, **fields})
+
+    @property
+    def status(self):
+        """One of STATUSES."""
+        return self.read("run").get("status")
+
+
+def create(folder=None, *, model, data):
+    """A new, empty run folder.
+
+    Args:
+        folder: where; None: saved_models/<date>-<model>-<data>, numbered where that exists.
+        model, data: names for the default place.
+    Raises:
+        UsageError: the folder exists and is not empty.
+    """
+    if folder is None:
+        stem = f"{datetime.date.today()}-{plain(model)}-{plain(data)}"
+        names = (stem, *(f"{stem}-{number}" for number in range(2, 10_000)))
+        for name in names:
+            with contextlib.suppress(FileExistsError):
+                (ROOT / name).mkdir(parents=True)
+                return Run(ROOT / name)
+    check_new(folder)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return Run(folder)
+
+
+def check_new(folder):
+    """Raise a UsageError if a run folder cannot be made at `folder`, because something is there."""
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; a run needs a folder. Type another --out.")
+    if folder.exists() and any(folder.iterdir()):
+        advice = f"continue it with --resume {folder}, or type" if (folder / "recipe.json").exists() else "type"
+        raise UsageError(
+            f"{folder} already exists and is not empty; nothing in it was changed. To go on, {advice} another --out."
+        )
+
+
+def find(name):
+    """The run that a user means: a folder, the name of one under saved_models, or "last" for the newest."""
+    runs = found()
+    if str(name) == "last":
+        if not runs:
+            raise UsageError(f"There is no last run: {ROOT}/ holds none. Make one: kerascnn train")
+        return runs[-1]
+    for folder in (Path(name), ROOT / name):
+        if (folder / "recipe.json").exists():
+            return Run(folder)
+    guesses = nearest(name, [run.folder.name for run in runs])
+    more = f" Did you mean {' or '.join(map(repr, guesses))}?" if guesses else ""
+    if Path(name).is_dir():
+        raise UsageError(f"{name} is a folder but not a run: it has no recipe.json.{more} List runs: kerascnn runs")
+    raise UsageError(f"There is no run {str(name)!r}.{more} List runs: kerascnn runs")
+
+
+def found(root=None):
+    """All runs under a folder, oldest first."""
+    folders = [path.parent for path in Path(root or ROOT).glob("*/recipe.json")]
+    return [Run(folder) for folder in sorted(folders, key=_age)]
+
+
+def _age(folder):
+    return (folder / "recipe.json").stat().st_mtime_ns, folder.name
+
+
+def plain(text):
+    """A name that is safe in a file name."""
+    return re.sub(r"[^A-Za-z0-9._]+", "-", Path(str(text)).name).strip("-.") or "data"

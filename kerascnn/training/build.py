@@ -1,0 +1,81 @@
+"""Recipe -> a compiled model: the network with its options, the optimizer, the loss and the schedule."""
+
+import inspect
+
+import keras
+from keras import ops
+
+from kerascnn import backends
+from kerascnn.errors import UsageError, unknown
+from kerascnn.models import MODELS
+
+TRAINED_BY = ("input_shape", "num_classes", "name", "weights")  # arguments of builders that a run sets itself
+
+
+def network(recipe, input_shape, num_classes, precision="float32"):
+    """The recipe's network, not compiled.
+
+    Args:
+        input_shape: (height, width, channels).
+        num_classes: number of classes.
+        precision: Keras' name of the number format that it computes in.
+    Raises:
+        UsageError: unknown model, an option that it does not have, or an input too small for it.
+    """
+    builder = MODELS.get(recipe.model)
+    options = dict(recipe.model_options)
+    for name in ("dropout", "batch_norm"):
+        if getattr(recipe, name) is not None:
+            options[name] = getattr(recipe, name)
+    known = [name for name in inspect.signature(builder).parameters if name not in TRAINED_BY]
+    for name in options:
+        if name not in known:
+            raise unknown(f"option of model {recipe.model!r}:", name, known)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        return builder(input_shape=input_shape, num_classes=num_classes, **options)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def compile_model(model, recipe, steps_per_epoch):
+    """Compile a network as the recipe asks: optimizer, schedule, loss with label smoothing, accuracy."""
+    num_classes = model.output_shape[-1]
+
+    def loss(labels, probabilities):
+        targets = ops.one_hot(ops.reshape(labels, (-1,)), num_classes)
+        return keras.losses.categorical_crossentropy(targets, probabilities, label_smoothing=recipe.label_smoothing)
+
+    model.compile(
+        optimizer=_optimizer(recipe, steps_per_epoch),
+        loss=loss if recipe.label_smoothing else "sparse_categorical_crossentropy",
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        jit_compile=backends.jit_compile(),
+    )
+
+
+def _optimizer(recipe, steps_per_epoch):
+    rate = recipe.learning_rate
+    if recipe.schedule == "cosine":
+        warmup = round(recipe.warmup_epochs * steps_per_epoch)
+        rest = recipe.epochs * steps_per_epoch - warmup
+        if rest <= 0:
+            raise UsageError(
+                f"warmup_epochs={recipe.warmup_epochs} leaves nothing of {recipe.epochs} epochs. "
+                f"Type --warmup-epochs below {recipe.epochs}."
+            )
+        peak = {"warmup_target": rate, "warmup_steps": warmup} if warmup else {}
+        rate = keras.optimizers.schedules.CosineDecay(0.0 if warmup else rate, rest, **peak)
+    common = {
+        "learning_rate": rate,
+        "weight_decay": recipe.weight_decay or None,
+        "global_clipnorm": recipe.clip_norm or None,
+    }
+    if recipe.optimizer == "adam":
+        return keras.optimizers.Adam(**common)
+    if recipe.optimizer == "adamw":
+        return keras.optimizers.AdamW(**{**common, "weight_decay": recipe.weight_decay})
+    if recipe.optimizer == "sgd":
+        return keras.optimizers.SGD(momentum=recipe.momentum, nesterov=recipe.momentum > 0, **common)
+    return keras.optimizers.RMSprop(momentum=recipe.momentum, **common)

@@ -1,0 +1,68 @@
+"""What training says: one plain line an epoch, with the time left for the whole run."""
+
+import time
+
+import keras
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class EpochLines(keras.callbacks.Callback):
+    """Says one line an epoch; on a terminal, a bar that vanishes shows the steps within it.
+
+    Args:
+        batches: the training `Batches`.
+        epochs: epochs of the whole run.
+        say: called with each line.
+    """
+
+    async_safe = True  # the bar may lag a step behind
+
+    def __init__(self, batches, epochs, say):
+        super().__init__()
+        self.batches, self.epochs, self.say = batches, epochs, say
+        self._times = []
+        self._bar = None
+        self._console = Console()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._began = time.monotonic()
+        if self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn(f"epoch {epoch + 1}/{self.epochs}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._task = self._bar.add_task("", total=self.batches.steps, completed=self.batches.start)
+            self._bar.start()
+
+    def on_train_batch_end(self, step, logs=None):
+        if self._bar:
+            self._bar.update(self._task, completed=self.batches.start + step + 1)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.close()
+        self._times.append(time.monotonic() - self._began)
+        left = (self.epochs - epoch - 1) * min(self._times[-3:])
+        values = "  ".join(f"{name} {value:.4g}" for name, value in (logs or {}).items())
+        width = len(str(self.epochs))
+        ahead = f"  ETA {clock(left)}" if left else ""
+        self.say(f"epoch {epoch + 1:{width}}/{self.epochs}  {values}  {self._times[-1]:.1f} s{ahead}")
+
+    def close(self):
+        """Take the bar away."""
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+
+    on_train_end = lambda self, logs=None: self.close()  # noqa: E731
+
+
+def clock(seconds):
+    """Seconds as h:mm:ss, or m:ss below an hour."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

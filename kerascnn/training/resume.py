@@ -1,0 +1,149 @@
+"""Checkpoints from which training goes on exactly: weights, optimizer, metrics, random states and callback states.
+
+Keras' BackupAndRestore keeps neither seed generators nor the state of callbacks, and writes in place. Here one
+compressed-free NPZ file holds everything, with the checksums that ZIP files carry; it is written under a temporary
+name, synced and renamed, and the last two are kept, so that a kill at any moment leaves one that can be read.
+"""
+
+import json
+import os
+import signal
+import zipfile
+
+import keras
+import numpy as np
+
+from kerascnn import backends
+from kerascnn.errors import DataError
+from kerascnn.runs import replacing
+
+KEPT = 2
+BEST = "best.weights.h5"
+COUNTERS = ("best", "wait", "cooldown_counter", "stopped_epoch", "best_epoch")
+
+
+class Stopped(Exception):  # noqa: N818 (not an error)
+    """Training was stopped by a signal; its state was saved."""
+
+    def __init__(self, signal_number, epoch, step):
+        super().__init__(f"stopped by {signal.Signals(signal_number).name} in epoch {epoch + 1} after step {step}")
+        self.signal_number = signal_number
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves the state of training at every epoch's end, and within an epoch when `stop` is called. Comes last.
+
+    Args:
+        folder: where the checkpoints go.
+        batches: the training `Batches`; their epoch and start are set from here.
+        callbacks: patience and best-weights callbacks of Keras, whose counters are part of the state.
+    """
+
+    def __init__(self, folder, batches, callbacks):
+        super().__init__()
+        self.folder, self.batches, self.callbacks = folder, batches, callbacks
+        self.state = None
+        self._signal = None
+
+    def stop(self, signal_number):
+        """Save and raise Stopped after the step that is being computed."""
+        self._signal = signal_number
+
+    def on_train_begin(self, logs=None):
+        if self.state:  # after the other callbacks have reset themselves
+            for callback, counters in zip(self.callbacks, self.state["callbacks"], strict=True):
+                vars(callback).update(counters)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.batches.epoch = epoch
+        if self.state and self.batches.start:  # fit has just reset the metrics of the epoch that goes on
+            for variable, value in zip(self.model.metrics_variables, self.state["metrics"], strict=True):
+                variable.assign(value)
+            self.state = None
+
+    def on_train_batch_end(self, step, logs=None):
+        if self._signal and step + 1 < len(self.batches):
+            self._stop(self.batches.epoch, self.batches.start + step + 1)
+
+    def on_epoch_end(self, epoch, logs=None):
+        new = self.folder / f"new.{BEST}"
+        if new.exists():  # ModelCheckpoint found this epoch the best
+            os.replace(new, self.folder / BEST)
+        self.batches.start = 0
+        self.save(epoch + 1, 0)
+        if self._signal and not self.model.stop_training and epoch + 1 < self.params["epochs"]:
+            raise Stopped(self._signal, epoch, self.batches.steps)
+
+    def _stop(self, epoch, step):
+        self.save(epoch, step)
+        raise Stopped(self._signal, epoch, step)
+
+    def save(self, epoch, step):
+        """Write the state before step `step` of epoch `epoch` (both from 0); older states but one are deleted."""
+        backends.sync(self.model)
+        arrays = {
+            f"{kind}/{i}": np.asarray(keras.ops.convert_to_numpy(variable))
+            for kind, variables in _variables(self.model).items()
+            for i, variable in enumerate(variables)
+        }
+        state = {
+            "epoch": epoch,
+            "step": step,
+            "stop_training": bool(self.model.stop_training),
+            "callbacks": [_counters(callback) for callback in self.callbacks],
+        }
+        arrays["state"] = np.frombuffer(json.dumps(state).encode(), "uint8")
+        with replacing(self.folder / f"state-{epoch:05d}-{step:07d}.npz") as temporary:
+            np.savez(temporary, **arrays)
+        for old in sorted(self.folder.glob("state-*.npz"))[:-KEPT]:
+            old.unlink()
+
+
+def _variables(model):
+    return {
+        "trainable": model.trainable_variables,
+        "other": model.non_trainable_variables,  # seed generators and batch statistics
+        "optimizer": model.optimizer.variables,
+        "metrics": model.metrics_variables,
+    }
+
+
+def _counters(callback):
+    """What a patience or best-weights callback of Keras remembers from epoch to epoch."""
+    return {
+        name: value.item() if isinstance(value, (np.floating, np.integer)) else value
+        for name, value in vars(callback).items()
+        if name in COUNTERS
+    }
+
+
+def newest(folder, say=print):
+    """The newest state that can be read, as a dict, or None where there is none; `say` hears of torn files."""
+    for path in sorted(folder.glob("state-*.npz"), reverse=True):
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            state = json.loads(arrays.pop("state").tobytes())
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            say(f"{path.name} cannot be read ({error}); the checkpoint before it is used.")
+            continue
+        for kind in ("trainable", "other", "optimizer", "metrics"):
+            count = sum(name.startswith(f"{kind}/") for name in arrays)
+            state[kind] = [arrays[f"{kind}/{i}"] for i in range(count)]
+        return state
+    return None
+
+
+def restore(model, state):
+    """Put a state's weights, optimizer and random states into a built and compiled model.
+
+    Raises:
+        DataError: the state is another network's.
+    """
+    variables = _variables(model)
+    for kind in ("trainable", "other", "optimizer"):
+        shapes = [tuple(v.shape) for v in variables[kind]]
+        if shapes != [value.shape for value in state[kind]]:
+            raise DataError("The checkpoint is of another network or optimizer, so training cannot go on from it.")
+        for variable, value in zip(variables[kind], state[kind], strict=True):
+            variable.assign(value)
