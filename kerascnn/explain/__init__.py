@@ -1,0 +1,36 @@
+"""Looks inside one image: what in it a network's answer, or any of its neurons, depends on.
+
+`kerascnn.explain.saliency(model, images, target)` and the other methods take any built Functional or Sequential
+keras.Model and images as it takes them, and return arrays; the model is never changed. `EXPLANATIONS` finds the methods
+by name without importing Keras. `Neuron(layer, channel, row, col)` is a target besides classes.
+
+Facts of a method (literals in its `@register(...)`):
+    source: who proposed it, with the year.
+    rectifier: what it does to the signal g at a ReLU with input x, where that defines it.
+"""
+
+import importlib
+from pathlib import Path
+
+from kerascnn.registry import Registry
+
+EXPLANATIONS = Registry("explanation method", __name__, Path(__file__).parent, hint="kerascnn explain --list")
+register = EXPLANATIONS.register
+
+# What is no method but belongs to the looks: name -> file.
+_OTHERS = {"Neuron": "targets", "coverage": "coverage_table", "activations": "recorded", "switches": "recorded"}
+
+
+def __getattr__(name):
+    if name in EXPLANATIONS:
+        return EXPLANATIONS.get(name)
+    if name in _OTHERS:
+        return getattr(importlib.import_module(f"{__name__}.{_OTHERS[name]}"), name)
+    if name.startswith("_"):
+        raise AttributeError(name)
+    known = ", ".join([*EXPLANATIONS.names(), *_OTHERS])
+    raise AttributeError(f"module 'kerascnn.explain' has no {name!r}; it has {known}")
+
+
+def __dir__():
+    return [*globals(), *EXPLANATIONS.names(), *_OTHERS]

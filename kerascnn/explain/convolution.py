@@ -1,0 +1,189 @@
+"""Rules for convolutions and dense layers: forward, and the transposed operation that walks back.
+
+Everything here is channels-last, with one to three spatial axes, and with padding spelled out as (before, after) pairs
+computed as TensorFlow does, so that all backends agree.
+"""
+
+import math
+
+from keras import ops
+
+from kerascnn.explain.rule import rule
+
+
+def same_padding(size, kernel, stride, dilation):
+    """(before, after) of "same" padding along one axis."""
+    total = max((math.ceil(size / stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+    return total // 2, total - total // 2
+
+
+def paddings(padding, sizes, kernels, strides, dilations):
+    """((before, after), ...) for "valid", "same" or "causal"."""
+    if padding == "valid":
+        return tuple((0, 0) for _ in sizes)
+    if padding == "causal":
+        return tuple(((k - 1) * d, 0) for k, d in zip(kernels, dilations, strict=True))
+    return tuple(same_padding(*axis) for axis in zip(sizes, kernels, strides, dilations, strict=True))
+
+
+def fit(x, starts, sizes, value=0.0):
+    """The window of `sizes` that begins at `starts` of x's spatial axes; outside x it holds `value`."""
+    pads, cuts = [(0, 0)], [slice(None)]
+    for start, size, have in zip(starts, sizes, x.shape[1:-1], strict=True):
+        before, after = max(-start, 0), max(start + size - have, 0)
+        pads.append((before, after))
+        cuts.append(slice(start + before, start + before + size))
+    pads.append((0, 0))
+    if any(p != (0, 0) for p in pads):
+        x = ops.pad(x, pads, constant_values=value if value else None)
+    if any(c != slice(0, n) for c, n in zip(cuts[1:], x.shape[1:-1], strict=True)):
+        x = x[tuple(cuts)]
+    return x
+
+
+def spread_out(x, strides):
+    """x with stride - 1 zeros after every value of each spatial axis."""
+    if all(s == 1 for s in strides):
+        return x
+    shape, pads, out = [-1], [(0, 0)], [-1]
+    for size, stride in zip(x.shape[1:-1], strides, strict=True):
+        shape += [size, 1]
+        pads += [(0, 0), (0, stride - 1)]
+        out.append(size * stride)
+    channels = x.shape[-1]
+    return ops.reshape(ops.pad(ops.reshape(x, [*shape, channels]), [*pads, (0, 0)]), [*out, channels])
+
+
+def _plain(x, kernel, strides, dilations, pads):
+    """One ungrouped convolution with (before, after) padding; negative padding cuts."""
+    sizes, kernels = x.shape[1:-1], kernel.shape[:-2]
+    same = paddings("same", sizes, kernels, strides, dilations)
+    if any(p != (0, 0) for p in pads) and pads == same:
+        return ops.conv(x, kernel, strides, "same", "channels_last", dilations)
+    starts = [-before for before, _ in pads]
+    x = fit(x, starts, [n + before + after for n, (before, after) in zip(sizes, pads, strict=True)])
+    return ops.conv(x, kernel, strides, "valid", "channels_last", dilations)
+
+
+def convolve(x, kernel, strides, dilations, pads, groups=1):
+    """Convolution; `kernel` is (*kernel_size, channels_in / groups, channels_out)."""
+    if groups == 1:
+        return _plain(x, kernel, strides, dilations, pads)
+    parts = zip(ops.split(x, groups, -1), ops.split(kernel, groups, -1), strict=True)
+    return ops.concatenate([_plain(part, k, strides, dilations, pads) for part, k in parts], -1)
+
+
+def _plain_transposed(g, kernel, strides, dilations, pads, sizes):
+    kernels = kernel.shape[:-2]
+    if any(s > 1 for s in strides):
+        if all(d == 1 for d in dilations):
+            full = ops.conv_transpose(g, kernel, strides, "valid", data_format="channels_last")
+            return fit(full, [before for before, _ in pads], sizes)
+        g = spread_out(g, strides)
+    rank = len(kernels)
+    turned = ops.flip(ops.swapaxes(kernel, -1, -2), tuple(range(rank)))
+    back = []
+    for size, have, k, d, (before, _) in zip(sizes, g.shape[1:-1], kernels, dilations, pads, strict=True):
+        back.append(((k - 1) * d - before, size - have + before))
+    return _plain(g, turned, (1,) * rank, dilations, tuple(back))
+
+
+def convolve_transposed(g, kernel, strides, dilations, pads, sizes, groups=1):
+    """The transposed operation of `convolve`: for all x of `sizes`, sum(g * convolve(x)) = sum(x * this)."""
+    if groups == 1:
+        return _plain_transposed(g, kernel, strides, dilations, pads, sizes)
+    parts = zip(ops.split(g, groups, -1), ops.split(kernel, groups, -1), strict=True)
+    return ops.concatenate(
+        [_plain_transposed(part, k, strides, dilations, pads, sizes) for part, k in parts], -1
+    )
+
+
+def _add_bias(y, weights):
+    return y + weights[1] if len(weights) > 1 else y
+
+
+def _conv_pads(config, x, kernel):
+    strides, dilations, padding, _ = config
+    return paddings(padding, x.shape[1:-1], kernel.shape[:-2], strides, dilations)
+
+
+def _conv(config, weights, x):
+    strides, dilations, _, groups = config
+    pads = _conv_pads(config, x, weights[0])
+    y = convolve(x, weights[0], strides, dilations, pads, groups)
+    return _add_bias(y, weights), (pads, tuple(x.shape[1:-1]))
+
+
+def _conv_back(config, weights, record, g):
+    strides, dilations, _, groups = config
+    pads, sizes = record
+    return (convolve_transposed(g, weights[0], strides, dilations, pads, sizes, groups),)
+
+
+rule("conv", _conv, _conv_back, "linear")
+
+
+def _transposed_conv(config, weights, x):
+    """Keras' Conv*DTranspose: the transposed operation of a convolution from `sizes` to x's own sizes."""
+    strides, dilations, pads_before, sizes = config
+    y = convolve_transposed(x, weights[0], strides, dilations, tuple((b, 0) for b in pads_before), sizes)
+    return _add_bias(y, weights), tuple(x.shape[1:-1])
+
+
+def _transposed_conv_back(config, weights, record, g):
+    strides, dilations, pads_before, sizes = config
+    kernels, pads = weights[0].shape[:-2], []
+    for out, size, before, k, s, d in zip(record, sizes, pads_before, kernels, strides, dilations, strict=True):
+        pads.append((before, (out - 1) * s + (k - 1) * d + 1 - size - before))
+    return (_plain(g, weights[0], strides, dilations, tuple(pads)),)
+
+
+rule("conv_transpose", _transposed_conv, _transposed_conv_back, "linear")
+
+
+def _depthwise(config, weights, x):
+    """`weights[0]` is (*kernel_size, channels, multiplier)."""
+    strides, dilations, padding = config
+    kernel = weights[0]
+    pads = paddings(padding, x.shape[1:-1], kernel.shape[:-2], strides, dilations)
+    y = _depthwise_plain(x, kernel, strides, dilations, pads)
+    return _add_bias(y, weights), (pads, tuple(x.shape[1:-1]))
+
+
+def _depthwise_plain(x, kernel, strides, dilations, pads):
+    sizes = [n + before + after for n, (before, after) in zip(x.shape[1:-1], pads, strict=True)]
+    x = fit(x, [-before for before, _ in pads], sizes)
+    if len(set(strides)) == 1 and (max(strides) == 1 or max(dilations) == 1):
+        return ops.depthwise_conv(x, kernel, strides, "valid", "channels_last", dilations)
+    y = ops.depthwise_conv(x, kernel, (1,) * len(strides), "valid", "channels_last", dilations)
+    return y[(slice(None), *(slice(None, None, s) for s in strides))]
+
+
+def _depthwise_back(config, weights, record, g):
+    strides, dilations, _ = config
+    kernel, (pads, sizes) = weights[0], record
+    kernels, (channels, multiplier) = tuple(kernel.shape[:-2]), kernel.shape[-2:]
+    rank = len(kernels)
+    turned = ops.flip(ops.reshape(kernel, (*kernels, channels * multiplier, 1)), tuple(range(rank)))
+    g = spread_out(g, strides)
+    back = []
+    for size, have, k, d, (before, _) in zip(sizes, g.shape[1:-1], kernels, dilations, pads, strict=True):
+        back.append(((k - 1) * d - before, size - have + before))
+    y = _depthwise_plain(g, turned, (1,) * rank, dilations, tuple(back))
+    if multiplier > 1:
+        y = ops.sum(ops.reshape(y, (-1, *sizes, channels, multiplier)), -1)
+    return (y,)
+
+
+rule("depthwise", _depthwise, _depthwise_back, "linear")
+
+
+def _dense(config, weights, x):
+    return _add_bias(ops.matmul(x, weights[0]), weights), None
+
+
+def _dense_back(config, weights, record, g):
+    return (ops.matmul(g, ops.transpose(weights[0])),)
+
+
+rule("dense", _dense, _dense_back, "linear")

@@ -1,0 +1,318 @@
+"""Rules for functions of each value alone, for sums and products of branches, and for softmax."""
+
+import math
+
+import numpy as np
+from keras import activations, ops
+
+from kerascnn.explain.rule import rule
+
+
+def _where(condition, x, value=0.0):
+    return ops.where(condition, x, ops.cast(value, x.dtype))
+
+
+def _relu(config, weights, x):
+    y = ops.relu(x)
+    return y, y
+
+
+def _relu_back(config, weights, y, g):
+    return (_where(y > 0, g),)
+
+
+rule("relu", _relu, _relu_back, "pass")
+
+
+def _clipped_relu(config, weights, x):
+    """x above `threshold`, at most `maximum`, else 0: ReLU6, hard limits, thresholds."""
+    maximum, threshold = config
+    y = _where(x > threshold, x)
+    if maximum is not None:
+        y = ops.minimum(y, ops.cast(maximum, y.dtype))
+    return y, x
+
+
+def _clipped_relu_back(config, weights, x, g):
+    return (_where(_inside(config, x), g),)
+
+
+def _inside(config, x):
+    maximum, threshold = config
+    return x > threshold if maximum is None else ops.logical_and(x > threshold, x < maximum)
+
+
+rule("clipped_relu", _clipped_relu, _clipped_relu_back, "pass")
+
+
+def _relu_deconvnet(config, weights, record, g):
+    return (ops.relu(g),)
+
+
+def _relu_guided(config, weights, y, g):
+    return (_where(y > 0, ops.relu(g)),)
+
+
+def _clipped_relu_guided(config, weights, x, g):
+    return (_where(_inside(config, x), ops.relu(g)),)
+
+
+# What a rectifier does to a signal that walks back; elsewhere the methods are all the plain gradient.
+RECTIFIERS = {
+    "gradient": {},
+    "deconvnet": {"relu": _relu_deconvnet, "clipped_relu": _relu_deconvnet},
+    "guided_backprop": {"relu": _relu_guided, "clipped_relu": _clipped_relu_guided},
+}
+
+
+def _leaky(config, weights, x):
+    """`slope` times x below `threshold`, x above it, at most `maximum`."""
+    slope, maximum, threshold = config
+    y = ops.where(x > threshold, x, slope * (x - threshold))
+    return y if maximum is None else ops.minimum(y, ops.cast(maximum, y.dtype)), x
+
+
+def _leaky_back(config, weights, x, g):
+    slope, maximum, threshold = config
+    back = ops.where(x > threshold, g, slope * g)
+    return (back if maximum is None else _where(x < maximum, back),)
+
+
+rule("leaky_relu", _leaky, _leaky_back, "pass")
+
+
+def _function(name, function, derivative, kind="pass"):
+    """A rule for y = function(x, *config) with dy/dx = derivative(x, y, *config)."""
+
+    def forward(config, weights, x):
+        y = function(x, *config)
+        return y, (x, y)
+
+    def backward(config, weights, record, g):
+        return (g * derivative(*record, *config),)
+
+    rule(name, forward, backward, kind, linear=False)
+
+
+def _like(value, x):
+    return ops.full_like(x, value)
+
+
+def _step(condition, x, high=1.0, low=0.0):
+    return ops.where(condition, _like(high, x), _like(low, x))
+
+
+def _silu_slope(x, y, beta=1.0):
+    s = ops.sigmoid(x)
+    return s * (1 + x * (1 - s))
+
+
+def _gelu_slope(x, y, approximate):
+    if approximate:
+        c = math.sqrt(2 / math.pi)
+        t = ops.tanh(c * (x + 0.044715 * x * x * x))
+        return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x)
+    return 0.5 * (1 + ops.erf(x / math.sqrt(2))) + x * ops.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+
+
+def _mish_slope(x, y):
+    t = ops.tanh(ops.softplus(x))
+    return t + x * (1 - t * t) * ops.sigmoid(x)
+
+
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+
+
+def _elu_slope(x, y, alpha):
+    return ops.where(x > 0, _like(1.0, x), alpha * ops.exp(ops.minimum(x, 0)))
+
+
+def _elu(x, alpha):
+    return ops.where(x > 0, x, alpha * (ops.exp(ops.minimum(x, 0)) - 1))
+
+
+_function("elu", _elu, _elu_slope)
+_function("selu", activations.selu, lambda x, y: _SELU_SCALE * _elu_slope(x, y, _SELU_ALPHA))
+_function("celu", lambda x, a: _elu(x / a, a), lambda x, y, a: _elu_slope(x / a, y, 1.0))
+_function("silu", lambda x: x * ops.sigmoid(x), _silu_slope)
+_function("gelu", lambda x, approximate: activations.gelu(x, approximate), _gelu_slope)
+_function("mish", lambda x: x * ops.tanh(ops.softplus(x)), _mish_slope)
+_function("tanh", ops.tanh, lambda x, y: 1 - y * y)
+_function("sigmoid", ops.sigmoid, lambda x, y: y * (1 - y))
+_function("softplus", ops.softplus, lambda x, y: ops.sigmoid(x))
+_function("softsign", ops.softsign, lambda x, y: 1 / ops.square(1 + ops.abs(x)))
+_function("log_sigmoid", lambda x: -ops.softplus(-x), lambda x, y: ops.sigmoid(-x))
+_function("tanh_shrink", lambda x: x - ops.tanh(x), lambda x, y: ops.square(x - y))
+_function("hard_sigmoid", lambda x: ops.clip(x / 6 + 0.5, 0, 1), lambda x, y: _step(ops.abs(x) < 3, x, 1 / 6))
+_function(
+    "hard_silu",
+    lambda x: x * ops.clip(x / 6 + 0.5, 0, 1),
+    lambda x, y: ops.where(ops.abs(x) < 3, x / 3 + 0.5, _step(x >= 3, x)),
+)
+_function("hard_tanh", lambda x: ops.clip(x, -1, 1), lambda x, y: _step(ops.abs(x) < 1, x))
+_function("clip", ops.clip, lambda x, y, low, high: _step(ops.logical_and(x > low, x < high), x))
+_function("exp", ops.exp, lambda x, y: y)
+_function("log", ops.log, lambda x, y: 1 / x)
+_function("log1p", ops.log1p, lambda x, y: 1 / (1 + x))
+_function("sqrt", ops.sqrt, lambda x, y: 0.5 / y)
+_function("rsqrt", ops.rsqrt, lambda x, y: -0.5 * y / x)
+_function("square", ops.square, lambda x, y: 2 * x)
+_function("abs", ops.abs, lambda x, y: ops.sign(x))
+_function("sin", ops.sin, lambda x, y: ops.cos(x))
+_function("cos", ops.cos, lambda x, y: -ops.sin(x))
+_function("erf", ops.erf, lambda x, y: 2 / math.sqrt(math.pi) * ops.exp(-x * x))
+_function("reciprocal", ops.reciprocal, lambda x, y: -y * y)
+_function("power", lambda x, p: x**p, lambda x, y, p: p * x ** (p - 1))
+
+rule("negative", lambda c, w, x: (-x, None), lambda c, w, r, g: (-g,), "linear")
+rule("identity", lambda c, w, x: (x, None), lambda c, w, r, g: (g,), "move")
+
+
+def unbroadcast(g, shape):
+    """g summed over the axes along which an operand of `shape` was repeated (the batch axis, 0, never is)."""
+    extra = len(g.shape) - len(shape)
+    if extra:
+        g = ops.sum(g, tuple(range(1, 1 + extra)))
+    axes = tuple(i for i, n in enumerate(shape) if i and n == 1 and g.shape[i] != 1)
+    return ops.sum(g, axes, keepdims=True) if axes else g
+
+
+def _binary(name, function, left, right, kind):
+    """A rule for y = function(a, b), with left and right the products of g with the two derivatives."""
+
+    def forward(config, weights, a, b):
+        y = function(a, b)
+        return y, (a, b, y)
+
+    def backward(config, weights, record, g):
+        a, b, y = record
+        return unbroadcast(left(g, a, b, y), a.shape), unbroadcast(right(g, a, b, y), b.shape)
+
+    rule(name, forward, backward, kind)
+
+
+_binary("add", ops.add, lambda g, a, b, y: g, lambda g, a, b, y: g, "linear")
+_binary("subtract", ops.subtract, lambda g, a, b, y: g, lambda g, a, b, y: -g, "linear")
+_binary("multiply", ops.multiply, lambda g, a, b, y: g * b, lambda g, a, b, y: g * a, "product")
+_binary("normalise", ops.multiply, lambda g, a, b, y: g * b, lambda g, a, b, y: g * a, "gate")
+_binary("divide", ops.divide, lambda g, a, b, y: g / b, lambda g, a, b, y: -g * y / b, "gate")
+# At equal values the first operand is chosen, as max-pooling chooses the first of its window.
+_binary(
+    "maximum",
+    ops.maximum,
+    lambda g, a, b, y: _where(ops.greater_equal(a, b), g),
+    lambda g, a, b, y: _where(ops.less(a, b), g),
+    "route",
+)
+_binary(
+    "minimum",
+    ops.minimum,
+    lambda g, a, b, y: _where(ops.less_equal(a, b), g),
+    lambda g, a, b, y: _where(ops.greater(a, b), g),
+    "route",
+)
+
+
+def _scale(config, weights, x):
+    """x * weights[0] + weights[1] with weights that broadcast to x: Rescaling, Normalization, constants."""
+    return x * weights[0] + weights[1], None
+
+
+rule("scale", _scale, lambda c, weights, r, g: (g * weights[0],), "linear")
+
+
+def _batch_norm(config, weights, x):
+    """Inference-mode batch normalisation: weights are gamma (or 1), beta (or 0), moving mean, moving variance."""
+    axis, epsilon = config
+    gamma, beta, mean, variance = weights
+    shape = [1] * len(x.shape)
+    shape[axis] = -1
+    scale = ops.reshape(gamma * ops.rsqrt(variance + ops.cast(epsilon, variance.dtype)), shape)
+    return x * scale + (ops.reshape(beta, shape) - ops.reshape(mean, shape) * scale), scale
+
+
+rule("batch_norm", _batch_norm, lambda c, w, scale, g: (g * scale,), "linear")
+
+
+def _softmax(config, weights, x):
+    y = ops.softmax(x, axis=config[0])
+    return y, y
+
+
+def _softmax_back(config, weights, y, g):
+    return (y * (g - ops.sum(g * y, config[0], keepdims=True)),)
+
+
+rule("softmax", _softmax, _softmax_back, "none")
+
+
+def _log_softmax(config, weights, x):
+    y = ops.log_softmax(x, axis=config[0])
+    return y, y
+
+
+def _log_softmax_back(config, weights, y, g):
+    return (g - ops.exp(y) * ops.sum(g, config[0], keepdims=True),)
+
+
+rule("log_softmax", _log_softmax, _log_softmax_back, "none")
+
+
+def first_maximum(x):
+    """(maxima over the last axis with that axis kept, 1 at the first place that holds it and 0 elsewhere)."""
+    y = ops.max(x, -1, keepdims=True)
+    codes = ops.cast(np.arange(x.shape[-1], 0, -1), "int32")
+    hits = ops.where(ops.equal(x, y), codes, ops.zeros_like(codes))
+    return y, ops.cast(ops.equal(hits, ops.max(hits, -1, keepdims=True)), x.dtype)
+
+
+def _constant(name, function, back):
+    """A rule for one value and one constant, which is first given the shape in config, if there is one."""
+
+    def shaped(config, weights):
+        return ops.reshape(weights[0], config) if config else weights[0]
+
+    def forward(config, weights, x):
+        return function(x, shaped(config, weights)), None
+
+    def backward(config, weights, record, g):
+        return (back(g, shaped(config, weights)),)
+
+    rule(name, forward, backward, "linear")
+
+
+_constant("plus", ops.add, lambda g, c: g)
+_constant("minus", ops.subtract, lambda g, c: g)
+_constant("times", ops.multiply, ops.multiply)
+_constant("over", ops.divide, ops.divide)
+
+
+def _prelu(config, weights, x):
+    return ops.where(x > 0, x, weights[0] * x), x
+
+
+def _prelu_back(config, weights, x, g):
+    return (ops.where(x > 0, g, weights[0] * g),)
+
+
+rule("prelu", _prelu, _prelu_back, "pass")
+
+
+def _lrn(config, weights, x):
+    """kerascnn.layers.LocalResponseNormalization: x / (k + alpha * sum of neighbours squared) ** beta."""
+    size, alpha, beta, k = config
+    channel = np.arange(x.shape[-1])
+    band = ops.cast(abs(channel[:, None] - channel[None, :]) <= size // 2, x.dtype)
+    scale = k + alpha * ops.matmul(ops.square(x), band)
+    factor = ops.exp(-beta * ops.log(scale))
+    return x * factor, (x, scale, factor, band)
+
+
+def _lrn_back(config, weights, record, g):
+    _, alpha, beta, _ = config
+    x, scale, factor, band = record
+    shared = ops.matmul(g * x * factor / scale, band)
+    return (g * factor - (2 * alpha * beta) * x * shared,)
+
+
+rule("lrn", _lrn, _lrn_back, "gate")

@@ -1,0 +1,156 @@
+"""How the layers that have weights open into primitive steps: convolutions, dense layers, normalisations."""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from kerascnn.explain.openings import activate, channels_last, opens
+from kerascnn.explain.plan import NoRuleError
+from kerascnn.layers import GroupedConv2D, LocalResponseNormalization
+
+
+def _bias(layer):
+    return [layer.bias] if layer.use_bias else []
+
+
+@opens(layers.Conv1D, layers.Conv2D, layers.Conv3D, GroupedConv2D)
+@channels_last
+def _conv(b, layer, x, shape):
+    config = (tuple(layer.strides), tuple(layer.dilation_rate), layer.padding, layer.groups)
+    y = b.step("conv", x, config, [layer.kernel, *_bias(layer)])
+    return activate(b, y, layer.activation, _like(shape, layer.filters))
+
+
+def _like(shape, channels):
+    """A shape for tracing an activation: its spatial sizes do not matter."""
+    return (*shape[:-1], channels)
+
+
+@opens(layers.DepthwiseConv1D, layers.DepthwiseConv2D)
+@channels_last
+def _depthwise(b, layer, x, shape):
+    config = (tuple(layer.strides), tuple(layer.dilation_rate), layer.padding)
+    y = b.step("depthwise", x, config, [layer.kernel, *_bias(layer)])
+    return activate(b, y, layer.activation, _like(shape, layer.kernel.shape[-1] * shape[-1]))
+
+
+@opens(layers.SeparableConv1D, layers.SeparableConv2D)
+@channels_last
+def _separable(b, layer, x, shape):
+    rank = len(shape) - 2
+    config = (tuple(layer.strides), tuple(layer.dilation_rate), layer.padding)
+    y = b.step("depthwise", x, config, [layer.depthwise_kernel])
+    one = (1,) * rank
+    y = b.step("conv", y, (one, one, "valid", 1), [layer.pointwise_kernel, *_bias(layer)])
+    return activate(b, y, layer.activation, _like(shape, layer.filters))
+
+
+@opens(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
+@channels_last
+def _conv_transpose(b, layer, x, shape):
+    if None in shape[1:-1]:
+        raise NoRuleError("a transposed convolution needs a fixed image size")
+    channels_first = layer.data_format == "channels_first"
+    out = layer.compute_output_shape((None, shape[-1], *shape[1:-1]) if channels_first else (None, *shape[1:]))
+    sizes = tuple(out[2:] if channels_first else out[1:-1])
+    extra = layer.output_padding
+    extra = extra if isinstance(extra, list | tuple) else (extra,) * len(sizes)
+    before = []
+    for k, s, d, more in zip(layer.kernel_size, layer.strides, layer.dilation_rate, extra, strict=True):
+        k = (k - 1) * d + 1
+        padded = k + s - 2 if more is None else k + k % 2 - 2 + more
+        before.append(0 if layer.padding == "valid" else k - 1 - min((padded + 1) // 2, k - 1))
+    config = (tuple(layer.strides), tuple(layer.dilation_rate), tuple(before), sizes)
+    y = b.step("conv_transpose", x, config, [layer.kernel, *_bias(layer)])
+    return activate(b, y, layer.activation, _like(shape, layer.filters))
+
+
+@opens(layers.Dense)
+def _dense(b, layer, x, shape):
+    y = b.step("dense", x, (), [layer.kernel, *_bias(layer)])
+    return activate(b, y, layer.activation, _like(shape, layer.units))
+
+
+@opens(layers.BatchNormalization)
+def _batch_norm(b, layer, x, shape):
+    size = (shape[layer.axis],)
+    gamma = layer.gamma if layer.scale else np.ones(size)
+    beta = layer.beta if layer.center else np.zeros(size)
+    weights = [gamma, beta, layer.moving_mean, layer.moving_variance]
+    return b.step("batch_norm", x, (layer.axis % len(shape), layer.epsilon), weights)
+
+
+@opens(layers.Normalization)
+def _normalization(b, layer, x, shape):
+    mean, variance = (np.asarray(ops.convert_to_numpy(v), "float64") for v in (layer.mean, layer.variance))
+    deviation = np.maximum(np.sqrt(variance), keras.config.epsilon())
+    if layer.invert:
+        return b.step("scale", x, (), [deviation, mean])
+    return b.step("scale", x, (), [1 / deviation, -mean / deviation])
+
+
+@opens(layers.Rescaling)
+def _rescaling(b, layer, x, shape):
+    return b.step("scale", x, (), [np.asarray(layer.scale, "float64"), np.asarray(layer.offset, "float64")])
+
+
+def normalise(b, x, axes, epsilon, center=True):
+    """x over its root mean square (about its mean when `center`) along `axes`."""
+    if center:
+        x = b.step("subtract", (x, b.step("mean", x, (axes, True))))
+    square = b.step("mean", b.step("square", x), (axes, True))
+    moved = b.step("scale", square, (), [np.ones(()), np.asarray(epsilon)])
+    return b.step("normalise", (x, b.step("rsqrt", moved)))
+
+
+def affine(b, x, axes, rank, gamma, beta):
+    """x * gamma + beta with the weights along `axes`."""
+    for rule_name, weight in (("multiply", gamma), ("add", beta)):
+        if weight is not None:
+            wide = [1] * rank
+            for axis, size in zip(axes, weight.shape, strict=True):
+                wide[axis] = size
+            x = b.step("times" if rule_name == "multiply" else "plus", x, tuple(wide), [weight])
+    return x
+
+
+@opens(layers.LayerNormalization)
+def _layer_normalization(b, layer, x, shape):
+    if getattr(layer, "rms_scaling", False):
+        raise NoRuleError("LayerNormalization(rms_scaling=True) has none; RMSNormalization has")
+    axes = tuple(sorted(a % len(shape) for a in np.atleast_1d(layer.axis).tolist()))
+    x = normalise(b, x, axes, layer.epsilon)
+    gamma = layer.gamma if layer.scale else None
+    return affine(b, x, axes, len(shape), gamma, layer.beta if layer.center else None)
+
+
+@opens(layers.RMSNormalization)
+def _rms_normalization(b, layer, x, shape):
+    axes = tuple(sorted(a % len(shape) for a in np.atleast_1d(layer.axis).tolist()))
+    return affine(b, normalise(b, x, axes, layer.epsilon, center=False), axes, len(shape), layer.scale, None)
+
+
+@opens(layers.GroupNormalization)
+def _group_normalization(b, layer, x, shape):
+    axis = layer.axis % len(shape)
+    if axis != len(shape) - 1 or None in shape[1:]:
+        raise NoRuleError("GroupNormalization has one for the last axis of images of fixed size only")
+    groups = shape[-1] if layer.groups == -1 else layer.groups
+    x = b.step("reshape", x, (*shape[1:-1], groups, shape[-1] // groups))
+    x = normalise(b, x, (*range(1, len(shape) - 1), len(shape)), layer.epsilon)
+    x = b.step("reshape", x, tuple(shape[1:]))
+    gamma = layer.gamma if layer.scale else None
+    return affine(b, x, (axis,), len(shape), gamma, layer.beta if layer.center else None)
+
+
+@opens(layers.UnitNormalization)
+def _unit_normalization(b, layer, x, shape):
+    axes = tuple(sorted(a % len(shape) for a in np.atleast_1d(layer.axis).tolist()))
+    square = b.step("sum", b.step("square", x), (axes, True))
+    moved = b.step("scale", square, (), [np.ones(()), np.asarray(1e-24)])
+    return b.step("normalise", (x, b.step("rsqrt", moved)))
+
+
+@opens(LocalResponseNormalization)
+def _lrn(b, layer, x, shape):
+    return b.step("lrn", x, (layer.size, layer.alpha, layer.beta, layer.k))

@@ -1,0 +1,102 @@
+"""How each Keras layer opens into primitive steps.
+
+One function per kind of layer, found by the layer's class. A subclass that computes something of its own (a new `call`
+or `convolution_op`) is not taken for its parent: its `call` is traced into keras.ops operations instead, and so are
+custom layers, Lambda layers and activation functions; what cannot be traced has no rule, and the answer says so.
+"""
+
+import functools
+
+import keras
+
+from kerascnn.explain.activation_names import activation_rule
+from kerascnn.explain.operations import OPERATIONS
+from kerascnn.explain.plan import NoRuleError
+from kerascnn.explain.tracing import trace
+
+_OPENINGS = {}
+
+
+def opens(*classes):
+    """Decorator: the function (builder, layer, x, shape) -> value opens layers of these classes.
+
+    `x` and `shape` are the number and the symbolic shape of the only input, or lists of them for merging layers.
+    """
+
+    def add(function):
+        _OPENINGS.update(dict.fromkeys(classes, function))
+        return function
+
+    return add
+
+
+def open_node(b, node, known, shapes):
+    """Adds the steps of one node of the graph; returns the number of the value it makes.
+
+    Raises:
+        NoRuleError: no rule serves it.
+    """
+    operation = node.operation
+    if not isinstance(operation, keras.Layer):
+        name = type(operation).__name__
+        if type(operation).__module__.startswith("keras.") and name in OPERATIONS:
+            return OPERATIONS[name](b, node, known, shapes)
+        raise NoRuleError(f"the operation {name} has none")
+    opening = _opening(type(operation))
+    if opening is None or getattr(operation, "quantization_mode", None):
+        return _open_traced(b, node, known, shapes)
+    values, all_shapes = [known[t] for t in node.inputs], [shapes[t] for t in node.inputs]
+    if len(values) == 1 and not isinstance(node.args[0] if node.args else None, list | tuple):
+        return opening(b, operation, values[0], all_shapes[0])
+    return opening(b, operation, values, all_shapes)
+
+
+@functools.cache
+def _opening(kind):
+    from kerascnn.explain import open_shapes, open_weights  # noqa: F401  they fill _OPENINGS
+
+    for parent in kind.__mro__:
+        if parent in _OPENINGS:
+            return _OPENINGS[parent]
+        if {"call", "__call__", "convolution_op"} & set(vars(parent)):
+            return None
+    return None
+
+
+def _open_traced(b, node, known, shapes):
+    layer = node.operation
+    if getattr(layer, "quantization_mode", None):
+        raise NoRuleError(f"its weights are quantised ({layer.quantization_mode})")
+    graph = trace(layer, node, shapes)
+    return b.open_inner(graph, [known[t] for t in node.inputs])
+
+
+def activate(b, x, function, shape):
+    """Adds the step of an activation function, however it was given."""
+    if isinstance(function, keras.Layer):
+        opening = _opening(type(function))
+        if opening is None:
+            raise NoRuleError(f"its activation is a {type(function).__name__} layer")
+        return opening(b, function, x, shape)
+    known = activation_rule(function)
+    if known is None:
+        return b.open_inner(trace(function, None, {0: shape}), [x])
+    name, config = known
+    return x if name == "identity" else b.step(name, x, config)
+
+
+def channels_last(function):
+    """Wraps an opening of channels-last layers so that it serves channels-first ones too."""
+
+    @functools.wraps(function)
+    def wrapped(b, layer, x, shape):
+        if getattr(layer, "data_format", "channels_last") != "channels_first":
+            return function(b, layer, x, shape)
+        rank = len(shape)
+        x = b.step("transpose", x, (0, *range(2, rank), 1))
+        y = function(b, layer, x, (shape[0], *shape[2:], shape[1]))
+        if len(layer.compute_output_shape(shape)) < rank:
+            return y
+        return b.step("transpose", y, (0, rank - 1, *range(1, rank - 1)))
+
+    return wrapped

@@ -1,0 +1,323 @@
+"""How keras.ops operations in a functional graph (`ops.relu(x)`, `x + y`, `x[:, 2:]`) open into primitive steps.
+
+Each function takes (builder, node, known, shapes) and returns the number of the value that the operation makes.
+"""
+
+import keras
+import numpy as np
+
+from kerascnn.explain.plan import NoRuleError
+from kerascnn.graph import Ref
+
+OPERATIONS = {}
+
+
+def _operation(*names):
+    def add(function):
+        OPERATIONS.update(dict.fromkeys(names, function))
+        return function
+
+    return add
+
+
+def _argument(node, position, name):
+    """The argument at `position` or called `name`."""
+    return node.args[position] if len(node.args) > position else node.kwargs[name]
+
+
+def _only(node, known, shapes):
+    """(number, shape) of the only tensor among the arguments."""
+    if len(node.inputs) != 1:
+        raise NoRuleError(f"{type(node.operation).__name__} has one for a single tensor only")
+    return known[node.inputs[0]], shapes[node.inputs[0]]
+
+
+def _simple(name, rule, *attributes):
+    @_operation(name)
+    def opening(b, node, known, shapes):
+        x, _ = _only(node, known, shapes)
+        return b.step(rule, x, tuple(getattr(node.operation, a) for a in attributes))
+
+
+for _name, _rule in (
+    ("Relu", "relu"),
+    ("Sigmoid", "sigmoid"),
+    ("Tanh", "tanh"),
+    ("Softplus", "softplus"),
+    ("Softsign", "softsign"),
+    ("Silu", "silu"),
+    ("LogSigmoid", "log_sigmoid"),
+    ("HardSigmoid", "hard_sigmoid"),
+    ("HardSilu", "hard_silu"),
+    ("HardTanh", "hard_tanh"),
+    ("TanhShrink", "tanh_shrink"),
+    ("Selu", "selu"),
+    ("Mish", "mish"),
+    ("Exp", "exp"),
+    ("Log", "log"),
+    ("Log1p", "log1p"),
+    ("Sqrt", "sqrt"),
+    ("Rsqrt", "rsqrt"),
+    ("Square", "square"),
+    ("Abs", "abs"),
+    ("Absolute", "abs"),
+    ("Sin", "sin"),
+    ("Cos", "cos"),
+    ("Erf", "erf"),
+    ("Reciprocal", "reciprocal"),
+    ("Negative", "negative"),
+    ("Identity", "identity"),
+):
+    _simple(_name, _rule)
+
+_simple("Elu", "elu", "alpha")
+_simple("Celu", "celu", "alpha")
+_simple("Gelu", "gelu", "approximate")
+_simple("Softmax", "softmax", "axis")
+_simple("LogSoftmax", "log_softmax", "axis")
+_simple("Clip", "clip", "x_min", "x_max")
+
+
+@_operation("Cast")
+def _cast(b, node, known, shapes):
+    if "float" not in str(node.operation.dtype):
+        raise NoRuleError(f"it turns values into {node.operation.dtype}")
+    return b.step("identity", _only(node, known, shapes)[0])
+
+
+@_operation("Relu6")
+def _relu6(b, node, known, shapes):
+    return b.step("clipped_relu", _only(node, known, shapes)[0], (6.0, 0.0))
+
+
+@_operation("LeakyRelu")
+def _leaky_relu(b, node, known, shapes):
+    return b.step("leaky_relu", _only(node, known, shapes)[0], (float(node.operation.negative_slope), None, 0.0))
+
+
+@_operation("ReLU")
+def _relu(b, node, known, shapes):
+    from kerascnn.explain.openings import relu_step
+
+    o = node.operation
+    return b.step(*relu_step(_only(node, known, shapes)[0], o.negative_slope, o.max_value, o.threshold))
+
+
+def _two(b, node, known, shapes):
+    """The two operands: (number or None, constant or None, rank) each."""
+    found = []
+    for position, name in enumerate(("x1", "x2")):
+        value = _argument(node, position, name)
+        if isinstance(value, Ref):
+            found.append((known[value.id], None, len(shapes[value.id])))
+        else:
+            array = value if isinstance(value, keras.Variable) else keras.ops.convert_to_tensor(value)
+            found.append((None, array, len(array.shape)))
+    (x1, c1, rank1), (x2, c2, rank2) = found
+    smallest = [rank for c, rank in ((c1, rank1), (c2, rank2)) if c is None]
+    if max(rank1, rank2) > min(smallest):
+        raise NoRuleError(f"{type(node.operation).__name__} of tensors of different ranks has none")
+    if any(c is not None and rank == max(rank1, rank2) and c.shape[0] != 1 for c, rank in ((c1, rank1), (c2, rank2))):
+        raise NoRuleError(f"{type(node.operation).__name__} with a constant that differs from image to image has none")
+    return x1, c1, x2, c2
+
+
+@_operation("Add")
+def _add(b, node, known, shapes):
+    x1, c1, x2, c2 = _two(b, node, known, shapes)
+    if c1 is None and c2 is None:
+        return b.step("add", (x1, x2))
+    return b.step("plus", x2 if x1 is None else x1, (), [c1 if x1 is None else c2])
+
+
+@_operation("Subtract")
+def _subtract(b, node, known, shapes):
+    x1, c1, x2, c2 = _two(b, node, known, shapes)
+    if c1 is None and c2 is None:
+        return b.step("subtract", (x1, x2))
+    if x1 is None:
+        return b.step("plus", b.step("negative", x2), (), [c1])
+    return b.step("minus", x1, (), [c2])
+
+
+@_operation("Multiply")
+def _multiply(b, node, known, shapes):
+    x1, c1, x2, c2 = _two(b, node, known, shapes)
+    if c1 is None and c2 is None:
+        return b.step("multiply", (x1, x2))
+    return b.step("times", x2 if x1 is None else x1, (), [c1 if x1 is None else c2])
+
+
+@_operation("Divide", "TrueDivide")
+def _divide(b, node, known, shapes):
+    x1, c1, x2, c2 = _two(b, node, known, shapes)
+    if c1 is None and c2 is None:
+        return b.step("divide", (x1, x2))
+    if x1 is None:
+        return b.step("times", b.step("reciprocal", x2), (), [c1])
+    return b.step("over", x1, (), [c2])
+
+
+@_operation("Maximum", "Minimum")
+def _extreme(b, node, known, shapes):
+    x1, c1, x2, c2 = _two(b, node, known, shapes)
+    if c1 is None and c2 is None:
+        return b.step(type(node.operation).__name__.lower(), (x1, x2))
+    limit = keras.ops.convert_to_numpy(c1 if x1 is None else c2)
+    if limit.ndim:
+        raise NoRuleError("a limit that is not one number has none")
+    low = type(node.operation).__name__ == "Maximum"
+    config = (float(limit), np.inf) if low else (-np.inf, float(limit))
+    return b.step("clip", x2 if x1 is None else x1, config)
+
+
+@_operation("Power")
+def _power(b, node, known, shapes):
+    exponent = _argument(node, 1, "x2")
+    if not isinstance(exponent, int | float):
+        raise NoRuleError("a power whose exponent is not one number has none")
+    return b.step("power", _only(node, known, shapes)[0], (exponent,))
+
+
+@_operation("Matmul")
+def _matmul(b, node, known, shapes):
+    x1, x2 = _argument(node, 0, "x1"), _argument(node, 1, "x2")
+    if isinstance(x1, Ref) and isinstance(x2, Ref):
+        if len(shapes[x1.id]) != len(shapes[x2.id]):
+            raise NoRuleError("a matrix product of tensors of different ranks has none")
+        return b.step("matmul", (known[x1.id], known[x2.id]))
+    if not isinstance(x1, Ref) or len(x2.shape) != 2:
+        raise NoRuleError("a matrix product has one for a constant matrix on the right only")
+    return b.step("dense", known[x1.id], (), [x2])
+
+
+def _reduction(name, rule):
+    @_operation(*name)
+    def opening(b, node, known, shapes):
+        x, shape = _only(node, known, shapes)
+        axis = node.operation.axis
+        axes = range(1, len(shape)) if axis is None else np.atleast_1d(axis).tolist()
+        axes = tuple(sorted(a % len(shape) for a in axes))
+        if axis is None or 0 in axes:
+            raise NoRuleError(f"{type(node.operation).__name__} over the batch has none")
+        return b.step(rule, x, (axes, bool(node.operation.keepdims)))
+
+
+_reduction(("Mean",), "mean")
+_reduction(("Sum",), "sum")
+_reduction(("Max", "Amax"), "max")
+
+
+def _to_output_shape(b, node, known, shapes):
+    x, _ = _only(node, known, shapes)
+    shape = tuple(-1 if n is None else n for n in shapes[node.outputs[0]][1:])
+    if shape.count(-1) > 1:
+        raise NoRuleError("reshaping needs a fixed image size")
+    return b.step("reshape", x, shape)
+
+
+@_operation("Reshape", "ExpandDims", "Squeeze")
+def _reshape(b, node, known, shapes):
+    have, out = shapes[node.inputs[0]], shapes[node.outputs[0]]
+    if have[0] != out[0]:
+        raise NoRuleError(f"{type(node.operation).__name__} of the batch axis has none")
+    return _to_output_shape(b, node, known, shapes)
+
+
+@_operation("Transpose", "Swapaxes", "Moveaxis")
+def _transpose(b, node, known, shapes):
+    x, shape = _only(node, known, shapes)
+    o, order = node.operation, np.arange(len(shape))
+    labels = np.empty([1] * len(shape))
+    if type(o).__name__ == "Transpose":
+        axes = tuple(int(a) % len(shape) for a in (order[::-1] if o.axes is None else o.axes))
+    elif type(o).__name__ == "Swapaxes":
+        order[[o.axis1, o.axis2]] = order[[o.axis2, o.axis1]]
+        axes = tuple(int(a) for a in order)
+    else:
+        strides = np.moveaxis(np.broadcast_to(labels, order + 2), o.source, o.destination).shape
+        axes = tuple(int(n) - 2 for n in strides)
+    if axes[0] != 0:
+        raise NoRuleError("transposing the batch axis has none")
+    return b.step("transpose", x, axes)
+
+
+@_operation("Concatenate")
+def _concatenate(b, node, known, shapes):
+    axis = node.operation.axis % len(shapes[node.outputs[0]])
+    if axis == 0 or any(not isinstance(x, Ref) for x in keras.tree.flatten(_argument(node, 0, "xs"))):
+        raise NoRuleError("concatenating over the batch, or with constants, has none")
+    return b.step("concatenate", [known[t] for t in node.inputs], (axis,))
+
+
+@_operation("Flip")
+def _flip(b, node, known, shapes):
+    x, shape = _only(node, known, shapes)
+    axis = node.operation.axis
+    axes = () if axis is None else tuple(sorted(a % len(shape) for a in np.atleast_1d(axis).tolist()))
+    if not axes or 0 in axes:
+        raise NoRuleError("flipping the batch axis has none")
+    return b.step("flip", x, axes)
+
+
+@_operation("Pad")
+def _pad(b, node, known, shapes):
+    x, shape = _only(node, known, shapes)
+    o, fill = node.operation, node.kwargs.get("constant_values")
+    widths = np.broadcast_to(np.asarray(o.pad_width), (len(shape), 2)).tolist()
+    if o.mode != "constant" or (fill not in (None, 0)) or widths[0] != [0, 0]:
+        raise NoRuleError("padding has one for zeros around the image only")
+    return b.step("pad", x, tuple(map(tuple, widths)))
+
+
+@_operation("GetItem")
+def _get_item(b, node, known, shapes):
+    """Slices with step 1, integers, None and Ellipsis."""
+    x, shape = _only(node, known, shapes)
+    key = _argument(node, 1, "key")
+    key = list(key) if isinstance(key, list | tuple) else [key]
+    if any(not (k is None or k is Ellipsis or isinstance(k, int | slice)) for k in key):
+        raise NoRuleError("indexing has one for slices and whole numbers only")
+    spread = len(shape) - sum(k is not None and k is not Ellipsis for k in key)
+    place = next((i for i, k in enumerate(key) if k is Ellipsis), len(key))
+    key[place : place + 1] = [slice(None)] * spread
+    widths, axis = [], 0
+    for k in key:
+        if k is None:
+            continue
+        size, axis = shape[axis], axis + 1
+        if k == slice(None):
+            widths.append((0, 0))
+            continue
+        if axis == 1 or size is None or (isinstance(k, slice) and k.step not in (None, 1)):
+            raise NoRuleError("indexing has one for slices with step 1 of axes of fixed size only, not of the batch")
+        first, last, _ = (k if isinstance(k, slice) else slice(k % size, k % size + 1)).indices(size)
+        widths.append((-first, -(size - last)))
+    x = b.step("pad", x, tuple(widths))
+    wanted = tuple(-1 if n is None else n for n in shapes[node.outputs[0]][1:])
+    return b.step("reshape", x, wanted) if any(not isinstance(k, slice) for k in key) else x
+
+
+@_operation("MaxPool", "AveragePool")
+def _pool(b, node, known, shapes):
+    x, shape = _only(node, known, shapes)
+    o = node.operation
+    if (o.data_format or keras.config.image_data_format()) != "channels_last":
+        raise NoRuleError("ops pooling has one for channels-last images only")
+    rank = len(shape) - 2
+    pool, strides = _each(o.pool_size, rank), _each(o.strides or o.pool_size, rank)
+    return b.step("max_pool" if type(o).__name__ == "MaxPool" else "average_pool", x, (pool, strides, o.padding))
+
+
+def _each(value, rank):
+    return tuple(value) if isinstance(value, list | tuple) else (value,) * rank
+
+
+@_operation("Conv")
+def _conv(b, node, known, shapes):
+    x, shape = _only(node, known, shapes)
+    o, rank, kernel = node.operation, len(shape) - 2, _argument(node, 1, "kernel")
+    if (o.data_format or keras.config.image_data_format()) != "channels_last" or isinstance(kernel, Ref):
+        raise NoRuleError("ops.conv has one for channels-last images and constant kernels only")
+    groups = shape[-1] // kernel.shape[-2]
+    return b.step("conv", x, (_each(o.strides, rank), _each(o.dilation_rate, rank), o.padding, groups), [kernel])

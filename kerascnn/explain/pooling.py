@@ -1,0 +1,187 @@
+"""Rules for pooling. Max-pooling keeps its switches: which value of each window won.
+
+A switch is a code, pool size - index in row-major order, so that the largest code among the values equal to the maximum
+is the first in row-major order: the one tie rule, on every backend. Where windows overlap, contributions add.
+"""
+
+import itertools
+import math
+
+import numpy as np
+from keras import ops
+
+from kerascnn.explain.convolution import fit, paddings, spread_out
+from kerascnn.explain.rule import rule
+
+
+def _geometry(config, x):
+    """(pads, output sizes) of a pooling; config is (pool, strides, padding)."""
+    pool, strides, padding = config
+    sizes = x.shape[1:-1]
+    pads = paddings(padding, sizes, pool, strides, (1,) * len(pool))
+    out = []
+    for n, (before, after), p, s in zip(sizes, pads, pool, strides, strict=True):
+        out.append((n + before + after - p) // s + 1)
+    return pads, tuple(out)
+
+
+def _tiled(x):
+    """(N, a, b, C) -> (N, a, 1, b, 1, C)."""
+    shape = [-1]
+    for size in x.shape[1:-1]:
+        shape += [size, 1]
+    return ops.reshape(x, [*shape, x.shape[-1]])
+
+
+def _blocks(x, strides):
+    """(N, a * s, b * t, C) -> (N, a, s, b, t, C)."""
+    shape = [-1]
+    for size, stride in zip(x.shape[1:-1], strides, strict=True):
+        shape += [size // stride, stride]
+    return ops.reshape(x, [*shape, x.shape[-1]])
+
+
+def _codes(pool, strides, shift):
+    """Code of every place of the block that lies `shift` blocks into the window, (1, s, 1, t, 1); 0.5 outside it."""
+    total = math.prod(pool)
+    codes = np.full(strides, 0.5)
+    for place in itertools.product(*(range(s) for s in strides)):
+        inside = [b * s + r for b, s, r in zip(shift, strides, place, strict=True)]
+        if all(i < p for i, p in zip(inside, pool, strict=True)):
+            codes[place] = total - np.ravel_multi_index(inside, pool)
+    shape = []
+    for stride in strides:
+        shape += [1, stride]
+    return codes.reshape([1, *shape, 1])
+
+
+def _planes(x, strides):
+    """{(r, q): x[:, r::s, q::t]} for every remainder; x's sizes are multiples of the strides."""
+    planes = {(): x}
+    for axis, stride in enumerate(strides, start=1):
+        split = {}
+        for key, plane in planes.items():
+            if stride == 1:
+                split[(*key, 0)] = plane
+                continue
+            shape = list(plane.shape)
+            shape[0], shape[axis : axis + 1] = -1, [shape[axis] // stride, stride]
+            parts = ops.unstack(ops.reshape(plane, shape), stride, axis + 1)
+            split.update({(*key, r): part for r, part in enumerate(parts)})
+        planes = split
+    return planes
+
+
+def find_switches(config, x):
+    """(maxima, codes of the switches, pads) of a max-pooling."""
+    pool, strides, _ = config
+    pads, out = _geometry(config, x)
+    starts = [-before for before, _ in pads]
+    if pool == strides:
+        x = fit(x, starts, [o * s for o, s in zip(out, strides, strict=True)], -math.inf)
+        y = ops.max_pool(x, pool, strides, "valid", "channels_last")
+        codes = ops.cast(_codes(pool, strides, (0,) * len(pool)), x.dtype)
+        hits = ops.where(ops.equal(_blocks(x, strides), _tiled(y)), codes, ops.zeros_like(codes))
+        hits = ops.reshape(hits, (-1, *x.shape[1:]))
+        return y, ops.max_pool(hits, pool, strides, "valid", "channels_last"), pads
+    reach = [math.ceil(p / s) - 1 for p, s in zip(pool, strides, strict=True)]
+    sizes = [(o + r) * s for o, r, s in zip(out, reach, strides, strict=True)]
+    x = fit(x, starts, sizes, -math.inf)
+    used = [(o - 1) * s + p for o, s, p in zip(out, strides, pool, strict=True)]
+    y = ops.max_pool(fit(x, [0] * len(pool), used), pool, strides, "valid", "channels_last")
+    planes, total = _planes(x, strides), math.prod(pool)
+    best = ops.zeros_like(y)
+    for index in reversed(range(total)):
+        place = np.unravel_index(index, pool)
+        key = tuple(int(i % s) for i, s in zip(place, strides, strict=True))
+        first = [int(i // s) for i, s in zip(place, strides, strict=True)]
+        values = fit(planes[key], first, out)
+        best = ops.where(ops.equal(values, y), ops.cast(float(total - index), y.dtype), best)
+    return y, best, pads
+
+
+def unpool(config, g, best, pads, sizes):
+    """Each value of g at the place its switch names, zero elsewhere; overlapping contributions add.
+
+    Args:
+        g: (N, *out, C).
+        best: the switches' codes, shaped like g.
+        pads: the pooling's padding.
+        sizes: spatial sizes of the pooling's input.
+    """
+    pool, strides, _ = config
+    out = g.shape[1:-1]
+    reach = [math.ceil(p / s) for p, s in zip(pool, strides, strict=True)]
+    g_tiled, best_tiled, total = _tiled(g), _tiled(best), None
+    for shift in itertools.product(*(range(r) for r in reach)):
+        codes = ops.cast(_codes(pool, strides, shift), g.dtype)
+        part = ops.where(ops.equal(best_tiled, codes), g_tiled, ops.cast(0.0, g.dtype))
+        part = ops.reshape(part, (-1, *(o * s for o, s in zip(out, strides, strict=True)), g.shape[-1]))
+        if len(reach) * [1] != reach:
+            moved = [(b * s, (r - 1 - b) * s) for b, s, r in zip(shift, strides, reach, strict=True)]
+            part = ops.pad(part, [(0, 0), *moved, (0, 0)])
+        total = part if total is None else total + part
+    return fit(total, [before for before, _ in pads], sizes)
+
+
+def switch_positions(config, x):
+    """(N, *out, C, axes): where in x each window found its maximum."""
+    pool, strides, _ = config
+    _, best, pads = find_switches(config, ops.convert_to_tensor(x))
+    inside = np.stack(np.unravel_index(math.prod(pool) - ops.convert_to_numpy(best).astype("int64"), pool), -1)
+    starts = [np.arange(o) * s - b for o, s, (b, _) in zip(best.shape[1:-1], strides, pads, strict=True)]
+    return inside + np.stack(np.meshgrid(*starts, indexing="ij"), -1)[None, ..., None, :]
+
+
+def _max_pool(config, weights, x):
+    y, best, pads = find_switches(config, x)
+    return y, (best, pads, tuple(x.shape[1:-1]))
+
+
+def _max_pool_back(config, weights, record, g):
+    best, pads, sizes = record
+    return (unpool(config, g, best, pads, sizes),)
+
+
+rule("max_pool", _max_pool, _max_pool_back, "route")
+
+
+def _counts(pads, out, pool, strides, sizes):
+    """How many values each window holds, (*out, 1): padding does not count."""
+    counts = np.ones(())
+    for n, (before, _), p, s, o in zip(sizes, pads, pool, strides, out, strict=True):
+        first = np.arange(o) * s - before
+        counts = np.multiply.outer(counts, np.minimum(first + p, n) - np.maximum(first, 0))
+    return counts[..., None]
+
+
+def _average_pool(config, weights, x):
+    pool, strides, _ = config
+    sizes = tuple(x.shape[1:-1])
+    pads, out = _geometry(config, x)
+    counts = _counts(pads, out, pool, strides, sizes)
+    padded = fit(x, [-b for b, _ in pads], [n + b + a for n, (b, a) in zip(sizes, pads, strict=True)])
+    y = ops.average_pool(padded, pool, strides, "valid", "channels_last")
+    if counts.min() < math.prod(pool):
+        y = y * ops.cast(math.prod(pool) / counts, x.dtype)
+    return y, (sizes, pads, counts)
+
+
+def _average_pool_back(config, weights, record, g):
+    """Every value of a window gets the same share."""
+    pool, strides, _ = config
+    sizes, pads, counts = record
+    g = g / ops.cast(counts, g.dtype)
+    if pool == strides:
+        ones = np.ones([n for p in pool for n in (1, p)] + [1])
+        full = _tiled(g) * ops.cast(ones, g.dtype)
+        full = ops.reshape(full, (-1, *(o * p for o, p in zip(g.shape[1:-1], pool, strict=True)), g.shape[-1]))
+    else:
+        full = spread_out(g, strides)
+        have = full.shape[1:-1]
+        full = fit(full, [1 - p for p in pool], [n + 2 * (p - 1) for n, p in zip(have, pool, strict=True)])
+        full = ops.average_pool(full, pool, 1, "valid", "channels_last") * math.prod(pool)
+    return (fit(full, [before for before, _ in pads], sizes),)
+
+
+rule("average_pool", _average_pool, _average_pool_back, "linear")

@@ -1,0 +1,52 @@
+"""What the pass forward records, to look at: activations of any layer, and the switches of max-pooling."""
+
+import numpy as np
+
+from kerascnn.errors import UsageError
+from kerascnn.explain.pooling import switch_positions
+from kerascnn.explain.subjects import subject
+from kerascnn.explain.targets import find_layer
+from kerascnn.explain.walk import Task, run
+
+
+def activations(model, images, layers=None, *, batch_size=64, dtype="float32"):
+    """The outputs of layers.
+
+    Args:
+        model, images: as for every look.
+        layers: a layer's name, or a list of names; None: every layer's.
+    Returns:
+        `dtype` array (N, H, W, channels) or (N, units) for one name, a dict {name: array} otherwise.
+    """
+    plan, arrays = subject(model, images)
+    names = list(plan.layers) if layers is None else [layers] if isinstance(layers, str) else list(layers)
+    wanted = tuple(find_layer(plan, name)[1] for name in names)
+    found, _ = run(plan, Task(plan.steps, plan.inputs, wanted), arrays, [], dtype=dtype, batch_size=batch_size)
+    return found[0] if isinstance(layers, str) else dict(zip(names, found, strict=True))
+
+
+def switches(model, images, layers=None, *, batch_size=64):
+    """Which value each max-pooling window chose: at equal values the first in row-major order, on every backend.
+
+    Args:
+        model, images: as for every look.
+        layers: a max-pooling layer's name, or a list of names; None: all of them.
+    Returns:
+        int32 array (N, rows, cols, channels, 2), the row and column of the chosen value in the pooling's input (one
+        number for one-dimensional pooling), for one name; a dict {name: array} otherwise.
+    """
+    plan, arrays = subject(model, images)
+    pools = {step.layer: step for step in plan.steps if step.rule == "max_pool"}
+    names = list(pools) if layers is None else [layers] if isinstance(layers, str) else list(layers)
+    paths = [find_layer(plan, name)[0] for name in names]
+    for path in paths:
+        if path not in pools:
+            raise UsageError(
+                f"Layer {path!r} of model {plan.model!r} is no max-pooling layer; "
+                f"those are: {', '.join(pools) or 'none'}."
+            )
+    steps = [pools[path] for path in paths]
+    wanted = tuple(step.inputs[0] for step in steps)
+    found, _ = run(plan, Task(plan.steps, plan.inputs, wanted), arrays, [], batch_size=batch_size)
+    places = [np.asarray(switch_positions(s.config, x), "int32") for s, x in zip(steps, found, strict=True)]
+    return places[0] if isinstance(layers, str) else dict(zip(names, places, strict=True))

@@ -1,0 +1,170 @@
+"""Rules for what moves, repeats or gathers values: reshape, transpose, padding, concatenation, means, resizing."""
+
+import math
+
+from keras import ops
+
+from kerascnn.explain.elementwise import first_maximum
+from kerascnn.explain.rule import rule
+
+
+def _back_to(shape):
+    return (-1, *shape[1:])
+
+
+def _reshape(config, weights, x):
+    """config is the shape without the batch axis; one -1 is allowed."""
+    shape, have = list(config), math.prod(x.shape[1:])
+    if -1 in shape:
+        shape[shape.index(-1)] = have // -math.prod(shape)
+    return ops.reshape(x, (-1, *shape)), x.shape
+
+
+rule("reshape", _reshape, lambda c, w, shape, g: (ops.reshape(g, _back_to(shape)),), "move")
+
+
+def _transpose_back(axes, weights, record, g):
+    return (ops.transpose(g, [axes.index(i) for i in range(len(axes))]),)
+
+
+rule("transpose", lambda axes, w, x: (ops.transpose(x, axes), None), _transpose_back, "move")
+
+
+def _pad(config, weights, x):
+    """config is (before, after) for every axis, batch first; negative numbers cut."""
+    cut = tuple(slice(max(-b, 0), n - max(-a, 0) if i else None) for i, ((b, a), n) in _axes(config, x))
+    x = x[cut]
+    return ops.pad(x, [(max(b, 0), max(a, 0)) for b, a in config]), None
+
+
+def _axes(config, x):
+    return enumerate(zip(config, x.shape, strict=True))
+
+
+def _pad_back(config, weights, record, g):
+    return (_pad(tuple((-b, -a) for b, a in config), weights, g)[0],)
+
+
+rule("pad", _pad, _pad_back, "move")
+
+
+def _concatenate(config, weights, *xs):
+    return ops.concatenate(xs, config[0]), [x.shape[config[0]] for x in xs]
+
+
+def _concatenate_back(config, weights, sizes, g):
+    ends = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
+    return tuple(ops.split(g, ends, config[0]))
+
+
+rule("concatenate", _concatenate, _concatenate_back, "move")
+
+
+def _flip_back(axes, weights, record, g):
+    return (ops.flip(g, axes),)
+
+
+rule("flip", lambda axes, w, x: (ops.flip(x, axes), None), _flip_back, "move")
+
+
+def _repeat(config, weights, x):
+    """config is how often each spatial axis' values are repeated (nearest-neighbour upsampling)."""
+    for axis, times in enumerate(config, start=1):
+        if times > 1:
+            x = ops.repeat(x, times, axis)
+    return x, None
+
+
+def _repeat_back(config, weights, record, g):
+    shape = [-1]
+    for size, times in zip(g.shape[1:-1], config, strict=True):
+        shape += [size // times, times]
+    blocks = ops.reshape(g, [*shape, g.shape[-1]])
+    return (ops.sum(blocks, tuple(range(2, 2 * len(config) + 1, 2))),)
+
+
+rule("repeat", _repeat, _repeat_back, "linear")
+
+
+def _kept(shape, axes):
+    return [-1 if i == 0 else 1 if i in axes else n for i, n in enumerate(shape)]
+
+
+def _gather_back(scale):
+    def backward(config, weights, shape, g):
+        axes, _ = config
+        g = ops.reshape(g, _kept(shape, axes))
+        ones = ops.ones([1, *shape[1:]], dtype=g.dtype)
+        return (g * ones * scale(shape, axes),)
+
+    return backward
+
+
+rule(
+    "sum",
+    lambda c, w, x: (ops.sum(x, c[0], keepdims=c[1]), x.shape),
+    _gather_back(lambda shape, axes: 1.0),
+    "linear",
+)
+rule(
+    "mean",
+    lambda c, w, x: (ops.mean(x, c[0], keepdims=c[1]), x.shape),
+    _gather_back(lambda shape, axes: 1 / math.prod(shape[i] for i in axes)),
+    "linear",
+)
+
+
+def _maximum_over(config, weights, x):
+    """The maximum over some axes; at equal values the first in row-major order is chosen."""
+    axes, keepdims = config
+    rest = [i for i in range(len(x.shape)) if i not in axes]
+    order = [*rest, *axes]
+    moved = ops.transpose(x, order)
+    flat = ops.reshape(moved, (-1, *(x.shape[i] for i in rest[1:]), math.prod(x.shape[i] for i in axes)))
+    y, chosen = first_maximum(flat)
+    chosen = ops.reshape(chosen, (-1, *moved.shape[1:]))
+    chosen = ops.transpose(chosen, [order.index(i) for i in range(len(order))])
+    shape = _kept(x.shape, axes) if keepdims else (-1, *(x.shape[i] for i in rest[1:]))
+    return ops.reshape(y, shape), (chosen, x.shape)
+
+
+def _maximum_over_back(config, weights, record, g):
+    chosen, shape = record
+    return (ops.reshape(g, _kept(shape, config[0])) * chosen,)
+
+
+rule("max", _maximum_over, _maximum_over_back, "route")
+
+
+def _along(axis, matrix, x):
+    """x with the values along `axis` multiplied by matrix (new, old)."""
+    moved = ops.swapaxes(x, axis, -1)
+    return ops.swapaxes(ops.matmul(moved, ops.transpose(matrix)), axis, -1)
+
+
+def _resample(config, weights, x):
+    """Every spatial axis multiplied by its matrix (new, old): resizing and smooth upsampling."""
+    for axis, matrix in enumerate(weights, start=1):
+        x = _along(axis, matrix, x)
+    return x, None
+
+
+def _resample_back(config, weights, record, g):
+    for axis, matrix in enumerate(weights, start=1):
+        g = _along(axis, ops.transpose(matrix), g)
+    return (g,)
+
+
+rule("resample", _resample, _resample_back, "linear")
+
+
+def _matmul(config, weights, a, b):
+    return ops.matmul(a, b), (a, b)
+
+
+def _matmul_back(config, weights, record, g):
+    a, b = record
+    return ops.matmul(g, ops.swapaxes(b, -1, -2)), ops.matmul(ops.swapaxes(a, -1, -2), g)
+
+
+rule("matmul", _matmul, _matmul_back, "product")

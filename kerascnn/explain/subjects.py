@@ -1,0 +1,110 @@
+"""What every look begins with: the model is made a plan, and the images are checked against it."""
+
+import warnings
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerascnn.backends import vector_jacobian
+from kerascnn.errors import UsageError, unknown
+from kerascnn.explain.plan import make_plan
+from kerascnn.explain.rule import rule
+
+
+def subject(model, images, fallback=None):
+    """(plan, list of arrays, one per input) for a model and the images as a user gives them.
+
+    Args:
+        images: float array (N, H, W, C); for a model with several inputs a list or dict of them.
+        fallback: "autodiff" lets automatic differentiation serve layers without a rule.
+    Raises:
+        UsageError: the model has no graph or is not built, or the images are not what it takes.
+    """
+    if fallback not in (None, "autodiff"):
+        raise unknown("fallback", fallback, ("autodiff",))
+    plan = make_plan(model, _autodiff_step if fallback else None)
+    return plan, check_images(model, plan, images)
+
+
+def check_images(model, plan, images):
+    """The images as a list of arrays, one per input of the model."""
+    names = [t.name for t in model.inputs]
+    if isinstance(images, dict):
+        missing = [n for n in names if n not in images]
+        if missing:
+            raise UsageError(f"Model {model.name!r} takes {', '.join(names)}; the images lack {missing[0]!r}.")
+        images = [images[n] for n in names]
+    elif len(names) == 1:
+        images = [images]
+    if not isinstance(images, list | tuple) or len(images) != len(names):
+        inputs = f"{len(names)} inputs ({', '.join(names)})"
+        raise UsageError(f"Model {model.name!r} has {inputs}: give a list of that many arrays.")
+    arrays = [
+        _check(model, name, plan.shapes[value], _first_rule(plan, value), x)
+        for name, value, x in zip(names, plan.inputs, images, strict=True)
+    ]
+    if len({len(a) for a in arrays}) > 1:
+        raise UsageError(f"The inputs hold different numbers of images: {', '.join(str(len(a)) for a in arrays)}.")
+    return arrays
+
+
+def _first_rule(plan, value):
+    return {step.rule for step in plan.steps if value in step.inputs}
+
+
+def _check(model, name, shape, first, images):
+    array = ops.convert_to_numpy(images) if ops.is_tensor(images) else np.asarray(images)
+    sizes = ["any" if n is None else str(n) for n in shape[1:]]
+    expects = f"Model {model.name!r} takes float images (N, {', '.join(sizes)})"
+    if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
+        raise UsageError(f"{expects}; received dtype {array.dtype}.")
+    if array.ndim == len(shape) - 1 and array.ndim >= 2:
+        raise UsageError(f"{expects}; received one image {array.shape} without the batch axis: type images[None].")
+    if array.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape[1:], array.shape[1:], strict=True)):
+        raise UsageError(f"{expects}; received shape {array.shape}. Resize them to {'x'.join(sizes)}.")
+    if not len(array):
+        raise UsageError(f"{expects}; received an empty batch {array.shape}.")
+    if 0 in array.shape:
+        raise UsageError(f"{expects}; received images without pixels, {array.shape}.")
+    if array.dtype.kind in "iu" and not first & {"scale"} and "float" in str(model.inputs[0].dtype):
+        raise UsageError(
+            f"{expects}, scaled as in training; received whole numbers ({array.dtype}, {array.min()} to "
+            f"{array.max()}). Scale them as in training, often images / 255.0, or type "
+            "images.astype('float32') if 0 to 255 is meant."
+        )
+    array = array.astype("float64" if array.dtype == np.float64 else "float32", copy=False)
+    if not np.isfinite(array).all():
+        raise UsageError(f"{expects}; received NaN or infinite numbers in input {name!r}.")
+    return array
+
+
+class _Opaque:
+    """A call of a layer that no rule serves, to be differentiated automatically."""
+
+    def __init__(self, node):
+        self.node = node
+
+    def __call__(self, *xs):
+        args, kwargs = self.node.arguments(dict(zip(self.node.inputs, xs, strict=True)))
+        if isinstance(self.node.operation, keras.Layer) and self.node.operation._call_has_training_arg:
+            kwargs["training"] = False
+        return self.node.operation(*args, **kwargs)
+
+
+def _autodiff_step(builder, node, known):
+    if len(node.outputs) > 1 or len(set(node.inputs)) < len(node.inputs):
+        raise UsageError(f"Layer {node.name!r} has several outputs or takes one input twice: fallback cannot serve it.")
+    warnings.warn(
+        f"Layer {node.name!r} ({type(node.operation).__name__}) has no rule: automatic differentiation serves it.",
+        stacklevel=6,
+    )
+    return (builder.step("autodiff", tuple(known[t] for t in node.inputs), (_Opaque(node),)),)
+
+
+def _autodiff(config, weights, *xs):
+    ys, back = vector_jacobian(lambda *a: ops.cast(config[0](*a), xs[0].dtype), xs)
+    return ys[0], back
+
+
+rule("autodiff", _autodiff, lambda config, weights, back, g: tuple(back([g])), "none")

@@ -1,0 +1,219 @@
+"""What is explained: a class, a set of classes, one neuron, a channel; per image or one for all."""
+
+import dataclasses
+import numbers
+
+import numpy as np
+
+from kerascnn.errors import UsageError, nearest, unknown
+
+
+@dataclasses.dataclass(frozen=True)
+class Neuron:
+    """One unit of a layer's output, as a target.
+
+    Args:
+        layer: the layer's name, or its path in a nested model ("block1/conv2"); "conv#2" is the second call of a
+            shared layer.
+        channel: number of the channel (for a dense layer: of the unit).
+        row, col: its place in the map; both None: the place where the channel is largest in each image.
+        reduce: with row and col None: "max", or "mean" for the channel's mean over the map.
+    """
+
+    layer: str
+    channel: int
+    row: int | None = None
+    col: int | None = None
+    reduce: str = "max"
+
+
+def find_layer(plan, name, call_for="layer"):
+    """(path, value number) of a layer called `name`, by its path or by an unambiguous last part of it.
+
+    Raises:
+        UsageError: there is none, or several, or it is called several times; the message lists what there is.
+    """
+    path, _, call = str(name).partition("#")
+    found = [path] if path in plan.layers else [p for p in plan.layers if p.endswith(f"/{path}")]
+    if len(found) > 1:
+        raise UsageError(f"Model {plan.model!r} has several layers called {name!r}: type one of {', '.join(found)}.")
+    if not found:
+        raise _no_layer(plan, name)
+    calls = plan.layers[found[0]]
+    if not call and len(calls) > 1:
+        options = " or ".join(f"'{found[0]}#{i}'" for i in range(1, len(calls) + 1))
+        raise UsageError(f"Layer {found[0]!r} of model {plan.model!r} is called {len(calls)} times: type {options}.")
+    if call and not (call.isdecimal() and 1 <= int(call) <= len(calls)):
+        which = f"calls #1 to #{len(calls)}" if len(calls) > 1 else "one call"
+        raise UsageError(f"Layer {found[0]!r} of model {plan.model!r} has {which}; received {name!r}.")
+    return found[0], calls[int(call or 1) - 1]
+
+
+def convolutions(plan):
+    """Paths of the layers whose output comes from a convolution, in order."""
+    return [path for path, kind in plan.kinds.items() if "Conv" in kind]
+
+
+def _no_layer(plan, name):
+    parts = [f"Model {plan.model!r} has no layer {str(name)!r}."]
+    guesses = nearest(name, plan.layers)
+    if guesses:
+        parts.append("Did you mean " + " or ".join(repr(g) for g in guesses) + "?")
+    convs = convolutions(plan)
+    if len(convs) > 1:
+        parts.append(f"Its convolutions are {convs[0]} to {convs[-1]}; the deepest is {convs[-1]!r}.")
+    elif convs:
+        parts.append(f"Its only convolution is {convs[0]!r}.")
+    parts.append(f"List them: kerascnn table {plan.model}")
+    return UsageError(" ".join(parts))
+
+
+# What a classifier's last activation may be: class scores are what goes into it.
+HEADS = ("softmax", "log_softmax", "sigmoid")
+
+
+def score_value(plan, position=0):
+    """Number of the value that holds the class scores of an output: before its softmax or sigmoid."""
+    made_by = {step.output: step for step in plan.steps}
+    value = plan.outputs[position]
+
+    def behind_casts(value):
+        while value in made_by and made_by[value].rule == "identity":
+            value = made_by[value].inputs[0]
+        return value
+
+    step = made_by.get(behind_casts(value))
+    if step is not None and step.rule in HEADS:
+        return step.inputs[0]
+    return value
+
+
+@dataclasses.dataclass(frozen=True)
+class _Wanted:
+    """One target, resolved: a value, how to start there, and the arrays' row."""
+
+    value: int
+    kind: str
+    row: tuple = ()
+
+
+def resolve(plan, target, num_images, num_classes_shape, class_names=None):
+    """(seeds, arrays, number of maps) of a target as a user gives it.
+
+    Args:
+        target: None, a class (number or name), a set of classes, a Neuron, or a list or array of these.
+        num_images: how many images there are.
+        num_classes_shape: function value number -> its shape, batch first.
+        class_names: names of the classes, for targets given by name.
+    Returns:
+        seeds as in walk.Task, one dict of arrays each, and how many maps come out: one image and a list of targets
+        make one map per target.
+    """
+    one = _is_one(target)
+    targets = [target] * num_images if one else list(target)
+    if not targets:
+        raise UsageError("An empty list of targets was given: name at least one class or Neuron, or leave target out.")
+    if not one and len(targets) != num_images and num_images != 1:
+        raise UsageError(
+            f"There are {num_images} images and {len(targets)} targets: give one target for all, or one per image, or "
+            "several for a single image."
+        )
+    context = plan, num_classes_shape, class_names
+    wanted = [_resolve_one(t, *context) for t in (targets[:1] if one else targets)] * (len(targets) if one else 1)
+    seeds, arrays = [], []
+    for key in dict.fromkeys((w.value, w.kind) for w in wanted):
+        here = [(w.value, w.kind) == key for w in wanted]
+        example = next(w.row for w, h in zip(wanted, here, strict=True) if h)
+        rows = np.array([w.row if h else example for w, h in zip(wanted, here, strict=True)])
+        found = {"scale": np.array(here, "float32")}
+        name, dtype = {"weights": ("weights", "float32"), "position": ("index", "int32")}.get(
+            key[1], ("channel", "int32")
+        )
+        if key[1] != "top":
+            found[name] = rows.astype(dtype)[:, 0] if name == "channel" else rows.astype(dtype)
+        seeds.append(key)
+        arrays.append(found)
+    return tuple(seeds), arrays, len(targets)
+
+
+def _is_one(target):
+    if target is None or isinstance(target, str | Neuron | set | frozenset | numbers.Integral):
+        return True
+    if isinstance(target, np.ndarray) and target.ndim == 0:
+        return True
+    if isinstance(target, list | tuple | range) or (isinstance(target, np.ndarray) and target.ndim == 1):
+        return False
+    raise UsageError(
+        f"{target!r} is not a target: give a class (a number or a name), a set of classes, "
+        "kerascnn.explain.Neuron(layer, channel), or a list of these, one per image."
+    )
+
+
+def _resolve_one(target, plan, shape_of, class_names):
+    if isinstance(target, Neuron):
+        return _resolve_neuron(target, plan, shape_of)
+    if len(plan.outputs) > 1:
+        ends = ", ".join(sorted({step.layer for step in plan.steps if step.output in plan.outputs}))
+        raise UsageError(
+            f"Model {plan.model!r} has {len(plan.outputs)} outputs: say which is meant with "
+            f"target=kerascnn.explain.Neuron(layer, channel); the outputs are made by {ends}."
+        )
+    value = score_value(plan)
+    shape = shape_of(value)
+    if len(shape) != 2:
+        raise UsageError(
+            f"Model {plan.model!r} does not end in class scores: its output is {shape[1:]} per image. Name what is "
+            "to be explained with target=kerascnn.explain.Neuron(layer, channel, row, col)."
+        )
+    if target is None:
+        return _Wanted(value, "top")
+    weights = np.zeros(shape[1])
+    for one in target if isinstance(target, set | frozenset) else [target]:
+        weights[class_number(one, shape[1], plan.model, class_names)] = 1
+    return _Wanted(value, "weights", tuple(weights))
+
+
+def class_number(target, num_classes, model, class_names=None):
+    """A class given by number or name, as a number.
+
+    Raises:
+        UsageError: there is no such class.
+    """
+    if isinstance(target, str):
+        if class_names is None:
+            raise UsageError(
+                f"The class {target!r} was given by name, but the names are not known here: pass class_names=, or the "
+                "class's number."
+            )
+        if target not in class_names:
+            raise unknown("class", target, class_names)
+        return list(class_names).index(target)
+    if isinstance(target, bool | np.bool_) or not isinstance(target, numbers.Integral | np.ndarray):
+        raise UsageError(f"{target!r} is not a class: give its number, 0 to {num_classes - 1}, or its name.")
+    if not 0 <= int(target) < num_classes:
+        raise UsageError(
+            f"Model {model!r} has no class {int(target)}: it has {num_classes} classes, 0 to {num_classes - 1}."
+        )
+    return int(target)
+
+
+def _resolve_neuron(neuron, plan, shape_of):
+    path, value = find_layer(plan, neuron.layer)
+    places, channels = shape_of(value)[1:-1], shape_of(value)[-1]
+    if not 0 <= neuron.channel < channels:
+        raise UsageError(f"Layer {path!r} has no channel {neuron.channel}: it has {channels}, 0 to {channels - 1}.")
+    given = [i for i in (neuron.row, neuron.col) if i is not None]
+    if not given and neuron.reduce not in ("max", "mean"):
+        raise unknown("reduction of a channel", neuron.reduce, ("max", "mean"))
+    if not places:
+        if given:
+            raise UsageError(f"Layer {path!r} has units, not maps: leave row and col out of {neuron}.")
+        return _Wanted(value, "position", (neuron.channel,))
+    if not given:
+        return _Wanted(value, neuron.reduce, (neuron.channel,))
+    if len(given) != len(places):
+        raise UsageError(f"A neuron of layer {path!r} has {len(places)} coordinates; received {neuron}.")
+    if any(not 0 <= i < n for i, n in zip(given, places, strict=True)):
+        size = "x".join(str(n) for n in places)
+        raise UsageError(f"The maps of layer {path!r} are {size}: {tuple(given)} lies outside; they begin at 0.")
+    return _Wanted(value, "position", (*given, neuron.channel))

@@ -1,0 +1,186 @@
+"""One pass forward, recording what the rules need, and one walk back: arrays in, arrays out, on every backend."""
+
+import dataclasses
+import functools
+import math
+
+import numpy as np
+from keras import ops
+
+from kerascnn import backends
+from kerascnn.errors import UsageError
+from kerascnn.explain.elementwise import RECTIFIERS, first_maximum
+from kerascnn.explain.plan import read_constants
+from kerascnn.explain.relevance import relevance_back
+from kerascnn.explain.rule import RULES
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is computed: all that a compiled function depends on besides arrays.
+
+    Attributes:
+        steps: tuple of plan.Step.
+        inputs: numbers of the model's inputs.
+        wanted: numbers of the values whose maps (or, without seeds, values) come out.
+        seeds: tuple of (value, kind): where the walk starts; see `seed_array`.
+        method: "gradient", "deconvnet", "guided_backprop" or a relevance.Relevance.
+        seed: 1, or "activation" to start with the value of what is explained.
+    """
+
+    steps: tuple
+    inputs: tuple
+    wanted: tuple
+    seeds: tuple = ()
+    method: object = "gradient"
+    seed: object = 1
+
+
+def needed_steps(steps, ends):
+    """The steps that the values `ends` depend on, in order."""
+    needed, kept = set(ends), []
+    for step in reversed(steps):
+        if step.output in needed:
+            needed.update(step.inputs)
+            kept.append(step)
+    return tuple(reversed(kept))
+
+
+def forward(steps, values, constants, records=None):
+    """Runs the steps, adding to `values` ({number: array}) and, if given, to `records` ({output: (record, xs)})."""
+    for step in steps:
+        xs = [values[i] if i >= 0 else constants[-i - 1] for i in step.inputs]
+        weights = [constants[-i - 1] for i in step.weights]
+        values[step.output], record = RULES[step.rule].forward(step.config, weights, *xs)
+        if records is not None:
+            records[step.output] = record, xs
+    return values
+
+
+def seed_array(kind, value, arrays):
+    """What the walk starts with at one value: 1 (or a weight) where the explained score is read, 0 elsewhere.
+
+    Args:
+        kind: "top" (largest class score), "weights" (a weight per class), "position" (one neuron), "max" or "mean"
+            (of one channel over the image).
+        value: (N, ..., channels).
+        arrays: {"scale": (N,)} and {"weights": (N, channels)}, {"index": (N, rank - 1)} or {"channel": (N,)}.
+    """
+    places, channels = tuple(value.shape[1:-1]), value.shape[-1]
+    if kind == "top":
+        found = first_maximum(value)[1]
+    elif kind == "weights":
+        found = ops.cast(arrays["weights"], value.dtype)
+    elif kind == "position":
+        found = ops.ones_like(value)
+        for axis, size in enumerate(value.shape[1:], start=1):
+            wide = [-1] + [size if i == axis else 1 for i in range(1, len(value.shape))]
+            found = found * ops.reshape(ops.cast(ops.one_hot(arrays["index"][:, axis - 1], size), value.dtype), wide)
+    else:
+        channel = ops.cast(ops.one_hot(arrays["channel"], channels), value.dtype)
+        channel = ops.reshape(channel, (-1, *(1 for _ in places), channels))
+        if kind == "mean":
+            found = channel * ops.ones_like(value) / math.prod(places)
+        else:
+            flat = ops.reshape(ops.sum(value * channel, -1), (-1, math.prod(places)))
+            found = ops.reshape(first_maximum(flat)[1], (-1, *places, 1)) * channel
+    scale = ops.cast(arrays["scale"], value.dtype)
+    return found * ops.reshape(scale, (-1, *(1 for _ in value.shape[1:])))
+
+
+def walk(task, images, constants, seeds):
+    """(maps, one per wanted value; scores (N,)), or (the wanted values, None) for a task without seeds."""
+    values, records = dict(zip(task.inputs, images, strict=True)), {}
+    ends = [value for value, _ in task.seeds] or task.wanted
+    steps = needed_steps(task.steps, ends)
+    forward(steps, values, constants, records)
+    if not task.seeds:
+        return [values[v] for v in task.wanted], None
+    signals, scores = {}, 0.0
+    for (value, kind), arrays in zip(task.seeds, seeds, strict=True):
+        start = seed_array(kind, values[value], arrays)
+        active = start * values[value]
+        scores = scores + ops.sum(active, tuple(range(1, len(active.shape))))
+        start = active if task.seed == "activation" or not isinstance(task.method, str) else start
+        signals[value] = signals[value] + start if value in signals else start
+    backward(task, steps, values, records, constants, signals)
+    return [signals.get(v) for v in task.wanted], scores
+
+
+def backward(task, steps, values, records, constants, signals):
+    """Walks the steps in reverse; `signals` ({number: array}) holds the seeds, and the maps in the end."""
+    reach = set(task.wanted)
+    for step in steps:
+        if reach & set(step.inputs):
+            reach.add(step.output)
+    for step in reversed(steps):
+        if step.output not in signals or step.output not in reach or step.output in task.wanted:
+            continue
+        g = signals.pop(step.output)
+        record, xs = records[step.output]
+        weights = [constants[-i - 1] for i in step.weights]
+        if isinstance(task.method, str):
+            back = RECTIFIERS[task.method].get(step.rule, RULES[step.rule].backward)
+            found = back(step.config, weights, record, g)
+        else:
+            found = relevance_back(task.method, step, weights, record, xs, values[step.output], g)
+        for number, signal in zip(step.inputs, found, strict=True):
+            if number >= 0 and number in reach and signal is not None:
+                signals[number] = signals[number] + signal if number in signals else signal
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled(task, shapes, dtype):
+    return backends.compiled(functools.partial(walk, task))
+
+
+def run(plan, task, images, seeds, *, dtype="float32", batch_size=64):
+    """Runs a task over all images in batches.
+
+    Args:
+        images: list of arrays, one per input of the model.
+        seeds: list of dicts of arrays, one per seed of the task.
+    Returns:
+        (list of arrays (N, ...) of `dtype`, scores (N,) or None).
+    """
+    constants = read_constants(plan, dtype)
+    uses_autodiff = any(step.rule == "autodiff" for step in task.steps)
+    shapes = tuple(tuple(x.shape[1:]) for x in images)
+    function = functools.partial(walk, task) if uses_autodiff else _compiled(task, shapes, dtype)
+    parts, scores, n = [], [], len(images[0])
+    for chunk in np.array_split(np.arange(n), math.ceil(n / batch_size)):
+        batch = slice(chunk[0], chunk[-1] + 1)
+        some = [ops.convert_to_tensor(np.ascontiguousarray(x[batch], dtype=dtype)) for x in images]
+        starts = [{k: ops.convert_to_tensor(v[batch]) for k, v in arrays.items()} for arrays in seeds]
+        maps, score = function(some, constants, starts)
+        parts.append([np.zeros_like(x) if m is None else ops.convert_to_numpy(m) for m, x in zip_maps(maps, some)])
+        if score is not None:
+            scores.append(ops.convert_to_numpy(score))
+    found = [np.concatenate(column) if len(column) > 1 else np.array(column[0]) for column in zip(*parts, strict=True)]
+    score = np.concatenate(scores) if scores else None
+    check_finite(plan, found if score is None else [score, *found])
+    return found, score
+
+
+def zip_maps(maps, images):
+    """Each map with the image it explains; a value that is no input has its own shape and never lacks a map."""
+    return zip(maps, [*images, *[None] * len(maps)][: len(maps)], strict=True)
+
+
+def check_finite(plan, arrays):
+    """Raises UsageError naming the layer whose weights are not finite, if any array is not."""
+    if all(np.isfinite(a).all() for a in arrays):
+        return
+    for step in plan.steps:
+        for number in step.weights:
+            weight = ops.convert_to_numpy(ops.cast(plan.constants[-number - 1], "float32"))
+            if not np.isfinite(weight).all():
+                bad = "NaN" if np.isnan(weight).any() else "infinite numbers"
+                raise UsageError(
+                    f"Layer {step.layer!r} of model {plan.model!r} has {bad} among its weights: nothing can be "
+                    "explained. Load weights from before the training diverged (a run keeps them in best.keras)."
+                )
+    raise UsageError(
+        f"Model {plan.model!r} answers these images with NaN or infinite numbers although its weights are finite: "
+        "are the images scaled as in training?"
+    )
