@@ -75,9 +75,13 @@ class GroupedConv2D(layers.Conv2D):
     The kernel has Conv2D's shape (height, width, channels / groups, filters), so weights pass between the two.
     """
 
+    def __init__(self, filters, kernel_size, *, groups=1, **kwargs):
+        super().__init__(filters, kernel_size, **kwargs)
+        self.groups = groups  # checked in build, where the input's channels are known too
+
     def build(self, input_shape):
         channels = input_shape[1 if self.data_format == "channels_first" else -1]
-        if channels % self.groups or self.filters % self.groups:
+        if self.groups < 1 or channels % self.groups or self.filters % self.groups:
             fits = [n for n in range(1, channels + 1) if channels % n == 0 and self.filters % n == 0]
             raise UsageError(
                 f"Layer {self.name!r}: groups={self.groups} does not divide its {channels} input channels and "

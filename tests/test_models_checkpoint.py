@@ -1,0 +1,202 @@
+"""Reading torch's files without torch, what does not fit, what is dangerous, and KerasHub's names."""
+
+import pickle
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+from keras import Input, Model, layers
+
+from kerascnn import models
+from kerascnn.errors import DataError, UsageError
+from kerascnn.models import checkpoint
+
+
+def small_net(filters=4, num_classes=2):
+    inputs = Input((6, 6, 3))
+    x = layers.Conv2D(filters, 3, use_bias=False, name="stem_0")(inputs)
+    x = layers.BatchNormalization(name="stem_1")(x)
+    return Model(inputs, layers.Dense(num_classes, name="fc")(layers.GlobalAveragePooling2D()(x)), name="small")
+
+
+def state_dict(filters=4, num_classes=2):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    stem = torch.nn.Sequential(torch.nn.Conv2d(3, filters, 3, bias=False), torch.nn.BatchNorm2d(filters))
+    module = torch.nn.ModuleDict({"stem": stem, "fc": torch.nn.Linear(filters, num_classes)})
+    return module.state_dict()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_every_type_and_view_is_read_as_torch_reads_it(zipped, tmp_path):
+    torch = pytest.importorskip("torch")
+    base = torch.arange(24.0).reshape(4, 6)
+    tensors = {
+        "float32": base,
+        "transposed view": base.T,
+        "view with an offset": base[1:, ::2],
+        "float64": base.double() / 7,
+        "float16": base.half() / 7,
+        "bfloat16": base.bfloat16() / 7,
+        "int64": base.long(),
+        "uint8": base.byte(),
+        "bool": base > 5,
+        "scalar": torch.tensor(3.5),
+        "empty": torch.zeros(0, 3),
+        "parameter": torch.nn.Parameter(base),
+    }
+    path = tmp_path / "all.pth"
+    torch.save({"state_dict": tensors, "epoch": 3}, path, _use_new_zipfile_serialization=zipped)
+    read = checkpoint.read_state_dict(path)
+    assert set(read) == set(tensors)
+    for name, tensor in tensors.items():
+        expected = tensor.detach().float().numpy() if name == "bfloat16" else tensor.detach().numpy()
+        np.testing.assert_array_equal(read[name], expected, err_msg=name, strict=True)
+
+
+def test_weights_arrive_in_keras_order(tmp_path):
+    torch = pytest.importorskip("torch")
+    state, model = state_dict(), small_net()
+    torch.save(state, tmp_path / "a.pth")
+    checkpoint.load_torch_weights(model, tmp_path / "a.pth")
+    kernel = np.array(model.get_layer("stem_0").kernel)
+    assert kernel[1, 2, 0, 3] == state["stem.0.weight"][3, 0, 1, 2].item()
+    np.testing.assert_array_equal(np.array(model.get_layer("fc").kernel).T, state["fc.weight"].numpy())
+    np.testing.assert_array_equal(np.array(model.get_layer("stem_1").moving_variance), 1)
+
+
+def test_another_shape_names_the_first_layer_and_changes_nothing(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save(state_dict(filters=5), tmp_path / "wide.pth")
+    model = small_net()
+    before = model.get_weights()
+    message = r"wide.pth does not fit 'small': at layer 'stem_0' .*kernel is of shape \(3, 3, 3, 4\).*\(3, 3, 3, 5\)"
+    with pytest.raises(DataError, match=message):
+        checkpoint.load_torch_weights(model, tmp_path / "wide.pth")
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_another_number_of_classes_says_how_to_keep_the_last_layer(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save(state_dict(num_classes=7), tmp_path / "seven.pth")
+    model = small_net()
+    last = np.array(model.get_layer("fc").kernel)
+    with pytest.raises(DataError, match=r"at layer 'fc' .*keep the layer's own weights: skip=\('fc',\)"):
+        checkpoint.load_torch_weights(model, tmp_path / "seven.pth")
+    checkpoint.load_torch_weights(model, tmp_path / "seven.pth", skip=("fc",))
+    np.testing.assert_array_equal(np.array(model.get_layer("fc").kernel), last)
+    with pytest.raises(UsageError, match=r"Unknown layer of small 'fcc'. Did you mean 'fc'"):
+        checkpoint.load_torch_weights(model, tmp_path / "seven.pth", skip=("fcc",))
+
+
+def test_a_layer_that_only_one_side_has(tmp_path):
+    torch = pytest.importorskip("torch")
+    state = state_dict()
+    torch.save({**state, "deep.0.weight": torch.zeros(1)}, tmp_path / "more.pth")
+    with pytest.raises(DataError, match="the model has no layer 'deep_0'"):
+        checkpoint.load_torch_weights(small_net(), tmp_path / "more.pth")
+    torch.save({k: v for k, v in state.items() if "fc" not in k}, tmp_path / "less.pth")
+    with pytest.raises(DataError, match="has no layer 'fc', the first of 'small' that it lacks"):
+        checkpoint.load_torch_weights(small_net(), tmp_path / "less.pth")
+
+
+class Evil:
+    def __reduce__(self):
+        import os
+
+        return os.system, ("touch /tmp/kerascnn-was-here",)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_that_wants_to_run_code_is_refused(zipped, tmp_path):
+    path = tmp_path / "evil.pth"
+    if zipped:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("evil/data.pkl", pickle.dumps({"a": Evil()}))
+    else:
+        path.write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(DataError, match=r"wants to use (posix|nt)\.system, which no tensor needs"):
+        checkpoint.read_state_dict(path)
+
+
+def test_files_that_are_no_checkpoints(tmp_path):
+    with pytest.raises(DataError, match=r"No checkpoint file '.*missing\.pth'"):
+        checkpoint.read_state_dict(tmp_path / "missing.pth")
+    (tmp_path / "text.pth").write_text("weights")
+    with pytest.raises(DataError, match=r"text\.pth is not a torch checkpoint"):
+        checkpoint.read_state_dict(tmp_path / "text.pth")
+    (tmp_path / "list.pth").write_bytes(pickle.dumps([1, 2]))
+    with pytest.raises(DataError, match=r"list\.pth is not a torch checkpoint"):
+        checkpoint.read_state_dict(tmp_path / "list.pth")
+    (tmp_path / "text.safetensors").write_text("weights")
+    pytest.importorskip("safetensors")
+    with pytest.raises(DataError, match=r"text\.safetensors is not a safetensors file"):
+        checkpoint.read_state_dict(tmp_path / "text.safetensors")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_that_is_cut_short(zipped, tmp_path):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "short.pth"
+    torch.save(state_dict(), path, _use_new_zipfile_serialization=zipped)
+    content = path.read_bytes()
+    for length in (0, 10, len(content) // 2, len(content) - 20):
+        path.write_bytes(content[:length])
+        with pytest.raises(DataError, match=r"short\.pth|reaches beyond"):
+            checkpoint.read_state_dict(path)
+
+
+def test_a_tensor_that_reaches_beyond_its_storage():
+    storage = checkpoint._Storage("FloatStorage", "0")
+    for tensor in [
+        checkpoint._Tensor(storage, 0, (2, 3), (3, 1)),
+        checkpoint._Tensor(storage, 4, (2,), (1,)),
+        checkpoint._Tensor(storage, 4, (2,), (-1,)),
+    ]:
+        with pytest.raises(DataError, match="reaches beyond the 5 numbers"):
+            checkpoint._array(tensor, {"0": bytes(20)})
+
+
+def test_imagenet_weights_from_the_cache_folder_or_where_to_put_them(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setenv("KERASCNN_DATA", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
+    message = rf"put resnet18-f37072fd\.pth into {tmp_path}/weights, or give a checkpoint's path"
+    with pytest.raises(DataError, match=message):
+        models.resnet18((32, 32, 3), weights="imagenet")
+    torch.save(state_dict(), tmp_path / "weights" / "resnet18-f37072fd.pth")
+    with pytest.raises(DataError, match=r"resnet18-f37072fd\.pth has no layer 'conv1'"):
+        models.resnet18((32, 32, 3), weights="imagenet")
+
+
+def test_kerashub_names():
+    names = ["conv1_conv", "conv1_bn", "stack0_block1_2_conv", "stack3_block0_0_conv", "stack3_block0_0_bn"]
+    ours = ["conv1", "bn1", "layer1_1_conv2", "layer4_0_downsample_0", "layer4_0_downsample_1"]
+    assert [checkpoint._torch_name(name) for name in names] == ours
+
+
+def test_kerashub_backbone_with_the_same_weights_gives_the_same_answers():
+    hub = pytest.importorskip("keras_hub")
+    backbone = hub.models.ResNetBackbone([64], [7], [64, 128, 256, 512], [2, 2, 2, 2], [1, 2, 2, 2], "basic_block")
+    classifier = hub.models.ResNetImageClassifier(backbone=backbone, num_classes=5, activation=None)
+    rng = np.random.default_rng(0)
+    for variable in classifier.weights:
+        if "moving" in variable.path:
+            variable.assign(rng.uniform(0.5, 1.5, variable.shape))
+    model = models.resnet18((64, 64, 3), 5)
+    checkpoint.copy_kerashub_weights(model, classifier)
+    images = rng.normal(size=(2, 64, 64, 3)).astype("float32")
+    scores = keras.ops.softmax(classifier.predict_on_batch(images))
+    np.testing.assert_allclose(model.predict_on_batch(images), np.array(scores), atol=1e-5)
+
+
+def test_kerashub_that_is_not_installed():
+    try:
+        import keras_hub  # noqa: F401
+    except ImportError:
+        with pytest.raises(UsageError, match="needs KerasHub: pip install keras-hub"):
+            models.resnet18((32, 32, 3), weights="kerashub")
+    else:
+        pytest.skip("keras-hub is installed")

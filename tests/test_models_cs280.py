@@ -1,0 +1,61 @@
+"""The MiniPlaces networks: blobs and weights as the CS 280 report's figure 1 prints them."""
+
+import pytest
+
+from kerascnn import graph, models
+from kerascnn.errors import UsageError
+
+# Figure 1 in Caffe's order: (channels, height, width), and (filters, channels / groups, height, width).
+BLOBS = {
+    "conv1": (96, 45, 45),
+    "pool1": (96, 22, 22),
+    "conv2": (256, 11, 11),
+    "pool2": (256, 5, 5),
+    "conv3": (384, 5, 5),
+    "conv4": (384, 5, 5),
+    "conv5": (256, 5, 5),
+    "pool5": (256, 2, 2),
+    "fc6": (1024,),
+    "fc7": (1024,),
+    "fc8": (100,),
+}
+WEIGHTS = {
+    "conv1": (96, 3, 7, 7),
+    "conv2": (256, 48, 5, 5),
+    "conv3": (384, 256, 3, 3),
+    "conv4": (384, 192, 3, 3),
+    "conv5": (256, 192, 3, 3),
+    "fc6": (1024, 1024),
+    "fc7": (1024, 1024),
+    "fc8": (100, 1024),
+}
+
+
+def caffe_blobs(model):
+    shapes = {layer.name: tuple(layer.output.shape[1:]) for layer in model.layers if layer.name in BLOBS}
+    return {name: (shape[-1], *shape[:-1]) for name, shape in shapes.items()}
+
+
+def caffe_weights(model):
+    kernels = {layer.name: tuple(layer.kernel.shape) for layer in model.layers if layer.weights}
+    return {name: (*shape[:-3:-1], *shape[:-2]) for name, shape in kernels.items()}
+
+
+def test_zfnet_is_figure_1():
+    with graph.without_weights():
+        model = models.zfnet_miniplaces()
+    assert caffe_blobs(model) == BLOBS
+    assert caffe_weights(model) == WEIGHTS
+
+
+def test_alexnet_differs_in_its_first_two_layers_and_what_follows_in_size():
+    with graph.without_weights():
+        model = models.alexnet_miniplaces()
+    assert caffe_weights(model) == {**WEIGHTS, "conv1": (96, 3, 11, 11), "fc6": (1024, 256)}
+    sides = [blob[1] for blob in caffe_blobs(model).values() if len(blob) == 3]
+    assert sides == [22, 10, 10, 4, 4, 4, 4, 1]
+
+
+def test_groups_that_do_not_divide():
+    with pytest.raises(UsageError, match="groups=3 does not divide its 96 input channels and 256 filters"):
+        models.zfnet_miniplaces(groups=3)

@@ -1,0 +1,80 @@
+"""VGG: table 1's columns, table 2's millions, fewer dense layers, and dense layers as convolutions."""
+
+import numpy as np
+import pytest
+from keras import Input, Model, layers
+
+from kerascnn import graph, models
+from kerascnn.errors import UsageError
+from kerascnn.models.vgg import as_convolutions
+
+COLUMNS = {  # table 1, the convolutions: "3-64" is 3x3 with 64 filters; "|" is a pool
+    "vgg11": "3-64 | 3-128 | 3-256 3-256 | 3-512 3-512 | 3-512 3-512 |",
+    "vgg11_lrn": "3-64 LRN | 3-128 | 3-256 3-256 | 3-512 3-512 | 3-512 3-512 |",
+    "vgg13": "3-64 3-64 | 3-128 3-128 | 3-256 3-256 | 3-512 3-512 | 3-512 3-512 |",
+    "vgg16c": "3-64 3-64 | 3-128 3-128 | 3-256 3-256 1-256 | 3-512 3-512 1-512 | 3-512 3-512 1-512 |",
+    "vgg16": "3-64 3-64 | 3-128 3-128 | 3-256 3-256 3-256 | 3-512 3-512 3-512 | 3-512 3-512 3-512 |",
+    "vgg19": "3-64 3-64 | 3-128 3-128 | 3-256 3-256 3-256 3-256 | 3-512 3-512 3-512 3-512 | 3-512 3-512 3-512 3-512 |",
+}
+MILLIONS = {"vgg11": 133, "vgg11_lrn": 133, "vgg13": 133, "vgg16c": 134, "vgg16": 138, "vgg19": 144}
+
+
+def column(model):
+    words = []
+    for layer in model.layers:
+        if isinstance(layer, layers.Conv2D):
+            words.append(f"{layer.kernel_size[0]}-{layer.filters}")
+        elif isinstance(layer, layers.MaxPooling2D):
+            words.append("|")
+        elif layer.name.startswith("norm"):
+            words.append("LRN")
+    return " ".join(words)
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_tables_1_and_2(name):
+    with graph.without_weights():
+        model = models.MODELS.get(name)()
+    assert column(model) == COLUMNS[name]
+    assert round(model.count_params() / 1e6) == MILLIONS[name]
+    assert [model.get_layer(f"fc{i}").units for i in (6, 7, 8)] == [4096, 4096, 1000]
+    assert model.get_layer("pool5").output.shape == (None, 7, 7, 512)
+
+
+def test_dropping_dense_layers():
+    with graph.without_weights():
+        counts = {n: models.vgg11(dense_layers=n).count_params() for n in (0, 1, 2)}
+        narrow = models.vgg11(dense_units=1024).count_params()
+    assert counts[2] - counts[1] == (4096 + 1) * 4096
+    assert counts[1] - counts[0] == (25_088 + 1) * 4096 + (4096 - 25_088) * 1000
+    assert counts[2] - narrow == 25_089 * (4096 - 1024) + 4097 * 4096 - 1025 * 1024 + (4096 - 1024) * 1000
+    with pytest.raises(UsageError, match="dense_layers must be 0, 1 or 2; received 3"):
+        models.vgg11(dense_layers=3)
+
+
+def test_as_convolutions_at_the_trained_size_is_the_same_network():
+    model = models.vgg11((64, 64, 3), 5, dense_units=16)
+    images = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype("float32")
+    free = as_convolutions(model)
+    assert free.get_layer("fc6").kernel.shape == (2, 2, 512, 16)
+    assert free.input_shape == (None, None, None, 3)
+    np.testing.assert_allclose(free.predict_on_batch(images), model.predict_on_batch(images), atol=1e-6)
+
+
+def test_as_convolutions_on_a_larger_image_averages_the_scores_of_all_places():
+    inputs = x = Input((2, 2, 1))
+    x = layers.Dense(2, activation="relu", name="fc6")(layers.Flatten()(x))
+    x = layers.Dense(3, name="fc8")(x)
+    model = Model(inputs, layers.Softmax()(x))
+    image = np.random.default_rng(1).normal(size=(1, 3, 3, 1)).astype("float32")
+    windows = np.stack([image[0, i : i + 2, j : j + 2] for i in (0, 1) for j in (0, 1)])
+    before_softmax = Model(inputs, x).predict_on_batch(windows).mean(0)
+    expected = np.exp(before_softmax) / np.exp(before_softmax).sum()
+    np.testing.assert_allclose(as_convolutions(model, (3, 3, 1)).predict_on_batch(image)[0], expected, atol=1e-6)
+
+
+def test_as_convolutions_needs_a_flatten():
+    with graph.without_weights():
+        model = models.resnet18()
+    with pytest.raises(UsageError, match="'resnet18' has no Flatten followed by dense layers"):
+        as_convolutions(model)
