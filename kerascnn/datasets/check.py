@@ -7,13 +7,16 @@ also occur in training are a leak: they make an accuracy look better than it is.
 
 import hashlib
 import io
+import itertools
 import warnings
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from kerascnn.datasets.hold_out import hold_out
+from kerascnn.datasets.image_data import Split
 from kerascnn.datasets.image_files import ImageFiles, open_image, pixels, reason_of, survey
-from kerascnn.datasets.loading import default_limit, hold_out, plan, read, settle
+from kerascnn.datasets.loading import default_limit, plan, read, settle, without
 from kerascnn.datasets.resize import as_size, fit, for_each
 
 
@@ -78,19 +81,23 @@ def check(
     """
     size = as_size(image_size)
     found = read(data, image_size=size, channels=channels, seed=seed, **options)
-    found = hold_out(found, validation=validation, test=test, seed=seed)
     limit = default_limit() if memory_limit is None else memory_limit
     visit = _visit_files if isinstance(found.train.images, ImageFiles) else _visit_arrays
     seen = visit(found, size, channels, strict, limit)
+    if not seen.good["train"].any():
+        without(found, found.skipped + seen.broken)  # raises as `load` does
+    data = hold_out(_rows(found, seen.good), validation=validation, test=test, seed=seed)
     counts = {
         split_name: {
-            class_name: int(((split.labels == label) & seen.good[split_name]).sum())
-            for label, class_name in enumerate(found.class_names)
+            class_name: int((split.labels == label).sum()) for label, class_name in enumerate(found.class_names)
         }
-        for split_name, split in found.splits.items()
+        for split_name, split in data.splits.items()
     }
-    duplicates = _duplicates(found, seen)
-    leaks = _leaks(found, seen)
+    digests = {name: _of_split(seen.digests, found, name, split) for name, split in data.splits.items()}
+    file_digests = {name: _of_split(seen.file_digests, found, name, split) for name, split in data.splits.items()}
+    duplicates = _duplicates(data, digests, file_digests)
+    leaks = _leaks(digests)
+    mean, std = _moments(seen.sums[:, data.train.images].sum(axis=1), len(data.train) * seen.shape[0] * seen.shape[1])
     distinct, times = np.unique(seen.sizes, axis=0, return_counts=True)
     order = np.argsort(-times, kind="stable")
     conflicts = sum(len(set(group["classes"])) > 1 for group in duplicates)
@@ -100,8 +107,8 @@ def check(
         class_names=tuple(found.class_names),
         counts=counts,
         sizes=tuple((int(h), int(w), int(n)) for (h, w), n in zip(distinct[order], times[order], strict=True)),
-        mean=seen.mean,
-        std=seen.std,
+        mean=mean,
+        std=std,
         broken=found.skipped + seen.broken,
         duplicates=tuple(duplicates),
         leaks=leaks,
@@ -109,25 +116,40 @@ def check(
         image_shape=seen.shape,
         memory_bytes=sum(sum(by_class.values()) for by_class in counts.values()) * int(np.prod(seen.shape)),
         in_memory=seen.in_memory,
-        notes=found.notes + seen.notes,
+        notes=data.notes + seen.notes,
         problems=tuple(_problems(counts, seen.broken, leaks, conflicts)),
     )
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What a visit to every image gives."""
+    """What a visit to every image gives; {split: ...} are the source's own splits, one value an image."""
 
     good: dict  # {split: bool (N,)}, which images could be read
-    digests: dict  # {split: [bytes of the pixels' hash or None]}
-    file_digests: dict  # likewise, of the file's bytes; of the pixels' where there are no files
+    digests: dict  # {split: [hash of the pixels]}
+    file_digests: dict  # {split: [hash of the file's bytes]}; of the pixels where there are no files
     sizes: np.ndarray  # int (n, 2) of all good images
     broken: tuple
-    mean: tuple
-    std: tuple
+    sums: np.ndarray  # float (2, N, C), of the training images' pixels and of their squares
     shape: tuple
     in_memory: bool
     notes: tuple
+
+
+def _rows(data, good):
+    """The same data less what could not be read, with the number of its row in the place of each image."""
+    splits = {
+        name: Split(rows, split.labels[rows], tuple(split.files[row] for row in rows) if split.files else ())
+        for name, split in data.splits.items()
+        for rows in [np.flatnonzero(good[name])]
+    }
+    return data.replace(**splits)
+
+
+def _of_split(values, found, name, split):
+    """Those of the values (one a row of each source split) that belong to a split, perhaps one made of train."""
+    source = values[name if name in found.splits else "train"]
+    return [source[row] for row in split.images]
 
 
 def _digest(content):
@@ -168,9 +190,8 @@ def _visit_files(data, size, channels, strict, limit):
         good[name] = np.array([row not in reasons for row in range(len(split))])
         digests[name], file_digests[name] = of_pixels, of_files
         broken += [(split.files[row], reason) for row, reason in sorted(reasons.items())]
-    mean, std = _moments(sums.sum(axis=1), int(good["train"].sum()) * size[0] * size[1])
     sizes = np.concatenate([surveys[name][0][good[name]] for name in data.splits])
-    return _Seen(good, digests, file_digests, sizes, tuple(broken), mean, std, (*size, channels), in_memory, notes)
+    return _Seen(good, digests, file_digests, sizes, tuple(broken), sums, (*size, channels), in_memory, notes)
 
 
 def _visit_arrays(data, size, channels, strict, limit):
@@ -179,8 +200,6 @@ def _visit_arrays(data, size, channels, strict, limit):
     }
     settled = settle(data, size=size, channels=channels, memory_limit=limit)
     images = settled.train.images
-    sums = sum(_sums(images[start : start + 256]) for start in range(0, len(images), 256))
-    mean, std = _moments(sums, len(images) * images.shape[1] * images.shape[2])
     total = sum(len(split) for split in data.splits.values())
     return _Seen(
         good={name: np.ones(len(split), bool) for name, split in data.splits.items()},
@@ -188,8 +207,7 @@ def _visit_arrays(data, size, channels, strict, limit):
         file_digests=digests,
         sizes=np.tile(data.image_shape[:2], (total, 1)),
         broken=(),
-        mean=mean,
-        std=std,
+        sums=np.stack([_sums(image) for image in images], axis=1),
         shape=tuple(int(n) for n in settled.image_shape),
         in_memory=isinstance(images, np.ndarray),
         notes=settled.notes[len(data.notes) :],
@@ -209,35 +227,36 @@ def _moments(sums, count):
     return tuple(float(m) / 255 for m in mean), tuple(float(s) / 255 for s in std)
 
 
-def _duplicates(data, seen):
+def _duplicates(data, digests, file_digests):
     """The groups of images with the same pixels, in order of their first image."""
     places = {}
-    for name in data.splits:
-        for row, digest in enumerate(seen.digests[name]):
-            if digest is not None:
-                places.setdefault(digest, []).append((name, row))
+    for name, split_digests in digests.items():
+        for row, digest in enumerate(split_digests):
+            places.setdefault(digest, []).append((name, row))
     groups = []
     for group in places.values():
         if len(group) > 1:
-            files = [data.splits[name].files for name, _ in group]
+            splits = [data.splits[name] for name, _ in group]
             groups.append(
                 {
-                    "images": [f[r] if f else f"{name}[{r}]" for f, (name, r) in zip(files, group, strict=True)],
+                    "images": [
+                        split.files[row] if split.files else f"{name}[{row}]"
+                        for split, (name, row) in zip(splits, group, strict=True)
+                    ],
                     "splits": [name for name, _ in group],
-                    "classes": [data.class_names[data.splits[name].labels[row]] for name, row in group],
-                    "same_bytes": len({seen.file_digests[name][row] for name, row in group}) == 1,
+                    "classes": [data.class_names[s.labels[row]] for s, (_, row) in zip(splits, group, strict=True)],
+                    "same_bytes": len({file_digests[name][row] for name, row in group}) == 1,
                 }
             )
     return groups
 
 
-def _leaks(data, seen):
+def _leaks(digests):
     """{"train/validation": n, ...} for each pair of splits: images of the second whose pixels occur in the first."""
-    names, leaks = list(data.splits), {}
-    for i, first in enumerate(names):
-        known = set(seen.digests[first]) - {None}
-        for second in names[i + 1 :]:
-            leaks[f"{first}/{second}"] = sum(digest in known for digest in seen.digests[second])
+    leaks = {}
+    for first, second in itertools.combinations(digests, 2):
+        known = set(digests[first])
+        leaks[f"{first}/{second}"] = sum(digest in known for digest in digests[second])
     return leaks
 
 

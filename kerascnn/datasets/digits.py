@@ -8,8 +8,8 @@ whose 4x4 blocks were counted, so that grey levels run from 0 to 16. Here 16 is 
 import numpy as np
 
 from kerascnn.datasets import register
+from kerascnn.datasets.hold_out import stratified
 from kerascnn.datasets.image_data import ImageData, Split
-from kerascnn.datasets.loading import stratified
 
 NUM_TEST = 360
 

@@ -64,7 +64,10 @@ def probe(path):
 
     with Image.open(path) as image:
         width, height = image.size
-        turned = (image.format != "JPEG" or "exif" in image.info) and image.getexif().get(ORIENTATION, 1) >= 5
+        turned = image.format != "JPEG" or "exif" in image.info
+        if image.format == "TIFF":  # whose size Pillow gives as it will be
+            turned = False
+        turned = turned and image.getexif().get(ORIENTATION, 1) >= 5
         return ((width, height) if turned else (height, width)), image.mode in GREY_MODES
 
 

@@ -96,7 +96,7 @@ def _find_splits(root, notes):
             sub = _Tree(root, inner)
         sub.note(notes)
         classes = sub.classes(sub.folders, notes)
-        _check_classes(root, inner, classes, sub)
+        _check_classes(root, inner, classes, sub, least=2 if split == "train" else 1)
         found[split] = (name, classes)
     others = [name for name in tree.folders if name not in candidates]
     if others:
@@ -184,9 +184,9 @@ def _collect(folder, root, files, hidden, others, seen):
             _count_other(others, entry.name)
 
 
-def _check_classes(root, folder, classes, tree):
+def _check_classes(root, folder, classes, tree, least=2):
     layout = LAYOUT.format(root)
-    if len(classes) >= 2:
+    if len(classes) >= least:
         return
     if classes:
         name = next(iter(classes))

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from kerascnn.datasets import DATASETS
+from kerascnn.datasets.hold_out import hold_out
 from kerascnn.datasets.image_data import Split
 from kerascnn.datasets.image_files import ImageFiles, Mixed, decode_all, probe, survey
 from kerascnn.datasets.resize import ResizedImages, as_size, resize_batch
@@ -38,8 +39,14 @@ def load(
     if channels not in (None, 1, 3):
         raise UsageError(f"channels must be 1 (grey) or 3 (RGB), not {channels!r}.")
     found = read(data, image_size=size, channels=channels, seed=seed, **options)
-    found = hold_out(found, validation=validation, test=test, seed=seed)
-    return settle(found, size=size, channels=channels, strict=strict, memory_limit=memory_limit)
+    parts = {"validation": validation, "test": test, "seed": seed}
+    how = {"size": size, "channels": channels, "strict": strict, "memory_limit": memory_limit}
+    loaded = settle(hold_out(found, **parts), **how)
+    if len(loaded.skipped) > len(found.skipped):
+        readable = without(found, loaded.skipped)
+        if loaded.splits.keys() != found.splits.keys():  # the splits are made of what can be read
+            loaded = settle(hold_out(readable, **parts), **how)
+    return loaded
 
 
 # Finding the reader
@@ -107,75 +114,6 @@ def _no_such_path(text, path):
         f"There is no folder or file {text!r}.{hint}{where} Give the path of a data folder, or one of the names "
         f"{', '.join(DATASETS.names())}."
     )
-
-
-# Splits
-
-
-def hold_out(data, *, validation, test, seed):
-    """The same data with test and validation splits taken from the training images where the source has none.
-
-    Both amounts are fractions (below 1) of the images that the source offers for training, or counts; 0 makes no split.
-    The draw is stratified, and depends on `seed` and on the order of the images only.
-    """
-    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
-        raise UsageError(f"The seed must be a whole number from 0 up, not {seed!r}.")
-    total = len(data.train)
-    wanted = {
-        "test": 0 if data.test is not None else amount("test", test, total),
-        "validation": 0 if data.validation is not None else amount("validation", validation, total),
-    }
-    if sum(wanted.values()) >= total:
-        raise UsageError(
-            f"test={test} and validation={validation} would hold out {sum(wanted.values()):,} of the {total:,} "
-            "training images and leave none to train on: hold out less."
-        )
-    train, made, notes = np.arange(total), {}, []
-    for stream, (name, count) in enumerate(wanted.items(), 1):
-        if count:
-            keep, held = stratified(data.train.labels[train], count, (seed, stream))
-            made[name], train = train[held], train[keep]
-            notes.append(
-                f"{len(held):,} of the {total:,} training images were held out for {name}, each class in proportion, "
-                f"seed {seed}."
-            )
-    if not made:
-        return data
-    splits = {name: data.train.take(index) for name, index in made.items()}
-    return data.replace(train=data.train.take(train), notes=data.notes + tuple(notes), **splits)
-
-
-def amount(name, value, total):
-    """A fraction below 1 or a count as a count of `total` images, at least 1 unless it is 0."""
-    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not number or not value >= 0 or (value >= 1 and value != int(value)):
-        raise UsageError(
-            f"{name} must be a fraction of the training images below 1, or a count, not {value!r}: "
-            "for example 0.1 or 500."
-        )
-    if value == 0:
-        return 0
-    return int(value) if value >= 1 else max(1, int(total * value + 0.5))
-
-
-def stratified(labels, count, seed):
-    """(rows to keep, rows held out), both ascending, with each class held out in proportion.
-
-    Each class gives count * its share, rounded down; what is missing comes one by one from the classes with the largest
-    remainders (of equals, the lower label). A class always keeps one image; if that leaves too few, others give more.
-    """
-    classes, sizes = np.unique(labels, return_counts=True)
-    share = count * sizes / sizes.sum()
-    takes = np.minimum(np.floor(share).astype(int), sizes - 1)
-    while takes.sum() < min(count, (sizes - 1).sum()):
-        open_ = takes < sizes - 1
-        takes[np.argmax(np.where(open_, share - takes, -np.inf))] += 1
-    rng = np.random.default_rng(seed)
-    held = np.concatenate(
-        [rng.permutation(np.flatnonzero(labels == c))[:n] for c, n in zip(classes, takes, strict=True)]
-    )
-    held = np.sort(held).astype(int)
-    return np.setdiff1d(np.arange(len(labels)), held), held
 
 
 # Size, channels, memory
@@ -248,7 +186,8 @@ def plan(data, surveys, size, channels, limit):
     sizes = np.concatenate([s for s, _, _ in surveys.values()])
     good, notes = sizes.all(axis=1), []
     if not good.any():
-        raise _nothing_readable(data, surveys)
+        broken = [(data.splits[n].images.files[row], why) for n in surveys for row, why in surveys[n][2].items()]
+        raise _nothing_readable(data, broken)
     if size is None:
         size, note = choose_size(sizes[good])
         notes += [note] if note else []
@@ -309,38 +248,35 @@ def _with(split, images, rows):
 
 def _without_broken(data, splits, broken):
     skipped = tuple(
-        (data.splits[name].images.names[data.splits[name].images.index[row]], reason)
+        (data.splits[name].images.files[row], reason)
         for name, rows in broken.items()
         for row, reason in sorted(rows.items())
     )
     if not any(len(split) for split in splits.values()):
-        raise _nothing_readable(data, {name: (None, None, rows) for name, rows in broken.items()})
-    for name, split in splits.items():
-        if not len(split):
-            raise DataError(
-                f"{data.source}: none of the {len(broken[name])} {name} images can be read. {_example(skipped)}"
-            )
+        raise _nothing_readable(data, skipped)
+    return data.replace(skipped=data.skipped + skipped, **splits)
+
+
+def without(data, skipped):
+    """The data as their reader made them, less `skipped` files; DataError if that leaves a split or class empty."""
+    names, splits = {file for file, _ in skipped}, {}
+    example = f"The first: {skipped[0][0]} ({skipped[0][1]})."
+    for name, split in data.splits.items():
+        splits[name] = split.take(np.array([i for i, file in enumerate(split.files) if file not in names], int))
+        if not len(splits[name]):
+            raise DataError(f"{data.source}: none of the {len(split):,} {name} images can be read. {example}")
     absent = [data.class_names[c] for c in np.setdiff1d(data.train.labels, splits["train"].labels)]
     if absent:
         raise DataError(
             f"{data.source}: no training image of {', '.join(map(repr, absent))} can be read, so it cannot be learned. "
-            f"{_example(skipped)} Repair the files or remove the class."
+            f"{example} Repair the files or remove the class."
         )
-    return data.replace(skipped=data.skipped + skipped, **splits)
+    return data.replace(skipped=skipped, **splits)
 
 
-def _example(skipped):
-    return f"The first: {skipped[0][0]} ({skipped[0][1]})."
-
-
-def _nothing_readable(data, surveys):
-    name = next(name for name, (_, _, broken) in surveys.items() if broken)
-    row, reason = min(surveys[name][2].items())
-    total = sum(len(broken) for _, _, broken in surveys.values())
-    return DataError(
-        f"{data.source}: none of the {total:,} images can be read. "
-        f"The first: {data.splits[name].images.path(row)} ({reason})."
-    )
+def _nothing_readable(data, skipped):
+    file, reason = min(skipped)
+    return DataError(f"{data.source}: none of the {len(skipped):,} images can be read. The first: {file} ({reason}).")
 
 
 def choose_size(sizes):
