@@ -69,6 +69,7 @@ def _fetch_one(name, folder, file, checksum, urls, missing):
 
 def _words(error, url, folder):
     if getattr(error, "response", None) is not None:
+        error.response.close()  # pooch leaves it open
         return f"{urlsplit(url).netloc} answered {error.response.status_code} for {urlsplit(url).path}"
     if isinstance(error, PermissionError) or getattr(error, "errno", None) in (28, 30):
         return f"nothing can be written to {folder} ({error.strerror})"

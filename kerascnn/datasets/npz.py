@@ -69,24 +69,31 @@ def npz(path):
 
 
 def _read(path):
+    """{key: array} of an .npz file."""
     arrays = {}
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            for key in archive.files:
-                try:
-                    arrays[key] = archive[key]
-                except ValueError as error:
-                    if "allow_pickle" in str(error):
+        with open(path, "rb") as file:  # np.load leaves a broken file open
+            if file.read(2) != b"PK":
+                raise ValueError("it is no zip archive")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                for key in archive.files:
+                    try:
+                        arrays[key] = archive[key]
+                    except ValueError as error:
+                        if "allow_pickle" not in str(error):
+                            raise
                         raise DataError(
                             f"{path}: the array {key!r} holds Python objects, which are not read because they can run "
                             "any program. Save images as uint8 and labels as integers."
                         ) from error
-                    raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
-        if isinstance(error, DataError):
-            raise
-        size = f"{path.stat().st_size:,} bytes" if path.exists() else "nothing"
-        raise DataError(f"{path} is not a readable .npz file ({size} found): {error}. Save it again.") from error
+    except DataError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, NotImplementedError) as error:
+        size = path.stat().st_size
+        raise DataError(
+            f"{path} is not a readable .npz file ({size:,} bytes found): {error}. Save it again."
+        ) from error
     return arrays
 
 
