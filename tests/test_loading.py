@@ -170,8 +170,23 @@ def test_a_file_that_is_no_data(tmp_path):
         load(tmp_path / "a.zip")
 
 
+@pytest.mark.parametrize("data", ["", "  ", None, 7])
+def test_neither_name_nor_path(data):
+    with pytest.raises(UsageError, match="data must be the name of a data set or a path, not"):
+        load(data)
+
+
+def test_a_file_that_cannot_be_opened_is_named(tmp_path):
+    (tmp_path / "train-images-idx3-ubyte").mkdir()
+    with pytest.raises(DataError, match=r"Cannot read .*train-images-idx3-ubyte: Is a directory"):
+        load(tmp_path)
+
+
 def test_a_name_is_the_data_set_and_a_path_the_folder(make_folder, monkeypatch, tmp_path):
     make_folder({"a": 1, "b": 1}, name="digits")
     monkeypatch.chdir(tmp_path)
     assert resolve("digits") == ("digits", None)
     assert resolve("./digits")[0] == "image_folder"
+    assert load("digits").notes[0] == (
+        "'digits' is the data set of that name; for the folder here called digits, type ./digits."
+    )

@@ -135,9 +135,13 @@ class ImageFiles:
         """The names of these files, as a tuple."""
         return tuple(self.names[i] for i in self.index)
 
+    def name(self, row):
+        """The name of the file of one row."""
+        return self.names[self.index[row]]
+
     def path(self, row):
-        """Where row `row` lies on disk."""
-        return os.path.join(self.root, self.names[self.index[row]])
+        """Where the file of one row lies on disk."""
+        return os.path.join(self.root, self.name(row))
 
     def take(self, index):
         """The images at `index`, in that order, none of them decoded."""

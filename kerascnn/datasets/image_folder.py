@@ -140,7 +140,7 @@ class _Tree:
             notes.append(f"Ignored because they are hidden{where}: {_listed(hidden)}.")
         if others:
             counts = ", ".join(f"{n:,} {suffix}" for suffix, n in sorted(others.items()))
-            notes.append(f"Ignored because they are no images{where}: {counts}.")
+            notes.append(f"Ignored because they are no images that can be read{where}: {counts}.")
         return found
 
     def note(self, notes):

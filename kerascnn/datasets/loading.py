@@ -64,11 +64,22 @@ def read(data, **options):
         if option not in allowed and option not in ("image_size", "channels", "seed"):
             raise unknown(f"option of the data set {name!r}", option, allowed)
     taken = {k: v for k, v in options.items() if k in allowed and v is not None}
-    return function(path, **taken)
+    try:
+        found = function(path, **taken)
+    except OSError as error:
+        raise DataError(f"Cannot read {error.filename or os.fspath(data)}: {error.strerror or error}.") from error
+    if path is None and Path(name).exists():
+        beside = f"{name!r} is the data set of that name; for the folder here called {name}, type ./{name}."
+        found = found.replace(notes=(beside, *found.notes))
+    return found
 
 
 def resolve(data):
     """(name of the data set, path or None) for a registered name or a path of the user's."""
+    if not isinstance(data, (str, os.PathLike)) or not os.fspath(data).strip():
+        raise UsageError(
+            f"data must be the name of a data set or a path, not {data!r}. List the names: {DATASETS.hint}"
+        )
     text = os.fspath(data)
     if isinstance(data, str) and data in DATASETS:
         if DATASETS.facts(data).get("needs_path"):
@@ -169,10 +180,17 @@ def _settle_files(data, size, channels, strict, limit):
             return _decoded(data, size or guess[:2], channels or guess[2], **guessed)
         except Mixed:
             pass
-    surveys = {name: survey(split.images, strict=strict) for name, split in data.splits.items()}
+        complete = False
+    else:
+        complete = guess is not None  # these will most likely stay files
+    surveys = {name: survey(s.images, strict=strict, complete=complete) for name, s in data.splits.items()}
     size, channels, notes, in_memory = plan(data, surveys, size, channels, limit)
     data = data.replace(notes=data.notes + notes)
-    return (_decoded if in_memory else _on_demand)(data, size, channels, strict=strict)
+    if in_memory:
+        return _decoded(data, size, channels, strict=strict)
+    if not complete:
+        surveys = {name: survey(s.images, strict=strict, complete=True) for name, s in data.splits.items()}
+    return _on_demand(data, size, channels, surveys)
 
 
 def plan(data, surveys, size, channels, limit):
@@ -186,7 +204,7 @@ def plan(data, surveys, size, channels, limit):
     sizes = np.concatenate([s for s, _, _ in surveys.values()])
     good, notes = sizes.all(axis=1), []
     if not good.any():
-        broken = [(data.splits[n].images.files[row], why) for n in surveys for row, why in surveys[n][2].items()]
+        broken = [(data.splits[n].images.name(row), why) for n in surveys for row, why in surveys[n][2].items()]
         raise _nothing_readable(data, broken)
     if size is None:
         size, note = choose_size(sizes[good])
@@ -230,11 +248,10 @@ def _decoded(data, size, channels, **how):
     return _without_broken(data, splits, broken)
 
 
-def _on_demand(data, size, channels, *, strict):
+def _on_demand(data, size, channels, surveys):
     """Every split as ImageFiles, without the files that are broken as far as headers and end marks tell."""
-    splits, broken = {}, {}
+    splits, broken = {}, {name: reasons for name, (_, _, reasons) in surveys.items()}
     for name, split in data.splits.items():
-        _, _, broken[name] = survey(split.images, strict=strict, complete=True)
         rows = np.array([row for row in range(len(split)) if row not in broken[name]], int)
         splits[name] = _with(split, split.images.at(size, channels).take(rows), rows)
     return _without_broken(data, splits, broken)
@@ -248,7 +265,7 @@ def _with(split, images, rows):
 
 def _without_broken(data, splits, broken):
     skipped = tuple(
-        (data.splits[name].images.files[row], reason)
+        (data.splits[name].images.name(row), reason)
         for name, rows in broken.items()
         for row, reason in sorted(rows.items())
     )
@@ -312,8 +329,10 @@ def available_memory():
             amounts.append(4 << 30)
     try:
         group = Path("/sys/fs/cgroup")
-        amounts.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
-    except (OSError, ValueError):
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        used = int((group / "memory.current").read_text()) - int(stat["inactive_file"])  # less what is only a cache
+        amounts.append(int((group / "memory.max").read_text()) - used)
+    except (OSError, KeyError, ValueError):
         pass
     try:
         import resource
