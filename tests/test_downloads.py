@@ -108,6 +108,13 @@ def test_without_network_one_sentence_says_where_to_put_the_file(name, files, mo
     assert capfd.readouterr() == ("", "")
 
 
+def test_files_put_there_by_hand_are_used_whatever_their_checksum(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERASCNN_DATA", str(tmp_path))
+    (tmp_path / "mnist").mkdir()
+    put_mnist(tmp_path / "mnist")
+    assert len(load("mnist", validation=0).train) == 6
+
+
 def test_only_missing_files_are_asked_for(monkeypatch, tmp_path):
     monkeypatch.setenv("KERASCNN_DATA", str(tmp_path))
     (tmp_path / "mnist").mkdir()

@@ -127,6 +127,16 @@ def test_broken_files_are_skipped_and_counted(make_folder, limit):
         load(root, validation=0, strict=True, memory_limit=limit)
 
 
+@pytest.mark.parametrize("broken", [0, 1, 2])
+def test_splits_are_made_of_what_can_be_read(make_folder, broken):
+    root = make_folder({"a": 3, "b": 3})
+    (root / f"a/{broken}.png").write_bytes(b"")
+    data = load(root, validation=1, test=1)
+    assert [len(split) for split in data.splits.values()] == [3, 1, 1]
+    assert data.skipped == ((f"a/{broken}.png", "empty file"),)
+    assert data.notes[0].startswith("1 of the 5 training images were held out for test")
+
+
 def test_a_folder_of_broken_images(make_folder):
     root = make_folder({"a": 2, "b": 2})
     for file in root.rglob("*.png"):
