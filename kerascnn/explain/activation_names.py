@@ -48,6 +48,7 @@ _RULES = {
     ops.square: ("square", ()),
     ops.abs: ("abs", ()),
     ops.erf: ("erf", ()),
+    activations.squareplus: ("squareplus", (4,)),
     None: ("identity", ()),
 }
 

@@ -9,7 +9,7 @@ from kerascnn.explain.rule import rule
 
 
 def _where(condition, x, value=0.0):
-    return ops.where(condition, x, ops.cast(value, x.dtype))
+    return ops.where(condition, x, value)
 
 
 def _relu(config, weights, x):
@@ -29,7 +29,7 @@ def _clipped_relu(config, weights, x):
     maximum, threshold = config
     y = _where(x > threshold, x)
     if maximum is not None:
-        y = ops.minimum(y, ops.cast(maximum, y.dtype))
+        y = ops.minimum(y, maximum)
     return y, x
 
 
@@ -69,7 +69,7 @@ def _leaky(config, weights, x):
     """`slope` times x below `threshold`, x above it, at most `maximum`."""
     slope, maximum, threshold = config
     y = ops.where(x > threshold, x, slope * (x - threshold))
-    return y if maximum is None else ops.minimum(y, ops.cast(maximum, y.dtype)), x
+    return y if maximum is None else ops.minimum(y, maximum), x
 
 
 def _leaky_back(config, weights, x, g):
@@ -107,6 +107,12 @@ def _silu_slope(x, y, beta=1.0):
     return s * (1 + x * (1 - s))
 
 
+def _gelu(x, approximate):
+    if approximate:
+        return 0.5 * x * (1 + ops.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+    return 0.5 * x * (1 + ops.erf(x / math.sqrt(2)))
+
+
 def _gelu_slope(x, y, approximate):
     if approximate:
         c = math.sqrt(2 / math.pi)
@@ -135,7 +141,7 @@ _function("elu", _elu, _elu_slope)
 _function("selu", activations.selu, lambda x, y: _SELU_SCALE * _elu_slope(x, y, _SELU_ALPHA))
 _function("celu", lambda x, a: _elu(x / a, a), lambda x, y, a: _elu_slope(x / a, y, 1.0))
 _function("silu", lambda x: x * ops.sigmoid(x), _silu_slope)
-_function("gelu", lambda x, approximate: activations.gelu(x, approximate), _gelu_slope)
+_function("gelu", _gelu, _gelu_slope)
 _function("mish", lambda x: x * ops.tanh(ops.softplus(x)), _mish_slope)
 _function("tanh", ops.tanh, lambda x, y: 1 - y * y)
 _function("sigmoid", ops.sigmoid, lambda x, y: y * (1 - y))
@@ -151,6 +157,11 @@ _function(
 )
 _function("hard_tanh", lambda x: ops.clip(x, -1, 1), lambda x, y: _step(ops.abs(x) < 1, x))
 _function("clip", ops.clip, lambda x, y, low, high: _step(ops.logical_and(x > low, x < high), x))
+_function(
+    "squareplus",
+    lambda x, b: (x + ops.sqrt(x * x + b)) / 2,
+    lambda x, y, b: (1 + x / ops.sqrt(x * x + b)) / 2,
+)
 _function("exp", ops.exp, lambda x, y: y)
 _function("log", ops.log, lambda x, y: 1 / x)
 _function("log1p", ops.log1p, lambda x, y: 1 / (1 + x))
@@ -227,7 +238,7 @@ def _batch_norm(config, weights, x):
     gamma, beta, mean, variance = weights
     shape = [1] * len(x.shape)
     shape[axis] = -1
-    scale = ops.reshape(gamma * ops.rsqrt(variance + ops.cast(epsilon, variance.dtype)), shape)
+    scale = ops.reshape(gamma * ops.rsqrt(variance + epsilon), shape)
     return x * scale + (ops.reshape(beta, shape) - ops.reshape(mean, shape) * scale), scale
 
 

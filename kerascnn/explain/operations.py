@@ -70,6 +70,7 @@ for _name, _rule in (
 ):
     _simple(_name, _rule)
 
+_simple("Squareplus", "squareplus", "b")
 _simple("Elu", "elu", "alpha")
 _simple("Celu", "celu", "alpha")
 _simple("Gelu", "gelu", "approximate")

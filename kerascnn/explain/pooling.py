@@ -115,7 +115,7 @@ def unpool(config, g, best, pads, sizes):
     g_tiled, best_tiled, total = _tiled(g), _tiled(best), None
     for shift in itertools.product(*(range(r) for r in reach)):
         codes = ops.cast(_codes(pool, strides, shift), g.dtype)
-        part = ops.where(ops.equal(best_tiled, codes), g_tiled, ops.cast(0.0, g.dtype))
+        part = ops.where(ops.equal(best_tiled, codes), g_tiled, 0.0)
         part = ops.reshape(part, (-1, *(o * s for o, s in zip(out, strides, strict=True)), g.shape[-1]))
         if len(reach) * [1] != reach:
             moved = [(b * s, (r - 1 - b) * s) for b, s, r in zip(shift, strides, reach, strict=True)]

@@ -145,7 +145,7 @@ def run(plan, task, images, seeds, *, dtype="float32", batch_size=64):
     """
     constants = read_constants(plan, dtype)
     uses_autodiff = any(step.rule == "autodiff" for step in task.steps)
-    shapes = tuple(tuple(x.shape[1:]) for x in images)
+    shapes = tuple(tuple(x.shape[1:]) for x in images), tuple(tuple(c.shape) for c in constants)
     function = functools.partial(walk, task) if uses_autodiff else _compiled(task, shapes, dtype)
     parts, scores, n = [], [], len(images[0])
     for chunk in np.array_split(np.arange(n), math.ceil(n / batch_size)):

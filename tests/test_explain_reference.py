@@ -1,0 +1,64 @@
+"""The maps against an independent reference: float64 NumPy with explicit loops, on random networks."""
+
+import contextlib
+
+import keras
+import numpy as np
+import pytest
+from explain_networks import draw_network
+from explain_reference import walk
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from kerascnn import explain
+
+METHODS = ("saliency", "deconvnet", "guided_backprop")
+RELAXED = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck), "database": None,
+           "phases": (Phase.generate,)}
+
+
+@pytest.fixture(autouse=True)
+def eager():
+    """Each network is used six times only: on TensorFlow tracing it would take longer than running it."""
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+def compare(network):
+    for method in METHODS:
+        expected = walk(network.calls, network.images, network.unit, method)
+        scale = max(np.abs(expected).max(), 1e-30)
+        found = explain.EXPLANATIONS.get(method)(network.model, network.images, network.unit)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * scale, err_msg=method)
+        with x64():
+            found = explain.EXPLANATIONS.get(method)(network.model, network.images, network.unit, dtype="float64")
+        assert found.dtype == np.float64
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * scale, err_msg=f"{method} in float64")
+
+
+def x64():
+    if keras.backend.backend() != "jax":
+        return contextlib.nullcontext()
+    import jax
+
+    return jax.enable_x64(True)
+
+
+@settings(max_examples=25, **RELAXED)
+@given(st.data())
+def test_some_random_networks(data):
+    compare(draw_network(data.draw))
+
+
+@pytest.mark.slow
+@settings(max_examples=300, **RELAXED)
+@given(st.data())
+def test_many_random_networks(data):
+    compare(draw_network(data.draw))
