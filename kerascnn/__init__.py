@@ -21,7 +21,7 @@ _HOME = {
     "evaluate": "kerascnn.inference",
     "export": "kerascnn.saved_model",
 }
-_ROOMS = ("anatomy", "datasets", "explain", "models", "recipes", "runs")
+_ROOMS = ("anatomy", "datasets", "explain", "inference", "models", "recipes", "runs")
 
 __all__ = [*sorted(_HOME), *_ROOMS]
 

@@ -317,7 +317,7 @@ def list_runs(folder: Path | None = None, /, *, json: Json = False):
     for run in runs.found(folder):
         with contextlib.suppress(DataError):
             recipe = run.read("recipe")
-            state = run.read("run") if (run / "run.json").exists() else {}
+            state = {**run.read("run"), "status": run.status}
             found.append({"run": run.folder.name, "model": recipe["model"], "data": recipe["data"], **state})
     if json:
         _print_json(found)
@@ -456,7 +456,6 @@ def _explained(error):
         text = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
     elif type(error).__name__ == "Stopped":
         code = 128 + error.signal_number
-        text = f"{error}. Go on with: kerascnn train --resume last"
     elif not isinstance(error, DataError) and type(error).__name__ != "TrainingFailed":
         text = f"{type(error).__name__}: {error}. This was not foreseen; add --debug to see where it happened."
     print(f"kerascnn: {text}", file=sys.stderr)

@@ -226,3 +226,16 @@ def cs7011():
         batch_size=100,
         rate_patience=5,
     )
+
+
+@register(source="CS280 report 2017")
+def miniplaces():
+    """The CS280 report's ZF Net on MiniPlaces: mean subtraction, 96x96 crops of 128x128 images."""
+    return Recipe(
+        model="zfnet_miniplaces",
+        data="miniplaces",
+        resize_to=128,
+        normalize="mean",
+        augment=("flip",),
+        batch_size=256,
+    )

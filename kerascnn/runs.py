@@ -3,7 +3,7 @@
     recipe.json          what was asked; written first, so that a killed run still says what it was
     data.json            the data: source, splits, preprocessing, class names, files left out
     labels.json          class names, in the order of the outputs
-    run.json             status (running, finished, failed, interrupted), result, versions, device, seconds, memory
+    run.json             status, result, versions, device, seconds, memory
     metrics.csv          one row an epoch
     best.keras           the network with its best weights by validation
     export/saved_model/  the same with preprocessing and labels inside, for plain TensorFlow
@@ -19,6 +19,7 @@ import contextlib
 import datetime
 import json
 import os
+import platform
 import re
 import shutil
 from pathlib import Path
@@ -26,7 +27,7 @@ from pathlib import Path
 from kerascnn.errors import DataError, UsageError, nearest
 
 ROOT = Path("saved_models")
-STATUSES = ("running", "finished", "failed", "interrupted")
+STATUSES = ("running", "finished", "failed", "interrupted", "killed")
 
 
 @contextlib.contextmanager
@@ -92,8 +93,11 @@ class Run:
 
     @property
     def status(self):
-        """One of STATUSES."""
-        return self.read("run").get("status")
+        """One of STATUSES; a run whose process on this machine is gone without a word was killed."""
+        state = self.read("run")
+        if state.get("status") == "running" and state.get("host") == platform.node() and not _alive(state.get("pid")):
+            return "killed"
+        return state.get("status")
 
 
 def create(folder=None, *, model, data):
@@ -150,6 +154,17 @@ def found(root=None):
     """All runs under a folder, oldest first."""
     folders = [path.parent for path in Path(root or ROOT).glob("*/recipe.json")]
     return [Run(folder) for folder in sorted(folders, key=_age)]
+
+
+def _alive(pid):
+    """True if a process of that number exists here."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _age(folder):

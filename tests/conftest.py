@@ -53,3 +53,26 @@ def make_folder(tmp_path):
         return root
 
     return make
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A finished, exported run: lenet5 on colour photographs of three made-up classes, 24x20 pixels on disk.
+
+    Each class has a colour of its own, so that the network learns it. The images lie in `run.folder / "../photos"`.
+    """
+    import kerascnn
+    from kerascnn.recipes import Recipe
+
+    folder = tmp_path_factory.mktemp("trained")
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(("blue sky", "grass", "tomato")):
+        (folder / "photos" / name).mkdir(parents=True)
+        for i in range(24):
+            pixels = rng.integers(0, 90, (24, 20, 3), np.uint8)
+            pixels[..., 2 - number] += 150
+            Image.fromarray(pixels).save(folder / "photos" / name / f"{i}.png")
+    recipe = Recipe(data=str(folder / "photos"), image_size=16, epochs=6, batch_size=8, learning_rate=0.003)
+    run = kerascnn.train(recipe, out=folder / "run", say=lambda line: None)
+    kerascnn.export(run)
+    return run

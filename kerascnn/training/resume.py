@@ -23,10 +23,13 @@ COUNTERS = ("best", "wait", "cooldown_counter", "stopped_epoch", "best_epoch")
 
 
 class Stopped(Exception):  # noqa: N818 (not an error)
-    """Training was stopped by a signal; its state was saved."""
+    """Training was stopped by a signal; its state was saved in the run's folder."""
 
-    def __init__(self, signal_number, epoch, step):
-        super().__init__(f"stopped by {signal.Signals(signal_number).name} in epoch {epoch + 1} after step {step}")
+    def __init__(self, signal_number, folder, epoch, step):
+        super().__init__(
+            f"stopped by {signal.Signals(signal_number).name} in epoch {epoch + 1} after step {step}. "
+            f"Go on with: kerascnn train --resume {folder}"
+        )
         self.signal_number = signal_number
 
 
@@ -72,11 +75,11 @@ class Checkpoint(keras.callbacks.Callback):
         self.batches.start = 0
         self.save(epoch + 1, 0)
         if self._signal and not self.model.stop_training and epoch + 1 < self.params["epochs"]:
-            raise Stopped(self._signal, epoch, self.batches.steps)
+            raise Stopped(self._signal, self.folder.parent, epoch, self.batches.steps)
 
     def _stop(self, epoch, step):
         self.save(epoch, step)
-        raise Stopped(self._signal, epoch, step)
+        raise Stopped(self._signal, self.folder.parent, epoch, step)
 
     def save(self, epoch, step):
         """Write the state before step `step` of epoch `epoch` (both from 0); older states but one are deleted."""
@@ -121,7 +124,7 @@ def newest(folder, say=print):
     """The newest state that can be read, as a dict, or None where there is none; `say` hears of torn files."""
     for path in sorted(folder.glob("state-*.npz"), reverse=True):
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             state = json.loads(arrays.pop("state").tobytes())
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

@@ -4,6 +4,8 @@ import contextlib
 import datetime
 import gc
 import hashlib
+import os
+import platform
 import resource
 import signal
 import sys
@@ -81,6 +83,8 @@ def train(recipe=None, *, out=None, resume=None, strict=False, callbacks=(), say
     run.update(
         status="running",
         reason=None,
+        host=platform.node(),
+        pid=os.getpid(),
         started=datetime.datetime.now().isoformat(timespec="seconds"),
         versions={"kerascnn": __version__, **backends.versions()},
         device=backends.devices(),
@@ -302,14 +306,16 @@ def _fit(run, recipe, model, batches, data, callbacks, say):
         ) from None
     finally:
         lines.close()
+        if table.csv_file:
+            table.csv_file.close()
 
 
 def _keep_rows(path, epochs):
     """Leave only the first epochs' rows in metrics.csv: a killed run may have written one more, or half of one."""
     if path.exists():
-        rows = path.read_text().splitlines(keepends=True)[: epochs + 1]
+        rows = path.read_bytes().splitlines(keepends=True)[: epochs + 1] if epochs else []
         with runs.replacing(path) as temporary:
-            temporary.write_text("".join(rows) if epochs else "")
+            temporary.write_bytes(b"".join(rows))
 
 
 @contextlib.contextmanager

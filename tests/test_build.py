@@ -1,0 +1,66 @@
+import keras
+import numpy as np
+import pytest
+
+from kerascnn.errors import UsageError
+from kerascnn.recipes import Recipe
+from kerascnn.training.build import compile_model, network
+
+SHAPE = (16, 16, 1)
+
+
+def compiled(steps_per_epoch=10, **fields):
+    recipe = Recipe(**fields)
+    model = network(recipe, SHAPE, 4)
+    compile_model(model, recipe, steps_per_epoch)
+    return model
+
+
+def test_options_reach_the_builder():
+    names = [layer.name for layer in network(Recipe(dropout=0.5), SHAPE, 4).layers]
+    assert "f6_dropout" in names
+    old = network(Recipe(model_options={"variant": "1998"}), SHAPE, 4)
+    assert isinstance(old.get_layer("s2"), keras.layers.AveragePooling2D)
+    with pytest.raises(UsageError, match=r"Unknown option of model 'lenet5': 'num_classes'"):
+        network(Recipe(model_options={"num_classes": 3}), SHAPE, 4)
+
+
+def test_precision_is_the_networks_and_not_the_sessions():
+    model = network(Recipe(), SHAPE, 4, "mixed_bfloat16")
+    assert model.get_layer("c1").compute_dtype == "bfloat16"
+    assert model.output.dtype == "float32"
+    assert keras.config.dtype_policy().name == "float32"
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "rmsprop"])
+def test_optimizers_get_the_recipes_numbers(name):
+    optimizer = compiled(optimizer=name, learning_rate=0.25, weight_decay=0.125, clip_norm=2.0).optimizer
+    assert type(optimizer).__name__.lower() == name
+    assert float(optimizer.learning_rate) == 0.25
+    assert optimizer.weight_decay == 0.125
+    assert optimizer.global_clipnorm == 2.0
+
+
+def test_cosine_with_warm_up_by_pencil():
+    rate = compiled(10, optimizer="sgd", schedule="cosine", epochs=5, warmup_epochs=1, learning_rate=0.5).optimizer
+    schedule = rate._learning_rate
+    np.testing.assert_allclose(float(schedule(0)), 0, atol=1e-7)
+    np.testing.assert_allclose(float(schedule(5)), 0.25, rtol=1e-6)
+    np.testing.assert_allclose(float(schedule(10)), 0.5, rtol=1e-6)
+    np.testing.assert_allclose(float(schedule(30)), 0.25, rtol=1e-6)
+    np.testing.assert_allclose(float(schedule(50)), 0, atol=1e-7)
+    with pytest.raises(UsageError, match=r"warmup_epochs=5.0 leaves nothing of 5 epochs"):
+        compiled(schedule="cosine", epochs=5, warmup_epochs=5)
+
+
+def test_label_smoothing_by_pencil():
+    """With smoothing s and K classes the target of the true class is 1 - s + s/K, of the others s/K."""
+    images = np.random.default_rng(0).random((6, *SHAPE), "float32")
+    labels = np.array([0, 1, 2, 3, 0, 1])
+    plain, smooth = compiled(), compiled(label_smoothing=0.2)
+    smooth.set_weights(plain.get_weights())
+    log = np.log(plain.predict(images, verbose=0))
+    targets = np.full((6, 4), 0.05)
+    targets[np.arange(6), labels] += 0.8
+    np.testing.assert_allclose(smooth.test_on_batch(images, labels)[0], -(targets * log).sum(1).mean(), rtol=1e-5)
+    np.testing.assert_allclose(plain.test_on_batch(images, labels)[0], -log[np.arange(6), labels].mean(), rtol=1e-5)

@@ -1,0 +1,299 @@
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kerascnn import cli, runs
+from kerascnn.models import MODELS
+
+
+def fill(folder, count, content):
+    folder.mkdir(parents=True)
+    for i in range(count):
+        (folder / f"{i}.png").write_bytes(content)
+
+
+COMMAND = [sys.executable, "-m", "kerascnn"]
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def call(capfd):
+    """Runs a command line in this process: (exit code, stdout, stderr)."""
+
+    def call(*arguments):
+        code = 0
+        try:
+            cli.main([str(a) for a in arguments])
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capfd.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["trian"], 2, 'Unknown command "trian". Did you mean "train"?'),
+        (["train", "--epoch", "3"], 2, "Unknown option: --epoch. Did you mean --epochs?"),
+        (["train", "--epochs", "three"], 2, "three"),
+        (["train", "--epochs", "0"], 2, "epochs=0 is out of range: it must be at least 1"),
+        (["train", "--model", "cifar_nett"], 2, "Unknown model 'cifar_nett'. Did you mean 'cifar_net'"),
+        (["train", "--recipe", "cs7001"], 2, "Unknown recipe 'cs7001'. Did you mean 'cs7011'"),
+        (["train", "--optimizer", "adm"], 2, "optimizer='adm' is not allowed"),
+        (["train", "--dropout", "1.5"], 2, "dropout=1.5 is out of range"),
+        (["train", "--model-options", "variant"], 2, "--model-options 'variant' is not NAME=VALUE"),
+        (["train", "--config", "none.toml"], 2, "no config file none.toml"),
+        (["train", "no/such/folder"], 2, "no/such/folder"),
+        (["train", "digitz"], 2, "Did you mean 'digits'"),
+        (["train", "--image-size", "8"], 2, "cannot take images of 8x8 pixels"),
+        (["train", "--resume", "last"], 2, "There is no last run"),
+        (["train", "--resume", "last", "--out", "x"], 2, "goes on in its own folder"),
+        (["predict", "last"], 2, "No image was named"),
+        (["predict", "last", "a.png"], 2, "There is no last run"),
+        (["evaluate", "nothing"], 2, "There is no run 'nothing'"),
+        (["data", "check", "no/such"], 2, "no/such"),
+        (["data", "chek", "digits"], 2, 'Did you mean "check"'),
+    ],
+)
+def test_what_is_typed_wrong_gets_one_line_and_exit_2(call, arguments, code, message):
+    got, out, err = call(*arguments)
+    assert message in err
+    assert got == code
+    assert out == ""
+    assert err.startswith("kerascnn: ")
+    assert err.count("\n") == 1
+    assert os.listdir() == []
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: p.mkdir(), "data"),
+        (lambda p: (p / "only").mkdir(parents=True), "data"),
+        (lambda p: [fill(p / name, 9, b"no image") for name in "ab"], "none of the 18 images can be read"),
+        (lambda p: p.with_suffix(".npz").write_bytes(b"no npz") and p.write_text("x"), "data"),
+    ],
+)
+def test_bad_data_gets_one_line_and_exit_1(call, make, message):
+    make(Path("data"))
+    before = sorted(Path().rglob("*"))
+    code, out, err = call("train", "data")
+    assert (code, out) == (1, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_debug_shows_where_it_happened():
+    with pytest.raises(ValueError, match="Unknown model"):
+        cli.main(["train", "--model", "x", "--debug"])
+
+
+def test_listings_as_text_and_json(call):
+    code, out, _ = call("models")
+    assert code == 0
+    assert "cifar_net" in out
+    assert "6,216,114" in out
+    assert json.loads(call("models", "--json")[1])["lenet5"]["parameters"] == 61_706
+    assert set(json.loads(call("models", "--json")[1])) == set(MODELS.names())
+    assert "digits" in call("datasets")[1]
+    assert json.loads(call("datasets", "--json")[1])["digits"]["num_classes"] == 10
+    assert "cs7011" in call("recipes")[1]
+    assert json.loads(call("recipes", "--json")[1])["cs7011"]["rate_patience"] == 5
+    assert json.loads(call("runs", "--json")[1]) == []
+    assert "Make one: kerascnn train" in call("runs")[1]
+
+
+def test_every_recipe_field_is_an_option_with_its_meaning(call):
+    code, out, _ = call("train", "--help")
+    assert code == 0
+    text = re.sub(r"[│\s]+", " ", out)
+    from kerascnn.recipes import FIELDS
+
+    for name, spec in FIELDS.items():
+        if name != "data":
+            assert f"--{name.replace('_', '-')}" in text
+            assert spec.metadata["doc"].split(",")[0].split(";")[0] in text
+
+
+def test_train_predict_evaluate_runs(call):
+    """The main job, quickly: every stage says what it should, and stays out of stderr."""
+    code, out, err = call("train", "--epochs", "2", "--out", "my run", "--seed", "3")
+    assert (code, err) == (0, "")
+    assert re.search(r"Test accuracy  \d+\.\d\d% \(95% interval \d+\.\d\d to \d+\.\d\d\) of 360 images", out)
+    assert "SavedModel     my run/export/saved_model" in out
+    assert "kerascnn predict last" in out
+    assert "\x1b" not in out
+    assert "\b" not in out
+    run = runs.Run("my run")
+    assert run.read("recipe")["seed"] == 3
+    assert "cuda" in (run / "native.log").read_text().lower() or (run / "native.log").exists()
+
+    sample = min((run / "samples").glob("*.png"))
+    code, out, err = call("predict", "my run", sample, "--top", "3")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == str(sample)
+    assert out.splitlines()[1].split() == ["index", "probability", "label"]
+    rows = [line.split() for line in out.splitlines()[3:6]]
+    assert all(row[0] == row[2] for row in rows)
+    assert [float(row[1]) for row in rows] == sorted((float(row[1]) for row in rows), reverse=True)
+    answer = json.loads(call("predict", "my run", sample, "--json")[1])
+    assert [row["rank"] for row in answer] == [1, 2, 3, 4, 5]
+    table = list(csv.DictReader(io.StringIO(call("predict", "my run", sample, "--csv")[1])))
+    assert [row["label"] for row in table] == [row["label"] for row in answer]
+
+    code, out, err = call("evaluate", "my run")
+    assert (code, err) == (0, "")
+    assert "top-1" in out
+    assert "Confusion (rows true, columns predicted)" in out
+    measured = json.loads(call("evaluate", "my run", "--json")[1])
+    assert measured["accuracy"] == run.read("run")["result"]["accuracy"]
+    assert np.sum(measured["confusion"]) == 360
+
+    shutil.copytree("my run", runs.ROOT / "listed")
+    assert "listed" in call("runs")[1]
+    assert json.loads(call("runs", "--json")[1])[0]["result"]["images"] == 360
+
+    (run / "broken.png").write_bytes(b"no image")
+    code, out, err = call("predict", "my run", run / "broken.png", sample)
+    assert code == 1
+    assert str(sample) in out
+    assert "1 of the files could not be read" in err
+    assert "broken.png" in err
+
+    code, out, err = call("train", "--out", "my run")
+    assert code == 2
+    assert "already exists and is not empty; nothing in it was changed" in err
+    code, out, err = call("train", "--resume", "my run", "--learning-rate", "0.5")
+    assert code == 2
+    assert "learning_rate was 0.003, now 0.5" in err
+
+
+def test_train_takes_a_config_and_options_win(call):
+    Path("a.toml").write_text('epochs = 1\nmodel = "lenet5"\nseed = 8\n[model_options]\nvariant = "1998"\n')
+    arguments = [
+        "train",
+        "--config",
+        "a.toml",
+        "--seed",
+        "9",
+        "--model-options",
+        "dropout=0.25",
+        "--json",
+        "--out",
+        "r",
+    ]
+    code, out, err = call(*arguments)
+    assert code == 0
+    assert "epoch 1/1" in err
+    recipe = runs.Run("r").read("recipe")
+    assert (recipe["epochs"], recipe["seed"], recipe["model_options"]) == (1, 9, {"dropout": 0.25})
+    assert json.loads(out)["status"] == "finished"
+    again = call("train", "--config", "r/recipe.json", "--out", "s")
+    assert again[0] == 0
+    assert runs.Run("s").read("recipe") == recipe
+    assert runs.Run("s").read("run")["result"] == json.loads(out)["result"]
+
+
+def test_data_check(call, make_folder):
+    code, out, err = call("data", "check", make_folder({"cat": 5, "dog": 7}))
+    assert (code, err) == (0, "")
+    assert "cat" in out
+    assert "5" in out
+    assert json.loads(call("data", "check", "photos", "--json")[1])
+
+
+def test_doctor(call):
+    code, out, err = call("doctor")
+    assert (code, err) == (0, "")
+    assert re.search(r"^verdict +All is well: \w+ trains in \w+ on", out, re.MULTILINE)
+    assert json.loads(call("doctor", "--json")[1])["keras"].startswith("3.")
+
+
+def test_a_full_disk_and_a_read_only_folder_are_named(call, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "saved_models/x/recipe.json")
+
+    monkeypatch.setattr(os, "replace", full)
+    code, _, err = call("train", "--epochs", "1")
+    assert code == 1
+    assert err == "kerascnn: No space left on device: saved_models/x/recipe.json\n"
+
+
+def test_a_folder_that_cannot_be_made(call):
+    Path("file").write_text("")
+    code, _, err = call("train", "--epochs", "1", "--out", "file/run")
+    assert code == 1
+    assert "Not a directory: file/run" in err
+
+
+def test_ctrl_c_saves_says_how_to_go_on_and_exits_130():
+    arguments = [*COMMAND, "train", "--epochs", "200", "--out", "r", "--schedule", "constant"]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("epoch   2/"):
+            process.send_signal(signal.SIGINT)
+            break
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert re.fullmatch(
+        r"kerascnn: stopped by SIGINT in epoch \d+ after step \d+. Go on with: kerascnn train --resume r\n", err
+    )
+    assert runs.Run("r").status == "interrupted"
+    epoch = int(re.search(r"epoch (\d+)", err)[1])
+    process = subprocess.Popen([*COMMAND, "train", "--resume", "r"], stdout=subprocess.PIPE, text=True)
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith("epoch "):
+            process.kill()
+            break
+    process.communicate()
+    going_on = next(line for line in lines if line.startswith("Going on with epoch"))
+    assert int(re.search(r"epoch (\d+)", going_on)[1]) in (epoch, epoch + 1)  # the next one after its last step
+    assert runs.Run("r").status == "killed"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["models"], ["runs"], ["trian"], ["--version"]])
+def test_what_needs_no_keras_imports_none(arguments):
+    code = f"import sys; from kerascnn.cli import main\ntry: main({arguments})\nexcept SystemExit: pass\n"
+    code += "print('imported', sorted({'keras', 'tensorflow', 'pandas', 'matplotlib', 'sklearn'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "imported []"
+
+
+def test_a_pipe_that_closes_early_is_no_error():
+    line = " ".join(COMMAND) + " models | head -1"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert "model" in done.stdout
+
+
+def test_the_terminal_gets_a_bar_and_pipes_do_not():
+    script = shutil.which("script")
+    if not script:
+        pytest.skip("needs the command `script` for a terminal")
+    line = " ".join([*COMMAND, "train", "--epochs", "1", "--out", "r"])
+    began = time.monotonic()
+    done = subprocess.run([script, "-qec", line, "/dev/null"], capture_output=True, text=True, check=True)
+    assert time.monotonic() > began
+    assert "epoch 1/1" in done.stdout
+    assert "\x1b[" in done.stdout

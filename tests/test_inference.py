@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+import kerascnn
+from kerascnn import runs
+from kerascnn.errors import DataError, UsageError
+
+
+def photos(run):
+    return run.folder.parent / "photos"
+
+
+def test_load_takes_a_run_a_folder_and_a_file(trained):
+    expected = kerascnn.load(trained).get_weights()
+    for name in (trained.folder, str(trained.folder), trained / "best.keras", str(trained / "best.keras")):
+        for a, b in zip(kerascnn.load(name).get_weights(), expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_load_says_what_is_missing(trained, tmp_path):
+    with pytest.raises(UsageError, match=r"There is no file .*none\.keras"):
+        kerascnn.load(tmp_path / "none.keras")
+    (tmp_path / "broken.keras").write_bytes(b"not a network")
+    with pytest.raises(DataError, match=r"broken\.keras cannot be loaded"):
+        kerascnn.load(tmp_path / "broken.keras")
+    unfinished = runs.create(tmp_path / "r", model="m", data="d")
+    unfinished.write("recipe", {})
+    unfinished.update(status="running")
+    with pytest.raises(DataError, match=r"no best\.keras; its status is 'running'.*--resume"):
+        kerascnn.load(unfinished)
+
+
+def test_predict_finds_the_colour_and_ranks_the_classes(trained):
+    table = kerascnn.predict(trained, photos(trained) / "grass", top=2)
+    assert list(table.columns) == ["image", "rank", "index", "probability", "label"]
+    assert len(table) == 24 * 2
+    first = table[table["rank"] == 1]
+    assert (first["label"] == "grass").mean() > 0.9
+    assert (first["index"] == 1).mean() > 0.9
+    both = table.pivot(index="image", columns="rank", values="probability")
+    assert (both[1] >= both[2]).all()
+    every = kerascnn.predict(trained, photos(trained) / "grass" / "0.png", top=99)
+    assert len(every) == 3
+    np.testing.assert_allclose(every["probability"].sum(), 1, atol=1e-5)
+
+
+def test_files_patterns_folders_and_arrays_agree(trained):
+    folder = photos(trained) / "tomato"
+    from_folder = kerascnn.predict(trained, folder)
+    from_pattern = kerascnn.predict(trained, [str(folder / "*.png")])
+    arrays = np.stack([np.asarray(Image.open(path)) for path in sorted(folder.iterdir())])
+    from_arrays = kerascnn.predict(trained, arrays)
+    assert list(from_folder["image"]) == list(from_pattern["image"])
+    np.testing.assert_array_equal(from_folder["probability"], from_pattern["probability"])
+    np.testing.assert_allclose(from_folder["probability"], from_arrays["probability"], atol=1e-6)
+
+
+def test_one_image_alone_is_as_in_a_batch(trained):
+    names = sorted((photos(trained) / "grass").iterdir())[:5]
+    together = kerascnn.predict(trained, names, top=1)["probability"]
+    alone = [kerascnn.predict(trained, [name], top=1)["probability"][0] for name in names]
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+def test_a_broken_file_is_named_and_the_others_are_answered(trained, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 cut off")
+    table = kerascnn.predict(trained, [tmp_path / "broken.jpg", photos(trained) / "grass" / "0.png"], top=1)
+    assert len(table) == 1
+    assert [name for name, reason in table.attrs["broken"]] == [str(tmp_path / "broken.jpg")]
+
+
+def test_what_cannot_be_predicted(trained, tmp_path):
+    with pytest.raises(UsageError, match=r"There is no image 'nowhere\.png'"):
+        kerascnn.predict(trained, ["nowhere.png"])
+    with pytest.raises(UsageError, match="holds no images"):
+        kerascnn.predict(trained, tmp_path)
+    with pytest.raises(UsageError, match="--top 0 is not allowed"):
+        kerascnn.predict(trained, photos(trained), top=0)
+    with pytest.raises(UsageError, match=r"shape \(2, 4, 4\) and dtype float64"):
+        kerascnn.predict(trained, np.zeros((2, 4, 4)))
+
+
+def test_evaluate_repeats_the_runs_own_test_and_takes_other_data(trained, tmp_path):
+    own = kerascnn.evaluate(trained)
+    result = trained.read("run")["result"]
+    assert own.images == result["images"]
+    assert own.accuracy == result["accuracy"]
+    assert own.loss == pytest.approx(result["loss"], rel=1e-5)
+    whole = kerascnn.evaluate(trained, photos(trained))
+    assert whole.images == 72
+    for name in ("tomato", "grass"):  # two of the three classes, so other numbers than the run's
+        (tmp_path / "few" / name).mkdir(parents=True)
+        for i in range(4):
+            (tmp_path / "few" / name / f"{i}.png").write_bytes((photos(trained) / name / f"{i}.png").read_bytes())
+    few = kerascnn.evaluate(trained, tmp_path / "few")
+    assert few.per_class["images"].tolist() == [0, 4, 4]
+    assert few.accuracy > 0.8
+
+
+def test_evaluate_refuses_classes_that_the_run_does_not_know(trained, make_folder):
+    with pytest.raises(
+        UsageError, match=r"classes that the run does not know: moon\. It knows blue sky, grass, tomato"
+    ):
+        kerascnn.evaluate(trained, make_folder({"grass": 2, "moon": 2}))

@@ -1,0 +1,87 @@
+import dataclasses
+import json
+
+import pytest
+
+from kerascnn.datasets import DATASETS
+from kerascnn.errors import DataError, UsageError
+from kerascnn.models import MODELS
+from kerascnn.recipes import FIELDS, RECIPES, Recipe, read_config
+
+
+@pytest.mark.parametrize("name", RECIPES.names())
+def test_a_named_recipe_is_a_recipe_for_a_model_and_data_that_exist(name):
+    recipe = RECIPES.get(name)()
+    assert isinstance(recipe, Recipe)
+    assert recipe.model in MODELS
+    assert recipe.data in DATASETS
+    assert RECIPES.get(name).__doc__
+
+
+def test_every_field_says_what_it_is():
+    assert [name for name, spec in FIELDS.items() if not spec.metadata["doc"]] == []
+
+
+def test_a_recipe_survives_json():
+    recipe = Recipe(augment=("flip",), model_options={"variant": "1998"}, dropout=0.5, image_size=28)
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    assert recipe.differences(recipe.replace(epochs=3, seed=7)) == ["epochs", "seed"]
+
+
+def test_a_recipe_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Recipe().epochs = 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epoch": 3}, r"Unknown recipe field 'epoch'\. Did you mean 'epochs'"),
+        ({"epochs": 0}, r"epochs=0 is out of range: it must be at least 1 .*Type --epochs"),
+        ({"epochs": 2.5}, r"epochs=2.5 is not allowed: it must be a whole number"),
+        ({"epochs": True}, r"epochs=True is not allowed: it must be a whole number"),
+        ({"learning_rate": -1}, r"learning_rate=-1.0 is out of range: it must be from 1e-10 to 1000"),
+        ({"learning_rate": float("nan")}, "learning_rate=nan is out of range"),
+        ({"learning_rate": "fast"}, r"learning_rate='fast' is not allowed: it must be a number"),
+        ({"dropout": 1.0}, r"dropout=1.0 is out of range: it must be from 0 to 0.99"),
+        ({"optimizer": "adm"}, r"optimizer='adm' is not allowed. Allowed: adam, .* Type --optimizer adam"),
+        ({"augment": ("flop",)}, r"augment='flop' is not allowed.*Did you mean 'flip'"),
+        ({"augment": "flip"}, r"augment='flip' is not allowed: it must be a list of words"),
+        ({"channels": 2}, r"channels=2 is not allowed. Allowed: None, 1, 3"),
+        ({"batch_norm": 1}, r"batch_norm=1 is not allowed: it must be true or false"),
+        ({"model": None}, r"model=None is not allowed: it must be text"),
+        ({"schedule": "cosine", "rate_patience": 3}, r"rate_patience=3 needs the constant schedule, not 'cosine'"),
+    ],
+)
+def test_what_is_not_allowed_is_named(change, message):
+    with pytest.raises(UsageError, match=message):
+        Recipe().replace(**change)
+
+
+def test_whole_numbers_are_taken_as_numbers_and_lists_as_tuples():
+    recipe = Recipe(learning_rate=1, augment=["flip", "crop"])
+    assert isinstance(recipe.learning_rate, float)
+    assert recipe.augment == ("flip", "crop")
+
+
+def test_config_files(tmp_path):
+    toml = tmp_path / "a.toml"
+    toml.write_text('epochs = 3\nlearning-rate = 0.01\naugment = ["flip"]\n[model_options]\nvariant = "1998"\n')
+    recipe = Recipe().replace(**read_config(toml))
+    assert (recipe.epochs, recipe.learning_rate, recipe.augment) == (3, 0.01, ("flip",))
+    assert recipe.model_options == {"variant": "1998"}
+    written = tmp_path / "recipe.json"
+    written.write_text(json.dumps(recipe.to_dict()))
+    assert Recipe().replace(**read_config(written)) == recipe
+
+
+def test_a_config_with_a_wrong_field_a_broken_one_and_none(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text("learning_rat = 3\n")
+    with pytest.raises(UsageError, match=r"a.toml: 'learning_rat'\. Did you mean 'learning_rate'"):
+        read_config(path)
+    path.write_text("epochs = \n")
+    with pytest.raises(DataError, match=r"a.toml cannot be read: .*line 1"):
+        read_config(path)
+    with pytest.raises(UsageError, match=r"no config file .*b.toml"):
+        read_config(tmp_path / "b.toml")

@@ -1,0 +1,76 @@
+import subprocess
+import sys
+
+import pytest
+
+from kerascnn.errors import UsageError, nearest, unknown
+from kerascnn.models import MODELS
+from kerascnn.registry import Registry
+
+
+def things(tmp_path, text):
+    (tmp_path / "a.py").write_text(text)
+    return Registry("thing", "things_of_a_test", tmp_path, hint="list things")
+
+
+def test_names_and_facts_come_from_the_source_text_which_is_not_run(tmp_path):
+    registry = things(
+        tmp_path,
+        "raise SystemExit('run')\n@register('two-words', size=(2, 3))\ndef f():\n    '''First line.\n\n    More.'''\n"
+        "@register(source='paper')\ndef g(): pass\ndef not_registered(): pass\n",
+    )
+    assert registry.names() == ["g", "two-words"]
+    assert registry.facts("two-words") == {"doc": "First line.", "size": (2, 3)}
+    assert registry.facts("g") == {"doc": "", "source": "paper"}
+
+
+def test_a_name_in_two_files_is_an_error(tmp_path):
+    registry = things(tmp_path, "@register()\ndef f(): pass\n")
+    (tmp_path / "b.py").write_text("@register('f')\ndef g(): pass\n")
+    with pytest.raises(ValueError, match="thing 'f' is registered twice: things_of_a_test.a and things_of_a_test.b"):
+        registry.names()
+
+
+def test_a_users_own_function_can_be_registered_once(tmp_path):
+    registry = things(tmp_path, "")
+
+    @registry.register(size=1)
+    def mine():
+        return 7
+
+    assert registry.get("mine")() == 7
+    assert registry.facts("mine") == {"doc": "", "size": 1}
+    with pytest.raises(ValueError, match="registered twice"):
+        registry.register("mine")(lambda: 8)
+
+
+def test_an_unknown_name_is_answered_with_the_nearest(tmp_path):
+    registry = things(tmp_path, "@register()\ndef alexnet(): pass\n@register()\ndef vgg16(): pass\n")
+    with pytest.raises(UsageError, match=r"Unknown thing 'alexnte'\. Did you mean 'alexnet'\?.*List them: list things"):
+        registry.get("alexnte")
+    assert "nothing" not in registry
+
+
+def test_nearest_ignores_case_and_unknown_lists_few_names_only():
+    assert nearest("CIFAR_NET", ["lenet5", "cifar_net"])[0] == "cifar_net"
+    assert "Known: a, b." in str(unknown("letter", "zzz", ["a", "b"]))
+    assert "Known" not in str(unknown("number", "x", range(100)))
+
+
+def test_listing_models_imports_neither_keras_nor_tensorflow():
+    code = (
+        "import sys, kerascnn; from kerascnn.models import MODELS; assert 'cifar_net' in MODELS.names();"
+        "assert MODELS.facts('cifar_net')['parameters'] == 6_216_114;"
+        "import kerascnn.cli; print(sorted({'keras', 'tensorflow', 'jax', 'torch', 'pandas'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_models_are_attributes_of_their_package():
+    import kerascnn
+
+    assert kerascnn.models.lenet5 is MODELS.get("lenet5")
+    assert "lenet5" in dir(kerascnn.models)
+    with pytest.raises(AttributeError, match="no model 'lenet6'"):
+        kerascnn.models.lenet6  # noqa: B018

@@ -1,0 +1,232 @@
+import csv
+import os
+import signal
+import threading
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import kerascnn
+from kerascnn import runs
+from kerascnn.errors import DataError, UsageError
+from kerascnn.recipes import Recipe
+from kerascnn.training.resume import Stopped
+from kerascnn.training.train import TrainingFailed
+
+QUICK = {"epochs": 3, "batch_size": 256, "dropout": 0.3, "augment": ("crop",), "monitor": "val_accuracy"}
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def train(**fields):
+    said = []
+    run = kerascnn.train(Recipe(), say=said.append, **{**QUICK, **fields})
+    return run, said
+
+
+class SignalAt(keras.callbacks.Callback):
+    """Sends this process a signal during one step of one epoch."""
+
+    def __init__(self, epoch, step, number=signal.SIGINT):
+        super().__init__()
+        self.at, self.number = (epoch, step), number
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_begin(self, step, logs=None):
+        if (self.epoch, step) == self.at:
+            os.kill(os.getpid(), self.number)
+
+
+def metrics(run):
+    """The rows of metrics.csv, as dicts of text."""
+    return list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
+
+
+def weights(run):
+    return kerascnn.load(run).get_weights()
+
+
+def test_the_folder_of_a_finished_run():
+    run, said = train()
+    assert {p.name for p in run.folder.iterdir()} == {
+        *("recipe.json", "data.json", "labels.json", "run.json", "metrics.csv", "best.keras"),
+        *("plots", "samples", "checkpoint"),
+    }
+    assert {p.name for p in (run / "plots").iterdir()} == {
+        f"{name}.{suffix}" for name in ("loss", "accuracy", "confusion") for suffix in ("png", "csv")
+    }
+    state = run.read("run")
+    assert state["status"] == "finished"
+    assert state["seconds"] > 0
+    assert state["peak_memory_bytes"] > 1e8
+    assert state["result"]["images"] == 360
+    assert run.read("labels") == list("0123456789")
+    assert Recipe.from_dict(run.read("recipe")) == Recipe(**QUICK)
+    data = run.read("data")
+    assert {name: split["images"] for name, split in data["splits"].items()} == {
+        "train": 1293, "validation": 144, "test": 360,
+    }  # fmt: skip
+    assert sum(data["splits"]["test"]["per_class"]) == 360
+    rows = metrics(run)
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    with Image.open(next((run / "samples").glob("7-*.png"))) as sample:
+        assert sample.size == (32, 32)
+    assert sum(line.startswith("epoch ") for line in said) == 3
+    assert "ETA" in said[-2]
+
+
+def test_best_weights_are_those_of_the_best_epoch():
+    """The run's accuracy on validation is the best of its table, recomputed from best.keras."""
+    run, _ = train(epochs=4, learning_rate=0.003)
+    rows = metrics(run)
+    best = max(float(row["val_accuracy"]) for row in rows)
+    assert run.read("run")["result"]["val_accuracy"] == best
+    data = kerascnn.datasets.load("digits", image_size=32)
+    prepared = kerascnn.inference.preprocessing(run)
+    images, labels = prepared(data.validation.images), data.validation.labels
+    probabilities = kerascnn.load(run).predict(images, verbose=0)
+    assert (probabilities.argmax(1) == labels).mean() == pytest.approx(best)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not():
+    first, second, other = (train(out=name, epochs=1, seed=seed)[0] for name, seed in (("a", 5), ("b", 5), ("c", 6)))
+    for a, b in zip(weights(first), weights(second), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any((a != c).any() for a, c in zip(weights(first), weights(other), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("epoch", "step", "number", "code"),
+    [(1, 2, signal.SIGINT, 130), (0, 0, signal.SIGTERM, 143), (1, 5, signal.SIGINT, 130)],
+)
+def test_a_stopped_run_goes_on_exactly(epoch, step, number, code):
+    """Weights and metrics of a run stopped within an epoch are bit for bit those of an undisturbed one."""
+    changing = {
+        "rate_patience": 1,
+        "rate_factor": 0.5,
+        "stop_patience": 9,
+        "monitor": "val_loss",
+        "learning_rate": 0.01,
+    }
+    whole, _ = train(out="whole", **changing)
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped) as stop:
+        train(out="stopped", callbacks=[SignalAt(epoch, step, number)], **changing)
+    assert 128 + stop.value.signal_number == code
+    assert signal.getsignal(number) == before
+    assert runs.Run("stopped").status == "interrupted"
+    said = []
+    resumed = kerascnn.train(resume="stopped", say=said.append)
+    assert resumed.status == "finished"
+    assert any(line.startswith("Going on with epoch") for line in said)
+    assert (whole / "metrics.csv").read_bytes() == (resumed / "metrics.csv").read_bytes()
+    for a, b in zip(weights(whole), weights(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert whole.read("run")["result"] == resumed.read("run")["result"]
+
+
+def test_more_epochs_go_on_exactly_and_a_torn_checkpoint_is_stepped_over():
+    whole, _ = train(out="whole", epochs=3)
+    short, _ = train(out="short", epochs=2)
+    newest = max((short / "checkpoint").glob("state-*.npz"))
+    newest.write_bytes(newest.read_bytes()[:-100])
+    said = []
+    longer = kerascnn.train(resume="short", epochs=3, say=said.append)
+    assert any("cannot be read" in line and newest.name in line for line in said)
+    assert (whole / "metrics.csv").read_bytes() == (longer / "metrics.csv").read_bytes()
+    for a, b in zip(weights(whole), weights(longer), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again():
+    train(out="a", epochs=1)
+    for path in (runs.Run("a") / "checkpoint").iterdir():
+        path.unlink()
+    assert kerascnn.train(resume="a", say=lambda line: None).status == "finished"
+
+
+def test_resuming_with_another_recipe_or_other_data_is_refused(make_folder):
+    folder = make_folder({"cat": 12, "dog": 12}, size=(16, 16))
+    run, _ = train(data=str(folder), epochs=1, batch_size=8, model_options={"variant": "1998"}, image_size=16)
+    with pytest.raises(UsageError, match=r"another recipe \(learning_rate was 0.001, now 0.5\)"):
+        kerascnn.train(resume=run.folder, learning_rate=0.5)
+    Image.new("RGB", (16, 16)).save(folder / "cat" / "new.png")
+    with pytest.raises(DataError, match="is not what the run .* was trained on"):
+        kerascnn.train(resume=run.folder, epochs=2)
+    cosine, _ = train(schedule="cosine", epochs=1)
+    with pytest.raises(UsageError, match="cosine schedule over 1 epochs, so --epochs 2 would change its past"):
+        kerascnn.train(resume=cosine.folder, epochs=2)
+
+
+def test_a_loss_that_is_not_a_number_stops_and_keeps_the_best_weights():
+    class Spoil(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                self.model.optimizer.learning_rate = float("nan")
+
+    with pytest.raises(TrainingFailed, match=r"in epoch 2; .*best weights so far are kept.*--learning-rate 0.0001"):
+        train(out="a", callbacks=[Spoil()])
+    run = runs.Run("a")
+    assert run.status == "failed"
+    assert "NaN" in run.read("run")["reason"]
+    assert all(np.isfinite(w).all() for w in weights(run))
+
+
+def test_errors_leave_no_folder_behind(make_folder):
+    for fields, message in [
+        ({"model": "lenet6"}, "Unknown model 'lenet6'. Did you mean 'lenet5'"),
+        ({"data": "digit"}, "digits"),
+        ({"image_size": 8}, "cannot take images of 8x8 pixels"),
+        ({"batch_size": 5000}, "batch_size=5000 is more than the 1293 training images"),
+        ({"model_options": {"varian": 1}}, "Unknown option of model 'lenet5': 'varian'. Did you mean 'variant'"),
+        ({"batch_norm": True}, "Unknown option of model 'lenet5': 'batch_norm'"),
+        ({"validation": 0}, "needs validation images"),
+        ({"data": str(make_folder({"only": 3}))}, "one class|two"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            train(**fields)
+    assert not runs.ROOT.exists()
+
+
+def test_patience_stops_and_says_so():
+    run, said = train(epochs=30, learning_rate=1e-9, stop_patience=2, monitor="val_loss", augment=(), dropout=None)
+    assert run.read("run")["result"]["epochs"] < 30
+    assert any(line.startswith("Stopped: val_loss has not") for line in said)
+    again = []
+    kerascnn.train(resume=run.folder, say=again.append)
+    assert any("already stopped" in line for line in again)
+    _, said = train(epochs=1, stop_patience=5)
+    assert any("stop_patience=5 is not below epochs=1" in line for line in said)
+
+
+def test_images_that_stay_on_disk_train_like_arrays(make_folder, monkeypatch):
+    """The same weights whether images are decoded once or at every batch."""
+    folder = make_folder({"a": 40, "b": 40}, size=(16, 16))
+    settings = {"data": str(folder), "image_size": 16, "batch_size": 16, "epochs": 2}
+    arrays, _ = train(out="arrays", **settings)
+    monkeypatch.setattr("kerascnn.datasets.loading.default_limit", lambda: 4000)
+    files, _ = train(out="files", **settings)
+    for a, b in zip(weights(arrays), weights(files), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_crops_of_larger_images():
+    run, _ = train(resize_to=36, epochs=1)
+    assert run.read("data")["preprocessing"]["resize_to"] == [36, 36]
+    assert kerascnn.load(run).input_shape == (None, 32, 32, 1)
+
+
+def test_training_in_a_thread_leaves_signals_alone():
+    before, result = signal.getsignal(signal.SIGINT), []
+    thread = threading.Thread(target=lambda: result.append(train(epochs=1)[0].status))
+    thread.start()
+    thread.join()
+    assert result == ["finished"]
+    assert signal.getsignal(signal.SIGINT) == before
