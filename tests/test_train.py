@@ -158,7 +158,7 @@ def test_resuming_with_another_recipe_or_other_data_is_refused(make_folder):
     with pytest.raises(UsageError, match=r"another recipe \(learning_rate was 0.001, now 0.5\)"):
         kerascnn.train(resume=run.folder, learning_rate=0.5)
     Image.new("RGB", (16, 16)).save(folder / "cat" / "new.png")
-    with pytest.raises(DataError, match="is not what the run .* was trained on"):
+    with pytest.raises(DataError, match=r"is not what the run .* was trained on"):
         kerascnn.train(resume=run.folder, epochs=2)
     cosine, _ = train(schedule="cosine", epochs=1)
     with pytest.raises(UsageError, match="cosine schedule over 1 epochs, so --epochs 2 would change its past"):
