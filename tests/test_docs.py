@@ -1,0 +1,58 @@
+"""Every snippet of the README and of docs/ works: Python is run, commands are parsed, TOML is read as a recipe."""
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from kerascnn.cli import app
+from kerascnn.recipes import Recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page, language):
+    """The fenced blocks of a page in one language; "" for those that name none."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [text for name, text in found if name == language]
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda page: page.name)
+def test_python_runs(page, tmp_path):
+    for text in blocks(page, "python"):
+        done = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{text}\n{done.stderr}"
+        assert done.stdout
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_parse(page):
+    lines = [line for text in blocks(page, "") for line in text.splitlines() if line.startswith("kerascnn ")]
+    for line in lines:
+        app.parse_args(shlex.split(line, comments=True)[1:], exit_on_error=False, print_error=False)
+    assert lines or page.name != "README.md"
+
+
+def test_toml_is_a_recipe():
+    texts = [text for page in PAGES for text in blocks(page, "toml")]
+    assert texts
+    for text in texts:
+        Recipe().replace(**tomllib.loads(text))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_figures_exist(page):
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
+    assert [t for t in targets if not (page.parent / t).exists()] == []
+
+
+def test_two_commands_set_everything_up():
+    commands = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("python3 -m venv")]
+    assert len(commands) == 2
+    assert commands[0].endswith("kerascnn train")
+    assert commands[1].endswith("pytest")
