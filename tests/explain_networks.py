@@ -171,7 +171,7 @@ class Draft:
             self.layer("upsampling", layers.UpSampling2D(2), {"times": 2})
 
     def two(self):
-        """(number, tensor) of the value as it is, and the next layer's kernel-1 convolution of it with as many channels."""
+        """(number, tensor) of the value as it is, before a 1x1 convolution of it."""
         before = self.last, self.tensor
         n = self.shape[-1]
         kernel, bias = self.numbers(1, 1, n, n), self.numbers(n)

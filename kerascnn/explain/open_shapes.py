@@ -3,7 +3,7 @@
 import functools
 
 import numpy as np
-from keras import layers, ops
+from keras import layers
 
 from kerascnn.explain.openings import activate, channels_last, opens
 from kerascnn.explain.plan import NoRuleError
@@ -150,25 +150,7 @@ def _up_sampling(b, layer, x, shape):
     times = tuple(layer.size) if isinstance(layer.size, list | tuple) else (layer.size,)
     if getattr(layer, "interpolation", "nearest") == "nearest":
         return b.step("repeat", x, times)
-    sizes = _fixed(shape)
-    new = tuple(n * t for n, t in zip(sizes, times, strict=True))
-    return b.step("resample", x, (), _resizing_matrices(sizes, new, layer.interpolation))
-
-
-def _fixed(shape):
-    if None in shape[1:-1]:
-        raise NoRuleError("resizing needs a fixed image size")
-    return tuple(shape[1:-1])
-
-
-def _resizing_matrices(sizes, new, interpolation, antialias=False):
-    """What each axis is multiplied by, found by resizing the identity."""
-    found = []
-    for old, size in zip(sizes, new, strict=True):
-        identity = np.eye(old, dtype="float32")[None, :, :, None]
-        resized = ops.image.resize(identity, (size, old), interpolation, antialias, data_format="channels_last")
-        found.append(ops.convert_to_numpy(resized)[0, :, :, 0])
-    return found
+    return b.step("resample", x, (None, times, layer.interpolation, False))
 
 
 @opens(layers.Resizing)
@@ -176,20 +158,15 @@ def _resizing_matrices(sizes, new, interpolation, antialias=False):
 def _resizing(b, layer, x, shape):
     if layer.crop_to_aspect_ratio or layer.pad_to_aspect_ratio:
         raise NoRuleError("Resizing has one only without crop_to_aspect_ratio and pad_to_aspect_ratio")
-    sizes, new = _fixed(shape), (layer.height, layer.width)
-    return b.step("resample", x, (), _resizing_matrices(sizes, new, layer.interpolation, layer.antialias))
+    return b.step("resample", x, ((layer.height, layer.width), None, layer.interpolation, layer.antialias))
 
 
 @opens(layers.CenterCrop)
 @channels_last
 def _center_crop(b, layer, x, shape):
-    cuts = []
-    for have, want in zip(_fixed(shape), (layer.height, layer.width), strict=True):
-        if have < want:
-            raise NoRuleError("CenterCrop has one only for images larger than the crop")
-        before = int((have - want) / 2)
-        cuts.append((-before, -(have - want - before)))
-    return b.step("pad", x, ((0, 0), *cuts, (0, 0)))
+    if None in shape[1:-1] or shape[1] < layer.height or shape[2] < layer.width:
+        raise NoRuleError("CenterCrop has one only for images of fixed size that are larger than the crop")
+    return b.step("center_crop", x, (layer.height, layer.width))
 
 
 @opens(

@@ -48,19 +48,9 @@ def _separable(b, layer, x, shape):
 @opens(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 @channels_last
 def _conv_transpose(b, layer, x, shape):
-    if None in shape[1:-1]:
-        raise NoRuleError("a transposed convolution needs a fixed image size")
-    channels_first = layer.data_format == "channels_first"
-    out = layer.compute_output_shape((None, shape[-1], *shape[1:-1]) if channels_first else (None, *shape[1:]))
-    sizes = tuple(out[2:] if channels_first else out[1:-1])
     extra = layer.output_padding
-    extra = extra if isinstance(extra, list | tuple) else (extra,) * len(sizes)
-    before = []
-    for k, s, d, more in zip(layer.kernel_size, layer.strides, layer.dilation_rate, extra, strict=True):
-        k = (k - 1) * d + 1
-        padded = k + s - 2 if more is None else k + k % 2 - 2 + more
-        before.append(0 if layer.padding == "valid" else k - 1 - min((padded + 1) // 2, k - 1))
-    config = (tuple(layer.strides), tuple(layer.dilation_rate), tuple(before), sizes)
+    extra = tuple(extra) if isinstance(extra, list | tuple) else (extra,) * (len(shape) - 2)
+    config = (tuple(layer.strides), tuple(layer.dilation_rate), layer.padding, extra)
     y = b.step("conv_transpose", x, config, [layer.kernel, *_bias(layer)])
     return activate(b, y, layer.activation, _like(shape, layer.filters))
 
@@ -133,12 +123,11 @@ def _rms_normalization(b, layer, x, shape):
 @opens(layers.GroupNormalization)
 def _group_normalization(b, layer, x, shape):
     axis = layer.axis % len(shape)
-    if axis != len(shape) - 1 or None in shape[1:]:
-        raise NoRuleError("GroupNormalization has one for the last axis of images of fixed size only")
-    groups = shape[-1] if layer.groups == -1 else layer.groups
-    x = b.step("reshape", x, (*shape[1:-1], groups, shape[-1] // groups))
+    if axis != len(shape) - 1:
+        raise NoRuleError("GroupNormalization has one for the last axis only")
+    x = b.step("split_channels", x, (shape[-1] if layer.groups == -1 else layer.groups,))
     x = normalise(b, x, (*range(1, len(shape) - 1), len(shape)), layer.epsilon)
-    x = b.step("reshape", x, tuple(shape[1:]))
+    x = b.step("merge_channels", x)
     gamma = layer.gamma if layer.scale else None
     return affine(b, x, (axis,), len(shape), gamma, layer.beta if layer.center else None)
 

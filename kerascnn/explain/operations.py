@@ -209,20 +209,32 @@ _reduction(("Sum",), "sum")
 _reduction(("Max", "Amax"), "max")
 
 
-def _to_output_shape(b, node, known, shapes):
-    x, _ = _only(node, known, shapes)
-    shape = tuple(-1 if n is None else n for n in shapes[node.outputs[0]][1:])
-    if shape.count(-1) > 1:
-        raise NoRuleError("reshaping needs a fixed image size")
+@_operation("Reshape")
+def _reshape(b, node, known, shapes):
+    x, have = _only(node, known, shapes)
+    out = shapes[node.outputs[0]]
+    shape = tuple(-1 if n is None else n for n in out[1:])
+    if have[0] != out[0] or shape.count(-1) > 1:
+        raise NoRuleError("reshaping has one that keeps the batch axis and leaves one size open at most")
     return b.step("reshape", x, shape)
 
 
-@_operation("Reshape", "ExpandDims", "Squeeze")
-def _reshape(b, node, known, shapes):
-    have, out = shapes[node.inputs[0]], shapes[node.outputs[0]]
-    if have[0] != out[0]:
-        raise NoRuleError(f"{type(node.operation).__name__} of the batch axis has none")
-    return _to_output_shape(b, node, known, shapes)
+@_operation("ExpandDims")
+def _expand(b, node, known, shapes):
+    x, have = _only(node, known, shapes)
+    axis = node.operation.axis
+    axes = [a % (len(have) + 1) for a in np.atleast_1d(axis).tolist()]
+    if 0 in axes or len(axes) > 1:
+        raise NoRuleError("expanding before the batch axis has none")
+    return b.step("expand", x, (axes[0],))
+
+
+@_operation("Squeeze")
+def _squeeze(b, node, known, shapes):
+    x, have = _only(node, known, shapes)
+    axis = node.operation.axis
+    axes = [i for i, n in enumerate(have) if n == 1] if axis is None else np.atleast_1d(axis).tolist()
+    return b.step("squeeze", x, (tuple(a % len(have) for a in axes),))
 
 
 @_operation("Transpose", "Swapaxes", "Moveaxis")
@@ -295,8 +307,12 @@ def _get_item(b, node, known, shapes):
         first, last, _ = (k if isinstance(k, slice) else slice(k % size, k % size + 1)).indices(size)
         widths.append((-first, -(size - last)))
     x = b.step("pad", x, tuple(widths))
+    if all(isinstance(k, slice) for k in key):
+        return x
     wanted = tuple(-1 if n is None else n for n in shapes[node.outputs[0]][1:])
-    return b.step("reshape", x, wanted) if any(not isinstance(k, slice) for k in key) else x
+    if wanted.count(-1) > 1:
+        raise NoRuleError("indexing that adds or drops an axis has one for images of fixed size only")
+    return b.step("reshape", x, wanted)
 
 
 @_operation("MaxPool", "AveragePool")

@@ -34,7 +34,7 @@ from kerascnn.errors import UsageError, unknown
 from kerascnn.explain import register
 from kerascnn.explain.relevance import Relevance
 from kerascnn.explain.subjects import subject
-from kerascnn.explain.targets import resolve, score_value
+from kerascnn.explain.targets import HEADS, resolve, score_value
 from kerascnn.explain.walk import Task, run
 
 
@@ -58,7 +58,7 @@ def walk_back(
     if fallback and method != "gradient":
         raise UsageError("fallback='autodiff' gives plain gradients: use saliency, or a method made of gradients.")
     plan, arrays = subject(model, images, fallback)
-    seeds, starts, count = resolve(plan, target, len(arrays[0]), shapes_of(plan), class_names)
+    seeds, starts, count = resolve(plan, target, len(arrays[0]), shapes_of(plan, arrays), class_names)
     if count != len(arrays[0]):
         arrays = [np.repeat(a, count, axis=0) for a in arrays]
     task = Task(plan.steps, plan.inputs, plan.inputs, seeds, method, seed)
@@ -66,18 +66,16 @@ def walk_back(
     return maps, arrays, scores
 
 
-def shapes_of(plan):
-    """Function value number -> its shape, batch first, also for values inside a layer (before its activation)."""
-    made_by = {step.output: step for step in plan.steps}
-    kept = {"relu", "softmax", "log_softmax", "sigmoid", "identity"}
+def shapes_of(plan, arrays):
+    """Function value number -> its shape, batch first; where the model leaves sizes open, one image is run to see."""
 
     def shape_of(value):
-        if value in plan.shapes:
-            return plan.shapes[value]
-        after = [s.output for s in plan.steps if s.inputs == (value,) and s.rule in kept]
-        if after:
-            return shape_of(after[0])
-        return shape_of(made_by[value].inputs[0])
+        after = [s.output for s in plan.steps if s.inputs == (value,) and s.rule in HEADS]
+        known = plan.shapes.get(value) or plan.shapes.get(after[0] if after else None)
+        if known is None or None in known[1:]:
+            task = Task(plan.steps, plan.inputs, (value,))
+            known = run(plan, task, [a[:1] for a in arrays], [])[0][0].shape
+        return known
 
     return shape_of
 
@@ -140,7 +138,7 @@ def _fixed_target(model, images, target, options):
     if target is not None:
         return target
     plan, arrays = subject(model, images, options.get("fallback"))
-    resolve(plan, None, len(arrays[0]), shapes_of(plan))
+    resolve(plan, None, len(arrays[0]), shapes_of(plan, arrays))
     task = Task(plan.steps, plan.inputs, (score_value(plan),))
     scores = run(plan, task, arrays, [], batch_size=options.get("batch_size", 64))[0][0]
     return scores.argmax(-1)

@@ -4,6 +4,7 @@ import math
 
 from keras import ops
 
+from kerascnn.explain.convolution import fit
 from kerascnn.explain.elementwise import first_maximum
 from kerascnn.explain.rule import rule
 
@@ -20,7 +21,24 @@ def _reshape(config, weights, x):
     return ops.reshape(x, (-1, *shape)), x.shape
 
 
-rule("reshape", _reshape, lambda c, w, shape, g: (ops.reshape(g, _back_to(shape)),), "move")
+def _split_channels(config, weights, x):
+    """(N, ..., C) -> (N, ..., groups, C / groups)."""
+    return ops.reshape(x, (-1, *x.shape[1:-1], config[0], x.shape[-1] // config[0])), x.shape
+
+
+def _merge_channels(config, weights, x):
+    return ops.reshape(x, (-1, *x.shape[1:-2], x.shape[-2] * x.shape[-1])), x.shape
+
+
+def _reshape_back(config, weights, shape, g):
+    return (ops.reshape(g, _back_to(shape)),)
+
+
+rule("reshape", _reshape, _reshape_back, "move")
+rule("split_channels", _split_channels, _reshape_back, "move")
+rule("merge_channels", _merge_channels, _reshape_back, "move")
+rule("expand", lambda c, w, x: (ops.expand_dims(x, c[0]), x.shape), _reshape_back, "move")
+rule("squeeze", lambda c, w, x: (ops.squeeze(x, c[0]), x.shape), _reshape_back, "move")
 
 
 def _transpose_back(axes, weights, record, g):
@@ -46,6 +64,19 @@ def _pad_back(config, weights, record, g):
 
 
 rule("pad", _pad, _pad_back, "move")
+
+
+def _center_crop(config, weights, x):
+    before = [int((have - want) / 2) for have, want in zip(x.shape[1:-1], config, strict=True)]
+    return fit(x, before, config), (before, x.shape)
+
+
+def _center_crop_back(config, weights, record, g):
+    before, shape = record
+    return (fit(g, [-b for b in before], shape[1:-1]),)
+
+
+rule("center_crop", _center_crop, _center_crop_back, "move")
 
 
 def _concatenate(config, weights, *xs):
@@ -143,14 +174,21 @@ def _along(axis, matrix, x):
 
 
 def _resample(config, weights, x):
-    """Every spatial axis multiplied by its matrix (new, old): resizing and smooth upsampling."""
-    for axis, matrix in enumerate(weights, start=1):
+    """Resizing and smooth upsampling: every spatial axis multiplied by a matrix (new, old), the resized identity."""
+    sizes, times, interpolation, antialias = config
+    matrices = []
+    for axis, old in enumerate(x.shape[1:-1]):
+        size = sizes[axis] if sizes else old * times[axis]
+        identity = ops.reshape(ops.eye(old, dtype="float32"), (1, old, old, 1))
+        resized = ops.image.resize(identity, (size, old), interpolation, antialias, data_format="channels_last")
+        matrices.append(ops.cast(ops.reshape(resized, (size, old)), x.dtype))
+    for axis, matrix in enumerate(matrices, start=1):
         x = _along(axis, matrix, x)
-    return x, None
+    return x, matrices
 
 
-def _resample_back(config, weights, record, g):
-    for axis, matrix in enumerate(weights, start=1):
+def _resample_back(config, weights, matrices, g):
+    for axis, matrix in enumerate(matrices, start=1):
         g = _along(axis, ops.transpose(matrix), g)
     return (g,)
 

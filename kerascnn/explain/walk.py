@@ -113,6 +113,7 @@ def backward(task, steps, values, records, constants, signals):
     for step in steps:
         if reach & set(step.inputs):
             reach.add(step.output)
+    early = pooled_rectifiers(steps, signals) if isinstance(task.method, str) else {}
     for step in reversed(steps):
         if step.output not in signals or step.output not in reach or step.output in task.wanted:
             continue
@@ -120,13 +121,42 @@ def backward(task, steps, values, records, constants, signals):
         record, xs = records[step.output]
         weights = [constants[-i - 1] for i in step.weights]
         if isinstance(task.method, str):
-            back = RECTIFIERS[task.method].get(step.rule, RULES[step.rule].backward)
+            rectify = RECTIFIERS[task.method]
+            back = rectify.get(step.rule, RULES[step.rule].backward)
+            if step.output in early:
+                g = rectify.get("relu", RULES["relu"].backward)((), (), values[step.output], g)[0]
+            elif step.output in early.values():
+                back = _unchanged
             found = back(step.config, weights, record, g)
         else:
             found = relevance_back(task.method, step, weights, record, xs, values[step.output], g)
         for number, signal in zip(step.inputs, found, strict=True):
             if number >= 0 and number in reach and signal is not None:
                 signals[number] = signals[number] + signal if number in signals else signal
+
+
+def _unchanged(config, weights, record, g):
+    return (g,)
+
+
+def pooled_rectifiers(steps, seeded):
+    """{output of a max-pooling: output of the ReLU that feeds it and nothing else}.
+
+    Where the windows do not overlap, rectifying the signal before it is unpooled gives the same numbers as after, and
+    the maps are smaller: the value that a window chose is above 0 if and only if the window's maximum is.
+    """
+    readers = {}
+    for step in steps:
+        for number in step.inputs:
+            readers.setdefault(number, []).append(step)
+    found = {}
+    for step in steps:
+        after = readers.get(step.output, [])
+        if step.rule == "relu" and step.output not in seeded and [s.rule for s in after] == ["max_pool"]:
+            pool, strides, _ = after[0].config
+            if all(p <= s for p, s in zip(pool, strides, strict=True)):
+                found[after[0].output] = step.output
+    return found
 
 
 @functools.lru_cache(maxsize=32)
