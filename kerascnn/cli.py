@@ -213,7 +213,7 @@ def predict(
                     (str(r.index), f"{r.probability:.7f}", r.label)
                     for r in best.drop(columns="image").itertuples(False)
                 ]
-                _print_table(("index", "probability", "label"), rows, right=2)
+                _print_table(("index", "probability", "label"), rows, "rr")
                 print()
         broken = table.attrs["broken"]
         if broken:
@@ -259,11 +259,11 @@ def evaluate(
             (str(r[0]), f"{r.images:,}", f"{r.precision:.3f}", f"{r.recall:.3f}", f"{r.f1:.3f}")
             for r in measured.per_class.itertuples(False)
         ]
-        _print_table(("class", "images", "precision", "recall", "F1"), rows, left=1)
+        _print_table(("class", "images", "precision", "recall", "F1"), rows, "lrrrr")
         print("\nConfusion (rows true, columns predicted)")
         names = list(measured.confusion.columns)
         rows = [(name, *map(str, row)) for name, row in zip(names, measured.confusion.to_numpy().tolist(), strict=True)]
-        _print_table(("", *names), rows, left=1)
+        _print_table(("", *names), rows, "l" + "r" * len(names))
 
 
 @data_app.command
@@ -331,7 +331,7 @@ def list_runs(folder: Path | None = None, /, *, json: Json = False):
         accuracy = f"{100 * result['accuracy']:.2f}%" if result else ""
         minutes = f"{item['seconds'] / 60:.1f}" if "seconds" in item else ""
         rows.append((item["run"], item.get("status", ""), item["model"], str(item["data"]), accuracy, minutes))
-    _print_table(("run", "status", "model", "data", "test accuracy", "minutes"), rows, left=4)
+    _print_table(("run", "status", "model", "data", "test accuracy", "minutes"), rows, "llllrr")
 
 
 @app.command(name="models")
@@ -345,7 +345,7 @@ def list_models(*, json: Json = False):
         (n, "x".join(map(str, f["input_shape"])), str(f["num_classes"]), f"{f['parameters']:,}", f["source"])
         for n, f in facts.items()
     ]
-    _print_table(("model", "input", "classes", "parameters", "source"), rows, left=2)
+    _print_table(("model", "input", "classes", "parameters", "source"), rows, "llrr")
 
 
 @app.command(name="datasets")
@@ -355,7 +355,7 @@ def list_datasets(*, json: Json = False):
     if json:
         _print_json(facts)
     else:
-        _print_table(("data", "what it is"), [(n, f["description"]) for n, f in facts.items()], left=2)
+        _print_table(("data", "what it is"), [(n, f["description"]) for n, f in facts.items()])
 
 
 @app.command(name="recipes")
@@ -364,7 +364,7 @@ def list_recipes(*, json: Json = False):
     if json:
         _print_json({name: {**RECIPES.facts(name), **RECIPES.get(name)().to_dict()} for name in RECIPES.names()})
     else:
-        _print_table(("recipe", "what it is"), [(n, RECIPES.facts(n)["doc"]) for n in RECIPES.names()], left=2)
+        _print_table(("recipe", "what it is"), [(n, RECIPES.facts(n)["doc"]) for n in RECIPES.names()])
 
 
 @app.command
@@ -408,16 +408,15 @@ def _print_json(value):
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def _print_table(header, rows, *, left=0, right=0):
-    """Print rows of text; the first `left` columns are aligned to the left, or the first `right` to the right."""
+def _print_table(header, rows, align=""):
+    """Print rows of text; `align` holds l or r for each column, and l for those that it does not reach."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for number, name in enumerate(header):
-        to_left = number < left if left else number >= right
-        table.add_column(name, justify="left" if to_left else "right", overflow="fold")
+    for name, side in zip(header, align.ljust(len(header), "l"), strict=True):
+        table.add_column(name, justify="left" if side == "l" else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     console = Console(markup=False, highlight=False)
@@ -426,24 +425,34 @@ def _print_table(header, rows, *, left=0, right=0):
     console.print(table)
 
 
-def main(argv: typing.Sequence[str] | None = None):
-    """Run the command line and exit: 0 ok, 1 failed, 2 usage, 130 interrupted, 143 terminated."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in argv
-    with contextlib.suppress(ValueError):
-        argv.remove("--debug")
+def run_command(argv: typing.Sequence[str]) -> int:
+    """Run one command line; returns the exit code: 0 ok, 1 failed, 2 usage, 130 interrupted, 143 terminated.
+
+    With --debug among the arguments, errors are raised instead of explained.
+    """
+    arguments = [argument for argument in argv if argument != "--debug"]
     try:
-        app(argv, exit_on_error=False, print_error=False)
+        app(arguments, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except Exception as error:
-        if debug:
-            raise
-        sys.exit(_explained(error))
+        return 1
     except KeyboardInterrupt:
         print("kerascnn: interrupted", file=sys.stderr)
-        sys.exit(130)
+        return 130
+    except Exception as error:
+        if len(arguments) < len(argv):
+            raise
+        return _explained(error)
+    return 0
+
+
+def main():
+    """The program `kerascnn`."""
+    code = run_command(sys.argv[1:])
+    sys.stderr.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # native libraries say their goodbyes here
+    sys.exit(code)
 
 
 def _explained(error):
@@ -460,7 +469,3 @@ def _explained(error):
         text = f"{type(error).__name__}: {error}. This was not foreseen; add --debug to see where it happened."
     print(f"kerascnn: {text}", file=sys.stderr)
     return code
-
-
-if __name__ == "__main__":
-    main()

@@ -36,11 +36,7 @@ def call(capfd):
     """Runs a command line in this process: (exit code, stdout, stderr)."""
 
     def call(*arguments):
-        code = 0
-        try:
-            cli.main([str(a) for a in arguments])
-        except SystemExit as stop:
-            code = stop.code or 0
+        code = cli.run_command([str(a) for a in arguments])
         captured = capfd.readouterr()
         return code, captured.out, captured.err
 
@@ -104,7 +100,7 @@ def test_bad_data_gets_one_line_and_exit_1(call, make, message):
 
 def test_debug_shows_where_it_happened():
     with pytest.raises(ValueError, match="Unknown model"):
-        cli.main(["train", "--model", "x", "--debug"])
+        cli.run_command(["train", "--model", "x", "--debug"])
 
 
 def test_listings_as_text_and_json(call):
@@ -238,6 +234,15 @@ def test_a_full_disk_and_a_read_only_folder_are_named(call, monkeypatch):
     assert err == "kerascnn: No space left on device: saved_models/x/recipe.json\n"
 
 
+def test_a_loss_that_is_not_a_number_fails_in_one_line():
+    arguments = ["train", "--optimizer", "sgd", "--learning-rate", "1000", "--schedule", "constant", "--out", "r"]
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("kerascnn: The loss became NaN or infinite in epoch 1")
+    assert done.stderr.count("\n") == 1
+    assert runs.Run("r").status == "failed"
+
+
 def test_a_folder_that_cannot_be_made(call):
     Path("file").write_text("")
     code, _, err = call("train", "--epochs", "1", "--out", "file/run")
@@ -274,7 +279,7 @@ def test_ctrl_c_saves_says_how_to_go_on_and_exits_130():
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["models"], ["runs"], ["trian"], ["--version"]])
 def test_what_needs_no_keras_imports_none(arguments):
-    code = f"import sys; from kerascnn.cli import main\ntry: main({arguments})\nexcept SystemExit: pass\n"
+    code = f"import sys; from kerascnn.cli import run_command; run_command({arguments})\n"
     code += "print('imported', sorted({'keras', 'tensorflow', 'pandas', 'matplotlib', 'sklearn'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "imported []"
