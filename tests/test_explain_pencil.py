@@ -99,9 +99,9 @@ GEOMETRIES = [((2, 2), (2, 2), "valid"), ((3, 3), (2, 2), "valid"), ((3, 3), (2,
 def test_unpooling_is_the_transposed_of_pooling_with_its_switches(config):
     rng = np.random.default_rng(1)
     x = rng.normal(size=(2, 7, 8, 3)).astype("float32")
-    pooled, best, pads = find_switches(config, keras.ops.convert_to_tensor(x))
+    pooled, best = find_switches(config, keras.ops.convert_to_tensor(x))
     y = rng.normal(size=pooled.shape).astype("float32")
-    back = keras.ops.convert_to_numpy(unpool(config, keras.ops.convert_to_tensor(y), best, pads, (7, 8)))
+    back = keras.ops.convert_to_numpy(unpool(config, keras.ops.convert_to_tensor(y), best, (7, 8)))
     assert np.sum(back * x) == pytest.approx(np.sum(y * keras.ops.convert_to_numpy(pooled)), rel=1e-4)
 
 
@@ -109,9 +109,9 @@ def test_unpooling_is_the_transposed_of_pooling_with_its_switches(config):
 def test_pooling_what_was_unpooled_gives_it_back(config):
     rng = np.random.default_rng(2)
     x = keras.ops.convert_to_tensor(rng.normal(size=(2, 7, 8, 3)).astype("float32"))
-    pooled, best, pads = find_switches(config, x)
+    pooled, best = find_switches(config, x)
     y = rng.uniform(0.1, 1, size=pooled.shape).astype("float32")
-    back = unpool(config, keras.ops.convert_to_tensor(y), best, pads, (7, 8))
+    back = unpool(config, keras.ops.convert_to_tensor(y), best, (7, 8))
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(find_switches(config, back)[0]), y)
 
 

@@ -10,6 +10,7 @@ import math
 import numpy as np
 from keras import ops
 
+from kerascnn.backends import fused
 from kerascnn.explain.convolution import fit, paddings, spread_out
 from kerascnn.explain.rule import rule
 
@@ -33,14 +34,6 @@ def _tiled(x):
     return ops.reshape(x, [*shape, x.shape[-1]])
 
 
-def _blocks(x, strides):
-    """(N, a * s, b * t, C) -> (N, a, s, b, t, C)."""
-    shape = [-1]
-    for size, stride in zip(x.shape[1:-1], strides, strict=True):
-        shape += [size // stride, stride]
-    return ops.reshape(x, [*shape, x.shape[-1]])
-
-
 def _codes(pool, strides, shift):
     """Code of every place of the block that lies `shift` blocks into the window, (1, s, 1, t, 1); 0.5 outside it."""
     total = math.prod(pool)
@@ -55,61 +48,40 @@ def _codes(pool, strides, shift):
     return codes.reshape([1, *shape, 1])
 
 
-def _planes(x, strides):
-    """{(r, q): x[:, r::s, q::t]} for every remainder; x's sizes are multiples of the strides."""
-    planes = {(): x}
-    for axis, stride in enumerate(strides, start=1):
-        split = {}
-        for key, plane in planes.items():
-            if stride == 1:
-                split[(*key, 0)] = plane
-                continue
-            shape = list(plane.shape)
-            shape[0], shape[axis : axis + 1] = -1, [shape[axis] // stride, stride]
-            parts = ops.unstack(ops.reshape(plane, shape), stride, axis + 1)
-            split.update({(*key, r): part for r, part in enumerate(parts)})
-        planes = split
-    return planes
-
-
+@fused
 def find_switches(config, x):
-    """(maxima, codes of the switches, pads) of a max-pooling."""
+    """(maxima, codes of the switches) of a max-pooling; config is (pool, strides, padding)."""
     pool, strides, _ = config
     pads, out = _geometry(config, x)
-    starts = [-before for before, _ in pads]
-    if pool == strides:
-        x = fit(x, starts, [o * s for o, s in zip(out, strides, strict=True)], -math.inf)
-        y = ops.max_pool(x, pool, strides, "valid", "channels_last")
-        codes = ops.cast(_codes(pool, strides, (0,) * len(pool)), x.dtype)
-        hits = ops.where(ops.equal(_blocks(x, strides), _tiled(y)), codes, ops.zeros_like(codes))
-        hits = ops.reshape(hits, (-1, *x.shape[1:]))
-        return y, ops.max_pool(hits, pool, strides, "valid", "channels_last"), pads
-    reach = [math.ceil(p / s) - 1 for p, s in zip(pool, strides, strict=True)]
-    sizes = [(o + r) * s for o, r, s in zip(out, reach, strides, strict=True)]
-    x = fit(x, starts, sizes, -math.inf)
-    used = [(o - 1) * s + p for o, s, p in zip(out, strides, pool, strict=True)]
-    y = ops.max_pool(fit(x, [0] * len(pool), used), pool, strides, "valid", "channels_last")
-    planes, total = _planes(x, strides), math.prod(pool)
-    best = ops.zeros_like(y)
-    for index in reversed(range(total)):
-        place = np.unravel_index(index, pool)
-        key = tuple(int(i % s) for i, s in zip(place, strides, strict=True))
-        first = [int(i // s) for i, s in zip(place, strides, strict=True)]
-        values = fit(planes[key], first, out)
-        best = ops.where(ops.equal(values, y), ops.cast(float(total - index), y.dtype), best)
-    return y, best, pads
+    x = fit(x, [-b for b, _ in pads], [n + b + a for n, (b, a) in zip(x.shape[1:-1], pads, strict=True)], -math.inf)
+    total, y, best = math.prod(pool), None, None
+    for index, place in enumerate(itertools.product(*(range(p) for p in pool))):
+        reach = (slice(i, i + (o - 1) * s + 1, s) for i, o, s in zip(place, out, strides, strict=True))
+        values = x[(slice(None), *reach)]
+        if y is None:
+            y, best = values, ops.full_like(values, total)
+        else:
+            larger = values > y
+            y, best = ops.where(larger, values, y), ops.where(larger, float(total - index), best)
+    return y, best
 
 
-def unpool(config, g, best, pads, sizes):
+def unpool(config, g, best, sizes):
     """Each value of g at the place its switch names, zero elsewhere; overlapping contributions add.
 
     Args:
+        config: (pool, strides, padding) of the pooling.
         g: (N, *out, C).
         best: the switches' codes, shaped like g.
-        pads: the pooling's padding.
         sizes: spatial sizes of the pooling's input.
     """
-    pool, strides, _ = config
+    return _unpool((*config, tuple(sizes)), g, best)
+
+
+@fused
+def _unpool(config, g, best):
+    pool, strides, padding, sizes = config
+    pads = paddings(padding, sizes, pool, strides, (1,) * len(pool))
     out = g.shape[1:-1]
     reach = [math.ceil(p / s) for p, s in zip(pool, strides, strict=True)]
     g_tiled, best_tiled, total = _tiled(g), _tiled(best), None
@@ -127,20 +99,21 @@ def unpool(config, g, best, pads, sizes):
 def switch_positions(config, x):
     """(N, *out, C, axes): where in x each window found its maximum."""
     pool, strides, _ = config
-    _, best, pads = find_switches(config, ops.convert_to_tensor(x))
+    pads, _ = _geometry(config, x)
+    best = find_switches(config, ops.convert_to_tensor(x))[1]
     inside = np.stack(np.unravel_index(math.prod(pool) - ops.convert_to_numpy(best).astype("int64"), pool), -1)
     starts = [np.arange(o) * s - b for o, s, (b, _) in zip(best.shape[1:-1], strides, pads, strict=True)]
     return inside + np.stack(np.meshgrid(*starts, indexing="ij"), -1)[None, ..., None, :]
 
 
 def _max_pool(config, weights, x):
-    y, best, pads = find_switches(config, x)
-    return y, (best, pads, tuple(x.shape[1:-1]))
+    y, best = find_switches(config, x)
+    return y, (best, tuple(x.shape[1:-1]))
 
 
 def _max_pool_back(config, weights, record, g):
-    best, pads, sizes = record
-    return (unpool(config, g, best, pads, sizes),)
+    best, sizes = record
+    return (unpool(config, g, best, sizes),)
 
 
 rule("max_pool", _max_pool, _max_pool_back, "route")
