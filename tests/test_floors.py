@@ -12,11 +12,11 @@ FLOORS = (
     ("models", "datasets", "anatomy"),
     ("training", "explain"),
     ("inference", "saved_model"),
-    ("cli",),
+    ("commands", "cli"),
     ("__main__",),
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
-WITHOUT_KERAS = ("errors", "registry", "runs", "native_log", "recipes", "plots", "datasets", "cli")
+WITHOUT_KERAS = ("errors", "registry", "runs", "native_log", "recipes", "plots", "datasets", "commands", "cli")
 
 
 def room(path):

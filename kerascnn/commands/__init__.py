@@ -1,0 +1,1 @@
+"""The commands, by topic; `kerascnn.cli` puts them together. Keras is imported only by those that compute."""

@@ -1,0 +1,194 @@
+"""What a network is before it is trained: `kerascnn table`, `receptive-field`, `cost` and `draw`."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from kerascnn import runs
+from kerascnn.commands.terminal import Json, computing, print_json
+from kerascnn.errors import UsageError
+from kerascnn.models import MODELS
+
+ModelName = Annotated[
+    str, Parameter(help='a network (kerascnn models), a run (its folder, its name, or "last"), or a .keras file')
+]
+Side = Annotated[int | None, Parameter(help="side of the square input, pixels [default: the network's own]")]
+UNITS = {"": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def _check(model):
+    """Raise, before Keras is imported, if no network, run or file has that name."""
+    if model not in MODELS and not model.endswith(".keras"):
+        try:
+            runs.find(model)
+        except UsageError:
+            if "/" in model or model == "last":
+                raise
+            MODELS.facts(model)  # answers with the nearest network
+
+
+def _network(model, image_size):
+    """(the keras.Model of that name, the input shape to read it with or None)."""
+    from kerascnn.inference import load
+
+    if model in MODELS:
+        channels = MODELS.facts(model)["input_shape"][2]
+        shape = {"input_shape": (image_size, image_size, channels)} if image_size else {}
+        return MODELS.get(model)(**shape), None
+    network = load(model)
+    return network, (image_size, image_size, network.input_shape[-1]) if image_size else None
+
+
+def table(
+    model: ModelName,
+    /,
+    *,
+    image_size: Side = None,
+    format: Literal["text", "markdown", "latex", "csv", "json", "html"] = "text",
+):
+    """Print a network's layers: shapes, parameters, neurons and multiply-accumulates.
+
+    Parameters
+    ----------
+    format
+        text reads like a course report's table; the others hold every column, receptive fields too
+    """
+    _check(model)
+    with computing():
+        from kerascnn import anatomy
+
+        network, shape = _network(model, image_size)
+        layers = anatomy.layer_table(network, input_shape=shape)
+        print(anatomy.printed(layers) if format == "text" else anatomy.as_text(layers, format))
+
+
+def receptive_field(
+    model: ModelName,
+    layer: str,
+    row: int | None = None,
+    column: int | None = None,
+    /,
+    *,
+    image_size: Side = None,
+    json: Json = False,
+):
+    """Print which pixels of the image the units of a layer see.
+
+    Parameters
+    ----------
+    layer
+        name of the layer (kerascnn table MODEL)
+    row, column
+        one unit, to print its exact rectangle, clipped to the image
+    """
+    _check(model)
+    if (row is None) != (column is None):
+        raise UsageError(f"A unit has a row and a column; only {row if column is None else column} was typed.")
+    with computing():
+        from kerascnn import anatomy
+
+        network, shape = _network(model, image_size)
+        field = anatomy.receptive_field(network, layer, input_shape=shape)
+        box = None if row is None else field.box(row, column)
+    shown = {
+        "layer": field.layer,
+        "image": field.input_size,
+        "map": field.output_size,
+        "size": field.size,
+        "stride": field.stride,
+        "offset": field.offset,
+    }
+    if box:
+        shown |= {"unit": (row, column), "top, left, bottom, right": box}
+    if json:
+        print_json(shown)
+        return
+    for name, value in shown.items():
+        text = " x ".join(map(str, value)) if isinstance(value, tuple) else value
+        if name in ("unit", "offset", "top, left, bottom, right") and value:
+            text = ", ".join(map(str, value))
+        print(f"{name:24} {'whole image, or not the same for all units' if value is None else text}")
+
+
+def cost(
+    model: ModelName,
+    /,
+    *,
+    batch_size: int = 128,
+    precision: str | None = None,
+    optimizer: str = "adam",
+    memory: str | None = None,
+    image_size: Side = None,
+    layers: Annotated[bool, Parameter(negative="")] = False,
+    json: Json = False,
+):
+    """Print the work and the memory that a network's training and inference need.
+
+    Parameters
+    ----------
+    batch_size
+        images a step
+    precision
+        float32, mixed_bfloat16, mixed_float16, bfloat16 or float16 [default: the network's own]
+    optimizer
+        adam, sgd, sgd_momentum, rmsprop ...
+    memory
+        such as 4GB or 512MiB: print the largest batch that fits, too
+    layers
+        print a line for each layer, too
+    """
+    _check(model)
+    limit = None if memory is None else _bytes(memory)
+    with computing():
+        from kerascnn import anatomy
+
+        network, shape = _network(model, image_size)
+        found = anatomy.cost(network, batch_size, precision, optimizer, input_shape=shape)
+        shown = {name: value for name, value in vars(found).items() if name != "layers"}
+        if limit:
+            for mode in ("training", "inference"):
+                shown[f"largest_{mode}_batch"] = anatomy.largest_batch(
+                    network, limit, precision, optimizer, input_shape=shape, mode=mode
+                )
+    if json:
+        print_json(shown | ({"layers": found.layers.to_dict("records")} if layers else {}))
+        return
+    if layers:
+        print(found.layers.to_string(index=False) + "\n")
+    print(found)
+    if limit:
+        print(
+            f"In {memory}, 30% kept free, the largest batch is {shown['largest_training_batch']:,} images in training "
+            f"and {shown['largest_inference_batch']:,} in inference."
+        )
+
+
+def draw(model: ModelName, file: Path | None = None, /, *, image_size: Side = None):
+    """Draw a network as an SVG picture.
+
+    Parameters
+    ----------
+    file
+        where to [default: MODEL.svg]
+    """
+    _check(model)
+    path = file or Path(f"{runs.plain(model)}.svg")
+    with computing():
+        from kerascnn import anatomy
+
+        network, shape = _network(model, image_size)
+        with runs.replacing(path) as temporary:
+            temporary.write_text(anatomy.drawing(network, input_shape=shape), encoding="utf-8")
+    print(path)
+
+
+def _bytes(text):
+    """ "4GB" as a number of bytes."""
+    match = re.fullmatch(r"([\d.]+)\s*([kmg]?i?b?)", text.strip(), re.IGNORECASE)
+    unit = match and match[2].upper()
+    unit = unit + "B" if unit and not unit.endswith("B") else unit
+    if not match or unit not in {*UNITS, "B"} or match[1].count(".") > 1 or float(match[1]) <= 0:
+        raise UsageError(f"--memory {text!r} is not an amount of memory. Type for example 4GB or 512MiB.")
+    return float(match[1]) * UNITS.get(unit, 1)

@@ -1,0 +1,150 @@
+"""`kerascnn train`: every field of a recipe is an option."""
+
+import contextlib
+import dataclasses
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from kerascnn import runs
+from kerascnn.commands.terminal import Flag, Json, computing, fraction, print_json
+from kerascnn.errors import DataError, UsageError
+from kerascnn.models import MODELS
+from kerascnn.recipes import FIELDS, RECIPES, Recipe, read_config
+
+
+def _option(spec):
+    """A recipe field as an option of `train`: (name, type, default None)."""
+    doc = spec.metadata["doc"]
+    allowed, default = spec.metadata["choices"], getattr(Recipe(), spec.name)
+    named = [str(choice) for choice in allowed or () if choice is not None]
+    if named and not all(choice in doc for choice in named):
+        doc += f" ({', '.join(named)})"
+    shown = "" if default in (None, (), {}) else f" [default: {default}]"
+    kind = spec.type
+    if spec.name in ("augment", "model_options"):
+        kind = tuple[str, ...]
+        more = {"consume_multiple": True, "negative": ""}
+    else:
+        more = {} if spec.name == "batch_norm" else {"negative": ""}
+    if spec.name == "model_options":
+        doc += ": NAME=VALUE"
+    kind = Annotated[kind | None, Parameter(help=doc + shown, show_default=False, **more)]
+    return spec.name, kind, dataclasses.field(default=None)
+
+
+Fields = dataclasses.make_dataclass(
+    "Fields", [_option(spec) for spec in FIELDS.values() if spec.name != "data"], kw_only=True
+)
+Fields.__module__ = __name__  # cyclopts takes classes of the module `types` for built-in ones
+
+
+def _typed(fields):
+    """The recipe fields that were typed, as a dict."""
+    typed = {name: value for name, value in vars(fields).items() if value is not None}
+    if "model_options" in typed:
+        typed["model_options"] = dict(map(_assignment, typed["model_options"]))
+    return typed
+
+
+def _assignment(text):
+    """NAME=VALUE as (name, value); the value is a TOML value, or else text."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"--model-options {text!r} is not NAME=VALUE. Type for example: --model-options variant=1998")
+    with contextlib.suppress(tomllib.TOMLDecodeError):
+        return name.replace("-", "_"), tomllib.loads(f"value = {value}")["value"]
+    return name.replace("-", "_"), value
+
+
+def train(
+    data: str | None = None,
+    /,
+    *,
+    recipe: str | None = None,
+    config: Path | None = None,
+    out: Path | None = None,
+    resume: str | None = None,
+    strict: Flag = False,
+    json: Json = False,
+    fields: Annotated[Fields, Parameter(name="*")] = Fields(),  # noqa: B008 (frozen by never being written)
+):
+    """Train a network, evaluate it on held-out test images and export it.
+
+    Without arguments: LeNet-5 on scikit-learn's handwritten digits.
+
+    Parameters
+    ----------
+    data
+        name of a data set (kerascnn datasets), or a folder of class folders, or a file [default: digits]
+    recipe
+        named settings to start from (kerascnn recipes); options replace their fields
+    config
+        TOML file with recipe fields, such as: epochs = 20
+    out
+        folder for the run, new or empty [default: saved_models/<date>-<model>-<data>]
+    resume
+        run to continue exactly: its folder, its name or "last"
+    strict
+        stop at the first image that cannot be read, instead of leaving it out
+    """
+    typed = _typed(fields) | ({"data": data} if data else {})
+    settings = read_config(config) if config else {}
+    if resume and out:
+        raise UsageError(f"--resume {resume} goes on in its own folder, so --out {out} cannot be typed with it.")
+    if resume:
+        asked = None
+        if recipe or config:
+            asked = (RECIPES.get(recipe)() if recipe else Recipe()).replace(**settings)
+    else:
+        asked = (
+            RECIPES.get(recipe or ("digits" if data in (None, "digits") else "default"))()
+            .replace(**settings)
+            .replace(**typed)
+        )
+        typed = {}
+        MODELS.facts(asked.model)
+        if out:
+            runs.check_new(out)
+    with computing(json) as (say, log):
+        from kerascnn.saved_model import export
+        from kerascnn.training.train import train as train_run
+
+        run = train_run(
+            asked,
+            out=out,
+            resume=resume,
+            strict=strict,
+            say=say,
+            on_run=lambda run: log.move(run / "native.log"),
+            **typed,
+        )
+        try:
+            difference = export(run)
+            exported = f"{run / 'export' / 'saved_model'}  (reloaded; probabilities differ by at most {difference:.1g})"
+        except DataError as error:
+            exported = f"not written: {error}"
+        summary = run.read("run")
+        result = summary["result"]
+        if json:
+            print_json({"run": str(run.folder), **summary})
+            return
+        say("")
+        say(f"Test accuracy  {fraction(result, 'accuracy')} of {result['images']:,} images never trained on")
+        if result["top5"] is not None:
+            say(f"Test top-5     {fraction(result, 'top5')}")
+        say(f"Run            {run.folder}")
+        say(f"SavedModel     {exported}")
+        memory = summary["peak_memory_bytes"] / 2**30
+        say(f"Time           {summary['seconds']:.0f} s, at most {memory:.1f} GiB of memory")
+        say("Next           " + "\n               ".join(_next_commands(run)))
+
+
+def _next_commands(run):
+    return [
+        f"kerascnn predict last {run / 'samples'}",
+        "kerascnn evaluate last",
+        "kerascnn train FOLDER_OF_CLASS_FOLDERS --model cifar_net",
+    ]

@@ -1,0 +1,153 @@
+"""What is done with runs: predict, evaluate, list them; and `kerascnn doctor`."""
+
+import contextlib
+from pathlib import Path
+
+from kerascnn import __version__, runs
+from kerascnn.commands.terminal import Flag, Json, RunName, computing, fraction, print_json, print_table
+from kerascnn.errors import DataError, UsageError
+
+
+def predict(
+    run: RunName,
+    /,
+    *images: str,
+    top: int = 5,
+    json: Json = False,
+    csv: Flag = False,
+):
+    """Print the most probable classes of images.
+
+    Parameters
+    ----------
+    images
+        files, folders or patterns
+    top
+        classes to print for each image
+    csv
+        print CSV instead of text
+    """
+    if not images:
+        raise UsageError(f"No image was named. Type: kerascnn predict {run} IMAGE...")
+    runs.find(run)
+    with computing(json or csv) as (_say, _log):
+        from kerascnn import inference
+
+        table = inference.predict(run, images, top=top)
+        if json:
+            print_json(table.to_dict("records"))
+        elif csv:
+            print(table.to_csv(index=False), end="")
+        else:
+            for image, best in table.groupby("image", sort=False):
+                print(image)
+                rows = [
+                    (str(r.index), f"{r.probability:.7f}", r.label)
+                    for r in best.drop(columns="image").itertuples(False)
+                ]
+                print_table(("index", "probability", "label"), rows, "rr")
+                print()
+        broken = table.attrs["broken"]
+        if broken:
+            listed = "; ".join(f"{name}: {reason}" for name, reason in broken[:5])
+            raise DataError(f"{len(broken)} of the files could not be read: {listed}")
+
+
+def evaluate(
+    run: RunName,
+    data: str | None = None,
+    /,
+    *,
+    json: Json = False,
+    strict: Flag = False,
+):
+    """Print loss, top-1 and top-5 with their intervals, a table per class and the confusion matrix.
+
+    Parameters
+    ----------
+    data
+        name of a data set or a path, with the run's classes [default: the run's own test images]
+    strict
+        stop at the first image that cannot be read, instead of leaving it out
+    """
+    runs.find(run)
+    with computing(json) as (_say, _log):
+        from kerascnn import inference
+
+        measured = inference.evaluate(run, data, strict=strict)
+        if json:
+            per_class, confusion = measured.per_class.to_dict("records"), measured.confusion.to_numpy().tolist()
+            print_json({**measured.to_dict(), "per_class": per_class, "confusion": confusion})
+            return
+        result = measured.to_dict()
+        print(f"images    {measured.images:,}")
+        print(f"loss      {measured.loss:.4f}")
+        print(f"top-1     {fraction(result, 'accuracy')}")
+        if measured.top5 is not None:
+            print(f"top-5     {fraction(result, 'top5')}")
+        print()
+        rows = [
+            (str(r[0]), f"{r.images:,}", f"{r.precision:.3f}", f"{r.recall:.3f}", f"{r.f1:.3f}")
+            for r in measured.per_class.itertuples(False)
+        ]
+        print_table(("class", "images", "precision", "recall", "F1"), rows, "lrrrr")
+        print("\nConfusion (rows true, columns predicted)")
+        names = list(measured.confusion.columns)
+        rows = [(name, *map(str, row)) for name, row in zip(names, measured.confusion.to_numpy().tolist(), strict=True)]
+        print_table(("", *names), rows, "l" + "r" * len(names))
+
+
+def list_runs(folder: Path | None = None, /, *, json: Json = False):
+    """List the runs, oldest first.
+
+    Parameters
+    ----------
+    folder
+        where they are [default: saved_models]
+    """
+    found = []
+    for run in runs.found(folder):
+        with contextlib.suppress(DataError):
+            recipe = run.read("recipe")
+            state = {**run.read("run"), "status": run.status}
+            found.append({"run": run.folder.name, "model": recipe["model"], "data": recipe["data"], **state})
+    if json:
+        print_json(found)
+        return
+    if not found:
+        print(f"No runs in {folder or runs.ROOT}/. Make one: kerascnn train")
+        return
+    rows = []
+    for item in found:
+        result = item.get("result") or {}
+        accuracy = f"{100 * result['accuracy']:.2f}%" if result else ""
+        minutes = f"{item['seconds'] / 60:.1f}" if "seconds" in item else ""
+        rows.append((item["run"], item.get("status", ""), item["model"], str(item["data"]), accuracy, minutes))
+    print_table(("run", "status", "model", "data", "test accuracy", "minutes"), rows, "llllrr")
+
+
+def doctor(*, json: Json = False):
+    """Print versions, backend, devices and precision, and whether all is well."""
+    with computing(json):
+        from kerascnn import backends, inference, saved_model  # noqa: F401 (import everything that training needs)
+
+        backend = backends.backend()
+        report = {
+            "kerascnn": __version__,
+            **backends.versions(),
+            "backend": backend,
+            "devices": backends.devices(),
+            "processor": backends.processor(),
+            "precision": backends.fastest_precision(),
+            "saved_model": backend == "tensorflow" or saved_model.tensorflow_installed(),
+        }
+        report["verdict"] = (
+            f"All is well: {backend} trains in {report['precision']} on {', '.join(report['devices'])}."
+            if report["saved_model"]
+            else f"{backend} trains, but TensorFlow is missing, so no SavedModel is exported: pip install tensorflow"
+        )
+    if json:
+        print_json(report)
+        return
+    for name, value in report.items():
+        print(f"{name:12} {', '.join(value) if isinstance(value, list) else value}")

@@ -1,0 +1,92 @@
+import json
+
+import pytest
+
+from kerascnn import cli
+
+
+@pytest.fixture
+def call(capfd, tmp_path, monkeypatch):
+    """Runs a command line in this process, in a folder of its own: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        code = cli.run_command([str(a) for a in arguments])
+        captured = capfd.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_the_table_reads_like_the_reports(call):
+    code, out, err = call("table", "cifar_net")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].split("  ")[0] == "Layer (type)"
+    assert any(line.startswith("fc1 (Dense)") and line.endswith("4,195,328") for line in lines)
+    assert "6,216,114, of which 6,216,094 are trainable and 20 are not" in out
+    assert "960,896 in the convolutional layers, 5,255,218 in the dense" in out
+    assert "131,072 in the convolutional layers, 2,058 in the dense" in out
+    rows = json.loads(call("table", "cifar_net", "--format", "json")[1])
+    assert sum(row["parameters"] for row in rows) == 6_216_114
+    assert call("table", "cifar_net", "--format", "markdown")[1].startswith("|")
+
+
+def test_runs_and_files_have_tables_too(call, trained):
+    by_run = call("table", trained.folder)[1]
+    assert by_run == call("table", trained / "best.keras")[1]
+    assert "c1 (Conv2D)" in by_run
+
+
+def test_receptive_field_of_two_stacked_convolutions(call):
+    code, out, err = call("receptive-field", "vgg16", "conv1_2", "--json", "--image-size", "32")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["size"] == [5, 5]
+    shown = json.loads(call("receptive-field", "cifar_net", "conv4", 0, 0, "--json")[1])
+    assert (shown["size"], shown["stride"], shown["offset"]) == ([26, 26], [4, 4], [-11, -11])
+    assert shown["top, left, bottom, right"] == [0, 0, 15, 15]
+    assert "26 x 26" in call("receptive-field", "cifar_net", "conv4")[1]
+
+
+def test_cost_says_the_largest_batch(call):
+    code, out, err = call("cost", "cifar_net", "--memory", "4GB", "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found["parameters"] == 6_216_114
+    assert found["macs"] == 82_520_064  # 32*32*9*3*64 + 16*16*9*64*128 + 8*8*9*(128+256)*256 + 4096*1024 + ...
+    assert found["largest_inference_batch"] > found["largest_training_batch"] > 128
+    smaller = json.loads(call("cost", "cifar_net", "--memory", "1GiB", "--json")[1])
+    assert smaller["largest_training_batch"] < found["largest_training_batch"]
+    text = call("cost", "cifar_net", "--memory", "4GB", "--layers")[1]
+    assert f"{found['largest_training_batch']:,} images in training" in text
+    assert "conv4" in text
+
+
+def test_draw_writes_an_svg(call, tmp_path):
+    code, out, err = call("draw", "lenet5")
+    assert (code, out, err) == (0, "lenet5.svg\n", "")
+    text = (tmp_path / "lenet5.svg").read_text()
+    assert text.startswith("<svg")
+    assert "c3" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["table", "cifar_nett"], "Unknown model 'cifar_nett'. Did you mean 'cifar_net'"),
+        (["table", "none.keras"], "There is no file none.keras"),
+        (["table", "last"], "There is no last run"),
+        (["table", "cifar_net", "--image-size", "4"], "cannot take images of 4x4 pixels"),
+        (["receptive-field", "cifar_net", "conv5"], "Did you mean 'conv4'"),
+        (["receptive-field", "cifar_net", "conv4", "9", "0"], "no unit (9, 0): it has 8 rows and 8 columns"),
+        (["receptive-field", "cifar_net", "conv4", "9"], "A unit has a row and a column"),
+        (["cost", "cifar_net", "--memory", "4XB"], "'4XB' is not an amount of memory"),
+        (["cost", "cifar_net", "--precision", "float3"], "float32"),
+        (["cost", "cifar_net", "--batch-size", "0"], "batch_size must be a whole number above 0"),
+    ],
+)
+def test_what_is_typed_wrong_gets_one_line_and_exit_2(call, arguments, message):
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
