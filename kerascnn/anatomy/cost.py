@@ -1,0 +1,212 @@
+"""Work and memory of a network, layer by layer, before anything is run: what training and inference will need.
+
+Memory is a model of what lives at the busiest moment, in bytes:
+
+    training:   weights + optimizer slots + gradients + the largest update in the making
+                + batch * max over layers of (saved outputs up to the layer + 2 * its output + the next layer's output)
+    inference:  weights + batch * max over layers of (input + 1.5 * output)
+
+Forward saves every layer's output for backward. While the gradient passes a layer there are its gradient before and
+after the activation, and the next layer's, whose weight gradient is made meanwhile. The 1.5 stands for a convolution
+before its bias and activation and what TensorFlow does in place of it; it was fitted to measurements. Flatten and
+reshape share their input's memory. `benchmarks/memory.py` compares with what TensorFlow's allocator measures on CPU;
+the process itself grows by up to 1.6 times as much, as the allocator keeps freed pieces.
+"""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pandas as pd
+
+from kerascnn.anatomy.sizes import elements, itemsize, label, macs, sized
+from kerascnn.errors import UsageError, unknown
+
+# Numbers that an optimizer keeps per trainable weight.
+SLOTS = {
+    "sgd": 0,
+    "sgd_momentum": 1,
+    "adagrad": 1,
+    "adadelta": 2,
+    "adafactor": 1,
+    "adam": 2,
+    "adamax": 2,
+    "adamw": 2,
+    "ftrl": 2,
+    "lamb": 2,
+    "lion": 1,
+    "nadam": 2,
+    "rmsprop": 1,
+}
+# (bytes of a weight, bytes of an activation, bytes of the copy of a weight that the products use)
+PRECISIONS = {
+    "float32": (4, 4, 0),
+    "float16": (2, 2, 0),
+    "bfloat16": (2, 2, 0),
+    "mixed_float16": (4, 2, 2),
+    "mixed_bfloat16": (4, 2, 2),
+}
+_SHARED = (keras.layers.Flatten, keras.layers.Reshape)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Cost:
+    """What `cost` found.
+
+    Attributes:
+        layers: pandas.DataFrame, one row per layer: layer, macs (per image), parameters, weight_bytes, gradient_bytes,
+            optimizer_bytes, activation_bytes (its output, whole batch), training_bytes and inference_bytes (alive while
+            the gradient, or the image, passes it; without weights).
+        batch_size, precision, optimizer: as asked for.
+        macs: multiply-accumulates of one image, forward; training does about three times as many.
+        parameters: number of weights.
+        weight_bytes, gradient_bytes, optimizer_bytes: of all layers.
+        training_bytes, inference_bytes: at the busiest moment.
+    """
+
+    layers: pd.DataFrame
+    batch_size: int
+    precision: str
+    optimizer: str
+    macs: int
+    parameters: int
+    weight_bytes: int
+    gradient_bytes: int
+    optimizer_bytes: int
+    training_bytes: int
+    inference_bytes: int
+
+    def __str__(self):
+        def mb(value):
+            return f"{value / 1e6:,.1f} MB"
+
+        return (
+            f"{self.macs:,} multiply-accumulates per image, {self.parameters:,} parameters.\n"
+            f"At batch {self.batch_size}, {self.precision}, {self.optimizer}: training {mb(self.training_bytes)} "
+            f"(weights {mb(self.weight_bytes)}, gradients {mb(self.gradient_bytes)}, optimizer "
+            f"{mb(self.optimizer_bytes)}, the rest activations), inference {mb(self.inference_bytes)}."
+        )
+
+
+def cost(model, batch_size=32, precision=None, optimizer="adam", *, input_shape=None):
+    """The work and memory of a model's training and inference.
+
+    Args:
+        model: keras.Model.
+        batch_size: images per step.
+        precision: "float32", "mixed_bfloat16", "mixed_float16", "bfloat16" or "float16"; None is the model's own.
+        optimizer: a name ("adam", "sgd", "sgd_momentum" ...) or a keras.optimizers.Optimizer.
+        input_shape: (height, width, channels), where the model's own is open or another is wanted.
+    Returns:
+        Cost.
+    Raises:
+        UsageError: an unknown precision or optimizer, a batch below 1, or an open input size.
+    """
+    if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+        raise UsageError(f"batch_size must be a whole number above 0; received {batch_size!r}.")
+    precision = precision or model.dtype_policy.name
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    weight_size, activation_size, copy_size = PRECISIONS[precision]
+    optimizer, slots = _slots(optimizer)
+    flat, shapes = sized(model, input_shape)
+    for number in flat.inputs:
+        if elements(shapes[number]) is None:
+            raise UsageError(
+                f"Model {model.name!r} takes inputs of any size {shapes[number]}, and its cost depends on it: give "
+                "input_shape=(height, width, channels)."
+            )
+
+    def size(number):
+        dtype = flat.tensors[number].dtype
+        width = activation_size if dtype in ("float32", "float16", "bfloat16") else itemsize(dtype)
+        return (elements(shapes[number]) or 0) * width
+
+    rows, counted, saved = [], set(), sum(size(number) for number in flat.inputs)
+    for node in flat.nodes:
+        layer = node.operation
+        first = id(layer) not in counted
+        counted.add(id(layer))
+        weights, trainable = (
+            sum(int(np.prod(v.shape)) for v in getattr(layer, kind, ())) if first else 0
+            for kind in ("weights", "trainable_variables")
+        )
+        output = 0 if isinstance(layer, _SHARED) else sum(size(number) for number in node.outputs)
+        saved += output
+        work = macs(layer, shapes[node.inputs[0]], shapes[node.outputs[0]]) if node.inputs else 0
+        rows.append(
+            {
+                "layer": label(node),
+                "macs": work,
+                "parameters": weights,
+                "weight_bytes": weights * weight_size,
+                "gradient_bytes": trainable * weight_size,
+                "optimizer_bytes": trainable * weight_size * slots,
+                "activation_bytes": output * batch_size,
+                "training_bytes": (saved + 2 * output) * batch_size,
+                "inference_bytes": int(sum(size(n) for n in node.inputs) + 1.5 * output) * batch_size,
+                "_weighted": weights > 0,
+            }
+        )
+    following = 0
+    for row in reversed(rows):
+        row["training_bytes"] += following
+        if row.pop("_weighted"):
+            following = row["activation_bytes"]
+    layers = pd.DataFrame(rows).astype({"macs": "Int64"})
+    weight, gradient, optimizer_bytes = (
+        int(layers[c].sum()) for c in ("weight_bytes", "gradient_bytes", "optimizer_bytes")
+    )
+    copies = weight // weight_size * copy_size
+    largest = max((int(np.prod(v.shape)) * weight_size for v in model.trainable_variables), default=0)
+    update = largest if slots else 0
+    return Cost(
+        layers=layers,
+        batch_size=int(batch_size),
+        precision=precision,
+        optimizer=optimizer,
+        macs=layers["macs"].sum(skipna=False),
+        parameters=int(layers["parameters"].sum()),
+        weight_bytes=weight,
+        gradient_bytes=gradient,
+        optimizer_bytes=optimizer_bytes,
+        training_bytes=weight + copies + gradient + optimizer_bytes + update + int(layers["training_bytes"].max()),
+        inference_bytes=weight + copies + int(layers["inference_bytes"].max()),
+    )
+
+
+def _slots(optimizer):
+    """(name, numbers kept per trainable weight) of an optimizer's name or of an optimizer."""
+    name = optimizer if isinstance(optimizer, str) else type(optimizer).__name__
+    name = name.lower()
+    if name not in SLOTS:
+        raise unknown("optimizer", optimizer if isinstance(optimizer, str) else name, SLOTS)
+    slots = SLOTS[name]
+    if not isinstance(optimizer, str):
+        slots += bool(getattr(optimizer, "momentum", 0)) and name in ("sgd", "rmsprop")
+        slots += bool(getattr(optimizer, "amsgrad", False)) + bool(getattr(optimizer, "centered", False))
+    return name, int(slots)
+
+
+def largest_batch(
+    model, memory_bytes, precision=None, optimizer="adam", *, input_shape=None, headroom=0.3, mode="training"
+):
+    """The largest batch whose training (or inference) fits into a memory.
+
+    Args:
+        model, precision, optimizer, input_shape: as of `cost`.
+        memory_bytes: the memory, bytes.
+        headroom: fraction of it left for Python, the data and what the allocator wastes.
+        mode: "training" or "inference".
+    Returns:
+        int, images; 0 if not even one fits.
+    """
+    if mode not in ("training", "inference"):
+        raise unknown("mode", mode, ("training", "inference"))
+    if not 0 <= headroom < 1:
+        raise UsageError(f"headroom must be at least 0 and below 1; received {headroom!r}.")
+    one, two = (
+        getattr(cost(model, batch, precision, optimizer, input_shape=input_shape), f"{mode}_bytes") for batch in (1, 2)
+    )
+    per_image, fixed = two - one, 2 * one - two
+    return max(0, int((memory_bytes * (1 - headroom) - fixed) // per_image))

@@ -1,0 +1,162 @@
+"""Costs by pencil on a network of two layers, laws on the others, and the MiniPlaces report's questions."""
+
+import keras
+import pytest
+from keras import Input, Model, Sequential, layers
+
+from kerascnn import graph, models
+from kerascnn.anatomy import cost, largest_batch
+from kerascnn.errors import UsageError
+
+
+def two_layers():
+    conv = layers.Conv2D(2, 3, padding="same", name="conv")
+    return Sequential([Input((4, 4, 1)), conv, layers.Flatten(name="flat"), layers.Dense(3, name="fc")])
+
+
+def outline(name, **options):
+    with graph.without_weights():
+        return models.MODELS.get(name)(**options)
+
+
+def test_by_pencil():
+    found = cost(two_layers(), batch_size=10, optimizer="adam")
+    conv, fc = 2 * 9 + 2, 32 * 3 + 3  # weights
+    assert found.parameters == conv + fc
+    assert found.macs == 16 * 18 + 32 * 3
+    assert (found.weight_bytes, found.gradient_bytes, found.optimizer_bytes) == tuple(
+        4 * n * (conv + fc) for n in (1, 1, 2)
+    )
+    image, mid, out = 16 * 4, 32 * 4, 3 * 4  # bytes of one image, of conv's and of fc's output
+    rows = found.layers.set_index("layer")
+    assert rows["activation_bytes"].to_dict() == {"conv": 10 * mid, "flat": 0, "fc": 10 * out}
+    assert rows.loc["conv", "training_bytes"] == 10 * (image + mid + 2 * mid + out)
+    assert rows.loc["fc", "training_bytes"] == 10 * (image + mid + out + 2 * out)
+    largest = 32 * 3 * 4
+    assert found.training_bytes == 4 * 4 * (conv + fc) + largest + 10 * (image + 3 * mid + out)
+    assert found.inference_bytes == 4 * (conv + fc) + 10 * int(image + 1.5 * mid)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "slots"),
+    [
+        ("sgd", 0),
+        ("sgd_momentum", 1),
+        ("Adam", 2),
+        (keras.optimizers.SGD(0.1), 0),
+        (keras.optimizers.SGD(0.1, momentum=0.9), 1),
+        (keras.optimizers.RMSprop(), 1),
+        (keras.optimizers.RMSprop(momentum=0.9, centered=True), 3),
+        (keras.optimizers.Adam(amsgrad=True), 3),
+        (keras.optimizers.AdamW(), 2),
+    ],
+)
+def test_optimizer_slots(optimizer, slots):
+    found = cost(two_layers(), optimizer=optimizer)
+    assert found.optimizer_bytes == slots * found.gradient_bytes
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "Adagrad", "Adadelta", "Adam", "Adamax", "AdamW", "Ftrl", "Lion", "Nadam",
+                                       "RMSprop"])  # fmt: skip
+def test_slots_are_what_keras_makes(optimizer):
+    model, made = two_layers(), getattr(keras.optimizers, optimizer)()
+    made.build(model.trainable_variables)
+    numbers = sum(v.shape.num_elements() if hasattr(v.shape, "num_elements") else _size(v) for v in made.variables)
+    found = cost(model, optimizer=made)
+    # Besides the slots an optimizer keeps its step, its learning rate and at times a scalar more.
+    assert 0 <= 4 * numbers - found.optimizer_bytes <= 4 * 8
+
+
+def _size(variable):
+    size = 1
+    for side in variable.shape:
+        size *= side
+    return size
+
+
+def test_frozen_layers_need_no_gradient():
+    model = two_layers()
+    model.get_layer("fc").trainable = False
+    found = cost(model, optimizer="adam")
+    assert found.gradient_bytes == 4 * 20
+    assert found.optimizer_bytes == 2 * 4 * 20
+    assert found.weight_bytes == 4 * 119
+
+
+def test_shared_layers_have_their_weights_once():
+    shared = layers.Dense(4, name="shared")
+    inputs = Input((4,))
+    found = cost(Model(inputs, shared(shared(inputs))), batch_size=1)
+    assert found.weight_bytes == 4 * 20
+    assert found.macs == 2 * 16
+
+
+def test_precision():
+    model = outline("cifar_net")
+    full, mixed = cost(model, 100), cost(model, 100, "mixed_bfloat16")
+    assert mixed.weight_bytes == full.weight_bytes == 2 * cost(model, 100, "bfloat16").weight_bytes
+    assert mixed.layers["activation_bytes"].sum() * 2 == full.layers["activation_bytes"].sum()
+    assert cost(model).precision == "float32"
+
+
+@pytest.mark.parametrize("name", models.MODELS.names())
+def test_memory_is_linear_in_the_batch_and_training_needs_more(name):
+    model = outline(name)
+    one, two, five = (cost(model, batch) for batch in (1, 2, 5))
+    for what in ("training_bytes", "inference_bytes"):
+        a, b, c = (getattr(found, what) for found in (one, two, five))
+        assert abs((c - a) - 4 * (b - a)) <= 8  # half a byte may be rounded
+    assert one.training_bytes > one.inference_bytes > one.weight_bytes
+    assert one.macs == two.macs > 0
+    assert one.parameters == model.count_params()
+
+
+def test_the_largest_batch_fits_and_the_next_does_not():
+    model = outline("zfnet_miniplaces")
+    batch = largest_batch(model, 4e9, headroom=0.25)
+    assert cost(model, batch).training_bytes <= 3e9 < cost(model, batch + 1).training_bytes
+    assert largest_batch(model, 4e9, mode="inference") > largest_batch(model, 4e9)
+    assert largest_batch(model, 1e6) == 0
+    assert largest_batch(model, 4e9, optimizer="sgd") > largest_batch(model, 4e9, optimizer="adam")
+
+
+def test_the_miniplaces_reports_questions():
+    """CS 280 report, section 1.2.1: VGG-19 on its 96x96 images at its batch of 256."""
+    vgg = outline("vgg19", input_shape=(96, 96, 3), num_classes=100)
+    without = outline("vgg19", input_shape=(96, 96, 3), num_classes=100, dense_layers=0)
+    full, less = cost(vgg, 256, optimizer="sgd_momentum"), cost(without, 256, optimizer="sgd_momentum")
+    # Dropping the fully connected layers saves almost two thirds of the weights, and an eighth of the memory.
+    assert 1 - less.parameters / full.parameters == pytest.approx(0.64, abs=0.01)
+    assert 1 - less.training_bytes / full.training_bytes == pytest.approx(0.125, abs=0.01)
+    # A first layer of stride 1 is what costs: VGG's has 19 times as many outputs as AlexNet's.
+    first = full.layers.set_index("layer").loc["conv1_1", "activation_bytes"]
+    alexnets = cost(outline("alexnet_miniplaces"), 256).layers.set_index("layer").loc["conv1", "activation_bytes"]
+    assert first / alexnets == (96 * 96 * 64) / (22 * 22 * 96)
+    # Only a smaller batch helps: it divides the activations, which are most of the memory.
+    half = cost(vgg, 128, optimizer="sgd_momentum")
+    assert 1 - half.training_bytes / full.training_bytes == pytest.approx(0.405, abs=0.01)
+
+
+def test_errors():
+    model = two_layers()
+    with pytest.raises(UsageError, match=r"Unknown optimizer 'addam'. Did you mean 'adam'"):
+        cost(model, optimizer="addam")
+    with pytest.raises(UsageError, match=r"Unknown precision 'bf16'"):
+        cost(model, precision="bf16")
+    for bad in (0, -1, 2.5):
+        with pytest.raises(UsageError, match="batch_size must be a whole number above 0"):
+            cost(model, bad)
+    with pytest.raises(UsageError, match="headroom must be at least 0 and below 1"):
+        largest_batch(model, 1e9, headroom=1)
+    with pytest.raises(UsageError, match="Unknown mode 'train'"):
+        largest_batch(model, 1e9, mode="train")
+    free = Model(x := Input((None, None, 3)), layers.Conv2D(1, 3)(x), name="free")
+    with pytest.raises(UsageError, match=r"'free' takes inputs of any size.*give input_shape="):
+        cost(free)
+    assert cost(free, 1, input_shape=(5, 5, 3)).macs == 9 * 27
+
+
+def test_it_says_itself_in_two_lines():
+    first, second = str(cost(outline("cifar_net"), 128)).splitlines()
+    assert first == "82,520,064 multiply-accumulates per image, 6,216,114 parameters."
+    assert second.startswith("At batch 128, float32, adam: training 235.2 MB (weights 24.9 MB, gradients 24.9 MB")
