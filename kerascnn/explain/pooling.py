@@ -66,7 +66,7 @@ def find_switches(config, x):
     return y, best
 
 
-def unpool(config, g, best, sizes):
+def unpool(config, g, best, sizes, rectify=False):
     """Each value of g at the place its switch names, zero elsewhere; overlapping contributions add.
 
     Args:
@@ -74,13 +74,14 @@ def unpool(config, g, best, sizes):
         g: (N, *out, C).
         best: the switches' codes, shaped like g.
         sizes: spatial sizes of the pooling's input.
+        rectify: True sets what is negative in the end to zero.
     """
-    return _unpool((*config, tuple(sizes)), g, best)
+    return _unpool((*config, tuple(sizes), rectify), g, best)
 
 
 @fused
 def _unpool(config, g, best):
-    pool, strides, padding, sizes = config
+    pool, strides, padding, sizes, rectify = config
     pads = paddings(padding, sizes, pool, strides, (1,) * len(pool))
     out = g.shape[1:-1]
     reach = [math.ceil(p / s) for p, s in zip(pool, strides, strict=True)]
@@ -93,6 +94,7 @@ def _unpool(config, g, best):
             moved = [(b * s, (r - 1 - b) * s) for b, s, r in zip(shift, strides, reach, strict=True)]
             part = ops.pad(part, [(0, 0), *moved, (0, 0)])
         total = part if total is None else total + part
+    total = ops.relu(total) if rectify else total
     return fit(total, [before for before, _ in pads], sizes)
 
 

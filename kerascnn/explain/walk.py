@@ -11,6 +11,7 @@ from kerascnn import backends
 from kerascnn.errors import UsageError
 from kerascnn.explain.elementwise import RECTIFIERS, first_maximum
 from kerascnn.explain.plan import read_constants
+from kerascnn.explain.pooling import unpool
 from kerascnn.explain.relevance import relevance_back
 from kerascnn.explain.rule import RULES
 
@@ -120,13 +121,12 @@ def backward(task, steps, values, records, constants, signals):
         g = signals.pop(step.output)
         record, xs = records[step.output]
         weights = [constants[-i - 1] for i in step.weights]
-        if isinstance(task.method, str):
-            rectify = RECTIFIERS[task.method]
-            back = rectify.get(step.rule, RULES[step.rule].backward)
-            if step.output in early:
-                g = rectify.get("relu", RULES["relu"].backward)((), (), values[step.output], g)[0]
-            elif step.output in early.values():
-                back = _unchanged
+        if step.output in early:
+            found = (unpool_rectified(task.method, step, record, values[step.output], g),)
+        elif step.output in early.values():
+            found = (g,)
+        elif isinstance(task.method, str):
+            back = RECTIFIERS[task.method].get(step.rule, RULES[step.rule].backward)
             found = back(step.config, weights, record, g)
         else:
             found = relevance_back(task.method, step, weights, record, xs, values[step.output], g)
@@ -135,16 +135,8 @@ def backward(task, steps, values, records, constants, signals):
                 signals[number] = signals[number] + signal if number in signals else signal
 
 
-def _unchanged(config, weights, record, g):
-    return (g,)
-
-
 def pooled_rectifiers(steps, seeded):
-    """{output of a max-pooling: output of the ReLU that feeds it and nothing else}.
-
-    Where the windows do not overlap, rectifying the signal before it is unpooled gives the same numbers as after, and
-    the maps are smaller: the value that a window chose is above 0 if and only if the window's maximum is.
-    """
+    """{output of a max-pooling: output of the ReLU that feeds it and nothing else}: both are walked in one go."""
     readers = {}
     for step in steps:
         for number in step.inputs:
@@ -153,10 +145,20 @@ def pooled_rectifiers(steps, seeded):
     for step in steps:
         after = readers.get(step.output, [])
         if step.rule == "relu" and step.output not in seeded and [s.rule for s in after] == ["max_pool"]:
-            pool, strides, _ = after[0].config
-            if all(p <= s for p, s in zip(pool, strides, strict=True)):
-                found[after[0].output] = step.output
+            found[after[0].output] = step.output
     return found
+
+
+def unpool_rectified(method, step, record, maxima, g):
+    """The signal behind a ReLU and the max-pooling above it.
+
+    The value that a window chose is above 0 if and only if the window's maximum is, so that g * (x > 0) is found on the
+    smaller pooled map; only relu(g) has to wait for overlapping windows to be added up.
+    """
+    if method != "deconvnet":
+        g = ops.where(maxima > 0, g, 0.0)
+    best, sizes = record
+    return unpool(step.config, g, best, sizes, rectify=method != "gradient")
 
 
 @functools.lru_cache(maxsize=32)
