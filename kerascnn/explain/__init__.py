@@ -18,7 +18,15 @@ EXPLANATIONS = Registry("explanation method", __name__, Path(__file__).parent, h
 register = EXPLANATIONS.register
 
 # What is no method but belongs to the looks: name -> file.
-_OTHERS = {"Neuron": "targets", "coverage": "coverage_table", "activations": "recorded", "switches": "recorded"}
+_OTHERS = {
+    "Neuron": "targets",
+    "coverage": "coverage_table",
+    "activations": "recorded",
+    "switches": "recorded",
+    "enlarge": "class_maps",
+    "occlusion_map": "hiding",
+    "occlusion_trio": "hiding",
+}
 
 
 def __getattr__(name):

@@ -28,13 +28,12 @@ Raises:
 """
 
 import numpy as np
-from keras import ops
 
 from kerascnn.errors import UsageError, unknown
 from kerascnn.explain import register
 from kerascnn.explain.relevance import Relevance
 from kerascnn.explain.subjects import subject
-from kerascnn.explain.targets import HEADS, resolve, score_value
+from kerascnn.explain.targets import HEADS, resolve
 from kerascnn.explain.walk import Task, run
 
 
@@ -131,20 +130,3 @@ def lrp(model, images, target=None, *, epsilon=1e-6, alpha=None, **options):
     if alpha is not None and not alpha >= 1:
         raise UsageError(f"alpha must be at least 1 (beta is alpha - 1); received {alpha!r}.")
     return unpack(walk_back(model, images, target, Relevance(float(epsilon), alpha and float(alpha)), **options)[0])
-
-
-def _fixed_target(model, images, target, options):
-    """A target that does not change when the images do: None becomes each image's top class."""
-    if target is not None:
-        return target
-    plan, arrays = subject(model, images, options.get("fallback"))
-    resolve(plan, None, len(arrays[0]), shapes_of(plan, arrays))
-    task = Task(plan.steps, plan.inputs, (score_value(plan),))
-    scores = run(plan, task, arrays, [], batch_size=options.get("batch_size", 64))[0][0]
-    return scores.argmax(-1)
-
-
-def _as_arrays(images):
-    several = list(images.values()) if isinstance(images, dict) else images
-    several = several if isinstance(several, list | tuple) else [several]
-    return [np.asarray(ops.convert_to_numpy(x)) for x in several]

@@ -27,6 +27,7 @@ class Task:
         seeds: tuple of (value, kind): where the walk starts; see `seed_array`.
         method: "gradient", "deconvnet", "guided_backprop" or a relevance.Relevance.
         seed: 1, or "activation" to start with the value of what is explained.
+        kept: numbers of values that come out after the maps, as they are.
     """
 
     steps: tuple
@@ -35,6 +36,7 @@ class Task:
     seeds: tuple = ()
     method: object = "gradient"
     seed: object = 1
+    kept: tuple = ()
 
 
 def needed_steps(steps, ends):
@@ -90,10 +92,10 @@ def seed_array(kind, value, arrays):
 
 
 def walk(task, images, constants, seeds):
-    """(maps, one per wanted value; scores (N,)), or (the wanted values, None) for a task without seeds."""
+    """(maps, one per wanted value, then the kept values; scores (N,)); without seeds (the wanted values, None)."""
     values, records = dict(zip(task.inputs, images, strict=True)), {}
     ends = [value for value, _ in task.seeds] or task.wanted
-    steps = needed_steps(task.steps, ends)
+    steps = needed_steps(task.steps, [*ends, *task.kept])
     forward(steps, values, constants, records)
     if not task.seeds:
         return [values[v] for v in task.wanted], None
@@ -105,7 +107,8 @@ def walk(task, images, constants, seeds):
         start = active if task.seed == "activation" or not isinstance(task.method, str) else start
         signals[value] = signals[value] + start if value in signals else start
     backward(task, steps, values, records, constants, signals)
-    return [signals.get(v) for v in task.wanted], scores
+    maps = [signals[v] if v in signals else ops.zeros_like(values[v]) for v in task.wanted]
+    return [*maps, *(values[v] for v in task.kept)], scores
 
 
 def backward(task, steps, values, records, constants, signals):
@@ -185,18 +188,13 @@ def run(plan, task, images, seeds, *, dtype="float32", batch_size=64):
         some = [ops.convert_to_tensor(np.ascontiguousarray(x[batch], dtype=dtype)) for x in images]
         starts = [{k: ops.convert_to_tensor(v[batch]) for k, v in arrays.items()} for arrays in seeds]
         maps, score = function(some, constants, starts)
-        parts.append([np.zeros_like(x) if m is None else ops.convert_to_numpy(m) for m, x in zip_maps(maps, some)])
+        parts.append([ops.convert_to_numpy(m) for m in maps])
         if score is not None:
             scores.append(ops.convert_to_numpy(score))
     found = [np.concatenate(column) if len(column) > 1 else np.array(column[0]) for column in zip(*parts, strict=True)]
     score = np.concatenate(scores) if scores else None
     check_finite(plan, found if score is None else [score, *found])
     return found, score
-
-
-def zip_maps(maps, images):
-    """Each map with the image it explains; a value that is no input has its own shape and never lacks a map."""
-    return zip(maps, [*images, *[None] * len(maps)][: len(maps)], strict=True)
 
 
 def check_finite(plan, arrays):

@@ -1,0 +1,197 @@
+"""Occlusion: what the network answers when a square of the image is hidden (Zeiler & Fergus 2013, section 4.2).
+
+"Occlusion" means different maps in different libraries. Here the table of scores for every place of the square is the
+primitive, and the maps are made from it by name.
+"""
+
+import functools
+import math
+
+import numpy as np
+from keras import ops
+
+from kerascnn import backends
+from kerascnn.errors import UsageError, unknown
+from kerascnn.explain import register
+from kerascnn.explain.plan import read_constants
+from kerascnn.explain.recorded import activations
+from kerascnn.explain.reverse import shapes_of
+from kerascnn.explain.subjects import subject
+from kerascnn.explain.targets import HEADS, class_number, convolutions, find_layer, score_value
+from kerascnn.explain.walk import Task, check_finite, forward, needed_steps, run
+
+CONVENTIONS = ("probability", "drop", "captum", "tf-explain")
+
+
+def positions(size, patch, stride):
+    """First pixels of the squares along one axis: every `stride`, the last moved inside."""
+    if patch > size:
+        raise UsageError(f"A patch of {patch} pixels does not fit into an image of {size}: choose 1 to {size}.")
+    if patch < 1 or stride < 1:
+        raise UsageError(f"patch and stride must be at least 1; received {patch=}, {stride=}.")
+    count = math.ceil((size - patch) / stride) + 1
+    return np.minimum(np.arange(count) * stride, size - patch)
+
+
+def _pair(value):
+    return tuple(value) if isinstance(value, tuple | list) else (value, value)
+
+
+def _hide(steps, value, given, total, patch, images, fills, jobs, constants):
+    """The values of images with squares hidden; jobs is int32 (B, 3): image, first row, first column."""
+    x = ops.take(images, jobs[:, 0], axis=0)
+    hidden = None
+    for axis in (1, 2):
+        places = ops.reshape(ops.arange(images.shape[axis], dtype="int32"), (1, -1))
+        first = ops.reshape(jobs[:, axis], (-1, 1))
+        inside = ops.logical_and(places >= first, places < first + patch[axis - 1])
+        inside = ops.reshape(inside, (-1, *([images.shape[1], 1] if axis == 1 else [1, images.shape[2]]), 1))
+        hidden = inside if hidden is None else ops.logical_and(hidden, inside)
+    x = ops.where(hidden, ops.take(fills, jobs[:, 0], axis=0), x)
+    found = forward(steps, {given: x}, constants)[value]
+    return ops.sum(found, tuple(range(1, len(found.shape) - 1))) if total and len(found.shape) > 2 else found
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(steps, value, given, total, patch, shapes, dtype):
+    return backends.compiled(functools.partial(_hide, steps, value, given, total, patch))
+
+
+@register(source="Zeiler and Fergus 2013")
+def occlusion(model, images, *, patch, stride, fill="mean", layer=None, max_memory=256, dtype="float32"):
+    """Class scores with a square of each image hidden, for every place of the square (Zeiler & Fergus 2013, 4.2).
+
+    Args:
+        model: keras.Model with one image input; scores are taken before the softmax or sigmoid.
+        images: float32 (N, H, W, C) as the model takes them.
+        patch: side of the hidden square, pixels; or (height, width).
+        stride: step between squares, pixels; or (down, right).
+        fill: "mean" (the image's own mean colour), a number, or an array (C,).
+        layer: a layer's name: the total activity of each of its channels instead of the class scores.
+        max_memory: about how many MB the largest layer's output may take at a time; it does not depend on how many
+            places there are.
+    Returns:
+        array (N, rows, cols, num_classes or channels); rows = ceil((H - patch) / stride) + 1, the last square is moved
+        inside.
+    """
+    plan, arrays, value, patch, stride = _table_of(model, images, patch, stride, layer)
+    x = arrays[0].astype(dtype)
+    rows, cols = (positions(n, p, s) for n, p, s in zip(x.shape[1:3], patch, stride, strict=True))
+    fills = _fills(x, fill)
+    jobs = np.stack(np.meshgrid(np.arange(len(x)), rows, cols, indexing="ij"), -1).reshape(-1, 3).astype("int32")
+    steps = needed_steps(plan.steps, [value])
+    sizes = [math.prod(n or 1 for n in plan.shapes[s.output][1:]) for s in steps if s.output in plan.shapes]
+    most = max([math.prod(x.shape[1:]), *sizes]) * np.dtype(dtype).itemsize
+    batch = int(np.clip(max_memory * 2**20 // (4 * most), 1, 128))
+    constants = read_constants(plan, dtype)
+    shapes = x.shape[1:], tuple(tuple(c.shape) for c in constants)
+    function = _compiled(steps, value, plan.inputs[0], layer is not None, patch, shapes, dtype)
+    device, colours, found = ops.convert_to_tensor(x), ops.convert_to_tensor(fills), []
+    for chunk in np.array_split(jobs, math.ceil(len(jobs) / batch)):
+        found.append(ops.convert_to_numpy(function(device, colours, ops.convert_to_tensor(chunk), constants)))
+    table = np.concatenate(found).reshape(len(x), len(rows), len(cols), -1)
+    check_finite(plan, [table])
+    return table
+
+
+def _table_of(model, images, patch, stride, layer):
+    plan, arrays = subject(model, images)
+    if len(arrays) > 1 or arrays[0].ndim != 4:
+        raise UsageError(f"Occlusion needs a model with one image input; {plan.model!r} takes {len(arrays)} inputs.")
+    if layer is None and (len(plan.outputs) > 1 or len(shapes_of(plan, arrays)(score_value(plan))) != 2):
+        raise UsageError(f"Model {plan.model!r} does not end in one vector of class scores: name a layer, layer=...")
+    value = score_value(plan) if layer is None else find_layer(plan, layer)[1]
+    return plan, arrays, value, _pair(patch), _pair(stride)
+
+
+def _fills(x, fill):
+    if isinstance(fill, str):
+        if fill != "mean":
+            raise unknown("fill", fill, ("mean", "a number", "an array (C,)"))
+        return x.mean((1, 2), keepdims=True)
+    fill = np.asarray(fill, x.dtype)
+    if fill.ndim > 1 or (fill.ndim == 1 and len(fill) not in (1, x.shape[-1])):
+        raise UsageError(f"fill must be 'mean', a number or {x.shape[-1]} numbers; received shape {fill.shape}.")
+    return np.broadcast_to(fill, (len(x), 1, 1, x.shape[-1])).copy()
+
+
+def probabilities(plan, scores):
+    """Class scores (..., num_classes) as the model's probabilities: through its softmax or sigmoid."""
+    heads = [s.rule for s in plan.steps if s.inputs == (score_value(plan),) and s.rule in HEADS]
+    if heads == ["sigmoid"]:
+        return 1 / (1 + np.exp(-scores))
+    powers = np.exp(scores - scores.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def occlusion_trio(model, images, labels, *, patch, stride, fill="mean", layer=None):
+    """Zeiler and Fergus' three maps (figure 7, b, d and e) for every place of the hidden square.
+
+    Args:
+        labels: int (N,), the true classes.
+        layer: the layer whose strongest feature map is followed; None: the deepest convolution.
+    Returns:
+        dict of arrays (N, rows, cols): "activity", the total activity of the feature map that is strongest in the
+        whole image; "probability" of the true class; "label", the most probable class. "channel" (N,) names the maps.
+    """
+    plan, _ = subject(model, images)
+    layer = layer or (convolutions(plan) or [None])[-1]
+    if layer is None:
+        raise UsageError(f"Model {plan.model!r} has no convolution: name a layer, layer=...")
+    options = {"patch": patch, "stride": stride, "fill": fill}
+    scores, activity = occlusion(model, images, **options), occlusion(model, images, layer=layer, **options)
+    clear = activations(model, images, layer)
+    channel = clear.reshape(len(clear), -1, clear.shape[-1]).sum(1).argmax(-1)
+    labels = [class_number(int(c), scores.shape[-1], plan.model) for c in np.broadcast_to(labels, len(clear))]
+    chances, image = probabilities(plan, scores), np.arange(len(clear))
+    return {
+        "activity": activity[image, :, :, channel],
+        "probability": chances[image, :, :, labels],
+        "label": scores.argmax(-1),
+        "channel": channel,
+    }
+
+
+def occlusion_map(model, images, target=None, *, patch, stride, fill="mean", convention="drop", class_names=None):
+    """One map per image from the table of occlusion, by a named convention.
+
+    Args:
+        target: a class or one per image; None: each image's top class.
+        convention: "probability": of the class, per place (Zeiler & Fergus); "drop": how much its score falls, per
+            place; "captum": the drop, for every pixel averaged over the squares that hide it; "tf-explain": one minus
+            the probability, per place.
+    Returns:
+        float32 (N, rows, cols), or (N, H, W) for "captum".
+    """
+    if convention not in CONVENTIONS:
+        raise unknown("convention", convention, CONVENTIONS)
+    plan, arrays = subject(model, images)
+    table = occlusion(model, images, patch=patch, stride=stride, fill=fill)
+    n, classes = len(table), table.shape[-1]
+    base = _whole_scores(model, arrays[0])
+    targets = base.argmax(-1) if target is None else np.broadcast_to(np.asarray(target, dtype=object), n)
+    targets = [class_number(t, classes, plan.model, class_names) for t in targets]
+    image = np.arange(n)
+    if convention in ("probability", "tf-explain"):
+        chance = probabilities(plan, table)[image, :, :, targets]
+        return chance if convention == "probability" else 1 - chance
+    drop = base[image, targets][:, None, None] - table[image, :, :, targets]
+    if convention == "drop":
+        return drop
+    patch, stride, size = _pair(patch), _pair(stride), arrays[0].shape[1:3]
+    covers = [_covers(*axis) for axis in zip(size, patch, stride, strict=True)]
+    hidden = np.einsum("ri,cj->ij", *covers)
+    total = np.einsum("nrc,ri,cj->nij", drop, *covers)
+    return (total / np.maximum(hidden, 1)).astype("float32")
+
+
+def _covers(size, patch, stride):
+    """(places, size): 1 where the square at that place hides that pixel."""
+    first = positions(size, patch, stride)[:, None]
+    pixel = np.arange(size)[None]
+    return ((pixel >= first) & (pixel < first + patch)).astype("float32")
+
+
+def _whole_scores(model, images):
+    plan, arrays = subject(model, images)
+    return run(plan, Task(plan.steps, plan.inputs, (score_value(plan),)), arrays, [])[0][0]
