@@ -184,7 +184,7 @@ def test_train_predict_evaluate_runs(call):
 
 
 def test_train_takes_a_config_and_options_win(call):
-    Path("a.toml").write_text('epochs = 1\nmodel = "lenet5"\nseed = 8\n[model_options]\nvariant = "1998"\n')
+    Path("a.toml").write_text('epochs = 1\nmodel = "lenet5"\nseed = 8\n[model_options]\nvariant = "modern"\n')
     arguments = [
         "train",
         "--config",
@@ -192,7 +192,7 @@ def test_train_takes_a_config_and_options_win(call):
         "--seed",
         "9",
         "--model-options",
-        "dropout=0.25",
+        "variant=1998",
         "--json",
         "--out",
         "r",
@@ -201,7 +201,7 @@ def test_train_takes_a_config_and_options_win(call):
     assert code == 0
     assert "epoch 1/1" in err
     recipe = runs.Run("r").read("recipe")
-    assert (recipe["epochs"], recipe["seed"], recipe["model_options"]) == (1, 9, {"dropout": 0.25})
+    assert (recipe["epochs"], recipe["seed"], recipe["model_options"]) == (1, 9, {"variant": 1998})
     assert json.loads(out)["status"] == "finished"
     again = call("train", "--config", "r/recipe.json", "--out", "s")
     assert again[0] == 0

@@ -195,6 +195,14 @@ def test_errors_leave_no_folder_behind(make_folder):
     assert not runs.ROOT.exists()
 
 
+def test_a_run_on_a_relative_path_goes_on_from_another_folder(make_folder, tmp_path, monkeypatch):
+    make_folder({"cat": 12, "dog": 12}, size=(16, 16))
+    run, _ = train(data="photos", epochs=1, batch_size=8, image_size=16, out=tmp_path / "r")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert kerascnn.train(resume=run.folder.resolve(), epochs=2, say=lambda line: None).status == "finished"
+
+
 def test_patience_stops_and_says_so():
     run, said = train(epochs=30, learning_rate=1e-9, stop_patience=2, monitor="val_loss", augment=(), dropout=None)
     assert run.read("run")["result"]["epochs"] < 30

@@ -99,11 +99,9 @@ def train(
         if recipe or config:
             asked = (RECIPES.get(recipe)() if recipe else Recipe()).replace(**settings)
     else:
-        asked = (
-            RECIPES.get(recipe or ("digits" if data in (None, "digits") else "default"))()
-            .replace(**settings)
-            .replace(**typed)
-        )
+        chosen = typed.get("data", settings.get("data", "digits"))
+        start = RECIPES.get(recipe or ("digits" if chosen == "digits" else "default"))()
+        asked = start.replace(**settings).replace(**typed)
         typed = {}
         MODELS.facts(asked.model)
         if out:

@@ -31,6 +31,7 @@ def lenet5(input_shape=(32, 32, 1), num_classes=10, *, variant="modern", dropout
     Returns:
         keras.Model, images float32 (N, height, width, channels) -> probabilities float32 (N, num_classes).
     """
+    variant = str(variant)
     if variant not in ("modern", "1998"):
         raise unknown("variant of lenet5", variant, ("modern", "1998"))
     if variant == "modern":

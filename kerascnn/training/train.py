@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -56,7 +57,7 @@ def train(recipe=None, *, out=None, resume=None, strict=False, callbacks=(), say
         run = runs.find(resume)
         recipe = _continued(run, recipe, fields)
     else:
-        recipe = (recipe or RECIPES.get("digits")()).replace(**fields)
+        recipe = _anchored((recipe or RECIPES.get("digits")()).replace(**fields))
     began = time.monotonic()
     data = load_data(recipe, strict=strict)
     prepared = Preprocessing.fit(data.train.images, image_size=_size(_image_size(recipe)), normalize=recipe.normalize)
@@ -143,6 +144,12 @@ def _size(size):
     return (size, size) if isinstance(size, int) else tuple(size)
 
 
+def _anchored(recipe):
+    """The recipe with an absolute path to its data, so that the run goes on from any folder."""
+    path = Path(recipe.data).expanduser()
+    return recipe if recipe.data in datasets.DATASETS or not path.exists() else recipe.replace(data=str(path.resolve()))
+
+
 def _precision(recipe):
     """The number format of the arithmetic; small networks gain nothing from bfloat16."""
     if recipe.precision != "auto":
@@ -154,7 +161,7 @@ def _precision(recipe):
 def _continued(run, recipe, fields):
     """The recipe of a run that goes on; more epochs are allowed, anything else that differs is an error."""
     old = Recipe.from_dict(run.read("recipe"))
-    new = (recipe or old).replace(**fields)
+    new = _anchored((recipe or old).replace(**fields))
     differing = [name for name in old.differences(new) if name != "epochs"]
     if differing:
         listed = "; ".join(f"{n} was {getattr(old, n)!r}, now {getattr(new, n)!r}" for n in differing)
