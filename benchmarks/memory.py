@@ -1,10 +1,10 @@
 """Predicted against measured peak memory of training and inference: python benchmarks/memory.py
 
-Each measurement is a fresh process: it warms TensorFlow up with a tiny model, builds the network, and runs three training
-(or prediction) steps on random images. "Live" is the peak of what TensorFlow's CPU allocator hands out in these steps,
-above what it held before the network was built: the quantity that `kerascnn.anatomy.cost` predicts. "Resident" is how
-far the process' peak rose, which includes what the allocator keeps of freed memory and what building the network left
-behind. Writes benchmarks/results/memory.json. Needs Linux and the TensorFlow backend.
+Each measurement is a fresh process: it warms TensorFlow up with a tiny model, builds the network, and runs three
+training (or prediction) steps on random images. "Live" is the peak of what TensorFlow's CPU allocator hands out in
+these steps, above what it held before the network was built: the quantity that `kerascnn.anatomy.cost` predicts.
+"Resident" is how far the process' peak rose, which includes what the allocator keeps of freed memory and what building
+the network left behind. Writes benchmarks/results/memory.json. Needs Linux and the TensorFlow backend.
 """
 
 import argparse

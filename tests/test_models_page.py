@@ -1,0 +1,21 @@
+"""docs/networks.md is what the registry says today."""
+
+from pathlib import Path
+
+from kerascnn.models import MODELS
+from kerascnn.models._page import page
+
+PAGE = Path(__file__).parents[1] / "docs" / "networks.md"
+
+
+def test_the_committed_page_is_current():
+    assert PAGE.read_text() == page(), "run: python -m kerascnn.models._page > docs/networks.md"
+
+
+def test_every_difference_is_explained():
+    """Where a source prints an exact count that ours is not, there is a sentence on why."""
+    for name in MODELS.names():
+        facts = MODELS.facts(name)
+        if isinstance(facts.get("published"), int) and facts["published"] != facts["parameters"]:
+            assert facts["difference"].endswith(".")
+            assert name in PAGE.read_text()
