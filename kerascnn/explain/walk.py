@@ -117,7 +117,7 @@ def backward(task, steps, values, records, constants, signals):
     for step in steps:
         if reach & set(step.inputs):
             reach.add(step.output)
-    early = pooled_rectifiers(steps, signals) if isinstance(task.method, str) else {}
+    early = pooled_rectifiers(steps, {*signals, *task.wanted}) if isinstance(task.method, str) else {}
     for step in reversed(steps):
         if step.output not in signals or step.output not in reach or step.output in task.wanted:
             continue
@@ -138,8 +138,8 @@ def backward(task, steps, values, records, constants, signals):
                 signals[number] = signals[number] + signal if number in signals else signal
 
 
-def pooled_rectifiers(steps, seeded):
-    """{output of a max-pooling: output of the ReLU that feeds it and nothing else}: both are walked in one go."""
+def pooled_rectifiers(steps, kept):
+    """{output of a max-pooling: output of the ReLU that feeds it alone}: both are walked in one go, unless in `kept`."""
     readers = {}
     for step in steps:
         for number in step.inputs:
@@ -147,7 +147,7 @@ def pooled_rectifiers(steps, seeded):
     found = {}
     for step in steps:
         after = readers.get(step.output, [])
-        if step.rule == "relu" and step.output not in seeded and [s.rule for s in after] == ["max_pool"]:
+        if step.rule == "relu" and step.output not in kept and [s.rule for s in after] == ["max_pool"]:
             found[after[0].output] = step.output
     return found
 

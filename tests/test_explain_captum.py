@@ -1,0 +1,90 @@
+"""Agreement with Captum on torch twins that have the same weights (skipped without torch and captum)."""
+
+import keras
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+attr = pytest.importorskip("captum.attr")
+
+from torch_twin import Twin  # noqa: E402  needs torch
+
+from kerascnn import explain  # noqa: E402
+from kerascnn.models import MODELS  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # captum's notes about its hooks
+
+# name: (builder arguments, the layer for Grad-CAM, patch and stride for occlusion)
+SUBJECTS = {
+    "cifar_net": ({"batch_norm": True}, "conv4", (8, 4)),
+    "tdt_model1": ({}, None, (8, 4)),
+    "zfnet_miniplaces": ({}, "conv5", (32, 16)),
+    "vgg11": ({"input_shape": (64, 64, 3), "num_classes": 10}, None, (32, 16)),
+    "resnet18": ({"input_shape": (64, 64, 3), "num_classes": 10}, None, (32, 16)),
+}
+SLOW = {"vgg11"}
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in SUBJECTS]
+)
+def pair(request):
+    """(model, twin, images, classes, Grad-CAM layer, patch, stride): every weight random, BatchNorm's statistics too."""
+    keras.utils.set_random_seed(7)
+    arguments, layer, (patch, stride) = SUBJECTS[request.param]
+    model, rng = MODELS.get(request.param)(**arguments), np.random.default_rng(7)
+    for variable in model.weights:
+        if "seed" in variable.path:
+            continue
+        if "variance" in variable.path or "gamma" in variable.path:
+            variable.assign(rng.uniform(0.5, 1.5, variable.shape))
+        elif len(variable.shape) == 1:
+            variable.assign(rng.normal(scale=0.1, size=variable.shape))
+    images = rng.normal(size=(3, *model.input_shape[1:])).astype("float32")
+    layer = layer or [n for n, kind in explain_kinds(model).items() if kind == "Conv2D"][-1]
+    return model, Twin(model), images, np.array([1, 3, 5]), layer, patch, stride
+
+
+def explain_kinds(model):
+    return {layer.name: type(layer).__name__ for layer in model.layers}
+
+
+def close(found, expected, scale=0.0):
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * max(np.abs(expected).max(), scale))
+
+
+def channels_first(images):
+    return torch.tensor(images.transpose(0, 3, 1, 2).copy())
+
+
+@pytest.mark.parametrize(
+    ("method", "name"), [("saliency", "Saliency"), ("deconvnet", "Deconvolution"), ("guided_backprop", "GuidedBackprop")]
+)
+def test_walks(pair, method, name):
+    model, twin, images, classes, *_ = pair
+    options = {"abs": False} if name == "Saliency" else {}
+    expected = getattr(attr, name)(twin).attribute(
+        channels_first(images).requires_grad_(), target=torch.tensor(classes), **options
+    )
+    found = explain.EXPLANATIONS.get(method)(model, images, classes)
+    close(found, expected.detach().numpy().transpose(0, 2, 3, 1))
+
+
+def test_grad_cam(pair):
+    model, twin, images, classes, layer, *_ = pair
+    expected = attr.LayerGradCam(twin, twin.layer(layer)).attribute(channels_first(images), torch.tensor(classes))
+    found = explain.grad_cam(model, images, classes, layer=layer, rectify=False)
+    close(found, expected.detach().numpy()[:, 0])
+
+
+def test_occlusion(pair):
+    model, twin, images, classes, _, patch, stride = pair
+    expected = attr.Occlusion(twin).attribute(
+        channels_first(images), (3, patch, patch), (3, stride, stride), 0, target=torch.tensor(classes),
+        perturbations_per_eval=9,
+    )
+    options = {"patch": patch, "stride": stride, "fill": 0}
+    found = explain.occlusion_map(model, images, classes, convention="captum", **options)
+    # The map is a difference of scores, each rounded in float32: it cannot be better than the scores are.
+    scores = explain.occlusion(model, images, **options)
+    close(found, expected.detach().numpy()[:, 0], np.abs(scores).max())
