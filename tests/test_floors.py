@@ -12,6 +12,7 @@ FLOORS = (
     ("models", "datasets", "anatomy"),
     ("training", "explain"),
     ("inference", "saved_model"),
+    ("server",),
     ("commands", "cli"),
     ("__main__",),
 )
