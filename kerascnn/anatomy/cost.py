@@ -10,7 +10,7 @@ Forward saves every layer's output for backward. While the gradient passes a lay
 after the activation, and the next layer's, whose weight gradient is made meanwhile. The 1.5 stands for a convolution
 before its bias and activation and what TensorFlow does in place of it; it was fitted to measurements. Flatten and
 reshape share their input's memory. `benchmarks/memory.py` compares with what TensorFlow's allocator measures on CPU;
-the process itself grows by up to 1.6 times as much, as the allocator keeps freed pieces.
+the process itself grows by up to 1.6 times as much, as the allocator keeps freed pieces; hence the headroom.
 """
 
 import dataclasses
@@ -189,7 +189,7 @@ def _slots(optimizer):
 
 
 def largest_batch(
-    model, memory_bytes, precision=None, optimizer="adam", *, input_shape=None, headroom=0.3, mode="training"
+    model, memory_bytes, precision=None, optimizer="adam", *, input_shape=None, headroom=0.35, mode="training"
 ):
     """The largest batch whose training (or inference) fits into a memory.
 

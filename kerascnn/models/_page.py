@@ -32,8 +32,9 @@ kerascnn table zfnet_miniplaces
 NOTES = """
 ## How to read the counts
 
-*Parameters* are all weights; where batch normalisation keeps moving averages, the *trained* ones are fewer. The source's
-number is as it prints it. MACs are multiply-accumulates of one image in convolutions, dense and recurrent layers.
+*Parameters* are all weights; where batch normalisation keeps moving averages, the *trained* ones are fewer. The
+source's number is as it prints it. MACs are multiply-accumulates of one image in convolutions, dense and recurrent
+layers.
 
 ## What else differs from the sources, or had to be chosen
 
@@ -46,8 +47,8 @@ number is as it prints it. MACs are multiply-accumulates of one image in convolu
   biases, hence its 390,400.
 - **tdt_model1, tdt_model2**: the report prints no kernel sizes: 3x3 for Model 1 is our choice, 5x5 for Model 2 is its
   "same structure as LeNet". Its table prints a ReLU after Dense 2048; `relu_after_2048=False` leaves it out.
-- **alexnet**: the paper says 224x224; its own map sizes need 227x227. Its figure 2 gives the first layer 253,440 neurons,
-  55 x 55 x 96 are 290,400; the other layers' agree.
+- **alexnet**: the paper says 224x224; its own map sizes need 227x227. Its figure 2 gives the first layer 253,440
+  neurons, 55 x 55 x 96 are 290,400; the other layers' agree.
 - **zfnet**: the printed sides 110, 55, 26, 13, 6 need one pixel of padding and pools that round up.
 - **zfnet_miniplaces**: the CS 280 report's prose once calls the first layer "3x3 kernel, stride 2"; its design section
   and its printed weights (96, 3, 7, 7) say 7x7. No normalisation appears among its blobs, so there is none.
@@ -69,8 +70,8 @@ installed `weights="kerashub"` copies its preset, which was trained by timm: the
 ## Other image sizes
 
 Every builder takes `input_shape=`; an image too small for the pools is an error that names the layer and the smallest
-size. `kerascnn.models.vgg.as_convolutions(model)` turns trained dense layers into convolutions, so that the same weights
-serve larger images.
+size. `kerascnn.models.vgg.as_convolutions(model)` turns trained dense layers into convolutions, so that the same
+weights serve larger images.
 """
 
 
