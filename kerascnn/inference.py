@@ -14,7 +14,7 @@ from kerascnn.datasets.resize import resize_batch
 from kerascnn.errors import DataError, UsageError
 from kerascnn.recipes import Recipe
 from kerascnn.training.evaluate import evaluate_split
-from kerascnn.training.train import load_data
+from kerascnn.training.prepare import load_data
 
 
 def load(run):

@@ -1,0 +1,59 @@
+"""What comes after the last step: best.keras, the test result, the plots, seconds and memory."""
+
+import gc
+import resource
+import sys
+import time
+
+import pandas
+
+from kerascnn import plots, runs
+from kerascnn.training.build import network
+from kerascnn.training.evaluate import evaluate_split
+from kerascnn.training.resume import BEST
+
+
+def write_best(run, recipe, model):
+    """Write best.keras, the best weights in a float32 twin of the model, and return it; None where none is best yet."""
+    weights = run / "checkpoint" / BEST
+    if not weights.exists():
+        return None
+    final = network(recipe, model.input_shape[1:], model.output_shape[-1])
+    final.load_weights(weights)
+    with runs.replacing(run / "best.keras") as temporary:
+        final.save(temporary)
+    return final
+
+
+def results(run, recipe, final, data, prepared):
+    """Evaluate the best weights once on the test split, draw the plots, and return the result for run.json."""
+    measured = evaluate_split(final, data.test, prepared, data.class_names)
+    metrics = pandas.read_csv(run / "metrics.csv")
+    title = f"{recipe.model} on {data.name}"
+    for quantity in ("loss", "accuracy"):
+        columns = [c for c in ("epoch", quantity, f"val_{quantity}") if c in metrics]
+        plots.save(
+            plots.learning_curve(metrics, quantity, f"{title}: {quantity}"),
+            metrics[columns],
+            run / "plots" / f"{quantity}.png",
+        )
+    plots.save(
+        plots.confusion(measured.confusion, f"{title}: {measured.images:,} test images"),
+        measured.confusion,
+        run / "plots" / "confusion.png",
+    )
+    chosen = metrics[recipe.monitor]
+    best = int(chosen.idxmin() if "loss" in recipe.monitor else chosen.idxmax())
+    return {
+        **measured.to_dict(),
+        "best_epoch": int(metrics["epoch"][best]) + 1,
+        recipe.monitor: float(chosen[best]),
+        "epochs": len(metrics),
+    }
+
+
+def spent(began, before):
+    """Seconds and peak resident memory of this process, for run.json."""
+    gc.collect()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {"seconds": round(before + time.monotonic() - began, 2), "peak_memory_bytes": peak}

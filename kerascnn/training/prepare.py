@@ -1,0 +1,132 @@
+"""What comes before the first step: the data that a recipe asks for, and what the run folder says of it."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from kerascnn import backends, datasets, runs
+from kerascnn.datasets.resize import as_size
+from kerascnn.errors import DataError, UsageError
+from kerascnn.models import MODELS
+from kerascnn.recipes import Recipe
+
+
+def load_data(recipe, *, strict=False, **options):
+    """The ImageData that a recipe asks for, its images at the size that crops are taken from."""
+    return datasets.load(
+        recipe.data,
+        image_size=recipe.resize_to or image_size(recipe),
+        channels=recipe.channels,
+        validation=recipe.validation,
+        test=recipe.test,
+        seed=recipe.seed,
+        strict=strict,
+        **options,
+    )
+
+
+def image_size(recipe):
+    """(height, width) of the images that the network sees."""
+    return as_size(recipe.image_size or MODELS.facts(recipe.model)["input_shape"][:2])
+
+
+def anchored(recipe):
+    """The recipe with an absolute path to its data, so that the run goes on from any folder."""
+    path = Path(recipe.data).expanduser()
+    return recipe if recipe.data in datasets.DATASETS or not path.exists() else recipe.replace(data=str(path.resolve()))
+
+
+def precision_of(recipe):
+    """The number format of the arithmetic; small networks gain nothing from bfloat16."""
+    if recipe.precision != "auto":
+        return recipe.precision
+    large = MODELS.facts(recipe.model).get("parameters", 0) >= 1_000_000
+    return backends.fastest_precision() if large else "float32"
+
+
+def continued(run, recipe, fields):
+    """The recipe of a run that goes on; more epochs are allowed, anything else that differs is an error."""
+    old = Recipe.from_dict(run.read("recipe"))
+    new = anchored((recipe or old).replace(**fields))
+    differing = [name for name in old.differences(new) if name != "epochs"]
+    if differing:
+        listed = "; ".join(f"{n} was {getattr(old, n)!r}, now {getattr(new, n)!r}" for n in differing)
+        raise UsageError(
+            f"The run {run.folder} was made with another recipe ({listed}), so it cannot go on exactly. "
+            f"Leave these out, or start a new run without --resume."
+        )
+    if new.epochs != old.epochs and old.schedule != "constant":
+        raise UsageError(
+            f"The run {run.folder} has a {old.schedule} schedule over {old.epochs} epochs, so --epochs {new.epochs} "
+            "would change its past. Leave --epochs out."
+        )
+    return new
+
+
+def check(recipe, data):
+    """Errors that need both recipe and data."""
+    if recipe.batch_size > len(data.train):
+        raise UsageError(
+            f"batch_size={recipe.batch_size} is more than the {len(data.train)} training images. "
+            f"Type --batch-size {len(data.train)} or less."
+        )
+    if data.validation is None and (recipe.monitor.startswith("val_")):
+        raise UsageError(
+            f"monitor={recipe.monitor!r} needs validation images, but validation={recipe.validation:g} holds none out. "
+            "Type --validation 0.1, or --monitor loss."
+        )
+    if data.test is None:
+        raise DataError(f"{data.source} has no test images and --test {recipe.test:g} makes none. Type --test 0.15")
+
+
+def described(data, prepared):
+    """data.json: where the images come from and what was done to them."""
+    return {
+        "name": data.name,
+        "source": data.source,
+        "class_names": list(data.class_names),
+        "splits": {
+            name: {
+                "images": len(split),
+                "per_class": np.bincount(split.labels, minlength=len(data.class_names)).tolist(),
+            }
+            for name, split in data.splits.items()
+        },
+        "preprocessing": prepared.to_dict(),
+        "fingerprint": _fingerprint(data),
+        "skipped": [list(pair) for pair in data.skipped],
+        "notes": list(data.notes),
+    }
+
+
+def _fingerprint(data):
+    """A checksum that tells two data sets apart: all labels and file names, and some of the images' pixels."""
+    digest = hashlib.sha256()
+    for split in data.splits.values():
+        digest.update(split.labels.tobytes())
+        digest.update("\n".join(split.files).encode())
+        digest.update(np.ascontiguousarray(split.images[np.arange(0, len(split), -(-len(split) // 64))]).tobytes())
+    return digest.hexdigest()
+
+
+def check_same_data(run, described):
+    if run.read("data").get("fingerprint") != described["fingerprint"]:
+        raise DataError(
+            f"The data at {described['source']} is not what the run {run.folder} was trained on, so it cannot go on "
+            "exactly. Bring the old data back, or start a new run without --resume."
+        )
+
+
+def write_samples(run, data):
+    """Ten test images as PNG files, to try `predict` on and to check exports with; class and number in their names."""
+    split = data.test
+    by_class = np.argsort(split.labels, kind="stable")
+    for row in by_class[np.linspace(0, len(split) - 1, min(10, len(split))).astype(int)]:
+        pixels = split.images[int(row)]
+        picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[-1] == 1 else pixels)
+        with runs.replacing(
+            run / "samples" / f"{runs.plain(data.class_names[split.labels[row]])}-{row}.png"
+        ) as temporary:
+            picture.save(temporary)
