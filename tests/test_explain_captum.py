@@ -22,14 +22,14 @@ SUBJECTS = {
     "vgg11": ({"input_shape": (64, 64, 3), "num_classes": 10}, None, (32, 16)),
     "resnet18": ({"input_shape": (64, 64, 3), "num_classes": 10}, None, (32, 16)),
 }
-SLOW = {"vgg11"}
+SLOW = {"vgg11", "resnet18", "tdt_model1"}
 
 
 @pytest.fixture(
     scope="module", params=[pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in SUBJECTS]
 )
 def pair(request):
-    """(model, twin, images, classes, Grad-CAM layer, patch, stride): every weight random, BatchNorm's statistics too."""
+    """(model, twin, images, classes, Grad-CAM layer, patch, stride); every weight and statistic is random."""
     keras.utils.set_random_seed(7)
     arguments, layer, (patch, stride) = SUBJECTS[request.param]
     model, rng = MODELS.get(request.param)(**arguments), np.random.default_rng(7)
@@ -57,9 +57,10 @@ def channels_first(images):
     return torch.tensor(images.transpose(0, 3, 1, 2).copy())
 
 
-@pytest.mark.parametrize(
-    ("method", "name"), [("saliency", "Saliency"), ("deconvnet", "Deconvolution"), ("guided_backprop", "GuidedBackprop")]
-)
+WALKS = [("saliency", "Saliency"), ("deconvnet", "Deconvolution"), ("guided_backprop", "GuidedBackprop")]
+
+
+@pytest.mark.parametrize(("method", "name"), WALKS)
 def test_walks(pair, method, name):
     model, twin, images, classes, *_ = pair
     options = {"abs": False} if name == "Saliency" else {}

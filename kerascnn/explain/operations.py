@@ -76,7 +76,15 @@ _simple("Celu", "celu", "alpha")
 _simple("Gelu", "gelu", "approximate")
 _simple("Softmax", "softmax", "axis")
 _simple("LogSoftmax", "log_softmax", "axis")
-_simple("Clip", "clip", "x_min", "x_max")
+
+
+@_operation("Clip")
+def _clip(b, node, known, shapes):
+    low, high = node.operation.x_min, node.operation.x_max
+    x, _ = _only(node, known, shapes)
+    if low == 0 and isinstance(high, int | float):  # ReLU6 and its like
+        return b.step("clipped_relu", x, (float(high), 0.0))
+    return b.step("clip", x, (low, high))
 
 
 @_operation("Cast")
@@ -98,7 +106,7 @@ def _leaky_relu(b, node, known, shapes):
 
 @_operation("ReLU")
 def _relu(b, node, known, shapes):
-    from kerascnn.explain.openings import relu_step
+    from kerascnn.explain.open_shapes import relu_step
 
     o = node.operation
     return b.step(*relu_step(_only(node, known, shapes)[0], o.negative_slope, o.max_value, o.threshold))
@@ -168,6 +176,8 @@ def _extreme(b, node, known, shapes):
     if limit.ndim:
         raise NoRuleError("a limit that is not one number has none")
     low = type(node.operation).__name__ == "Maximum"
+    if low and limit == 0:
+        return b.step("relu", x2 if x1 is None else x1)
     config = (float(limit), np.inf) if low else (-np.inf, float(limit))
     return b.step("clip", x2 if x1 is None else x1, config)
 

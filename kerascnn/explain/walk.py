@@ -139,7 +139,7 @@ def backward(task, steps, values, records, constants, signals):
 
 
 def pooled_rectifiers(steps, kept):
-    """{output of a max-pooling: output of the ReLU that feeds it alone}: both are walked in one go, unless in `kept`."""
+    """{output of a max-pooling: output of the ReLU that feeds it alone}, walked in one go; none of `kept`."""
     readers = {}
     for step in steps:
         for number in step.inputs:

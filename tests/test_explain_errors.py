@@ -1,0 +1,131 @@
+"""What a user types wrong is answered with the value, what is allowed and what to type."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from kerascnn import explain, models
+from kerascnn.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def model():
+    return models.cifar_net()
+
+
+IMAGES = np.zeros((2, 32, 32, 3), "float32")
+N = explain.Neuron
+
+WRONG_TARGETS = [
+    (N("conv5", 0), r"no layer 'conv5'.*conv1 to conv4; the deepest is 'conv4'.*kerascnn table cifar_net"),
+    (N("conv4", 256), r"no channel 256: it has 256, 0 to 255"),
+    (N("conv4", 0, 8, 0), r"maps of layer 'conv4' are 8x8: \(8, 0\) lies outside"),
+    (N("conv4", 0, 3), r"2 coordinates"),
+    (N("fc1", 0, 1, 1), r"'fc1' has units, not maps"),
+    (N("conv4", 0, reduce="sum"), r"Unknown reduction of a channel 'sum'.*max, mean"),
+    (10, r"no class 10: it has 10 classes, 0 to 9"),
+    (-1, r"no class -1"),
+    (1.5, r"1.5 is not a target"),
+    ("cat", r"'cat' was given by name.*class_names="),
+    ([1, 2, 3], r"2 images and 3 targets"),
+    ([], r"empty list of targets"),
+]
+
+
+@pytest.mark.parametrize(("target", "message"), WRONG_TARGETS, ids=lambda v: str(v)[:30])
+def test_targets(model, target, message):
+    with pytest.raises(UsageError, match=message):
+        explain.saliency(model, IMAGES, target)
+
+
+WRONG_IMAGES = [
+    (np.zeros((2, 28, 28, 3), "float32"), r"images \(N, 32, 32, 3\); received shape \(2, 28, 28, 3\).*32x32x3"),
+    (np.zeros((32, 32, 3), "float32"), r"without the batch axis: type images\[None\]"),
+    (np.zeros((0, 32, 32, 3), "float32"), r"empty batch"),
+    (np.zeros((2, 32, 32, 3), "uint8"), r"received whole numbers \(uint8, 0 to 0\).*images / 255"),
+    (np.zeros((2, 32, 32, 3), "complex64"), r"received dtype complex64"),
+    (np.full((2, 32, 32, 3), np.nan, "float32"), r"NaN or infinite"),
+]
+
+
+@pytest.mark.parametrize(("images", "message"), WRONG_IMAGES, ids=lambda v: str(getattr(v, "dtype", ""))[:30])
+def test_images(model, images, message):
+    with pytest.raises(UsageError, match=message):
+        explain.saliency(model, images)
+
+
+def test_class_names(model):
+    names = ["cat", "dog", *"abcdefgh"]
+    by_name = explain.saliency(model, IMAGES + 0.5, "dog", class_names=names)
+    np.testing.assert_array_equal(by_name, explain.saliency(model, IMAGES + 0.5, 1))
+    with pytest.raises(UsageError, match=r"Unknown class 'dgo'. Did you mean 'dog'"):
+        explain.saliency(model, IMAGES, "dgo", class_names=names)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"patch": 33, "stride": 1}, "A patch of 33 pixels does not fit into an image of 32"),
+        ({"patch": 0, "stride": 1}, "at least 1"),
+        ({"patch": 8, "stride": 0}, "at least 1"),
+        ({"patch": 8, "stride": 4, "fill": "grey"}, "Unknown fill 'grey'"),
+        ({"patch": 8, "stride": 4, "fill": [0, 0]}, "3 numbers"),
+        ({"patch": 8, "stride": 4, "layer": "conv9"}, "no layer 'conv9'"),
+    ],
+)
+def test_occlusion(model, options, message):
+    with pytest.raises(UsageError, match=message):
+        explain.occlusion(model, IMAGES, **options)
+
+
+def test_options(model):
+    for options, message in (
+        ({"seed": 2}, "seed is 1 or 'activation'"),
+        ({"dtype": "float16"}, "Unknown dtype 'float16'"),
+        ({"fallback": "yes"}, "Unknown fallback 'yes'"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            explain.saliency(model, IMAGES, **options)
+    with pytest.raises(UsageError, match="epsilon must be above 0"):
+        explain.lrp(model, IMAGES, epsilon=0)
+    with pytest.raises(UsageError, match="does not depend on layer 'conv4'"):
+        explain.grad_cam(model, IMAGES, N("conv2", 0), layer="conv4")
+    with pytest.raises(UsageError, match="'fc1' of model 'cifar_net' has no maps"):
+        explain.grad_cam(model, IMAGES, layer="fc1")
+    with pytest.raises(UsageError, match="is no max-pooling layer; those are: pool1, pool2, pool3"):
+        explain.switches(model, IMAGES, "conv1")
+
+
+def test_nan_weights_name_the_layer():
+    model = keras.Sequential(
+        [keras.Input((4, 4, 1)), layers.Conv2D(2, 3, name="sick"), layers.Flatten(), layers.Dense(2)]
+    )
+    model.get_layer("sick").kernel.assign(np.full((3, 3, 1, 2), np.nan))
+    with pytest.raises(UsageError, match=r"Layer 'sick'.*has NaN among its weights"):
+        explain.saliency(model, np.zeros((1, 4, 4, 1), "float32"))
+
+
+def test_several_outputs_need_a_target():
+    inputs = keras.Input((4, 4, 1))
+    flat = layers.Flatten()(inputs)
+    model = keras.Model(inputs, [layers.Dense(2, name="age")(flat), layers.Dense(3, name="sex")(flat)])
+    with pytest.raises(UsageError, match=r"2 outputs: say which is meant.*made by age, sex"):
+        explain.saliency(model, np.zeros((1, 4, 4, 1), "float32"))
+    assert explain.saliency(model, np.zeros((1, 4, 4, 1), "float32"), N("sex", 2)).shape == (1, 4, 4, 1)
+
+
+def test_subclassed_models_say_why():
+    class Mine(keras.Model):
+        def call(self, x):
+            return x
+
+    with pytest.raises(UsageError, match=r"subclass of keras.Model"):
+        explain.saliency(Mine(name="mine"), IMAGES)
+
+
+def test_unknown_methods_get_the_nearest_name(model):
+    with pytest.raises(UsageError, match="Did you mean 'guided_backprop'"):
+        explain.coverage(model, "guided_backprob")
+    with pytest.raises(AttributeError, match="has no 'salency'"):
+        explain.salency  # noqa: B018
