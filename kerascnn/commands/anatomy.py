@@ -160,7 +160,7 @@ def cost(
     print(found)
     if limit:
         print(
-            f"In {memory}, 30% kept free, the largest batch is {shown['largest_training_batch']:,} images in training "
+            f"In {memory}, 35% kept free, the largest batch is {shown['largest_training_batch']:,} images in training "
             f"and {shown['largest_inference_batch']:,} in inference."
         )
 
