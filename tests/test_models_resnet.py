@@ -1,5 +1,6 @@
 """ResNet: table 1's sizes, options, and the same answers as a torch network with torchvision's names and weights."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -105,7 +106,7 @@ def logits(model, images):
     """Scores before the softmax, by the flat graph."""
     flat = graph.flatten(model)
     values = flat.run([images], lambda node, args, kwargs: node.operation(*args, **kwargs))
-    return np.array(values[flat.nodes[-1].inputs[0]])
+    return keras.ops.convert_to_numpy(values[flat.nodes[-1].inputs[0]])
 
 
 @pytest.mark.parametrize(
