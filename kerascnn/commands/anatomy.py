@@ -31,12 +31,14 @@ def _check(model):
 
 def _network(model, image_size):
     """(the keras.Model of that name, the input shape to read it with or None)."""
+    from kerascnn.graph import without_weights
     from kerascnn.inference import load
 
     if model in MODELS:
         channels = MODELS.facts(model)["input_shape"][2]
         shape = {"input_shape": (image_size, image_size, channels)} if image_size else {}
-        return MODELS.get(model)(**shape), None
+        with without_weights():
+            return MODELS.get(model)(**shape), None
     network = load(model)
     return network, (image_size, image_size, network.input_shape[-1]) if image_size else None
 
