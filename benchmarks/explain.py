@@ -1,94 +1,111 @@
 """Explaining with kerascnn and with Captum: same weights, same images, same CPU, one run.
 
-    python benchmarks/explain.py [--models cifar_net zfnet_miniplaces] [--repeats 9] [--json explain.json]
+    python benchmarks/explain.py [--models cifar_net zfnet_miniplaces] [--rounds 3] [--repeats 5] [--json explain.json]
 
-The two libraries take turns within every repeat, so that another load on the machine hits both; medians are printed,
-CPU seconds beside them. Captum's occlusion runs with its default (one square at a time) and with each of several
-`perturbations_per_eval`, of which the best counts. Needs torch and captum; the twins come from tests/torch_twin.py.
+Each library runs in a process of its own, because TensorFlow's and torch's thread pools slow one another down in one;
+the processes take turns, round after round, so that another load on the machine hits both. The medians over all rounds
+are printed, CPU milliseconds beside them, and the machine's load is written down. Captum's occlusion runs with its
+default (one square at a time) and with several `perturbations_per_eval`, of which the best counts. Needs torch and
+captum; the twins come from tests/torch_twin.py.
 """
 
 import argparse
 import json
 import os
 import resource
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import captum
 import keras
 import numpy as np
-import torch
-from captum import attr
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from torch_twin import Twin
 
 from kerascnn import backends, explain
 from kerascnn.models import MODELS
 
-GEOMETRY = {32: (8, 4), 96: (16, 8)}
+METHODS = {"saliency": "Saliency", "guided_backprop": "GuidedBackprop", "deconvnet": "Deconvolution"}
+GEOMETRY = {32: (8, 4), 96: (16, 8)}  # image side: (patch, stride)
 PER_EVAL = (4, 8, 16, 32, 64)
 
 
 def forward_of(model):
-    """The model's compiled forward pass, as fast as its backend runs it: function of an array."""
+    """The model's compiled forward pass: function of an array."""
     if backends.backend() == "tensorflow":
         import tensorflow as tf
 
         function = tf.function(lambda x: model(x, training=False))
         return lambda x: function(tf.constant(x)).numpy()
-    return lambda x: keras.ops.convert_to_numpy(model.predict_on_batch(x))
+    return model.predict_on_batch
 
 
 def measure(functions, repeats):
-    """{name: (median seconds, median CPU seconds)}; every function runs once per repeat, after two runs unmeasured."""
+    """{name: (seconds, CPU seconds) of every repeat}; the functions take turns, after two runs unmeasured."""
+    found = {name: ([], []) for name in functions}
     for function in functions.values():
-        function(), function()
-    wall, cpu = {n: [] for n in functions}, {n: [] for n in functions}
+        function()
+        function()
     for _ in range(repeats):
         for name, function in functions.items():
-            w, c = time.perf_counter(), time.process_time()
+            wall, cpu = time.perf_counter(), time.process_time()
             function()
-            wall[name].append(time.perf_counter() - w)
-            cpu[name].append(time.process_time() - c)
-    return {n: (float(np.median(wall[n])), float(np.median(cpu[n]))) for n in functions}
+            found[name][0].append(time.perf_counter() - wall)
+            found[name][1].append(time.process_time() - cpu)
+    return found
 
 
-def walks(model, twin, images, repeats):
-    first, tensor = np.ones(len(images), int), torch.tensor(images.transpose(0, 3, 1, 2).copy())
-    target, forward = torch.ones(len(images), dtype=torch.long), forward_of(model)
-    methods = {"saliency": attr.Saliency, "guided_backprop": attr.GuidedBackprop, "deconvnet": attr.Deconvolution}
-    functions = {"forward": lambda: forward(images), "torch forward": lambda: _torch_forward(twin, tensor)}
-    for name, theirs in methods.items():
+def ours(model, images, repeats):
+    """Measurements of kerascnn on the backend that is set."""
+    forward, first = forward_of(model), np.ones(len(images), int)
+    functions = {"forward": lambda: forward(images)}
+    for name in METHODS:
         functions[name] = lambda name=name: explain.EXPLANATIONS.get(name)(model, images, first)
-        functions[f"captum {name}"] = lambda theirs=theirs: theirs(twin).attribute(
+    patch, stride = GEOMETRY[images.shape[1]]
+    for n in (1, 8):
+        functions[f"occlusion of {n}"] = lambda n=n: explain.occlusion(
+            model, images[:n], patch=patch, stride=stride, fill=0
+        )
+    found = measure(functions, repeats)
+    found["memory growth, MB"] = memory_growth(model, images.shape[1])
+    return found
+
+
+def theirs(model, images, repeats):
+    """Measurements of Captum on the model's torch twin."""
+    import torch
+    from captum import attr
+    from torch_twin import Twin
+
+    torch.set_num_threads(backends.usable_cores())
+    twin, tensor = Twin(model), torch.tensor(images.transpose(0, 3, 1, 2).copy())
+    target = torch.ones(len(images), dtype=torch.long)
+
+    def forward():
+        with torch.no_grad():
+            return twin(tensor)
+
+    def occlusion(n, per_eval):
+        windows = (3, patch, patch), (3, stride, stride)
+        return attr.Occlusion(twin).attribute(
+            tensor[:n], *windows, 0, target=target[:n], perturbations_per_eval=per_eval
+        )
+
+    functions = {"forward": forward}
+    for name, method in METHODS.items():
+        functions[name] = lambda method=method: getattr(attr, method)(twin).attribute(
             tensor.clone().requires_grad_(), target=target
         )
-    return measure(functions, repeats)
-
-
-def _torch_forward(twin, tensor):
-    with torch.no_grad():
-        return twin(tensor)
-
-
-def hiding(model, twin, images, repeats):
     patch, stride = GEOMETRY[images.shape[1]]
-    tensor, target = torch.tensor(images.transpose(0, 3, 1, 2).copy()), torch.ones(len(images), dtype=torch.long)
-    windows = (3, patch, patch), (3, stride, stride)
-
-    def captum_occlusion(n):
-        return attr.Occlusion(twin).attribute(tensor, *windows, 0, target=target, perturbations_per_eval=n)
-
-    functions = {"occlusion": lambda: explain.occlusion(model, images, patch=patch, stride=stride, fill=0)}
-    if len(images) == 1:
-        functions["captum default"] = lambda: captum_occlusion(1)
-    for n in PER_EVAL:
-        if n * len(images) <= 128:
-            functions[f"captum {n} per eval"] = lambda n=n: captum_occlusion(n)
+    functions["occlusion of 1, default"] = lambda: occlusion(1, 1)
+    for n in (1, 8):
+        for per_eval in PER_EVAL:
+            if n * per_eval <= 128:
+                functions[f"occlusion of {n}, {per_eval} per eval"] = lambda n=n, e=per_eval: occlusion(n, e)
     return measure(functions, repeats)
 
 
@@ -101,55 +118,89 @@ def memory_growth(model, side):
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
-def report(name, found, repeats):
-    """Prints one network's table; returns the ratios that the requirements are about."""
-    table, ratios = found["walks"], {}
-    print(f"\n{name}, batch of 64, medians of {repeats}, ms (CPU ms)")
-    for row, (wall, cpu) in table.items():
-        print(f"  {row:26s} {1e3 * wall:8.1f} ({1e3 * cpu:.0f})")
-    for method in ("saliency", "guided_backprop", "deconvnet"):
-        ratios[method] = {
-            "over_forward": table[method][0] / table["forward"][0],
-            "times_as_fast_as_captum": table[f"captum {method}"][0] / table[method][0],
+def worker(library, name, weights, repeats):
+    """One library's measurements of one network, printed as JSON."""
+    import warnings
+
+    warnings.simplefilter("ignore")
+    model = MODELS.get(name)()
+    if not weights.exists():
+        np.savez(weights, *model.get_weights())
+    with np.load(weights) as saved:
+        model.set_weights([saved[f"arr_{i}"] for i in range(len(saved.files))])
+    images = np.random.default_rng(0).normal(size=(64, *model.input_shape[1:])).astype("float32")
+    print(json.dumps((ours if library == "kerascnn" else theirs)(model, images, repeats)))
+
+
+def rounds_of(name, rounds, repeats):
+    """{library: {measurement: (median seconds, median CPU seconds)}} over all rounds, and the memory growth."""
+    pooled = {"kerascnn": {}, "captum": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(rounds):
+            for library, backend in (("kerascnn", keras.backend.backend()), ("captum", "torch")):
+                command = [sys.executable, __file__, "--worker", library, "--models", name]
+                command += ["--weights", f"{folder}/weights.npz", "--repeats", str(repeats)]
+                environment = {**os.environ, "KERAS_BACKEND": backend}
+                done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+                if done.returncode:
+                    sys.exit(done.stderr[-3000:])
+                for what, times in json.loads(done.stdout.splitlines()[-1]).items():
+                    pooled[library].setdefault(what, []).append(times)
+    growth = max(pooled["kerascnn"].pop("memory growth, MB"))
+    medians = {}
+    for library, table in pooled.items():
+        medians[library] = {
+            what: tuple(float(np.median(np.concatenate([t[i] for t in times]))) for i in (0, 1))
+            for what, times in table.items()
         }
-    for count in ("occlusion_1", "occlusion_8"):
-        table = found[count]
-        print(f"{name}, {count.replace('_', ' of ')} image(s)")
-        for row, (wall, cpu) in table.items():
-            print(f"  {row:26s} {1e3 * wall:8.1f} ({1e3 * cpu:.0f})")
-        best = min(wall for row, (wall, _) in table.items() if row.startswith("captum") and "default" not in row)
-        ratios[count] = {"times_as_fast_as_captum_best": best / table["occlusion"][0]}
-        if "captum default" in table:
-            ratios[count]["times_as_fast_as_captum_default"] = table["captum default"][0] / table["occlusion"][0]
-    ratios["occlusion_memory_growth_mb"] = found["memory_growth_mb"]
-    for what, numbers in ratios.items():
-        print(f"  {what}: {numbers}")
-    return ratios
+    return medians, growth
+
+
+def ratios_of(medians, growth):
+    """The numbers that the requirements are about."""
+    mine, captum = medians["kerascnn"], medians["captum"]
+    found = {"occlusion, MB for four times the positions": growth}
+    for name in METHODS:
+        found[f"{name}, times its forward pass"] = mine[name][0] / mine["forward"][0]
+        found[f"{name}, times as fast as Captum"] = captum[name][0] / mine[name][0]
+    for n in (1, 8):
+        best = min(t for what, (t, _) in captum.items() if what.startswith(f"occlusion of {n}, ") and "per" in what)
+        found[f"occlusion of {n}, times as fast as Captum's best"] = best / mine[f"occlusion of {n}"][0]
+    default = captum["occlusion of 1, default"][0]
+    found["occlusion of 1, times as fast as Captum's default"] = default / mine["occlusion of 1"][0]
+    return found
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["cifar_net", "zfnet_miniplaces"])
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path, default=Path("explain.json"))
+    parser.add_argument("--worker", choices=("kerascnn", "captum"), help=argparse.SUPPRESS)
+    parser.add_argument("--weights", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    torch.set_num_threads(backends.usable_cores())
-    versions = {**backends.versions(), "torch": torch.__version__, "captum": captum.__version__}
-    result = {"machine": backends.processor(), "versions": versions, "repeats": arguments.repeats, "models": {}}
-    print(f"{result['machine']}; {', '.join(f'{k} {v}' for k, v in versions.items())}")
+    if arguments.worker:
+        worker(arguments.worker, arguments.models[0], arguments.weights, arguments.repeats)
+        return
+    from importlib.metadata import version
+
+    versions = {**backends.versions(), "torch": version("torch"), "captum": version("captum")}
+    result = {"machine": backends.processor(), "versions": versions, "batch_size": 64, "models": {}}
+    result |= {"rounds": arguments.rounds, "repeats": arguments.repeats, "load_before": os.getloadavg()}
+    print(f"{result['machine']}; {', '.join(f'{k} {v}' for k, v in versions.items())}; load {os.getloadavg()}")
     for name in arguments.models:
-        keras.utils.set_random_seed(0)
-        model = MODELS.get(name)()
-        twin = Twin(model)
-        images = np.random.default_rng(0).normal(size=(64, *model.input_shape[1:])).astype("float32")
-        found = {
-            "walks": walks(model, twin, images, arguments.repeats),
-            "occlusion_1": hiding(model, twin, images[:1], arguments.repeats),
-            "occlusion_8": hiding(model, twin, images[:8], max(3, arguments.repeats // 3)),
-            "memory_growth_mb": memory_growth(model, images.shape[1]),
-        }
-        result["models"][name] = {"seconds": found, "ratios": report(name, found, arguments.repeats)}
-    arguments.json.write_text(json.dumps(result, indent=1))
+        medians, growth = rounds_of(name, arguments.rounds, arguments.repeats)
+        print(f"\n{name}, batch of 64, median ms of {arguments.rounds} x {arguments.repeats} (CPU ms)")
+        for library, table in medians.items():
+            for what, (wall, cpu) in table.items():
+                print(f"  {library:9s} {what:30s} {1e3 * wall:8.1f} ({1e3 * cpu:.0f})")
+        ratios = ratios_of(medians, growth)
+        for what, number in ratios.items():
+            print(f"  {what:60s} {number:.2f}")
+        result["models"][name] = {"seconds": medians, "ratios": ratios}
+    result["load_after"] = os.getloadavg()
+    arguments.json.write_text(json.dumps(result, indent=1) + "\n")
     print(f"\nwritten: {arguments.json}")
 
 

@@ -1,0 +1,48 @@
+"""Nearest training images in the feature space of any layer (Krizhevsky, Sutskever and Hinton 2012, figure 4)."""
+
+import numpy as np
+
+from kerascnn.errors import UsageError
+from kerascnn.explain.recorded import activations
+
+
+def nearest_images(model, queries, images, layer, *, k=6, batch_size=64):
+    """The images whose activations at a layer are nearest to the queries', found in one streamed pass.
+
+    Args:
+        model: as for every look.
+        queries: (Q, H, W, C) as the model takes them.
+        images: (N, H, W, C), or an iterable of such batches (a generator, a tf.data.Dataset of images): never held
+            in memory together.
+        layer: the layer's name; its output is flattened.
+        k: how many; at most the number of images.
+    Returns:
+        (indices int64 (Q, k), distances float32 (Q, k)): Euclidean, nearest first; ties go to the earlier image.
+    """
+    wanted = _flat(activations(model, queries, layer))
+    best = np.full((len(wanted), k), np.inf), np.full((len(wanted), k), -1)
+    seen = 0
+    for batch in _batches(images, batch_size):
+        found = _flat(activations(model, batch, layer, batch_size=batch_size))
+        squares = (wanted**2).sum(1)[:, None] - 2 * wanted @ found.T + (found**2).sum(1)
+        places = np.broadcast_to(np.arange(seen, seen + len(found)), squares.shape)
+        distances = np.concatenate([best[0], np.maximum(squares, 0)], 1)
+        indices = np.concatenate([best[1], places], 1)
+        order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+        best = np.take_along_axis(distances, order, 1), np.take_along_axis(indices, order, 1)
+        seen += len(found)
+    if not 1 <= k <= seen:
+        raise UsageError(f"k must be 1 to the number of images, {seen}; received {k!r}.")
+    return best[1], np.sqrt(best[0]).astype("float32")
+
+
+def _flat(found):
+    return found.reshape(len(found), -1).astype("float64")
+
+
+def _batches(images, batch_size):
+    if not isinstance(images, np.ndarray):
+        yield from (np.asarray(batch) for batch in images)
+        return
+    for start in range(0, len(images), batch_size):
+        yield images[start : start + batch_size]

@@ -1,0 +1,99 @@
+"""Feature visualisation: the image that excites a neuron, channel or class most, by optimisation.
+
+The image is parametrised by its Fourier coefficients, scaled so that all frequencies learn alike, in decorrelated
+colours; every step looks at it jittered, scaled and rotated (Olah, Mordvintsev and Schubert, "Feature visualization",
+Distill 2017). Gradients come from the reverse walk, so that every backend takes the same path.
+"""
+
+import numpy as np
+from scipy.ndimage import affine_transform
+
+from kerascnn.errors import UsageError
+from kerascnn.explain.reverse import walk_back
+from kerascnn.explain.targets import Neuron
+
+# Colours of natural images are correlated: the square root of their covariance, normalised (Distill 2017's lucid).
+COLOURS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
+
+
+def feature_images(
+    model, targets, *, steps=128, learning_rate=0.05, low=0.0, high=1.0, jitter=4, scale=0.05, rotate=5.0, random_seed=0
+):
+    """Images that excite their targets, all optimised in one batch.
+
+    Args:
+        model: a model with one image input of fixed size.
+        targets: a list of classes and Neurons; a Neuron without row and col is its channel's mean.
+        steps: steps of Adam.
+        learning_rate: Adam's, on the scaled Fourier coefficients.
+        low, high: range of the pixels that the model takes.
+        jitter: largest shift, pixels; scale: standard deviation of the zoom; rotate: of the angle, degrees.
+        random_seed: seed of the start and of the transformations.
+    Returns:
+        (float32 images (len(targets), H, W, C) between low and high, scores (steps, len(targets))).
+    """
+    shape = model.input_shape
+    if not isinstance(shape, tuple) or len(shape) != 4 or None in shape[1:]:
+        raise UsageError(f"Feature visualisation needs one image input of fixed size; the model takes {shape}.")
+    targets = [_mean_of_channel(t) for t in targets]
+    height, width, channels = shape[1:]
+    rng, n = np.random.default_rng(random_seed), len(targets)
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
+    lowest = 1 / max(height, width)
+    weight = (lowest / np.maximum(frequency, lowest))[None, :, :, None]
+    spectrum = 0.01 * (rng.standard_normal((2, n, height, width // 2 + 1, channels)))
+    first, second, history = np.zeros_like(spectrum), np.zeros_like(spectrum), []
+    for step in range(1, steps + 1):
+        pixels = _pixels(spectrum, weight, height, width)
+        squashed = 1 / (1 + np.exp(-pixels))
+        images = low + (high - low) * squashed
+        moves = [_transformation(rng, height, width, jitter, scale, rotate) for _ in range(n)]
+        seen = np.stack([_moved(image, *move) for image, move in zip(images, moves, strict=True)])
+        maps, _, scores = walk_back(model, seen.astype("float32"), targets if n > 1 else targets[0])
+        history.append(scores)
+        back = np.stack([_moved_back(g, *move) for g, move in zip(maps[0].astype(float), moves, strict=True)])
+        norm = np.sqrt((back**2).mean((1, 2, 3), keepdims=True)) + 1e-12
+        slope = _spectrum_of(back / norm * squashed * (1 - squashed), weight, height, width)
+        first, second = 0.9 * first + 0.1 * slope, 0.999 * second + 0.001 * slope**2
+        ahead = first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+        spectrum += learning_rate * ahead
+    final = low + (high - low) / (1 + np.exp(-_pixels(spectrum, weight, height, width)))
+    return final.astype("float32"), np.array(history)
+
+
+def _mean_of_channel(target):
+    if isinstance(target, Neuron) and target.row is None and target.col is None:
+        return Neuron(target.layer, target.channel, reduce="mean")
+    return target
+
+
+def _pixels(spectrum, weight, height, width):
+    coefficients = (spectrum[0] + 1j * spectrum[1]) * weight
+    pixels = np.fft.irfft2(coefficients, (height, width), axes=(1, 2)) * (height * width)
+    return pixels @ (COLOURS / np.linalg.norm(COLOURS, axis=0).max()).T if pixels.shape[-1] == 3 else pixels
+
+
+def _spectrum_of(slope, weight, height, width):
+    """The transposed operation of `_pixels`, up to a positive factor per coefficient that Adam divides out."""
+    if slope.shape[-1] == 3:
+        slope = slope @ (COLOURS / np.linalg.norm(COLOURS, axis=0).max())
+    found = np.fft.rfft2(slope, axes=(1, 2)) * weight
+    return np.stack([found.real, found.imag])
+
+
+def _transformation(rng, height, width, jitter, scale, rotate):
+    angle, zoom = np.deg2rad(rng.normal(0, rotate)), np.exp(rng.normal(0, scale))
+    matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / zoom
+    centre = np.array([(height - 1) / 2, (width - 1) / 2])
+    return matrix, centre - matrix @ centre + rng.integers(-jitter, jitter + 1, 2)
+
+
+def _moved(image, matrix, offset):
+    colours = np.moveaxis(image, -1, 0)
+    return np.stack([affine_transform(c, matrix, offset, order=1, mode="reflect") for c in colours], -1)
+
+
+def _moved_back(slope, matrix, offset):
+    """The gradient brought back by the inverse transformation; what left the frame gets none."""
+    inverse, colours = np.linalg.inv(matrix), np.moveaxis(slope, -1, 0)
+    return np.stack([affine_transform(c, inverse, -inverse @ offset, order=1) for c in colours], -1)

@@ -1,0 +1,68 @@
+"""Images made for a neuron, and images found by a layer."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from kerascnn import explain
+from kerascnn.errors import UsageError
+from kerascnn.explain.nearest import nearest_images
+from kerascnn.explain.optimised import feature_images
+
+
+def test_the_image_for_a_red_detector_turns_red():
+    inputs = keras.Input((16, 16, 3))
+    model = keras.Model(inputs, layers.Dense(1)(layers.GlobalAveragePooling2D()(layers.Conv2D(1, 1, name="c")(inputs))))
+    model.get_layer("c").set_weights([np.array([1.0, -1.0, 0.0]).reshape(1, 1, 3, 1), np.zeros(1)])
+    images, scores = feature_images(model, [explain.Neuron("c", 0)], steps=120)
+    assert images.shape == (1, 16, 16, 3)
+    assert images[..., 0].mean() > images[..., 1].mean() + 0.3
+    assert scores[-1, 0] > scores[0, 0] + 0.3
+    assert images.min() >= 0
+    assert images.max() <= 1
+
+
+def test_feature_images_are_made_in_one_batch_and_repeat_with_the_seed():
+    model = keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(2, 3, name="c"), layers.Flatten(), layers.Dense(3)])
+    targets = [0, explain.Neuron("c", 1), explain.Neuron("c", 0, 2, 2)]
+    once, _ = feature_images(model, targets, steps=3, random_seed=5)
+    again, _ = feature_images(model, targets, steps=3, random_seed=5)
+    np.testing.assert_array_equal(once, again)
+    assert once.shape == (3, 8, 8, 1)
+    assert not np.allclose(once[0], once[1])
+
+
+@pytest.fixture(scope="module")
+def searched():
+    model = keras.Sequential(
+        [keras.Input((6, 6, 1)), layers.Conv2D(3, 3, name="c", activation="relu"), layers.Flatten(), layers.Dense(2)]
+    )
+    rng = np.random.default_rng(4)
+    model.set_weights([rng.normal(size=w.shape) for w in model.get_weights()])
+    images = rng.normal(size=(50, 6, 6, 1)).astype("float32")
+    images[33] = images[7]
+    return model, images
+
+
+def test_nearest_images_are_those_of_a_full_sort(searched):
+    model, images = searched
+    features = explain.activations(model, images, "c").reshape(50, -1).astype("float64")
+    distances = np.sqrt(((features[:4, None] - features[None]) ** 2).sum(-1))
+    expected = np.argsort(distances, axis=1, kind="stable")[:, :5]
+    indices, found = nearest_images(model, images[:4], images, "c", k=5, batch_size=7)
+    assert indices.tolist() == expected.tolist()
+    np.testing.assert_allclose(found, np.take_along_axis(distances, expected, 1), rtol=1e-3, atol=1e-3)
+    streamed, _ = nearest_images(model, images[:4], (images[i : i + 9] for i in range(0, 50, 9)), "c", k=5)
+    assert streamed.tolist() == expected.tolist()
+
+
+def test_of_equal_images_the_earlier_is_first(searched):
+    model, images = searched
+    assert nearest_images(model, images[7:8], images, "c", k=2)[0].tolist() == [[7, 33]]
+
+
+def test_more_neighbours_than_images(searched):
+    model, images = searched
+    with pytest.raises(UsageError, match="k must be 1 to the number of images, 50; received 51"):
+        nearest_images(model, images[:1], images, "c", k=51)
