@@ -110,11 +110,11 @@ def theirs(model, images, repeats):
 
 
 def memory_growth(model, side):
-    """MB by which the process' peak grows when a hidden square takes four times as many positions."""
+    """MB by which the process' peak grows from hundreds of hidden squares to four times as many."""
     images, (patch, stride) = np.zeros((1, side, side, 3), "float32"), GEOMETRY[side]
-    explain.occlusion(model, images, patch=patch, stride=stride // 2)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     explain.occlusion(model, images, patch=patch, stride=stride // 4)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    explain.occlusion(model, np.repeat(images, 4, 0), patch=patch, stride=stride // 4)
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
@@ -159,7 +159,7 @@ def rounds_of(name, rounds, repeats):
 def ratios_of(medians, growth):
     """The numbers that the requirements are about."""
     mine, captum = medians["kerascnn"], medians["captum"]
-    found = {"occlusion, MB for four times the positions": growth}
+    found = {"occlusion, MB more for four times the squares": growth}
     for name in METHODS:
         found[f"{name}, times its forward pass"] = mine[name][0] / mine["forward"][0]
         found[f"{name}, times as fast as Captum"] = captum[name][0] / mine[name][0]

@@ -1,0 +1,78 @@
+"""The figures of docs/explain.md: python docs/explain_figures.py RUN DATA [--out docs/figures/explain]
+
+RUN is a run folder of kerascnn, DATA what its network was trained on. One sheet per method, one with all of them, the
+activations of the first and the last convolution, each with its numbers (.npz) beside it.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from kerascnn import datasets, explain, inference
+from kerascnn.explain import sheets
+from kerascnn.explain.subjects import subject
+from kerascnn.explain.targets import convolutions
+
+OCCLUSION = {"patch": 8, "stride": 2}
+
+
+def make_figures(model, images, labels, class_names, folder, caption=""):
+    """Writes every figure; returns the paths.
+
+    Args:
+        model: keras.Model.
+        images: float32 (N, H, W, C) as the model takes them; the first is drawn alone, all in the comparison.
+        labels: int (N,), the classes explained.
+        class_names: their names.
+        folder: where to write.
+        caption: what every title says besides method and class: the run, its accuracy, the data.
+    """
+    folder, paths, found = Path(folder), [], {}
+    folder.mkdir(parents=True, exist_ok=True)
+    for method in explain.EXPLANATIONS.names():
+        if method == "occlusion":
+            found[method] = explain.occlusion_map(model, images, labels, convention="captum", **OCCLUSION)
+        else:
+            maps = explain.EXPLANATIONS.get(method)(model, images, labels)
+            found[method] = explain.enlarge(maps, images.shape[1:3]) if maps.ndim == 3 else maps
+        title = f"{method} of class {class_names[labels[0]]!r}, {model.name}. {caption}"
+        figure = sheets.explanation_sheet(images[0], found[method][0], title)
+        paths.append(_save(figure, folder / method, image=images[0], map=found[method][0]))
+    names = [class_names[label] for label in labels]
+    sheet = sheets.comparison_sheet(images, found, names, f"{model.name}, each map on its own scale. {caption}")
+    paths.append(_save(sheet, folder / "all", images=images, **found))
+    layers = convolutions(subject(model, images[:1])[0])
+    for layer in dict.fromkeys((layers[0], layers[-1])):
+        maps = explain.activations(model, images[:1], layer)[0]
+        title = f"{layer} of {model.name}, first {min(64, maps.shape[-1])} channels. {caption}"
+        figure = sheets.activation_grid(maps, title)
+        paths.append(_save(figure, folder / f"activations_{layer.replace('/', '_')}", maps=maps))
+    return paths
+
+
+def _save(figure, path, **numbers):
+    figure.savefig(path.with_suffix(".png"), dpi=110)
+    np.savez_compressed(path.with_suffix(".npz"), **numbers)
+    return path.with_suffix(".png")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run")
+    parser.add_argument("data")
+    parser.add_argument("--images", type=int, default=6)
+    parser.add_argument("--out", default="docs/figures/explain")
+    parser.add_argument("--caption", default="")
+    arguments = parser.parse_args()
+    model = inference.load(arguments.run)
+    data = datasets.load(arguments.data, image_size=model.input_shape[1])
+    labels = np.arange(min(arguments.images, len(data.class_names)))
+    pixels = np.stack([data.test.images[int(np.flatnonzero(data.test.labels == c)[0])] for c in labels])
+    images = inference.preprocessing(arguments.run)(pixels)
+    for path in make_figures(model, images, labels, data.class_names, arguments.out, arguments.caption):
+        print(path)
+
+
+if __name__ == "__main__":
+    main()
