@@ -68,6 +68,21 @@ def test_the_three_rectifiers_differ_as_published():
     assert plane(explain.guided_backprop(model, MIXED, 0)) == [up, down, [0] * 4, [0] * 4]
 
 
+def test_a_rectifier_below_overlapping_pools_sees_the_sum():
+    """All four windows choose the peak; 2 - 1 - 3 + 4 = 2 meet there, and -1 - 3 + 1 + 1 = -2 with other weights."""
+    peak = np.full((1, 4, 4, 1), -1, "float32")
+    peak[0, 1, 1, 0] = 5
+    for weights, total in (([2, -1, -3, 4], 2), ([-1, -3, 1, 1], -2)):
+        model = network(
+            layers.ReLU(), layers.MaxPooling2D(3, strides=1), layers.Flatten(), layers.Dense(1, use_bias=False),
+            weights=[np.array(weights)[:, None]],
+        )
+        assert explain.saliency(model, peak, 0)[0, 1, 1, 0] == total
+        assert explain.deconvnet(model, peak, 0)[0, 1, 1, 0] == max(total, 0)
+        assert explain.guided_backprop(model, peak, 0)[0, 1, 1, 0] == max(total, 0)
+        assert np.count_nonzero(explain.saliency(model, peak, 0)) == 1
+
+
 def test_seed_activation_multiplies_by_the_activation():
     model = network(layers.Conv2D(1, 2, use_bias=False, name="c"), weights=[np.ones((2, 2, 1, 1))])
     corner = explain.Neuron("c", 0, row=0, col=0)
