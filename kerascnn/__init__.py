@@ -35,4 +35,4 @@ def __getattr__(name):
 
 
 def __dir__():
-    return [*globals(), *__all__]
+    return sorted({*__all__, "__version__"})

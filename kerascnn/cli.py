@@ -19,7 +19,7 @@ app = App(
     result_action="return_value",
 )
 app.register_install_completion_command(help="Make TAB complete kerascnn's commands and options in this shell.")
-for command in (train.train, using.predict, using.evaluate, serve.serve, using.doctor):
+for command in (train.train, using.predict, using.evaluate, using.export, serve.serve, using.doctor):
     app.command(command)
 for command in (anatomy.table, anatomy.receptive_field, anatomy.cost, anatomy.draw):
     app.command(command)
@@ -67,7 +67,8 @@ def _explained(error):
     code, text = 1, str(error)
     if isinstance(error, CycloptsError | UsageError):
         code = 2
-        text += "" if isinstance(error, UsageError) else " List the options: kerascnn --help"
+        if isinstance(error, CycloptsError):
+            text += f" List the options: {' '.join(['kerascnn', *(error.command_chain or ())])} --help"
     elif isinstance(error, OSError):
         text = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
     elif type(error).__name__ == "Stopped":

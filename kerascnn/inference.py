@@ -1,6 +1,7 @@
 """What a trained run says about images: `load` its network, `predict` files or arrays, `evaluate` on a data set."""
 
 import glob
+import zipfile
 from pathlib import Path
 
 import keras
@@ -35,6 +36,10 @@ def load(run):
                 f"{run.folder} has no best.keras; its status is {run.status!r}. "
                 f"Finish it: kerascnn train --resume {run.folder}"
             )
+    if not zipfile.is_zipfile(path):
+        raise DataError(
+            f"{path} is torn or no .keras file: its {path.stat().st_size:,} bytes are not a whole zip archive."
+        )
     try:
         return keras.saving.load_model(path, compile=False)
     except (OSError, ValueError) as error:
@@ -48,7 +53,10 @@ def as_run(run):
 
 def preprocessing(run):
     """The Preprocessing of a run: uint8 (N, H, W, C) images at `resize_to` -> the network's input."""
-    return Preprocessing.from_dict(as_run(run).read("data")["preprocessing"])
+    described = as_run(run).read("data")
+    if "preprocessing" not in described:
+        raise DataError(f"{as_run(run) / 'data.json'} is damaged: it has no preprocessing.")
+    return Preprocessing.from_dict(described["preprocessing"])
 
 
 def image_paths(names):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from kerascnn.runs import replacing
 
@@ -34,10 +35,17 @@ def learning_curve(metrics, quantity, title):
     axes = figure.subplots()
     for column, label, color in ((quantity, "training", BLUE), (f"val_{quantity}", "validation", ORANGE)):
         if column in metrics:
-            axes.plot(metrics["epoch"] + 1, metrics[column], color=color, label=label, marker=".", markersize=4)
+            axes.plot(
+                metrics["epoch"] + 1,
+                metrics[column],
+                color=color,
+                label=label,
+                marker=".",
+                markersize=4 if len(metrics) > 10 else 9,
+            )
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss (nats)" if quantity == "loss" else "accuracy (fraction)")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
     axes.set_title(title, fontsize="medium")

@@ -7,6 +7,7 @@ run from a script are all made from one Recipe.
 
 import dataclasses
 import json
+import math
 import tomllib
 import types
 import typing
@@ -89,7 +90,7 @@ class Recipe:
         "number format of the arithmetic; auto: mixed bfloat16 where it is faster, for a million parameters and more",
         choices=PRECISIONS,
     )
-    seed: int = setting(0, "seed of every random choice", low=0)
+    seed: int = setting(0, "seed of every random choice", low=0, high=2**32 - 1)
 
     def __post_init__(self):
         for spec in dataclasses.fields(self):
@@ -165,6 +166,8 @@ def _checked(spec, value):
                 + (f" Did you mean {guess[0]!r}? Type {option} {guess[0]}" if guess else "")
             )
     low, high = rule["low"], rule["high"]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{spec.name}={value} is not allowed: it must be a finite number ({rule['doc']}).")
     if (low is not None and not value >= low) or (high is not None and not value <= high):
         limits = f"at least {low}" if high is None else f"from {low} to {high}"
         raise UsageError(
@@ -183,9 +186,11 @@ def read_config(path):
     path = Path(path)
     if not path.is_file():
         raise UsageError(f"There is no config file {path}. Type --config FILE.toml, with lines such as: epochs = 20")
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8-sig")
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError("it holds no table of fields")
     except ValueError as error:
         raise DataError(f"{path} cannot be read: {error}. A line looks like: learning_rate = 0.001") from None
     for name in values:
@@ -202,7 +207,7 @@ def default():
 
 @register()
 def digits():
-    """LeNet-5 on scikit-learn's digits, what `kerascnn train` does without arguments: 99.2% in 15 s on 2 cores."""
+    """LeNet-5 on scikit-learn's digits, what `kerascnn train` does without arguments: 98% to 99%."""
     return Recipe(
         augment=("crop",),
         epochs=40,

@@ -76,11 +76,14 @@ class Run:
         """The value in one of the folder's JSON files ("run", "recipe", "data" or "labels")."""
         path = self / f"{name}.json"
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            value = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise DataError(f"{self.folder} is not a whole run folder: it has no {path.name}.") from None
         except json.JSONDecodeError as error:
             raise DataError(f"{path} is not valid JSON: {error}.") from None
+        if not isinstance(value, list if name == "labels" else dict):
+            raise DataError(f"{path} is damaged: it holds no {'list' if name == 'labels' else 'table'}.")
+        return value
 
     def write(self, name, value):
         """Replace one of the folder's JSON files."""
@@ -158,6 +161,8 @@ def found(root=None):
 
 def _alive(pid):
     """True if a process of that number exists here."""
+    if pid is None:
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

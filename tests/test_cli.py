@@ -47,7 +47,11 @@ def call(capfd):
     ("arguments", "code", "message"),
     [
         (["trian"], 2, 'Unknown command "trian". Did you mean "train"?'),
-        (["train", "--epoch", "3"], 2, "Unknown option: --epoch. Did you mean --epochs?"),
+        (
+            ["train", "--epoch", "3"],
+            2,
+            "Unknown option: --epoch. Did you mean --epochs? List the options: kerascnn train --help",
+        ),
         (["train", "--epochs", "three"], 2, "three"),
         (["train", "--epochs", "0"], 2, "epochs=0 is out of range: it must be at least 1"),
         (["train", "--model", "cifar_nett"], 2, "Unknown model 'cifar_nett'. Did you mean 'cifar_net'"),
@@ -56,6 +60,9 @@ def call(capfd):
         (["train", "--dropout", "1.5"], 2, "dropout=1.5 is out of range"),
         (["train", "--model-options", "variant"], 2, "--model-options 'variant' is not NAME=VALUE"),
         (["train", "--config", "none.toml"], 2, "no config file none.toml"),
+        (["train", ""], 2, "''"),
+        (["train", "--recipe", ""], 2, "Unknown recipe ''"),
+        (["runs", "no/such"], 2, "There is no folder no/such"),
         (["train", "no/such/folder"], 2, "no/such/folder"),
         (["train", "digitz"], 2, "Did you mean 'digits'"),
         (["train", "--image-size", "8"], 2, "cannot take images of 8x8 pixels"),
@@ -72,7 +79,7 @@ def test_what_is_typed_wrong_gets_one_line_and_exit_2(call, arguments, code, mes
     got, out, err = call(*arguments)
     assert message in err
     assert got == code
-    assert out == ""
+    assert out in ("", "Reading digits\n")
     assert err.startswith("kerascnn: ")
     assert err.count("\n") == 1
     assert os.listdir() == []
@@ -91,7 +98,7 @@ def test_bad_data_gets_one_line_and_exit_1(call, make, message):
     make(Path("data"))
     before = sorted(Path().rglob("*"))
     code, out, err = call("train", "data")
-    assert (code, out) == (1, "")
+    assert (code, out in ("", f"Reading {Path('data').resolve()}\n")) == (1, True)
     assert message in err
     assert err.count("\n") == 1
     assert "Traceback" not in err
@@ -134,9 +141,9 @@ def test_train_predict_evaluate_runs(call):
     """The main job, quickly: every stage says what it should, and stays out of stderr."""
     code, out, err = call("train", "--epochs", "2", "--out", "my run", "--seed", "3")
     assert (code, err) == (0, "")
-    assert re.search(r"Test accuracy  \d+\.\d\d% \(95% interval \d+\.\d\d to \d+\.\d\d\) of 360 images", out)
+    assert re.search(r"Test accuracy  \d+\.\d\d% \(95% interval \d+\.\d\d to \d+\.\d\d\) of 360 test images", out)
     assert "SavedModel     my run/export/saved_model" in out
-    assert "kerascnn predict last" in out
+    assert "kerascnn predict my run" in out
     assert "\x1b" not in out
     assert "\b" not in out
     run = runs.Run("my run")
@@ -163,6 +170,10 @@ def test_train_predict_evaluate_runs(call):
     measured = json.loads(call("evaluate", "my run", "--json")[1])
     assert measured["accuracy"] == run.read("run")["result"]["accuracy"]
     assert np.sum(measured["confusion"]) == 360
+
+    code, out, err = call("export", "my run")
+    assert (code, err) == (0, "")
+    assert out.startswith("my run/export/saved_model  (reloaded")
 
     shutil.copytree("my run", runs.ROOT / "listed")
     assert "listed" in call("runs")[1]
@@ -207,6 +218,18 @@ def test_train_takes_a_config_and_options_win(call):
     assert again[0] == 0
     assert runs.Run("s").read("recipe") == recipe
     assert runs.Run("s").read("run")["result"] == json.loads(out)["result"]
+
+
+def test_a_damaged_run_is_listed_and_an_unknown_backend_is_named(call, monkeypatch):
+    run = runs.create(runs.ROOT / "bad", model="m", data="d")
+    (run / "recipe.json").write_text("[]")
+    code, out, _ = call("runs")
+    assert code == 0
+    assert "damaged" in out
+    monkeypatch.setenv("KERAS_BACKEND", "nonsense")
+    code, _, err = call("doctor")
+    assert code == 2
+    assert "KERAS_BACKEND='nonsense' is not allowed. Allowed: tensorflow, jax, torch." in err
 
 
 def test_data_check(call, make_folder):
@@ -283,6 +306,16 @@ def test_what_needs_no_keras_imports_none(arguments):
     code += "print('imported', sorted({'keras', 'tensorflow', 'pandas', 'matplotlib', 'sklearn'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "imported []"
+
+
+def test_ctrl_c_before_training_begins_leaves_nothing():
+    process = subprocess.Popen([*COMMAND, "train"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.readline()  # "Reading digits", after Keras was imported
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == "kerascnn: interrupted; nothing was written\n"
+    assert os.listdir() == []
 
 
 def test_a_pipe_that_closes_early_is_no_error():

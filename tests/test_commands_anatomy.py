@@ -70,6 +70,14 @@ def test_draw_writes_an_svg(call, tmp_path):
     assert "c3" in text
 
 
+def test_draw_overwrites_nothing_but_pictures(call, tmp_path):
+    (tmp_path / "recipe.json").write_text("mine")
+    code, out, err = call("draw", "lenet5", "recipe.json")
+    assert (code, out) == (2, "")
+    assert "recipe.json exists and is not an .svg file" in err
+    assert (tmp_path / "recipe.json").read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -81,6 +89,7 @@ def test_draw_writes_an_svg(call, tmp_path):
         (["receptive-field", "cifar_net", "conv4", "9", "0"], "no unit (9, 0): it has 8 rows and 8 columns"),
         (["receptive-field", "cifar_net", "conv4", "9"], "A unit has a row and a column"),
         (["cost", "cifar_net", "--memory", "4XB"], "'4XB' is not an amount of memory"),
+        (["cost", "cifar_net", "--memory", "."], "'.' is not an amount of memory"),
         (["cost", "cifar_net", "--precision", "float3"], "float32"),
         (["cost", "cifar_net", "--batch-size", "0"], "batch_size must be a whole number above 0"),
     ],

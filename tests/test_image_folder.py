@@ -155,3 +155,16 @@ def test_the_users_files_are_never_modified(make_folder):
         for path in [root, *root.rglob("*")]:
             path.chmod(0o755)
         shutil.rmtree(root)
+
+
+def test_a_link_to_the_root_does_not_lend_images_to_another_class(make_folder):
+    root = make_folder({"a": 4, "b": 4})
+    (root / "a" / "loop").symlink_to("..")
+    data = load(root, validation=0, test=0)
+    assert sorted(data.train.files) == sorted(f"{name}/{i}.png" for name in "ab" for i in range(4))
+
+
+def test_a_named_pipe_is_no_image(make_folder):
+    root = make_folder({"a": 4, "b": 4})
+    os.mkfifo(root / "a" / "pipe.png")
+    assert len(load(root, validation=0, test=0).train) == 8

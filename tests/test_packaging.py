@@ -13,7 +13,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
-LEFT_OUT = re.compile(r"(tensorflow|kerascnn|tuning|__editable__|pip|_distutils|distutils|setuptools|pkg_resources)", re.I)
+LEFT_OUT = re.compile(r"(tensorflow|kerascnn|tuning|__editable__|pip|_?distutils|setuptools|pkg_resources)", re.I)
 
 
 @pytest.fixture(scope="module")

@@ -149,7 +149,23 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again():
     train(out="a", epochs=1)
     for path in (runs.Run("a") / "checkpoint").iterdir():
         path.unlink()
+    runs.Run("a").update(status="running", pid=None)
     assert kerascnn.train(resume="a", say=lambda line: None).status == "finished"
+
+
+def test_a_run_that_lost_its_checkpoints_or_its_table_is_left_alone():
+    run, _ = train(epochs=2)
+    before = (run / "metrics.csv").read_bytes()
+    (run / "metrics.csv").write_bytes(b"".join(before.splitlines(keepends=True)[:2]))
+    with pytest.raises(DataError, match=r"metrics\.csv has 1 epochs and the checkpoint in .* 2: the table was changed"):
+        kerascnn.train(resume=run.folder, epochs=3)
+    (run / "metrics.csv").write_bytes(before)
+    for path in (run / "checkpoint").glob("state-*"):
+        path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(DataError, match=r"no checkpoint that can be read, though .* has 2 epochs"):
+        kerascnn.train(resume=run.folder, epochs=3)
+    assert (run / "metrics.csv").read_bytes() == before
+    assert run.status == "finished"
 
 
 def test_resuming_with_another_recipe_or_other_data_is_refused(make_folder):
@@ -207,8 +223,10 @@ def test_patience_stops_and_says_so():
     run, said = train(epochs=30, learning_rate=1e-9, stop_patience=2, monitor="val_loss", augment=(), dropout=None)
     assert run.read("run")["result"]["epochs"] < 30
     assert any(line.startswith("Stopped: val_loss has not") for line in said)
+    with pytest.raises(UsageError, match=r"has finished its 30 epochs\. Type --epochs 31 or more to go on"):
+        kerascnn.train(resume=run.folder)
     again = []
-    kerascnn.train(resume=run.folder, say=again.append)
+    kerascnn.train(resume=run.folder, epochs=31, say=again.append)
     assert any("already stopped" in line for line in again)
     _, said = train(epochs=1, stop_patience=5)
     assert any("stop_patience=5 is not below epochs=1" in line for line in said)

@@ -36,11 +36,11 @@ def _network(model, image_size):
 
     if model in MODELS:
         channels = MODELS.facts(model)["input_shape"][2]
-        shape = {"input_shape": (image_size, image_size, channels)} if image_size else {}
+        shape = {"input_shape": (image_size, image_size, channels)} if image_size is not None else {}
         with without_weights():
             return MODELS.get(model)(**shape), None
     network = load(model)
-    return network, (image_size, image_size, network.input_shape[-1]) if image_size else None
+    return network, (image_size, image_size, network.input_shape[-1]) if image_size is not None else None
 
 
 def table(
@@ -177,6 +177,8 @@ def draw(model: ModelName, file: Path | None = None, /, *, image_size: Side = No
     """
     _check(model)
     path = file or Path(f"{runs.plain(model)}.svg")
+    if path.is_dir() or (path.exists() and path.suffix != ".svg"):
+        raise UsageError(f"{path} exists and is not an .svg file; nothing in it was changed. Type another FILE.svg")
     with computing():
         from kerascnn import anatomy
 
@@ -188,9 +190,9 @@ def draw(model: ModelName, file: Path | None = None, /, *, image_size: Side = No
 
 def _bytes(text):
     """ "4GB" as a number of bytes."""
-    match = re.fullmatch(r"([\d.]+)\s*([kmg]?i?b?)", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?i?b?)", text.strip(), re.IGNORECASE)
     unit = match and match[2].upper()
     unit = unit + "B" if unit and not unit.endswith("B") else unit
-    if not match or unit not in {*UNITS, "B"} or match[1].count(".") > 1 or float(match[1]) <= 0:
+    if not match or unit not in {*UNITS, "B"} or float(match[1]) <= 0:
         raise UsageError(f"--memory {text!r} is not an amount of memory. Type for example 4GB or 512MiB.")
     return float(match[1]) * UNITS.get(unit, 1)

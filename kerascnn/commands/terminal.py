@@ -2,23 +2,55 @@
 
 import contextlib
 import json
+import os
+import signal
 import sys
+import threading
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from kerascnn.errors import UsageError
+
 RunName = Annotated[str, Parameter(help='a run: its folder, its name under saved_models, or "last"')]
 Json = Annotated[bool, Parameter(negative="", help="print JSON instead of text")]
+BACKENDS = ("tensorflow", "jax", "torch")
 Flag = Annotated[bool, Parameter(negative="")]
 
 
 @contextlib.contextmanager
 def computing(to_stderr=False):
-    """Within this block the terminal stays clean; yields what says lines, and the NativeLog."""
+    """Within this block the terminal stays clean; yields what says lines, and the NativeLog.
+
+    Ctrl-C leaves at once, until `let_interrupts_through`: an exception that arises while native libraries are being
+    imported may be swallowed, or abort the process.
+    """
     from kerascnn.native_log import native_log
 
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if backend not in BACKENDS:
+        raise UsageError(f"KERAS_BACKEND={backend!r} is not allowed. Allowed: {', '.join(BACKENDS)}.")
+
     with native_log() as log:
-        yield lambda line: print(line, file=sys.stderr if to_stderr else sys.stdout, flush=True), log
+
+        def leave(number, frame):
+            log.terminal.write("kerascnn: interrupted; nothing was written\n")
+            log.terminal.flush()
+            os._exit(128 + number)
+
+        in_main = threading.current_thread() is threading.main_thread()
+        before = signal.signal(signal.SIGINT, leave) if in_main else None
+        try:
+            yield lambda line: print(line, file=sys.stderr if to_stderr else sys.stdout, flush=True), log
+        finally:
+            if in_main:
+                signal.signal(signal.SIGINT, before)
+
+
+def let_interrupts_through():
+    """From here on Ctrl-C is a KeyboardInterrupt again, so that what is being written is tidied up."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def print_json(value):

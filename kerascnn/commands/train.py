@@ -9,8 +9,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from kerascnn import runs
-from kerascnn.commands.terminal import Flag, Json, computing, fraction, print_json
-from kerascnn.errors import DataError, UsageError
+from kerascnn.commands.terminal import Flag, Json, computing, fraction, let_interrupts_through, print_json
+from kerascnn.datasets import DATASETS
+from kerascnn.errors import UsageError
 from kerascnn.models import MODELS
 from kerascnn.recipes import FIELDS, RECIPES, Recipe, read_config
 
@@ -90,25 +91,31 @@ def train(
     strict
         stop at the first image that cannot be read, instead of leaving it out
     """
-    typed = _typed(fields) | ({"data": data} if data else {})
-    settings = read_config(config) if config else {}
-    if resume and out:
+    typed = _typed(fields) | ({"data": data} if data is not None else {})
+    settings = read_config(config) if config is not None else {}
+    if resume is not None and out is not None:
         raise UsageError(f"--resume {resume} goes on in its own folder, so --out {out} cannot be typed with it.")
-    if resume:
-        asked = None
-        if recipe or config:
-            asked = (RECIPES.get(recipe)() if recipe else Recipe()).replace(**settings)
+    if resume is not None:
+        asked = None if recipe is None else RECIPES.get(recipe)()
+        typed = settings | typed
     else:
         chosen = typed.get("data", settings.get("data", "digits"))
-        start = RECIPES.get(recipe or ("digits" if chosen == "digits" else "default"))()
+        start = RECIPES.get(("digits" if chosen == "digits" else "default") if recipe is None else recipe)()
         asked = start.replace(**settings).replace(**typed)
         typed = {}
         MODELS.facts(asked.model)
-        if out:
+        from kerascnn.datasets.loading import resolve
+
+        resolve(asked.data)
+        if out is not None:
             runs.check_new(out)
     with computing(json) as (say, log):
         from kerascnn.saved_model import export
         from kerascnn.training.train import train as train_run
+
+        def begun(run):
+            log.move(run / "native.log")
+            let_interrupts_through()
 
         run = train_run(
             asked,
@@ -116,33 +123,33 @@ def train(
             resume=resume,
             strict=strict,
             say=say,
-            on_run=lambda run: log.move(run / "native.log"),
+            on_run=begun,
             **typed,
         )
         try:
             difference = export(run)
             exported = f"{run / 'export' / 'saved_model'}  (reloaded; probabilities differ by at most {difference:.1g})"
-        except DataError as error:
-            exported = f"not written: {error}"
+        except Exception as error:  # the run is finished; whatever goes wrong here must not hide its result
+            exported = f"not written: {str(error).splitlines()[0]}  (again: kerascnn export {run.folder})"
         summary = run.read("run")
         result = summary["result"]
         if json:
             print_json({"run": str(run.folder), **summary})
             return
         say("")
-        say(f"Test accuracy  {fraction(result, 'accuracy')} of {result['images']:,} images never trained on")
+        say(f"Test accuracy  {fraction(result, 'accuracy')} of {result['images']:,} test images")
         if result["top5"] is not None:
             say(f"Test top-5     {fraction(result, 'top5')}")
         say(f"Run            {run.folder}")
         say(f"SavedModel     {exported}")
         memory = summary["peak_memory_bytes"] / 2**30
         say(f"Time           {summary['seconds']:.0f} s, at most {memory:.1f} GiB of memory")
-        say("Next           " + "\n               ".join(_next_commands(run)))
+        say("Next           " + "\n               ".join(_next_commands(run, run.read("recipe"))))
 
 
-def _next_commands(run):
-    return [
-        f"kerascnn predict last {run / 'samples'}",
-        "kerascnn evaluate last",
-        "kerascnn train FOLDER_OF_CLASS_FOLDERS --model cifar_net",
-    ]
+def _next_commands(run, recipe):
+    name = "last" if run.folder.parent.resolve() == runs.ROOT.resolve() else run.folder
+    commands = [f"kerascnn predict {name} {run / 'samples'}", f"kerascnn evaluate {name}"]
+    if recipe["data"] in DATASETS:
+        commands.append("kerascnn train FOLDER_OF_CLASS_FOLDERS --model cifar_net")
+    return commands

@@ -1,10 +1,18 @@
 """What is done with runs: predict, evaluate, list them; and `kerascnn doctor`."""
 
-import contextlib
 from pathlib import Path
 
 from kerascnn import __version__, runs
-from kerascnn.commands.terminal import Flag, Json, RunName, computing, fraction, print_json, print_table
+from kerascnn.commands.terminal import (
+    Flag,
+    Json,
+    RunName,
+    computing,
+    fraction,
+    let_interrupts_through,
+    print_json,
+    print_table,
+)
 from kerascnn.errors import DataError, UsageError
 
 
@@ -97,6 +105,17 @@ def evaluate(
         print_table(("", *names), rows, "l" + "r" * len(names))
 
 
+def export(run: RunName, /):
+    """Write the SavedModel of a run (again), load it and compare it with the Keras model."""
+    found = runs.find(run)
+    with computing() as (say, _):
+        from kerascnn import saved_model
+
+        let_interrupts_through()
+        difference = saved_model.export(found)
+        say(f"{found / 'export' / 'saved_model'}  (reloaded; probabilities differ by at most {difference:.1g})")
+
+
 def list_runs(folder: Path | None = None, /, *, json: Json = False):
     """List the runs, oldest first.
 
@@ -105,12 +124,16 @@ def list_runs(folder: Path | None = None, /, *, json: Json = False):
     folder
         where they are [default: saved_models]
     """
+    if folder is not None and not folder.is_dir():
+        raise UsageError(f"There is no folder {folder}. Type the folder that holds the runs.")
     found = []
     for run in runs.found(folder):
-        with contextlib.suppress(DataError):
-            recipe = run.read("recipe")
+        try:
+            recipe = {"model": "", "data": ""} | run.read("recipe")
             state = {**run.read("run"), "status": run.status}
             found.append({"run": run.folder.name, "model": recipe["model"], "data": recipe["data"], **state})
+        except DataError:
+            found.append({"run": run.folder.name, "model": "", "data": "", "status": "damaged"})
     if json:
         print_json(found)
         return

@@ -41,7 +41,7 @@ def hold_out(data, *, validation, test, seed):
 def amount(name, value, total):
     """A fraction below 1 or a count as a count of `total` images, at least 1 unless it is 0."""
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not number or not value >= 0 or (value >= 1 and value != int(value)):
+    if not number or not 0 <= value < float("inf") or (value >= 1 and value != int(value)):
         raise UsageError(
             f"{name} must be a fraction of the training images below 1, or a count, not {value!r}: "
             "for example 0.1 or 500."

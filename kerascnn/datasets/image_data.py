@@ -61,6 +61,11 @@ class ImageData:
     notes: tuple = field(default=())
 
     def __post_init__(self):
+        repeated = sorted({name for name in self.class_names if self.class_names.count(name) > 1})
+        if repeated:
+            raise DataError(
+                f"{self.source}: the class name {repeated[0]!r} occurs more than once; name every class once."
+            )
         for split_name, split in self.splits.items():
             labels = split.labels
             if len(split.images) != len(labels):

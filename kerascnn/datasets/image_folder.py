@@ -166,10 +166,15 @@ def _count_other(others, name):
     others[suffix] = others.get(suffix, 0) + 1
 
 
+def _holds(folder, root):
+    """True if `folder` is, or lies above, the root of the data: its images would get another class's label."""
+    return Path(os.path.realpath(root)).is_relative_to(os.path.realpath(folder))
+
+
 def _collect(folder, root, files, hidden, others, seen):
     """Append every image below `folder`, at any depth, to `files`, relative to `root`."""
     place = os.stat(folder)
-    if (place.st_dev, place.st_ino) in seen:  # a link back to a folder above
+    if (place.st_dev, place.st_ino) in seen or _holds(folder, root):  # a link back to a folder above
         return
     seen.add((place.st_dev, place.st_ino))
     prefix = folder.relative_to(root).as_posix() + "/"
@@ -178,7 +183,7 @@ def _collect(folder, root, files, hidden, others, seen):
             hidden.append(prefix + entry.name)
         elif entry.is_dir():
             _collect(folder / entry.name, root, files, hidden, others, seen)
-        elif entry.name.lower().endswith(SUFFIXES):
+        elif entry.name.lower().endswith(SUFFIXES) and (entry.is_file() or entry.is_symlink()):
             files.append(prefix + entry.name)
         else:
             _count_other(others, entry.name)

@@ -146,8 +146,8 @@ def as_labels(array, count, where):
 
 def _class_names(arrays, by_key, splits, path):
     key = next((by_key[k] for k in NAME_KEYS if k in by_key), None)
-    if key is not None and arrays[key].dtype.kind == "U" and arrays[key].ndim == 1:
-        return tuple(str(name) for name in arrays[key])
+    if key is not None and arrays[key].dtype.kind in "US" and arrays[key].ndim == 1:
+        return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in arrays[key].tolist())
     classes = 1 + max(int(split.labels.max()) for split in splits.values())
     if classes > max(1000, len(splits["train"])):
         raise DataError(f"{path}: a label of {classes - 1:,} would mean {classes:,} classes; number them from 0 up.")

@@ -57,6 +57,12 @@ def continued(run, recipe, fields):
             f"The run {run.folder} was made with another recipe ({listed}), so it cannot go on exactly. "
             f"Leave these out, or start a new run without --resume."
         )
+    if run.status == "finished" and new.epochs == old.epochs:
+        more = f"Type --epochs {old.epochs + 1} or more to go on. " if old.schedule == "constant" else ""
+        raise UsageError(
+            f"The run {run.folder} has finished its {old.epochs} epochs. {more}"
+            f"To write its SavedModel again, type: kerascnn export {run.folder}"
+        )
     if new.epochs != old.epochs and old.schedule != "constant":
         raise UsageError(
             f"The run {run.folder} has a {old.schedule} schedule over {old.epochs} epochs, so --epochs {new.epochs} "

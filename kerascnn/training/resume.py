@@ -137,6 +137,23 @@ def newest(folder, say=print):
     return None
 
 
+def check_table(folder, path, state):
+    """Raise a DataError if metrics.csv at `path` and the newest state do not belong together.
+
+    A run killed before its first checkpoint has no state and at most one row; it may start again.
+    """
+    rows = max(0, len(path.read_bytes().splitlines()) - 1) if path.exists() else 0
+    if state is None and rows > 1:
+        raise DataError(
+            f"{folder} holds no checkpoint that can be read, though {path} has {rows} epochs. Start a new run."
+        )
+    if state and rows < state["epoch"]:
+        raise DataError(
+            f"{path} has {rows} epochs and the checkpoint in {folder} {state['epoch']}: the table was changed, so "
+            "the run cannot go on exactly. Start a new run."
+        )
+
+
 def restore(model, state):
     """Put a state's weights, optimizer and random states into a built and compiled model.
 

@@ -57,10 +57,14 @@ def train(recipe=None, *, out=None, resume=None, strict=False, callbacks=(), say
     run = runs.find(resume) if resume is not None else None
     if run:
         recipe = continued(run, recipe, fields)
+        state = resuming.newest(run / "checkpoint", say)
+        resuming.check_table(run / "checkpoint", run / "metrics.csv", state)
         precision = run.read("run").get("precision") or precision_of(recipe)
     else:
         recipe = anchored((recipe or RECIPES.get("digits")()).replace(**fields))
         precision = precision_of(recipe)
+        state = None
+    say(f"Reading {recipe.data}")
     data = load_data(recipe, strict=strict)
     check(recipe, data)
     prepared = Preprocessing.fit(data.train.images, image_size=image_size(recipe), normalize=recipe.normalize)
@@ -87,7 +91,7 @@ def train(recipe=None, *, out=None, resume=None, strict=False, callbacks=(), say
         on_run(run)
     _announce(recipe, data, model, precision, say)
     try:
-        _fit(run, recipe, model, batches, data, callbacks, say)
+        _fit(run, recipe, model, batches, data, state, callbacks, say)
         result = results(run, recipe, write_best(run, recipe, model), data, prepared)
     except Stopped as stop:
         write_best(run, recipe, model)
@@ -125,11 +129,13 @@ def _announce(recipe, data, model, precision, say):
         say(note)
     if data.skipped:
         say(f"{len(data.skipped)} files left out, the first: {data.skipped[0][0]} ({data.skipped[0][1]})")
+    rate = f"{recipe.learning_rate:g}" + (f" {recipe.schedule}" if recipe.schedule != "constant" else "")
+    say(f"{recipe.optimizer} at {rate}, batches of {recipe.batch_size}, {recipe.epochs} epochs")
     say(f"{model.count_params():,} parameters, {precision} on {', '.join(backends.devices())} ({backends.backend()})")
 
 
-def _fit(run, recipe, model, batches, data, callbacks, say):
-    """Fit until the recipe's epochs are done, from the newest checkpoint where there is one."""
+def _fit(run, recipe, model, batches, data, state, callbacks, say):
+    """Fit until the recipe's epochs are done, from the state of a checkpoint where there is one."""
     folder = run / "checkpoint"
     folder.mkdir(exist_ok=True)
     best = keras.callbacks.ModelCheckpoint(
@@ -153,7 +159,6 @@ def _fit(run, recipe, model, batches, data, callbacks, say):
         InOrder(data.validation, batches.preprocessing, max(recipe.batch_size, 256)) if data.validation else None
     )
 
-    state = resuming.newest(folder, say)
     epoch = step = 0
     if state:
         epoch, step = state["epoch"], state["step"]
@@ -181,7 +186,7 @@ def _fit(run, recipe, model, batches, data, callbacks, say):
                     callbacks=[*counting, nan, table, lines, *callbacks, checkpoint],
                 )
                 if model.stop_training:
-                    say(f"Stopped: {recipe.monitor} has not risen for {recipe.stop_patience} epochs.")
+                    say(f"Stopped: {recipe.monitor} has not improved for {recipe.stop_patience} epochs.")
                     break
                 epoch, step = last, 0
                 checkpoint.state = resuming.newest(folder, say) if epoch < recipe.epochs else None
