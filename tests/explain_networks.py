@@ -13,10 +13,41 @@ from keras import layers, ops
 
 from kerascnn.layers import GroupedConv2D, LocalResponseNormalization
 
-EXACT = ["conv", "depthwise", "conv_transpose", "max_pool", "average_pool", "relu", "relu6", "residual", "concatenate",
-         "dropout", "zero_padding", "cropping", "upsampling", "permute", "subtract", "maximum", "nest", "conv_relu"]
-SMOOTH = [*EXACT, "separable", "batch_norm", "lrn", "layer_norm", "leaky_relu", "elu", "tanh", "sigmoid", "silu",
-          "gelu", "rescaling", "gate"]
+EXACT = [
+    "conv",
+    "depthwise",
+    "conv_transpose",
+    "max_pool",
+    "average_pool",
+    "relu",
+    "relu6",
+    "residual",
+    "concatenate",
+    "dropout",
+    "zero_padding",
+    "cropping",
+    "upsampling",
+    "permute",
+    "subtract",
+    "maximum",
+    "nest",
+    "conv_relu",
+]
+SMOOTH = [
+    *EXACT,
+    "separable",
+    "batch_norm",
+    "lrn",
+    "layer_norm",
+    "leaky_relu",
+    "elu",
+    "tanh",
+    "sigmoid",
+    "silu",
+    "gelu",
+    "rescaling",
+    "gate",
+]
 COATS = ("layer", "activation_layer", "ops", "name")
 
 
@@ -63,9 +94,13 @@ class Draft:
 
     def plain(self, kind):
         layer = {
-            "leaky_relu": lambda: layers.LeakyReLU(0.2), "elu": layers.ELU, "tanh": lambda: layers.Activation("tanh"),
-            "sigmoid": lambda: layers.Activation("sigmoid"), "silu": lambda: layers.Activation("silu"),
-            "gelu": lambda: layers.Activation("gelu"), "dropout": lambda: layers.Dropout(0.5),
+            "leaky_relu": lambda: layers.LeakyReLU(0.2),
+            "elu": layers.ELU,
+            "tanh": lambda: layers.Activation("tanh"),
+            "sigmoid": lambda: layers.Activation("sigmoid"),
+            "silu": lambda: layers.Activation("silu"),
+            "gelu": lambda: layers.Activation("gelu"),
+            "dropout": lambda: layers.Dropout(0.5),
             "permute": lambda: layers.Permute((2, 1, 3)),
         }[kind]
         self.layer(kind, layer())
@@ -220,7 +255,8 @@ class Draft:
     def end(self):
         kind = self.draw(st.sampled_from(["flatten", "global_max", *(() if self.exact else ("global_average",))]))
         layer = {
-            "flatten": layers.Flatten, "global_max": layers.GlobalMaxPooling2D,
+            "flatten": layers.Flatten,
+            "global_max": layers.GlobalMaxPooling2D,
             "global_average": layers.GlobalAveragePooling2D,
         }[kind]
         self.layer(kind, layer())

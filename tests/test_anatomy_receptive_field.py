@@ -41,8 +41,12 @@ def check_by_perturbation(model, layer, image_shape, units=12, seed=0):
         outside[:, top:bottom, left:right] = image[:, top:bottom, left:right]
         sides = []
         if bottom > top:
-            for where in (np.s_[:, top, left:right], np.s_[:, bottom - 1, left:right],
-                          np.s_[:, top:bottom, left], np.s_[:, top:bottom, right - 1]):
+            for where in (
+                np.s_[:, top, left:right],
+                np.s_[:, bottom - 1, left:right],
+                np.s_[:, top:bottom, left],
+                np.s_[:, top:bottom, right - 1],
+            ):
                 changed = image.copy()
                 changed[where] += 1000.0
                 sides.append(changed)

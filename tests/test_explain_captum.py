@@ -25,9 +25,7 @@ SUBJECTS = {
 SLOW = {"vgg11", "resnet18", "tdt_model1"}
 
 
-@pytest.fixture(
-    scope="module", params=[pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in SUBJECTS]
-)
+@pytest.fixture(scope="module", params=[pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in SUBJECTS])
 def pair(request):
     """(model, twin, images, classes, Grad-CAM layer, patch, stride); every weight and statistic is random."""
     keras.utils.set_random_seed(7)
@@ -81,7 +79,11 @@ def test_grad_cam(pair):
 def test_occlusion(pair):
     model, twin, images, classes, _, patch, stride = pair
     expected = attr.Occlusion(twin).attribute(
-        channels_first(images), (3, patch, patch), (3, stride, stride), 0, target=torch.tensor(classes),
+        channels_first(images),
+        (3, patch, patch),
+        (3, stride, stride),
+        0,
+        target=torch.tensor(classes),
         perturbations_per_eval=9,
     )
     options = {"patch": patch, "stride": stride, "fill": 0}

@@ -257,8 +257,11 @@ def normalised(policy=None):
 
 
 LOOKS = [
-    *(pytest.param(lambda m, x, n=n: explain.EXPLANATIONS.get(n)(m, x), id=n)
-      for n in explain.EXPLANATIONS.names() if n != "occlusion"),
+    *(
+        pytest.param(lambda m, x, n=n: explain.EXPLANATIONS.get(n)(m, x), id=n)
+        for n in explain.EXPLANATIONS.names()
+        if n != "occlusion"
+    ),
     pytest.param(lambda m, x: explain.occlusion(m, x, patch=3, stride=2), id="occlusion"),
     pytest.param(lambda m, x: explain.activations(m, x), id="activations"),
     pytest.param(lambda m, x: explain.switches(m, x), id="switches"),

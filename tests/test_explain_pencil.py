@@ -30,7 +30,9 @@ def plane(found):
 
 def test_saliency_of_a_sum_over_windows_counts_the_windows():
     model = network(
-        layers.Conv2D(1, 3, use_bias=False), layers.Flatten(), layers.Dense(1, use_bias=False),
+        layers.Conv2D(1, 3, use_bias=False),
+        layers.Flatten(),
+        layers.Dense(1, use_bias=False),
         weights=[np.ones((3, 3, 1, 1)), np.ones((4, 1))],
     )
     expected = [[1, 2, 2, 1], [2, 4, 4, 2], [2, 4, 4, 2], [1, 2, 2, 1]]
@@ -49,7 +51,9 @@ def test_max_pooling_credits_the_first_of_equal_values():
 
 def test_overlapping_pools_add_what_meets():
     model = network(
-        layers.MaxPooling2D(3, strides=1), layers.Flatten(), layers.Dense(1, use_bias=False),
+        layers.MaxPooling2D(3, strides=1),
+        layers.Flatten(),
+        layers.Dense(1, use_bias=False),
         weights=[[[1], [2], [4], [8]]],
     )
     peak = np.zeros((1, 4, 4, 1), "float32")
@@ -74,7 +78,10 @@ def test_a_rectifier_below_overlapping_pools_sees_the_sum():
     peak[0, 1, 1, 0] = 5
     for weights, total in (([2, -1, -3, 4], 2), ([-1, -3, 1, 1], -2)):
         model = network(
-            layers.ReLU(), layers.MaxPooling2D(3, strides=1), layers.Flatten(), layers.Dense(1, use_bias=False),
+            layers.ReLU(),
+            layers.MaxPooling2D(3, strides=1),
+            layers.Flatten(),
+            layers.Dense(1, use_bias=False),
             weights=[np.array(weights)[:, None]],
         )
         assert explain.saliency(model, peak, 0)[0, 1, 1, 0] == total
@@ -106,8 +113,14 @@ def test_switches_are_rows_and_columns_of_the_input():
     assert found[0, :, :, 0].tolist() == [[[0, 0], [0, 2]], [[2, 0], [2, 2]]]
 
 
-GEOMETRIES = [((2, 2), (2, 2), "valid"), ((3, 3), (2, 2), "valid"), ((3, 3), (2, 2), "same"), ((2, 3), (1, 2), "same"),
-              ((2, 2), (3, 3), "valid"), ((3, 2), (3, 2), "same")]
+GEOMETRIES = [
+    ((2, 2), (2, 2), "valid"),
+    ((3, 3), (2, 2), "valid"),
+    ((3, 3), (2, 2), "same"),
+    ((2, 3), (1, 2), "same"),
+    ((2, 2), (3, 3), "valid"),
+    ((3, 2), (3, 2), "same"),
+]
 
 
 @pytest.mark.parametrize("config", GEOMETRIES)
@@ -159,8 +172,11 @@ def relu_network(bias, positive=False, seed=0):
     """Two convolutions with ReLU and pooling, a dense end, small random weights."""
     rng, conv = np.random.default_rng(seed), {"activation": "relu", "use_bias": bias}
     model = network(
-        layers.Conv2D(4, 3, padding="same", **conv), layers.MaxPooling2D(3, strides=2),
-        layers.Conv2D(5, 3, **conv), layers.Flatten(), layers.Dense(3, use_bias=bias),
+        layers.Conv2D(4, 3, padding="same", **conv),
+        layers.MaxPooling2D(3, strides=2),
+        layers.Conv2D(5, 3, **conv),
+        layers.Flatten(),
+        layers.Dense(3, use_bias=bias),
         shape=(9, 9, 2),
     )
     model.set_weights([(abs(v) if positive else v) for v in (rng.normal(size=w.shape) for w in model.get_weights())])

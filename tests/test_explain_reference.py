@@ -13,8 +13,13 @@ from hypothesis import strategies as st
 from kerascnn import explain
 
 METHODS = ("saliency", "deconvnet", "guided_backprop")
-RELAXED = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck), "database": None,
-           "phases": (Phase.generate,)}
+RELAXED = {
+    "deadline": None,
+    "derandomize": True,
+    "suppress_health_check": list(HealthCheck),
+    "database": None,
+    "phases": (Phase.generate,),
+}
 
 
 @pytest.fixture(autouse=True)

@@ -55,8 +55,14 @@ def modules(layer):
         if layer.padding == "same":
             found.append(SamePad(layer.kernel_size, layer.strides, 0.0))
         shape = layer.kernel.shape
-        conv = nn.Conv2d(shape[2] * layer.groups, shape[3], layer.kernel_size, layer.strides, groups=layer.groups,
-                         bias=layer.use_bias)
+        conv = nn.Conv2d(
+            shape[2] * layer.groups,
+            shape[3],
+            layer.kernel_size,
+            layer.strides,
+            groups=layer.groups,
+            bias=layer.use_bias,
+        )
         conv.weight.data = tensor(layer.kernel).permute(3, 2, 0, 1).contiguous()
         if layer.use_bias:
             conv.bias.data = tensor(layer.bias)
@@ -81,8 +87,12 @@ def modules(layer):
     else:
         found.append(
             {
-                "ReLU": nn.ReLU, "Dropout": nn.Identity, "SpatialDropout2D": nn.Identity, "Add": Add,
-                "Flatten": ChannelsLastFlatten, "GlobalAveragePooling2D": lambda: nn.AdaptiveAvgPool2d(1),
+                "ReLU": nn.ReLU,
+                "Dropout": nn.Identity,
+                "SpatialDropout2D": nn.Identity,
+                "Add": Add,
+                "Flatten": ChannelsLastFlatten,
+                "GlobalAveragePooling2D": lambda: nn.AdaptiveAvgPool2d(1),
                 "LocalResponseNormalization": lambda: Normalise(layer),
             }[kind]()
         )

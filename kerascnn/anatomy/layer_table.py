@@ -47,8 +47,12 @@ def layer_table(model, *, input_shape=None):
         part = _part(layer) or next((part_of[n] for n in node.inputs if part_of[n]), "")
         part_of.update(dict.fromkeys(node.outputs, part))
         row = _row(
-            label(node), type(layer).__name__, inputs[0] if len(inputs) == 1 else inputs, output,
-            flat.tensors[node.outputs[0]].dtype, part=part,
+            label(node),
+            type(layer).__name__,
+            inputs[0] if len(inputs) == 1 else inputs,
+            output,
+            flat.tensors[node.outputs[0]].dtype,
+            part=part,
         )
         if isinstance(layer, keras.Layer) and id(layer) not in counted:
             counted.add(id(layer))

@@ -118,9 +118,7 @@ def convolve_transposed(g, kernel, strides, dilations, pads, sizes, groups=1):
     if groups == 1:
         return _plain_transposed(g, kernel, strides, dilations, pads, sizes)
     parts = zip(ops.split(g, groups, -1), ops.split(kernel, groups, -1), strict=True)
-    return ops.concatenate(
-        [_plain_transposed(part, k, strides, dilations, pads, sizes) for part, k in parts], -1
-    )
+    return ops.concatenate([_plain_transposed(part, k, strides, dilations, pads, sizes) for part, k in parts], -1)
 
 
 def _add_bias(y, weights):

@@ -34,20 +34,6 @@ def _tiled(x):
     return ops.reshape(x, [*shape, x.shape[-1]])
 
 
-def _codes(pool, strides, shift):
-    """Code of every place of the block that lies `shift` blocks into the window, (1, s, 1, t, 1); 0.5 outside it."""
-    total = math.prod(pool)
-    codes = np.full(strides, 0.5)
-    for place in itertools.product(*(range(s) for s in strides)):
-        inside = [b * s + r for b, s, r in zip(shift, strides, place, strict=True)]
-        if all(i < p for i, p in zip(inside, pool, strict=True)):
-            codes[place] = total - np.ravel_multi_index(inside, pool)
-    shape = []
-    for stride in strides:
-        shape += [1, stride]
-    return codes.reshape([1, *shape, 1])
-
-
 @fused
 def find_switches(config, x):
     """(maxima, codes of the switches) of a max-pooling; config is (pool, strides, padding)."""
@@ -81,21 +67,40 @@ def unpool(config, g, best, sizes, rectify=False):
 
 @fused
 def _unpool(config, g, best):
+    """Place B * stride + r of the input gets, over the b in reach, what window B - b gave its place b * stride + r."""
     pool, strides, padding, sizes, rectify = config
     pads = paddings(padding, sizes, pool, strides, (1,) * len(pool))
-    out = g.shape[1:-1]
     reach = [math.ceil(p / s) for p, s in zip(pool, strides, strict=True)]
-    g_tiled, best_tiled, total = _tiled(g), _tiled(best), None
-    for shift in itertools.product(*(range(r) for r in reach)):
-        codes = ops.cast(_codes(pool, strides, shift), g.dtype)
-        part = ops.where(ops.equal(best_tiled, codes), g_tiled, 0.0)
-        part = ops.reshape(part, (-1, *(o * s for o, s in zip(out, strides, strict=True)), g.shape[-1]))
-        if len(reach) * [1] != reach:
-            moved = [(b * s, (r - 1 - b) * s) for b, s, r in zip(shift, strides, reach, strict=True)]
-            part = ops.pad(part, [(0, 0), *moved, (0, 0)])
-        total = part if total is None else total + part
-    total = ops.relu(total) if rectify else total
-    return fit(total, [before for before, _ in pads], sizes)
+    blocks = [n + r - 1 for n, r in zip(g.shape[1:-1], reach, strict=True)]
+    around = [(0, 0), *((r - 1, r - 1) for r in reach), (0, 0)]
+    if max(reach) > 1:
+        g, best = ops.pad(g, around), ops.pad(best, around)
+    total, planes = math.prod(pool), {}
+    for place in np.ndindex(*pool):
+        first = [r - 1 - i // s for i, r, s in zip(place, reach, strides, strict=True)]
+        window = (slice(None), *(slice(f, f + n) for f, n in zip(first, blocks, strict=True)))
+        part = ops.where(ops.equal(best[window], total - np.ravel_multi_index(place, pool)), g[window], 0.0)
+        key = tuple(i % s for i, s in zip(place, strides, strict=True))
+        planes[key] = planes[key] + part if key in planes else part
+    found = _woven(planes, strides)
+    found = ops.relu(found) if rectify else found
+    return fit(found, [before for before, _ in pads], sizes)
+
+
+def _woven(planes, strides, key=()):
+    """The map whose every stride-th value, beginning at r, is `planes[r]`; planes that are lacking are zero."""
+    axis = len(key)
+    if axis == len(strides):
+        return planes.get(key)
+    parts = [_woven(planes, strides, (*key, r)) for r in range(strides[axis])]
+    zeros = (
+        ops.zeros_like(next(part for part in parts if part is not None)) if any(p is not None for p in parts) else None
+    )
+    if zeros is None:
+        return None
+    shape = list(zeros.shape)
+    shape[0], shape[axis + 1] = -1, shape[axis + 1] * strides[axis]
+    return ops.reshape(ops.stack([zeros if p is None else p for p in parts], axis + 2), shape)
 
 
 def switch_positions(config, x):

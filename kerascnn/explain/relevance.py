@@ -43,7 +43,7 @@ def relevance_back(method, step, weights, record, xs, y, relevance):
     if how is None:
         raise UsageError(
             f"Layer-wise relevance propagation has no rule for layer {step.layer!r} ({step.rule}). "
-            "kerascnn.explain.coverage(model, \"lrp\") lists every layer; gradient_x_input may serve."
+            'kerascnn.explain.coverage(model, "lrp") lists every layer; gradient_x_input may serve.'
         )
     if how == "alpha-beta":
         return (_alpha_beta(method, rule, step, weights, record, xs[0], relevance),)

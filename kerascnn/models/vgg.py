@@ -63,9 +63,7 @@ def vgg11_lrn(
     parameters=133_047_848,
     published="133 million",
 )
-def vgg13(
-    input_shape=(224, 224, 3), num_classes=1000, *, dense_units=4096, dense_layers=2, dropout=0.5, name="vgg13"
-):
+def vgg13(input_shape=(224, 224, 3), num_classes=1000, *, dense_units=4096, dense_layers=2, dropout=0.5, name="vgg13"):
     """Column B: 2, 2, 2, 2 and 2 3x3 convolutions; arguments as of `vgg11`."""
     blocks = ([3, 3], [3, 3], [3, 3], [3, 3], [3, 3])
     return _vgg(input_shape, num_classes, blocks, dense_units, dense_layers, dropout, name)
@@ -93,9 +91,7 @@ def vgg16c(
     parameters=138_357_544,
     published="138 million",
 )
-def vgg16(
-    input_shape=(224, 224, 3), num_classes=1000, *, dense_units=4096, dense_layers=2, dropout=0.5, name="vgg16"
-):
+def vgg16(input_shape=(224, 224, 3), num_classes=1000, *, dense_units=4096, dense_layers=2, dropout=0.5, name="vgg16"):
     """Column D: 2, 2, 3, 3 and 3 3x3 convolutions; arguments as of `vgg11`."""
     blocks = ([3, 3], [3, 3], [3, 3, 3], [3, 3, 3], [3, 3, 3])
     return _vgg(input_shape, num_classes, blocks, dense_units, dense_layers, dropout, name)
@@ -108,9 +104,7 @@ def vgg16(
     parameters=143_667_240,
     published="144 million",
 )
-def vgg19(
-    input_shape=(224, 224, 3), num_classes=1000, *, dense_units=4096, dense_layers=2, dropout=0.5, name="vgg19"
-):
+def vgg19(input_shape=(224, 224, 3), num_classes=1000, *, dense_units=4096, dense_layers=2, dropout=0.5, name="vgg19"):
     """Column E: 2, 2, 4, 4 and 4 3x3 convolutions; arguments as of `vgg11`."""
     blocks = ([3, 3], [3, 3], [3, 3, 3, 3], [3, 3, 3, 3], [3, 3, 3, 3])
     return _vgg(input_shape, num_classes, blocks, dense_units, dense_layers, dropout, name)
