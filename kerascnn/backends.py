@@ -88,6 +88,11 @@ def versions():
     }
 
 
+def value_of(variable):
+    """A keras.Variable's value as it is now, as a tensor that is not the variable, without copying the numbers."""
+    return variable.value.read_value() if backend() == "tensorflow" else variable.value
+
+
 def compiled(function):
     """A pure function of lists of arrays, as fast as the backend runs it.
 

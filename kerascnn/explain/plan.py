@@ -9,6 +9,7 @@ import dataclasses
 
 import keras
 
+from kerascnn.backends import value_of
 from kerascnn.errors import UsageError
 from kerascnn.explain import convolution, elementwise, pooling, shaping  # noqa: F401  they fill RULES
 from kerascnn.explain.rule import RULES, rule
@@ -184,9 +185,4 @@ rule("unsupported", _unsupported, None, "none")
 
 def read_constants(plan, dtype):
     """The plan's constants as arrays of `dtype`, with the values that they have now."""
-    return [keras.ops.cast(_tensor(c), dtype) for c in plan.constants]
-
-
-def _tensor(constant):
-    # [...] reads a TensorFlow variable into a tensor: a function that is handed the variable would hold on to it.
-    return constant.value[...] if isinstance(constant, keras.Variable) else constant
+    return [keras.ops.cast(value_of(c) if isinstance(c, keras.Variable) else c, dtype) for c in plan.constants]

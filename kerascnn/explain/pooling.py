@@ -82,25 +82,20 @@ def _unpool(config, g, best):
         part = ops.where(ops.equal(best[window], total - np.ravel_multi_index(place, pool)), g[window], 0.0)
         key = tuple(i % s for i, s in zip(place, strides, strict=True))
         planes[key] = planes[key] + part if key in planes else part
-    found = _woven(planes, strides)
+    found = _woven(planes, strides, ops.zeros_like(part))
     found = ops.relu(found) if rectify else found
     return fit(found, [before for before, _ in pads], sizes)
 
 
-def _woven(planes, strides, key=()):
-    """The map whose every stride-th value, beginning at r, is `planes[r]`; planes that are lacking are zero."""
+def _woven(planes, strides, zeros, key=()):
+    """The map whose every stride-th value, beginning at r, is `planes[r]`, or zero where there is none."""
     axis = len(key)
     if axis == len(strides):
-        return planes.get(key)
-    parts = [_woven(planes, strides, (*key, r)) for r in range(strides[axis])]
-    zeros = (
-        ops.zeros_like(next(part for part in parts if part is not None)) if any(p is not None for p in parts) else None
-    )
-    if zeros is None:
-        return None
-    shape = list(zeros.shape)
-    shape[0], shape[axis + 1] = -1, shape[axis + 1] * strides[axis]
-    return ops.reshape(ops.stack([zeros if p is None else p for p in parts], axis + 2), shape)
+        return planes.get(key, zeros)
+    parts = ops.stack([_woven(planes, strides, zeros, (*key, r)) for r in range(strides[axis])], axis + 2)
+    shape = list(parts.shape)
+    shape[0], shape[axis + 1 : axis + 3] = -1, [shape[axis + 1] * shape[axis + 2]]
+    return ops.reshape(parts, shape)
 
 
 def switch_positions(config, x):
