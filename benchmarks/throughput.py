@@ -23,7 +23,7 @@ from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.recipes import Recipe
 from kerascnn.training.build import compile_model, network
 
-IMAGES, BATCH, ROUNDS = 6_400, 128, 4
+IMAGES, BATCH, ROUNDS = 6_400, 128, 3
 RESULTS = Path(__file__).parent / "results" / "throughput.json"
 
 
