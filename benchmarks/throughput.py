@@ -147,9 +147,9 @@ def main(folder=None):
                     f"in {statistics.median(row['wall_seconds']):.1f} s",
                     flush=True,
                 )
-    RESULTS.parent.mkdir(exist_ok=True)
-    machine = {"processor": backends.processor(), "versions": backends.versions()}
-    RESULTS.write_text(json.dumps({**machine, "images": IMAGES, "batch": BATCH, "rows": rows}, indent=2) + "\n")
+            RESULTS.parent.mkdir(exist_ok=True)
+            machine = {"processor": backends.processor(), "versions": backends.versions()}
+            RESULTS.write_text(json.dumps({**machine, "images": IMAGES, "batch": BATCH, "rows": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@
     samples/             ten test images, to try `predict` on
     native.log           what the backend's own libraries printed
 
-Every file is written under a temporary name, synced, then renamed. This module never imports Keras.
+Every file is written under a temporary name, synced, then renamed, but for metrics.csv and native.log, which grow line
+by line. This module never imports Keras.
 """
 
 import contextlib

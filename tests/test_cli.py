@@ -257,6 +257,15 @@ def test_a_full_disk_and_a_read_only_folder_are_named(call, monkeypatch):
     assert err == "kerascnn: No space left on device: saved_models/x/recipe.json\n"
 
 
+def test_a_nearly_full_disk_is_named_before_training(call, monkeypatch):
+    usage = shutil.disk_usage(".")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
+    code, _, err = call("train", "--epochs", "1", "--out", "r")
+    assert code == 1
+    assert re.fullmatch(r"kerascnn: No space left on device: the run needs about 4 MB and 1 MB are free: r\n", err)
+    assert os.listdir() == []
+
+
 def test_a_loss_that_is_not_a_number_fails_in_one_line():
     arguments = ["train", "--optimizer", "sgd", "--learning-rate", "1000", "--schedule", "constant", "--out", "r"]
     done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False)

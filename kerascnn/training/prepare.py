@@ -1,6 +1,8 @@
 """What comes before the first step: the data that a recipe asks for, and what the run folder says of it."""
 
+import errno
 import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +87,23 @@ def check(recipe, data):
         )
     if data.test is None:
         raise DataError(f"{data.source} has no test images and --test {recipe.test:g} makes none. Type --test 0.15")
+
+
+def check_space(folder, parameters):
+    """Raise an OSError if the disk that will hold a run is too full for it: native writers crash on a full disk.
+
+    A run holds about ten times the weights: two checkpoints with the optimizer's two moments, best weights, exports.
+    """
+    place = Path(folder).resolve()
+    while not place.exists():
+        place = place.parent
+    need, free = 10 * 4 * parameters + 2**20, shutil.disk_usage(place).free
+    if free < need:
+        raise OSError(
+            errno.ENOSPC,
+            f"No space left on device: the run needs about {need / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free",
+            str(folder),
+        )
 
 
 def described(data, prepared):

@@ -21,6 +21,7 @@ from kerascnn.training.prepare import (
     anchored,
     check,
     check_same_data,
+    check_space,
     continued,
     described,
     image_size,
@@ -73,6 +74,7 @@ def train(recipe=None, *, out=None, resume=None, strict=False, callbacks=(), say
     batches = Batches(data.train, prepared, recipe.batch_size, augmentations=recipe.augment, seed=recipe.seed)
     compile_model(model, recipe, batches.steps)
 
+    check_space(run.folder if run else out or runs.ROOT, model.count_params())
     run, before = _open(run, out, recipe, data, prepared)
     run.update(
         status="running",
