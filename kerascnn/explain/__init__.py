@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kerascnn.registry import Registry
 
-EXPLANATIONS = Registry("explanation method", __name__, Path(__file__).parent, hint="kerascnn explain --list")
+EXPLANATIONS = Registry("explanation method", __name__, Path(__file__).parent, hint="kerascnn explain --help")
 register = EXPLANATIONS.register
 
 # What is no method but belongs to the looks: name -> file.

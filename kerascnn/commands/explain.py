@@ -1,0 +1,151 @@
+"""`kerascnn explain`: what in an image the answer of a run's network, or one of its neurons, depends on."""
+
+import re
+from pathlib import Path
+
+from kerascnn import runs
+from kerascnn.commands.terminal import RunName, computing
+from kerascnn.errors import DataError, UsageError
+from kerascnn.explain import EXPLANATIONS
+
+
+def explain(
+    run: RunName,
+    /,
+    *images: str,
+    method: str = "guided_backprop",
+    layer: str | None = None,
+    neuron: str | None = None,
+    class_: str | None = None,
+    top: int = 9,
+    patch: int | None = None,
+    stride: int | None = None,
+    out: Path | None = None,
+):
+    """Draw what in images a network's answer depends on: a PNG for each image, its numbers (NPZ) beside it.
+
+    Parameters
+    ----------
+    images
+        files, folders or patterns
+    method
+        saliency, deconvnet, guided_backprop, gradient_x_input, integrated_gradients, smoothgrad, lrp, grad_cam,
+        layer_cam, occlusion; or all, for one sheet of all of them
+    layer
+        layer whose neurons are explained; with grad_cam and layer_cam: whose maps are drawn [default: the deepest]
+    neuron
+        CHANNEL or CHANNEL,ROW,COLUMN in that layer [default: the channels with the largest values, see --top]
+    class_
+        class to explain, by name or number [default: each image's most probable]
+    top
+        with --layer and no --neuron: how many channels to draw
+    patch
+        occlusion: side of the hidden square, pixels [default: a quarter of the image]
+    stride
+        occlusion: step between squares, pixels [default: half the patch]
+    out
+        folder for the files [default: explain/ in the run]
+    """
+    if not images:
+        raise UsageError(f"No image was named. Type: kerascnn explain {run} IMAGE...")
+    if method != "all":
+        EXPLANATIONS.facts(method)
+    of_maps = method in ("grad_cam", "layer_cam")
+    if neuron is not None and (layer is None or of_maps or method in ("all", "occlusion")):
+        raise UsageError(f"--neuron {neuron} needs --layer NAME, and a method that goes back to the pixels.")
+    place = None if neuron is None else _numbers(neuron)
+    if top < 1:
+        raise UsageError(f"--top {top} is not allowed: it must be at least 1.")
+    found = runs.find(run)
+    folder = out or found / "explain"
+    with computing() as (say, _):
+        import numpy as np
+
+        from kerascnn import inference
+        from kerascnn.datasets.image_files import read_image
+        from kerascnn.explain import Neuron, activations, sheets
+
+        model, prepared, labels = inference.load(found), inference.preprocessing(found), found.read("labels")
+        paths = inference.image_paths(images)
+        pixels = np.stack([_read(read_image, path, prepared) for path in paths])
+        x = prepared(pixels)
+        chosen = _class(class_, labels)
+        targets = model.predict(x, verbose=0).argmax(1) if chosen is None else np.full(len(x), chosen)
+        options = {"layer": layer} if of_maps and layer else {}
+        for number, path in enumerate(paths):
+            one, target = x[number : number + 1], int(targets[number])
+            title = f"{model.name}, class {labels[target]!r}, {path.name}"
+            stem = folder / f"{path.stem}-{method}"
+            if method == "all":
+                names = [name for name in EXPLANATIONS.names() if name != "occlusion"] + ["occlusion"]
+                maps = {name: _map(name, model, one, target, patch, stride) for name in names}
+                figure = sheets.comparison_sheet(one, maps, [path.name], title)
+            elif layer and not of_maps:
+                stem = folder / f"{path.stem}-{method}-{runs.plain(layer)}"
+                maps = {}
+                for channel, *unit in [place] if place else _strongest(activations(model, one, layer)[0], top):
+                    name = f"{layer} {channel}" + (f" at {unit[0]},{unit[1]}" if unit else "")
+                    maps[name] = EXPLANATIONS.get(method)(model, one, Neuron(layer, channel, *unit))
+                figure = sheets.comparison_sheet(one, maps, [path.name], f"{method}, {model.name}, {path.name}")
+            else:
+                maps = {method: _map(method, model, one, target, patch, stride, **options)}
+                figure = sheets.explanation_sheet(one[0], maps[method][0], f"{method}: {title}")
+            _save(figure, stem, {"image": one[0], **{name.replace(" ", "_"): m[0] for name, m in maps.items()}})
+            say(f"{stem}.png")
+
+
+def _numbers(neuron):
+    """ "12,3,3" as (12, 3, 3), "12" as (12,)."""
+    if not re.fullmatch(r"\d+(,\d+,\d+)?", neuron):
+        raise UsageError(f"--neuron {neuron!r} is not CHANNEL or CHANNEL,ROW,COLUMN. Type for example --neuron 12,3,3")
+    return tuple(map(int, neuron.split(",")))
+
+
+def _class(name, labels):
+    """The number of a class from its name or number."""
+    from kerascnn.errors import unknown
+
+    if name is None:
+        return None
+    if name in labels:
+        return labels.index(name)
+    if name.isdecimal() and int(name) < len(labels):
+        return int(name)
+    raise unknown("class", name, labels)
+
+
+def _read(read_image, path, prepared):
+    from kerascnn.datasets.image_files import reason_of
+
+    try:
+        return read_image(path, prepared.resize_to, prepared.channels)
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and more
+        raise DataError(f"Cannot read {path}: {reason_of(error, path)}.") from error
+
+
+def _strongest(values, top):
+    """(channel,) of the channels of a map (h, w, channels), or units (channels,), with the largest values."""
+    peaks = values.reshape(-1, values.shape[-1]).max(0)
+    return [(int(channel),) for channel in (-peaks).argsort(kind="stable")[:top]]
+
+
+def _map(method, model, image, target, patch, stride, **options):
+    """The map of one image (1, H, W, C) or (1, H, W), at the image's size."""
+    from kerascnn.explain import enlarge, occlusion_map
+
+    if method == "occlusion":
+        patch = patch or max(1, image.shape[1] // 4)
+        stride = stride or max(1, patch // 2)
+        return occlusion_map(model, image, target, patch=patch, stride=stride, convention="captum")
+    maps = EXPLANATIONS.get(method)(model, image, target, **options)
+    return enlarge(maps, image.shape[1:3]) if maps.ndim == 3 else maps
+
+
+def _save(figure, stem, numbers):
+    """Write a figure as PNG and its arrays as NPZ."""
+    import numpy as np
+
+    with runs.replacing(stem.with_name(stem.name + ".png")) as temporary:
+        figure.savefig(temporary, dpi=120)
+    with runs.replacing(stem.with_name(stem.name + ".npz")) as temporary:
+        np.savez_compressed(temporary, **numbers)

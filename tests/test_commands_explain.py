@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+import kerascnn
+from kerascnn import cli, explain
+from kerascnn.explain import Neuron
+
+
+@pytest.fixture
+def call(capfd, tmp_path, monkeypatch):
+    """Runs a command line in this process, in a folder of its own: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        code = cli.run_command([str(a) for a in arguments])
+        captured = capfd.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def photo(trained):
+    return trained.folder.parent / "photos" / "grass" / "0.png"
+
+
+def prepared(run, path):
+    pixels = kerascnn.datasets.image_files.read_image(path, (16, 16), 3)
+    return kerascnn.inference.preprocessing(run)(pixels[None])
+
+
+def test_the_numbers_beside_the_picture_are_the_librarys(call, trained, photo, tmp_path):
+    code, out, err = call("explain", trained.folder, photo, "--method", "saliency", "--class", "tomato", "--out", "x")
+    assert (code, out, err) == (0, "x/0-saliency.png\n", "")
+    numbers = np.load(tmp_path / "x" / "0-saliency.npz")
+    image = prepared(trained, photo)
+    expected = explain.saliency(kerascnn.load(trained), image, 2)
+    np.testing.assert_allclose(numbers["saliency"], expected[0], atol=1e-6)
+    np.testing.assert_array_equal(numbers["image"], image[0])
+    with Image.open(tmp_path / "x" / "0-saliency.png") as sheet:
+        assert sheet.width > 400
+
+
+def test_one_neuron_and_the_strongest_channels(call, trained, photo, tmp_path):
+    model, image = kerascnn.load(trained), prepared(trained, photo)
+    arguments = ["explain", trained.folder, photo, "--method", "deconvnet", "--layer", "c3", "--out", "x"]
+    assert call(*arguments, "--neuron", "5,1,1")[0] == 0
+    numbers = np.load(tmp_path / "x" / "0-deconvnet-c3.npz")
+    expected = explain.deconvnet(model, image, Neuron("c3", 5, 1, 1))
+    np.testing.assert_allclose(numbers["c3_5_at_1,1"], expected[0], atol=1e-6)
+    assert call(*arguments, "--top", "2")[0] == 0
+    peaks = explain.activations(model, image, "c3")[0].max((0, 1))
+    names = sorted(set(np.load(tmp_path / "x" / "0-deconvnet-c3.npz").files) - {"image"})
+    assert names == sorted(f"c3_{channel}" for channel in np.argsort(-peaks, kind="stable")[:2])
+
+
+def test_all_methods_on_one_sheet_in_the_run(call, trained, photo):
+    code, _, err = call("explain", trained.folder, photo, "--method", "all")
+    assert (code, err) == (0, "")
+    numbers = np.load(trained / "explain" / "0-all.npz")
+    assert set(numbers.files) == {"image", *explain.EXPLANATIONS.names()}
+    assert {numbers[name].shape[:2] for name in numbers.files} == {(16, 16)}
+
+
+def test_grad_cam_takes_a_layer(call, trained, photo, tmp_path):
+    assert call("explain", trained.folder, photo, "--method", "grad_cam", "--layer", "c1", "--out", "x")[0] == 0
+    assert np.load(tmp_path / "x" / "0-grad_cam.npz")["grad_cam"].shape == (16, 16)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "No image was named"),
+        (["IMAGE", "--method", "guided"], "Did you mean 'guided_backprop'"),
+        (["IMAGE", "--layer", "c9"], "has no layer 'c9'"),
+        (["IMAGE", "--neuron", "3"], "--neuron 3 needs --layer"),
+        (["IMAGE", "--layer", "c3", "--neuron", "a"], "'a' is not CHANNEL or CHANNEL,ROW,COLUMN"),
+        (["IMAGE", "--layer", "c3", "--neuron", "99"], "99"),
+        (["IMAGE", "--class", "tomatoe"], "Did you mean 'tomato'"),
+        (["IMAGE", "--class", "3"], "Unknown class '3'"),
+        (["IMAGE", "--top", "0"], "--top 0 is not allowed"),
+        (["IMAGE", "--method", "occlusion", "--patch", "99"], "99"),
+        (["nowhere.png"], "There is no image 'nowhere.png'"),
+    ],
+)
+def test_what_is_typed_wrong_gets_one_line_and_exit_2(call, trained, photo, arguments, message):
+    code, out, err = call("explain", trained.folder, *[photo if a == "IMAGE" else a for a in arguments])
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
