@@ -1,0 +1,1 @@
+"""Hyperparameter searches with KerasTuner. Nothing is here yet."""
