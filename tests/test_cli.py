@@ -143,7 +143,7 @@ def test_train_predict_evaluate_runs(call):
     assert (code, err) == (0, "")
     assert re.search(r"Test accuracy  \d+\.\d\d% \(95% interval \d+\.\d\d to \d+\.\d\d\) of 360 test images", out)
     assert "SavedModel     my run/export/saved_model" in out
-    assert "kerascnn predict my run" in out
+    assert "kerascnn predict 'my run' 'my run/samples'\n" in out
     assert "\x1b" not in out
     assert "\b" not in out
     run = runs.Run("my run")

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Annotated
@@ -130,7 +131,8 @@ def train(
             difference = export(run)
             exported = f"{run / 'export' / 'saved_model'}  (reloaded; probabilities differ by at most {difference:.1g})"
         except Exception as error:  # the run is finished; whatever goes wrong here must not hide its result
-            exported = f"not written: {str(error).splitlines()[0]}  (again: kerascnn export {run.folder})"
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            exported = f"not written: {reason}  (again: kerascnn export {run.folder})"
         summary = run.read("run")
         result = summary["result"]
         if json:
@@ -149,7 +151,8 @@ def train(
 
 def _next_commands(run, recipe):
     name = "last" if run.folder.parent.resolve() == runs.ROOT.resolve() else run.folder
-    commands = [f"kerascnn predict {name} {run / 'samples'}", f"kerascnn evaluate {name}"]
+    commands = [shlex.join(["kerascnn", "predict", str(name), str(run / "samples")])]
+    commands.append(shlex.join(["kerascnn", "evaluate", str(name)]))
     if recipe["data"] in DATASETS:
         commands.append("kerascnn train FOLDER_OF_CLASS_FOLDERS --model cifar_net")
     return commands
