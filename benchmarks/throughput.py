@@ -23,7 +23,7 @@ from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.recipes import Recipe
 from kerascnn.training.build import compile_model, network
 
-IMAGES, BATCH, ROUNDS = 6_400, 128, 3
+IMAGES, BATCH, ROUNDS = 5_120, 128, 2
 RESULTS = Path(__file__).parent / "results" / "throughput.json"
 
 
@@ -40,6 +40,9 @@ class Clock(keras.callbacks.Callback):
         self.began = time.perf_counter(), time.process_time()
 
     def on_test_begin(self, logs=None):
+        self.steps_done()
+
+    def steps_done(self):
         self.epochs.append((time.perf_counter() - self.began[0], time.process_time() - self.began[1]))
 
 
@@ -65,18 +68,19 @@ def ours(path, precision):
 
 
 def bare(precision, images, labels):
-    """A function that runs one more epoch of plain model.fit on float32 arrays and returns (wall, CPU) seconds."""
+    """A function that runs two epochs of plain model.fit on float32 arrays: (wall, CPU) seconds of the second."""
     recipe = Recipe(model="cifar_net")
     model = network(recipe, (32, 32, 3), 10, precision)
     compile_model(model, recipe, 100)
     scaled = Preprocessing.fit(images, image_size=(32, 32), normalize="standard")(images)
 
-    def epoch():
-        began = time.perf_counter(), time.process_time()
-        model.fit(scaled, labels, batch_size=BATCH, epochs=1, verbose=0)
-        return time.perf_counter() - began[0], time.process_time() - began[1]
+    clock = Clock()
+    clock.on_epoch_end = lambda epoch, logs=None: clock.steps_done()  # there is no validation
 
-    epoch()
+    def epoch():
+        model.fit(scaled, labels, batch_size=BATCH, epochs=2, verbose=0, callbacks=[clock])
+        return clock.epochs[-1]  # the second, as of kerascnn.train
+
     return epoch
 
 
