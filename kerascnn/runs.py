@@ -28,7 +28,6 @@ from pathlib import Path
 from kerascnn.errors import DataError, UsageError, nearest
 
 ROOT = Path("saved_models")
-STATUSES = ("running", "finished", "failed", "interrupted", "killed")
 
 
 @contextlib.contextmanager
@@ -97,7 +96,7 @@ class Run:
 
     @property
     def status(self):
-        """One of STATUSES; a run whose process on this machine is gone without a word was killed."""
+        """running, finished, failed, interrupted, or killed: its process on this machine is gone without a word."""
         state = self.read("run")
         if state.get("status") == "running" and state.get("host") == platform.node() and not _alive(state.get("pid")):
             return "killed"

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -148,7 +147,7 @@ def test_train_predict_evaluate_runs(call):
     assert "\b" not in out
     run = runs.Run("my run")
     assert run.read("recipe")["seed"] == 3
-    assert "cuda" in (run / "native.log").read_text().lower() or (run / "native.log").exists()
+    assert (run / "native.log").exists()
 
     sample = min((run / "samples").glob("*.png"))
     code, out, err = call("predict", "my run", sample, "--top", "3")
@@ -339,8 +338,6 @@ def test_the_terminal_gets_a_bar_and_pipes_do_not():
     if not script:
         pytest.skip("needs the command `script` for a terminal")
     line = " ".join([*COMMAND, "train", "--epochs", "1", "--out", "r"])
-    began = time.monotonic()
     done = subprocess.run([script, "-qec", line, "/dev/null"], capture_output=True, text=True, check=True)
-    assert time.monotonic() > began
     assert "epoch 1/1" in done.stdout
     assert "\x1b[" in done.stdout
