@@ -6,8 +6,8 @@ import pytest
 from keras import layers
 
 from kerascnn import explain
-from kerascnn.explain.convolution import convolve, convolve_transposed, paddings
-from kerascnn.explain.pooling import find_switches, unpool
+from kerascnn.explain.rules.convolution import convolve, convolve_transposed, paddings
+from kerascnn.explain.rules.pooling import find_switches, unpool
 
 IMAGE = np.array([[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12], [13, 14, 15, 16]], "float32")[None, ..., None]
 MIXED = np.array([[1, -2, 3, -4], [-5, 6, -7, 8], [9, -10, 11, -12], [-13, 14, -15, 16]], "float32")[None, ..., None]

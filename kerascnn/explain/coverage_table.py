@@ -4,10 +4,10 @@ import pandas as pd
 
 from kerascnn.errors import unknown
 from kerascnn.explain import EXPLANATIONS
-from kerascnn.explain.elementwise import RECTIFIERS
-from kerascnn.explain.plan import make_plan
-from kerascnn.explain.relevance import Relevance
-from kerascnn.explain.rule import RULES
+from kerascnn.explain.plans.plan import make_plan
+from kerascnn.explain.rules.elementwise import RECTIFIERS
+from kerascnn.explain.rules.relevance import Relevance
+from kerascnn.explain.rules.rule import RULES
 from kerascnn.explain.targets import HEADS, score_value
 
 _HOW = {"deconvnet": "relu(g)", "guided_backprop": "relu(g) * (x > 0)"}

@@ -16,7 +16,7 @@ from kerascnn.explain import EXPLANATIONS
 from kerascnn.explain.averaged import fixed_target
 from kerascnn.explain.class_maps import enlarge
 from kerascnn.explain.hiding import occlusion_map, probabilities
-from kerascnn.explain.plan import make_plan
+from kerascnn.explain.plans.plan import make_plan
 from kerascnn.explain.targets import score_value
 from kerascnn.explain.walk import Task, run
 

@@ -13,7 +13,7 @@ from keras import ops
 from kerascnn import backends
 from kerascnn.errors import UsageError, unknown
 from kerascnn.explain import register
-from kerascnn.explain.plan import read_constants
+from kerascnn.explain.plans.plan import read_constants
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.reverse import shapes_of
 from kerascnn.explain.subjects import subject

@@ -3,7 +3,7 @@
 import numpy as np
 
 from kerascnn.errors import UsageError
-from kerascnn.explain.pooling import switch_positions
+from kerascnn.explain.rules.pooling import switch_positions
 from kerascnn.explain.subjects import subject
 from kerascnn.explain.targets import find_layer
 from kerascnn.explain.walk import Task, run

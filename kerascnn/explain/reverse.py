@@ -31,7 +31,7 @@ import numpy as np
 
 from kerascnn.errors import UsageError, unknown
 from kerascnn.explain import register
-from kerascnn.explain.relevance import Relevance
+from kerascnn.explain.rules.relevance import Relevance
 from kerascnn.explain.subjects import subject
 from kerascnn.explain.targets import HEADS, resolve
 from kerascnn.explain.walk import Task, run

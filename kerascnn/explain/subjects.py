@@ -8,8 +8,8 @@ from keras import ops
 
 from kerascnn.backends import vector_jacobian
 from kerascnn.errors import UsageError, unknown
-from kerascnn.explain.plan import make_plan
-from kerascnn.explain.rule import rule
+from kerascnn.explain.plans.plan import make_plan
+from kerascnn.explain.rules.rule import rule
 
 
 def subject(model, images, fallback=None):

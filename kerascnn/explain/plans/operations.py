@@ -6,7 +6,7 @@ Each function takes (builder, node, known, shapes) and returns the number of the
 import keras
 import numpy as np
 
-from kerascnn.explain.plan import NoRuleError
+from kerascnn.explain.plans.plan import NoRuleError
 from kerascnn.graph import Ref
 
 OPERATIONS = {}
@@ -106,7 +106,7 @@ def _leaky_relu(b, node, known, shapes):
 
 @_operation("ReLU")
 def _relu(b, node, known, shapes):
-    from kerascnn.explain.open_shapes import relu_step
+    from kerascnn.explain.plans.open_shapes import relu_step
 
     o = node.operation
     return b.step(*relu_step(_only(node, known, shapes)[0], o.negative_slope, o.max_value, o.threshold))

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from keras import activations, ops
 
-from kerascnn.explain.rule import rule
+from kerascnn.explain.rules.rule import rule
 
 
 def _where(condition, x, value=0.0):

@@ -9,10 +9,10 @@ import functools
 
 import keras
 
-from kerascnn.explain.activation_names import activation_rule
-from kerascnn.explain.operations import OPERATIONS
-from kerascnn.explain.plan import NoRuleError
-from kerascnn.explain.tracing import trace
+from kerascnn.explain.plans.activation_names import activation_rule
+from kerascnn.explain.plans.operations import OPERATIONS
+from kerascnn.explain.plans.plan import NoRuleError
+from kerascnn.explain.plans.tracing import trace
 
 _OPENINGS = {}
 
@@ -53,7 +53,7 @@ def open_node(b, node, known, shapes):
 
 @functools.cache
 def _opening(kind):
-    from kerascnn.explain import open_shapes, open_weights  # noqa: F401  they fill _OPENINGS
+    from kerascnn.explain.plans import open_shapes, open_weights  # noqa: F401  they fill _OPENINGS
 
     for parent in kind.__mro__:
         if parent in _OPENINGS:

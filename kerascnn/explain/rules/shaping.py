@@ -4,9 +4,9 @@ import math
 
 from keras import ops
 
-from kerascnn.explain.convolution import fit
-from kerascnn.explain.elementwise import first_maximum
-from kerascnn.explain.rule import rule
+from kerascnn.explain.rules.convolution import fit
+from kerascnn.explain.rules.elementwise import first_maximum
+from kerascnn.explain.rules.rule import rule
 
 
 def _back_to(shape):

@@ -4,7 +4,7 @@ import inspect
 
 import keras
 
-from kerascnn.explain.plan import NoRuleError
+from kerascnn.explain.plans.plan import NoRuleError
 from kerascnn.graph import Ref, flatten
 
 

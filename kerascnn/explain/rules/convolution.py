@@ -8,7 +8,7 @@ import math
 
 from keras import ops
 
-from kerascnn.explain.rule import rule
+from kerascnn.explain.rules.rule import rule
 
 
 def same_padding(size, kernel, stride, dilation):

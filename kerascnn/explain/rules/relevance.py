@@ -11,8 +11,8 @@ import dataclasses
 from keras import ops
 
 from kerascnn.errors import UsageError
-from kerascnn.explain.elementwise import unbroadcast
-from kerascnn.explain.rule import RULES
+from kerascnn.explain.rules.elementwise import unbroadcast
+from kerascnn.explain.rules.rule import RULES
 
 _CONVOLUTIONS = ("conv", "depthwise", "conv_transpose")
 

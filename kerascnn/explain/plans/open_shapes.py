@@ -5,8 +5,8 @@ import functools
 import numpy as np
 from keras import layers
 
-from kerascnn.explain.openings import activate, channels_last, opens
-from kerascnn.explain.plan import NoRuleError
+from kerascnn.explain.plans.openings import activate, channels_last, opens
+from kerascnn.explain.plans.plan import NoRuleError
 
 
 def _pool(rule_name):

@@ -11,8 +11,8 @@ import keras
 
 from kerascnn.backends import value_of
 from kerascnn.errors import UsageError
-from kerascnn.explain import convolution, elementwise, pooling, shaping  # noqa: F401  they fill RULES
-from kerascnn.explain.rule import RULES, rule
+from kerascnn.explain.rules import convolution, elementwise, pooling, shaping  # noqa: F401  they fill RULES
+from kerascnn.explain.rules.rule import RULES, rule
 from kerascnn.graph import flatten
 
 
@@ -109,7 +109,7 @@ class Builder:
         Returns:
             {tensor of the graph: number of its value}.
         """
-        from kerascnn.explain.openings import open_node
+        from kerascnn.explain.plans.openings import open_node
 
         known = dict(zip(graph.inputs, values, strict=True))
         for node in graph.nodes:

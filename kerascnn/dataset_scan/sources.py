@@ -1,0 +1,129 @@
+"""Where a scan's images come from: arrays, ImageData, a tf.data.Dataset or a keras.utils.PyDataset, as one stream.
+
+Every source gives (images, labels) in the data's own order, in blocks of a given size, however the data is batched.
+Sources that can give any image again are told from those that pass by once.
+"""
+
+import keras
+import numpy as np
+
+from kerascnn.datasets.image_data import ImageData, Split
+from kerascnn.errors import UsageError, unknown
+
+ACCEPTED = (
+    "an array (N, H, W, C), an ImageData or a Split, a tf.data.Dataset or a keras.utils.PyDataset of (images, labels)"
+)
+
+
+class Arrays:
+    """Images that any index can ask for: an array, or ImageFiles.
+
+    Args:
+        images: (N, H, W, C).
+        labels: int (N,), or None.
+    """
+
+    again = True  # any image can be read again
+
+    def __init__(self, images, labels=None):
+        self.images = images
+        self.labels = np.full(len(images), -1) if labels is None else np.asarray(labels)
+        if self.labels.shape != (len(images),):
+            raise UsageError(f"labels has shape {self.labels.shape}; one label for each of {len(images)} images is allowed.")
+
+    def __len__(self):
+        return len(self.images)
+
+    def blocks(self, size, start=0):
+        """(images, labels) in blocks of `size`, from image number `start` on."""
+        for first in range(start, len(self.images), size):
+            yield self.images[first : first + size], self.labels[first : first + size]
+
+    def take(self, index):
+        """The images at `index`."""
+        return self.images[np.asarray(index)]
+
+
+class Stream:
+    """Batches that pass by: any iterable of (images, labels) or images.
+
+    Args:
+        batches: function that returns a new iterator.
+        count: number of images, where it is known.
+    """
+
+    again = False
+
+    def __init__(self, batches, count=None):
+        self.batches, self.count = batches, count
+
+    def __len__(self):
+        return self.count or 0
+
+    def blocks(self, size, start=0):
+        """(images, labels) in blocks of `size`, however they arrive; images before number `start` are read past."""
+        images, labels, held, seen = [], [], 0, 0
+        for batch in self.batches():
+            x, y = _parted(batch)
+            seen += len(x)
+            if seen <= start:
+                continue
+            if seen - len(x) < start:
+                x, y = x[start - seen :], y[start - seen :]
+            images.append(x)
+            labels.append(y)
+            held += len(x)
+            while held >= size:
+                x, y = np.concatenate(images), np.concatenate(labels)
+                yield x[:size], y[:size]
+                images, labels, held = [x[size:]], [y[size:]], held - size
+        if held:
+            yield np.concatenate(images), np.concatenate(labels)
+
+
+def open_source(data, labels=None, split="train"):
+    """(source, class names or None) of what a user calls data.
+
+    Raises:
+        UsageError: none of the kinds that are read, an unknown split, or no images.
+    """
+    names = None
+    if isinstance(data, ImageData):
+        if split not in data.splits:
+            raise unknown(f"split of {data.name}", split, data.splits)
+        names, data = data.class_names, data.splits[split]
+    if labels is not None and not _is_array(data):
+        raise UsageError("labels= goes with an array of images; this data brings its own.")
+    if isinstance(data, Split):
+        source = Arrays(data.images, data.labels)
+    elif _is_array(data):
+        source = Arrays(data if hasattr(data, "decode") else np.asarray(data), labels)
+    elif isinstance(data, keras.utils.PyDataset):
+        source = Stream(lambda: (data[number] for number in range(data.num_batches)))
+    elif hasattr(data, "as_numpy_iterator"):
+        source = Stream(data.as_numpy_iterator)
+    else:
+        raise UsageError(f"Data of type {type(data).__name__} cannot be scanned. Allowed: {ACCEPTED}.")
+    if source.again and not len(source):
+        raise UsageError(f"The data holds no images. Allowed: {ACCEPTED}.")
+    return source, names
+
+
+def _is_array(data):
+    return hasattr(data, "shape") and hasattr(data, "dtype") and hasattr(data, "__getitem__")
+
+
+def _parted(batch):
+    """(images, labels) of what a dataset yields: a pair, a triple with weights, or images alone; labels -1 if none."""
+    x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    if isinstance(x, (dict, list, tuple)):
+        if len(x) != 1:
+            raise UsageError(f"The data yields {len(x)} inputs a batch; scans take networks with one image input.")
+        x = next(iter(x.values() if isinstance(x, dict) else x))
+    x = keras.ops.convert_to_numpy(x)
+    if y is None:
+        return x, np.full(len(x), -1)
+    y = keras.ops.convert_to_numpy(y)
+    if y.ndim == 2:
+        y = y.argmax(1) if y.shape[1] > 1 else y[:, 0]
+    return x, y.astype("int64")
