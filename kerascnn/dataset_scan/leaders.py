@@ -47,24 +47,16 @@ class Leaders:
         """Enters the candidates.
 
         Args:
-            rows, channels: what `candidates` gave, or a part of it with whole channels in order of the rows.
+            rows, channels: what `candidates` gave, at least one pair.
             maps: (len(rows), places), the values of those maps.
             first: number of the block's first image.
             labels: (images,) of the block.
-        Returns:
-            (channels, ranks) of the entries that are new.
         """
         count = min(self.per_image, maps.shape[1])
-        if count == 1:
-            places = maps.argmax(1)[:, None]
-        else:
-            places = np.argsort(-maps, axis=1, kind="stable")[:, :count]
+        places = maps.argmax(1)[:, None] if count == 1 else np.argsort(-maps, axis=1, kind="stable")[:, :count]
         values = np.take_along_axis(maps, places, 1)
-        fresh = []
         order = np.argsort(channels, kind="stable")
         for part in np.split(order, np.flatnonzero(np.diff(channels[order])) + 1):
-            if not len(part):
-                continue
             channel = channels[part[0]]
             images = np.repeat(rows[part], count)
             entries = {
@@ -73,13 +65,7 @@ class Leaders:
                 "place": np.concatenate([self.place[channel], places[part].ravel()]),
                 "label": np.concatenate([self.label[channel], labels[images]]),
             }
-            # a rank that nobody has taken has the value -inf, and the images before these come first in the row
             best = np.lexsort((entries["place"], entries["image"], -entries["value"]))
             best = best[entries["image"][best] != NONE][: self.k]
             for name, column in entries.items():
                 getattr(self, name)[channel, : len(best)] = column[best]
-            new = np.flatnonzero(best >= self.k)
-            fresh.append((np.full(len(new), channel), new))
-        if not fresh:
-            return np.zeros(0, int), np.zeros(0, int)
-        return tuple(np.concatenate(part) for part in zip(*fresh, strict=True))

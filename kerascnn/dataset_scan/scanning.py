@@ -1,29 +1,27 @@
-"""The pass itself: forward through the network block by block, reduced where the activations are, resumable."""
+"""The pass itself: block by block, resumable."""
 
-import dataclasses
 import hashlib
-import json
-import math
+import re
 import time
-import zipfile
+import warnings
 from pathlib import Path
 
-import keras
 import numpy as np
 from keras import ops
 
-from kerascnn import __version__, backends
+from kerascnn import __version__
+from kerascnn.dataset_scan.blocks import BlockPass
 from kerascnn.dataset_scan.geometry import Geometry
-from kerascnn.dataset_scan.leaders import NONE, Leaders
+from kerascnn.dataset_scan.leaders import Leaders
+from kerascnn.dataset_scan.record import Found, Record
 from kerascnn.dataset_scan.result import ScanResult
 from kerascnn.dataset_scan.sources import open_source
 from kerascnn.dataset_scan.statistics import Statistics
-from kerascnn.errors import UsageError
-from kerascnn.explain.plans.plan import make_plan, read_constants
+from kerascnn.errors import DataError, UsageError
+from kerascnn.explain.plans.plan import make_plan
 from kerascnn.explain.subjects import check_images, opaque_step
 from kerascnn.explain.targets import convolutions, find_layer
-from kerascnn.explain.walk import Task, check_finite, needed_steps, walk
-from kerascnn.runs import replacing
+from kerascnn.explain.walk import check_finite
 
 
 def scan(
@@ -50,6 +48,7 @@ def scan(
         data: images float (N, H, W, C) as the model takes them; an ImageData or a Split; a tf.data.Dataset or a
             keras.utils.PyDataset of (images, labels) or of images, in the same order each time.
         layers: a layer's name or a list; None: every convolution. "conv5" on a network without one is its deepest.
+            The result has them in the network's order.
         k: activations kept for each channel.
         labels: int (N,), the classes of an array's images.
         split: which split of an ImageData.
@@ -68,64 +67,156 @@ def scan(
         UsageError: unknown layer, a layer without channels, k larger than the data, no images, images that the model
             does not take, NaN among the weights.
     """
-    if k < 1 or per_image < 1 or batch_size < 1 or (samples is not None and samples < 1):
-        raise UsageError(
-            f"k={k}, per_image={per_image}, batch_size={batch_size}, samples={samples}: each must be at least 1."
-        )
+    numbers = {"k": k, "per_image": per_image, "batch_size": batch_size, "samples": 1 if samples is None else samples}
+    for name, number in numbers.items():
+        if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
+            raise UsageError(f"{name}={number!r} is not allowed: it must be a whole number, at least 1.")
     source, names = open_source(data, labels, split)
-    if source.again and k > len(source) * per_image:
-        raise UsageError(
-            f"k={k} is larger than the data: {len(source)} images give at most {len(source) * per_image}. "
-            f"Type k={len(source) * per_image} or less."
-        )
+    if source.again:
+        _check_k(k, len(source))
+    if labels is not None and class_names is None:
+        names = map(str, range(int(np.max(labels)) + 1))
     names = tuple(class_names or names or ())
+    pixels = getattr(preprocessing, "crop", lambda images: images)
     plan = make_plan(model, opaque_step)
     if len(plan.inputs) != 1:
-        raise UsageError(f"Model {model.name!r} has {len(plan.inputs)} inputs; scans take networks with one image input.")
-    chosen = [_checked(plan, name) for name in _names(plan, layers)]
-    reader = _Reader(model, plan, preprocessing, batch_size)
-    passing = _Pass(plan, chosen, reader, samples)
+        raise UsageError(f"Model {model.name!r} has {len(plan.inputs)} inputs; a scan takes a network with one.")
+    chosen = dict(sorted((_chosen(plan, name) for name in _names(plan, layers)), key=lambda pair: pair[1]))
+    passing = BlockPass(plan, tuple(chosen.values()), batch_size, samples)
     manifest = {
         "kerascnn": __version__,
         "model": model.name,
         "weights": _checksum(passing.constants),
-        "layers": [path for path, _ in chosen],
+        "layers": list(chosen),
         "k": k,
         "per_image": per_image,
         "samples": samples,
         "batch_size": batch_size,
-        "input_shape": [None if n is None else int(n) for n in plan.shapes[plan.inputs[0]][1:]],
         "class_names": list(names),
-        "count": len(source),
+        "images": len(source),
+        "split": split if names and labels is None else None,
     }
-    part = None if out is None else Path(out).with_name(Path(out).name + ".part")
-    state = _State.read(part, manifest) if part else None
-    saved = time.monotonic()
-    done = 0 if state is None else state.done
-    for images, block_labels in source.blocks(batch_size, done):
+    part = Path(f"{out}.part") if out is not None else None
+    record, saved = _begun(part, manifest), time.monotonic()
+    for images, block_labels in source.blocks(batch_size, record.done if record else 0):
         _check_labels(block_labels, names)
-        x = reader(images)
-        if state is None:
-            shapes, centres = passing.begin(x)
-            rows = len(names) or int(block_labels.max(initial=0)) + 1
-            geometry = Geometry.of(model, [path for path, _ in chosen], x.shape[1:])
-            state = _State.new(manifest, shapes, centres, rows, geometry)
-        for path, found in zip(manifest["layers"], passing(x, state, len(images)), strict=True):
-            state.add(path, found, block_labels, None if source.again else images)
-        state.done += len(images)
+        x = _input(model, plan, images if preprocessing is None else preprocessing(images))
+        if passing.shapes is None:
+            passing.begin(x)
+            if record:
+                passing.centres = [found.statistics.centre.astype("float32") for found in record.layers.values()]
+            else:
+                record = _new(model, manifest, passing, len(names), x.shape[1:])
+        blocks = passing(x, record.done)
+        check_finite(plan, [block.maximum for block in blocks] + [block.total for block in blocks])
+        for found, block in zip(record.layers.values(), blocks, strict=True):
+            _enter(found, block, record.done, block_labels, None if source.again else pixels(images))
+        record.done += len(images)
         if say:
-            say(state.done, len(source))
-        if part and time.monotonic() - saved > every:
-            state.write(part)
+            say(record.done, len(source))
+        if part and time.monotonic() - saved >= every:
+            record.write(part)
             saved = time.monotonic()
-    if state is None:
+    if record is None:
         raise UsageError("The data holds no images.")
-    if k > state.done * per_image:
-        raise UsageError(f"k={k} is larger than the data: {state.done} images give at most {state.done * per_image}.")
-    result = ScanResult(
-        {**manifest, "count": state.done}, state.leaders, state.statistics, state.geometry, state.crops, source
-    )
+    _check_k(k, record.done)
+    record.manifest["images"] = record.done
+    result = ScanResult(record, (lambda index: pixels(source.take(index))) if source.again else None)
     if out is not None:
         result.save(out)
         part.unlink(missing_ok=True)
     return result
+
+
+def _check_k(k, count):
+    if not count:
+        raise UsageError("The data holds no images.")
+    if k > count:
+        raise UsageError(f"k={k} is larger than the data: it has {count} images. Type k={count} or less.")
+
+
+def _names(plan, layers):
+    """The names that a user asks for, with a stand-in for "conv5"."""
+    deep = convolutions(plan)
+    if layers is None:
+        if not deep:
+            raise UsageError(
+                f"Model {plan.model!r} has no convolution, so layers= has to name others of its layers: "
+                f"{', '.join(plan.layers)}."
+            )
+        return deep
+    names = [layers] if isinstance(layers, str) else list(layers)
+    if not names:
+        raise UsageError("layers=[] names no layer. Leave it out for every convolution.")
+    for number, name in enumerate(names):
+        known = {path.rpartition("/")[2].lower() for path in plan.layers}
+        if re.fullmatch(r"conv5", str(name), re.IGNORECASE) and "conv5" not in known and deep:
+            told = f"Model {plan.model!r} has no layer {name!r}: its deepest convolution is {deep[-1]!r}."
+            warnings.warn(told, stacklevel=4)
+            names[number] = deep[-1]
+    return names
+
+
+def _chosen(plan, name):
+    """(path, value number) of a layer that has channels."""
+    path, value = find_layer(plan, name)
+    if len(plan.shapes[value]) not in (2, 4):
+        raise UsageError(
+            f"Layer {path!r} of model {plan.model!r} has no channels: its output is {plan.shapes[value]}. "
+            f"Maps (N, rows, cols, channels) and units (N, units) are scanned, such as {convolutions(plan)[-1:]}."
+        )
+    return (path if "#" not in str(name) else f"{path}#{str(name).partition('#')[2]}"), value
+
+
+def _input(model, plan, images):
+    return check_images(model, plan, images)[0].astype("float32", copy=False)
+
+
+def _check_labels(labels, names):
+    if len(labels) and names and labels.max() >= len(names):
+        raise UsageError(f"A label is {labels.max()}, but there are {len(names)} class names.")
+
+
+def _checksum(constants):
+    digest = hashlib.sha256()
+    for constant in constants:
+        digest.update(np.ascontiguousarray(ops.convert_to_numpy(constant)).tobytes())
+    return digest.hexdigest()
+
+
+def _begun(part, manifest):
+    """The Record of a pass that was killed, if it was this one; None otherwise."""
+    if part is None or not part.exists():
+        return None
+    try:
+        record = Record.read(part)
+    except DataError:
+        return None
+    return record if record.manifest == manifest else None
+
+
+def _new(model, manifest, passing, num_classes, image_shape):
+    """An empty Record."""
+    layers = {}
+    for path, shape, centre in zip(manifest["layers"], passing.shapes, passing.centres, strict=True):
+        layers[path] = Found(
+            Geometry.of(model, path, image_shape, shape),
+            Leaders(shape[-1], manifest["k"], manifest["per_image"]),
+            Statistics(int(np.prod(shape[:-1])), centre, num_classes),
+            {},
+        )
+    return Record(manifest, 0, layers)
+
+
+def _enter(found, block, first, labels, images):
+    """Enters a block; `images` where patches have to be kept because the data passes by once."""
+    found.statistics.add(labels, block.maximum, block.total, block.squares, block.zeros, block.sample)
+    rows, channels = found.leaders.candidates(block.maximum)
+    if not len(rows):
+        return
+    found.leaders.add(rows, channels, block.maps(rows, channels), first, labels)
+    if images is not None:
+        new = found.leaders.image >= first
+        for image, place in zip(found.leaders.image[new].tolist(), found.leaders.place[new].tolist(), strict=True):
+            found.patches[image, place] = found.geometry.cut(images[image - first], place)
+        found.forget()

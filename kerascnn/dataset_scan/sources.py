@@ -29,7 +29,9 @@ class Arrays:
         self.images = images
         self.labels = np.full(len(images), -1) if labels is None else np.asarray(labels)
         if self.labels.shape != (len(images),):
-            raise UsageError(f"labels has shape {self.labels.shape}; one label for each of {len(images)} images is allowed.")
+            raise UsageError(
+                f"labels has shape {self.labels.shape}; one label for each of {len(images)} images is allowed."
+            )
 
     def __len__(self):
         return len(self.images)
@@ -99,6 +101,8 @@ def open_source(data, labels=None, split="train"):
     elif _is_array(data):
         source = Arrays(data if hasattr(data, "decode") else np.asarray(data), labels)
     elif isinstance(data, keras.utils.PyDataset):
+        if data.num_batches is None:
+            raise UsageError("This PyDataset never ends (its num_batches is None); a scan needs one that does.")
         source = Stream(lambda: (data[number] for number in range(data.num_batches)))
     elif hasattr(data, "as_numpy_iterator"):
         source = Stream(data.as_numpy_iterator)

@@ -16,7 +16,10 @@ QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
 def bin_numbers(values):
-    """The bin of each float32 value, 0 to BINS - 1, read off its exponent and its first four bits of mantissa."""
+    """The bin of each float32 value, 0 to BINS - 1, read off its exponent and its first four bits of mantissa.
+
+    Bins lie like mirror images on both sides of zero: each holds its edge that is nearer to zero.
+    """
     bits = np.ascontiguousarray(values, "float32").view("int32")
     size = ((bits & 0x7FFFFFFF) >> 19) - ((127 + OCTAVES[0]) << 4) + 1
     size = np.clip(size, 0, SIDE)

@@ -102,9 +102,17 @@ def _autodiff_step(builder, node, known):
     return (builder.step("autodiff", tuple(known[t] for t in node.inputs), (_Opaque(node),)),)
 
 
+def opaque_step(builder, node, known):
+    """A stand-in for `make_plan` where nothing walks back: a layer that no rule serves is simply called."""
+    if len(node.outputs) > 1:
+        raise UsageError(f"Layer {node.name!r} has several outputs and no rule: it cannot be called step by step.")
+    return (builder.step("opaque", tuple(known[t] for t in node.inputs), (_Opaque(node),)),)
+
+
 def _autodiff(config, weights, *xs):
     ys, back = vector_jacobian(lambda *a: ops.cast(config[0](*a), xs[0].dtype), xs)
     return ys[0], back
 
 
+rule("opaque", lambda config, weights, *xs: (ops.cast(config[0](*xs), xs[0].dtype), None), None, "none")
 rule("autodiff", _autodiff, lambda config, weights, back, g: tuple(back([g])), "none")

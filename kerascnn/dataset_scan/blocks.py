@@ -1,0 +1,116 @@
+"""One block of images through the network, reduced to a few numbers a channel before it leaves the device."""
+
+import numpy as np
+from keras import ops
+
+from kerascnn import backends
+from kerascnn.explain.plans.plan import read_constants
+from kerascnn.explain.walk import Task, needed_steps, walk
+
+GOLDEN = 0.6180339887498949
+
+
+class Block:
+    """What comes out of a block for one layer.
+
+    Attributes:
+        maximum, total, squares, zeros: (images, channels), over the places; see `Statistics.add`.
+        sample: (images, places sampled, channels).
+    """
+
+    def __init__(self, values, reduced):
+        self._values = values  # (images, places, channels), on the device
+        self.maximum, self.total, self.squares, self.zeros, self.sample = map(ops.convert_to_numpy, reduced)
+
+    def maps(self, rows, channels):
+        """(len(rows), places): the maps of some images' channels."""
+        count, (_, places, width) = len(rows), self._values.shape
+        padded = 1 << max(4, (count - 1).bit_length())  # few different shapes, for backends that compile
+        start = np.zeros(padded, "int64")
+        start[:count] = rows * (places * width) + channels
+        index = start[:, None] + np.arange(places) * width
+        return ops.convert_to_numpy(ops.take(ops.reshape(self._values, (-1,)), index))[:count]
+
+
+class BlockPass:
+    """A compiled forward pass to some layers, with the reductions.
+
+    Args:
+        plan: the model's plan.
+        values: numbers of the layers' values in the plan.
+        size: images a block; shorter blocks are filled up with their last image.
+        samples: places of each image and map that come out for histograms; None: all.
+    """
+
+    def __init__(self, plan, values, size, samples):
+        self.size, self.samples = size, samples
+        self.constants = read_constants(plan, "float32")
+        self._task = Task(needed_steps(plan.steps, values), plan.inputs, values)
+        self._compiled = backends.compiled(self._reduced)
+        self._forward = backends.compiled(lambda x, constants: walk(self._task, [x], constants, [])[0])
+        self.centres = self.shapes = None
+
+    def begin(self, images):
+        """Finds the layers' shapes, and from the first image the values from which squares are taken."""
+        found = self._forward(self._filled(images), self.constants)
+        self.shapes = [tuple(map(int, f.shape[1:])) for f in found]
+        first = [ops.convert_to_numpy(f[0]) for f in found]
+        self.centres = [f.reshape(-1, f.shape[-1]).mean(0) for f in first]
+
+    def __call__(self, images, first):
+        """A list of Blocks, one per layer.
+
+        Args:
+            images: float32 (N, H, W, C), N at most `size`.
+            first: number of the first image in the whole data, on which the places sampled depend.
+        """
+        count = len(images)
+        numbers = first + np.arange(self.size)
+        centres = [ops.convert_to_tensor(c) for c in self.centres]
+        rows = []
+        for shape in self.shapes:
+            places = sample_places(numbers, _places(shape), self.samples)
+            rows.append(ops.convert_to_tensor(places + _places(shape) * np.arange(self.size)[:, None]))
+        found = self._compiled(self._filled(images), self.constants, centres, rows)
+        return [Block(values, [part[:count] for part in reduced]) for values, *reduced in found]
+
+    def _filled(self, images):
+        missing = self.size - len(images)
+        if missing:
+            images = np.concatenate([images, np.repeat(images[-1:], missing, 0)])
+        return ops.convert_to_tensor(images)
+
+    def _reduced(self, images, constants, centres, rows):
+        found = []
+        for values, centre, index in zip(walk(self._task, [images], constants, [])[0], centres, rows, strict=True):
+            channels = values.shape[-1]
+            flat = ops.reshape(values, (self.size, -1, channels))
+            sample = ops.take(ops.reshape(values, (-1, channels)), ops.reshape(index, (-1,)), 0)
+            found.append(
+                (
+                    flat,
+                    ops.max(flat, 1),
+                    backends.sum_of_places(values - centre),
+                    backends.sum_of_places(ops.square(values - centre)),
+                    backends.sum_of_places(ops.cast(ops.equal(values, 0), "float32")),
+                    ops.reshape(sample, (self.size, -1, channels)),
+                )
+            )
+        return found
+
+
+def _places(shape):
+    return int(np.prod(shape[:-1]))
+
+
+def sample_places(numbers, places, samples):
+    """(len(numbers), n) places of each image's map: evenly spread, shifted from image to image by the golden ratio.
+
+    Args:
+        numbers: the images' numbers in the whole data.
+        places: how many there are.
+        samples: how many are wanted; None: all.
+    """
+    count = places if samples is None else min(samples, places)
+    shift = (np.asarray(numbers) * GOLDEN % 1)[:, None] * places / count
+    return (np.arange(count) * places / count + shift).astype("int64") % places

@@ -1,0 +1,228 @@
+"""What a scan found: tables, patches, and the neurons worth looking at."""
+
+import numpy as np
+import pandas as pd
+
+from kerascnn.dataset_scan.leaders import NONE
+from kerascnn.dataset_scan.record import Record
+from kerascnn.dataset_scan.statistics import bin_edges
+from kerascnn.errors import UsageError, unknown
+
+
+def load(path):
+    """The ScanResult in a file that `ScanResult.save` or `scan(..., out=path)` wrote.
+
+    Raises:
+        UsageError: no such file.
+        DataError: the file is torn, or no scan's.
+    """
+    try:
+        return ScanResult(Record.read(path))
+    except FileNotFoundError:
+        raise UsageError(f"There is no scan {path}. Make one: kerascnn scan RUN") from None
+
+
+class ScanResult:
+    """The leaders and statistics of every channel of the layers scanned.
+
+    Attributes:
+        manifest: dict: model, layers, k, per_image, samples, class_names, images (how many), weights (checksum).
+        layers: names of the layers.
+        class_names: tuple, empty where the data has none.
+    """
+
+    def __init__(self, record, take=None):
+        self._record, self._take = record, take
+        self.manifest = record.manifest
+        self.layers = list(record.layers)
+        self.class_names = tuple(record.manifest["class_names"])
+
+    def __repr__(self):
+        return f"ScanResult({self.manifest['model']}: {', '.join(self.layers)}; {self.manifest['images']:,} images)"
+
+    def top(self, layer):
+        """The largest activations: DataFrame with columns channel, rank (from 1), value, image, row, col, label.
+
+        `label` is a class name where names are known, else the class number, -1 for images without one. Ties go to the
+        smaller image number, then to the first place in row-major order.
+        """
+        found = self._found(layer)
+        leaders, geometry = found.leaders, found.geometry
+        channels, k = leaders.value.shape
+        rows, cols = np.divmod(leaders.place.ravel(), geometry.cols)
+        labels = leaders.label.ravel()
+        named = [self.class_names[n] if n >= 0 else "" for n in labels] if self.class_names else labels
+        table = pd.DataFrame(
+            {
+                "channel": np.repeat(np.arange(channels), k),
+                "rank": np.tile(np.arange(1, k + 1), channels),
+                "value": leaders.value.ravel(),
+                "image": leaders.image.ravel(),
+                "row": rows,
+                "col": cols,
+                "label": named,
+            }
+        )
+        return table[table["image"] != NONE].reset_index(drop=True)
+
+    def boxes(self, layer):
+        """The pixels that each row of `top(layer)` sees: DataFrame channel, rank, top, left, bottom, right.
+
+        Half open, clipped to the image: outside, no pixel can change the activation.
+        """
+        found, table = self._found(layer), self.top(layer)
+        corners = found.geometry.boxes[table["row"] * found.geometry.cols + table["col"]]
+        edges = zip(("top", "left", "bottom", "right"), corners.T, strict=True)
+        return table[["channel", "rank"]].assign(**dict(edges))
+
+    def patches(self, layer, channel):
+        """(k, h, w, C): the patches of the images that excite a channel most, in the data's own numbers.
+
+        Every patch shows all that its neuron sees, in a frame of the layer's receptive field; where the field reaches
+        beyond the image the frame is 0.
+
+        Raises:
+            UsageError: unknown layer or channel, or a result that was saved without patches.
+        """
+        found = self._found(layer)
+        keys = self._keys(layer, channel)
+        return np.stack([found.geometry.framed(self._patch(found, *key), key[1]) for key in keys])
+
+    def framed(self, layer, channel, images):
+        """(k, h, w, C): k arrays (H, W, C), such as maps of `images(layer, channel)`, cut and framed like `patches`."""
+        geometry = self._found(layer).geometry
+        places = [place for _, place in self._keys(layer, channel)]
+        return np.stack([geometry.framed(geometry.cut(x, p), p) for x, p in zip(images, places, strict=True)])
+
+    def map_size(self, layer):
+        """(rows, columns) of a layer's map; (1, 1) for units."""
+        geometry = self._found(layer).geometry
+        return geometry.rows, geometry.cols
+
+    def images(self, layer, channel):
+        """(k, H, W, C): the whole images of `patches`, where the data is still at hand."""
+        if self._take is None:
+            raise UsageError("The images themselves are not part of a saved scan or of a stream; its patches are.")
+        return self._take(np.array([image for image, _ in self._keys(layer, channel)]))
+
+    def stats(self, layer, *, by_class=False):
+        """Statistics of a layer: DataFrame, one row a channel: mean, std, max, zeros, dead, q01, q05, ... q99.
+
+        Args:
+            by_class: True gives one row a class and channel, with the class's name in the first column.
+        """
+        statistics = self._found(layer).statistics
+        if not by_class:
+            return statistics.table()
+        if not self.class_names:
+            raise UsageError("This scan knows no classes: give class_names= (and labels=) to scan.")
+        tables = [statistics.table(row) for row in range(len(self.class_names))]
+        for name, table in zip(self.class_names, tables, strict=True):
+            table.insert(0, "class", name)
+        return pd.concat(tables, ignore_index=True)
+
+    def histogram(self, layer):
+        """(counts int64 (channels, bins), edges (bins + 1,)): how often each activation was seen in the sample."""
+        return self._found(layer).statistics.histogram.sum(0, dtype="int64"), bin_edges()
+
+    def selectivity(self, layer):
+        """How much each channel is one class's own: DataFrame, one row a channel.
+
+        Columns: channel; class, the one that most of the top activations belong to; share of it among them;
+        preferred, the class with the largest mean activation; index, the class selectivity index of Morcos et al.
+        (2018), (m - m_rest) / (m + m_rest) with m that class's mean and m_rest the mean over the others (0 to 1 behind
+        a ReLU; nan where the means are not above 0); max, the largest activation.
+        """
+        if not self.class_names:
+            raise UsageError("This scan knows no classes: give class_names= (and labels=) to scan.")
+        found = self._found(layer)
+        labels = found.leaders.label
+        counts = np.stack([(labels == number).sum(1) for number in range(len(self.class_names))], 1)
+        seen = np.maximum(1, (found.leaders.image != NONE).sum(1))
+        statistics = found.statistics
+        count = np.maximum(1, statistics.images)[:, None] * int(statistics.places)
+        means = statistics.centre + statistics.total / count
+        best = means.argmax(0)
+        largest = means.max(0)
+        rest = (means.sum(0) - largest) / max(1, len(means) - 1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            index = np.where((largest > 0) & (largest + rest > 0), (largest - rest) / (largest + rest), np.nan)
+        names = np.array(self.class_names)
+        return pd.DataFrame(
+            {
+                "channel": np.arange(len(labels)),
+                "class": names[counts.argmax(1)],
+                "share": counts.max(1) / seen,
+                "preferred": names[best],
+                "index": index,
+                "max": found.leaders.value[:, 0],
+            }
+        )
+
+    def interesting(self, layer=None, n=10):
+        """The n most telling channels: the largest share of one class among the top activations, then the largest
+        selectivity index. The rows of `selectivity`, best first, without channels that never rise above 0.
+
+        Args:
+            layer: None: the deepest of the layers scanned.
+        """
+        table = self.selectivity(self.layers[-1] if layer is None else layer)
+        order = table[table["max"] > 0].sort_values(["share", "index", "channel"], ascending=[False, False, True])
+        return order.head(n).reset_index(drop=True)
+
+    def save(self, path, *, patches=True):
+        """Write one NPZ file, which `kerascnn.dataset_scan.load` reads.
+
+        Args:
+            patches: False leaves out the pixels of patches (they are most of the file).
+        """
+        if not patches:
+            for found in self._record.layers.values():
+                found.patches = {}
+        elif self._take is not None:
+            for found in self._record.layers.values():
+                keys = np.stack([found.leaders.image, found.leaders.place], -1).reshape(-1, 2)
+                self._fetch(found, [tuple(key) for key in keys.tolist() if key[0] != NONE])
+        self._record.write(path, np.savez_compressed)
+        if self._take is not None:
+            for found in self._record.layers.values():
+                found.patches = {}
+
+    def _fetch(self, found, keys, at_once=256):
+        """Reads the patches of (image, place) pairs into `found.patches`."""
+        numbers = sorted({image for image, _ in keys})
+        by_image = {}
+        for image, place in keys:
+            by_image.setdefault(image, []).append(place)
+        for start in range(0, len(numbers), at_once):
+            some = numbers[start : start + at_once]
+            for image, pixels in zip(some, self._take(np.array(some)), strict=True):
+                for place in by_image[image]:
+                    found.patches[image, place] = found.geometry.cut(pixels, place)
+
+    def _patch(self, found, image, place):
+        if (image, place) in found.patches:
+            return found.patches[image, place]
+        if self._take is None:
+            raise UsageError("This scan was saved without patches: save it with patches=True.")
+        return found.geometry.cut(self._take(np.array([image]))[0], place)
+
+    def _keys(self, layer, channel):
+        """(image, place) of a channel's leaders, best first."""
+        leaders, number = self._found(layer).leaders, self._channel(layer, channel)
+        pairs = zip(leaders.image[number].tolist(), leaders.place[number].tolist(), strict=True)
+        return [pair for pair in pairs if pair[0] != NONE]
+
+    def _found(self, layer):
+        if layer in self._record.layers:
+            return self._record.layers[layer]
+        inner = [name for name in self.layers if name.rpartition("/")[2] == layer]
+        if len(inner) != 1:
+            raise unknown("layer of this scan:", layer, self.layers)
+        return self._record.layers[inner[0]]
+
+    def _channel(self, layer, channel):
+        count = len(self._found(layer).leaders.value)
+        if isinstance(channel, bool) or not isinstance(channel, (int, np.integer)) or not 0 <= channel < count:
+            raise UsageError(f"Layer {layer!r} has no channel {channel!r}: it has {count}, 0 to {count - 1}.")
+        return int(channel)

@@ -1,0 +1,141 @@
+"""Figures of a scan: patches that excite neurons, with value and class; arrays in, matplotlib figures out."""
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from kerascnn.explain.sheets import SIGNED, one_value_per_pixel, to_colours
+
+CELL = 0.95  # inches
+
+
+def class_colours(class_names):
+    """{name: colour}; ten that the colour-blind can tell apart as well as ten can be, then evenly spaced ones."""
+    names = list(class_names)
+    table = colormaps["tab10"] if len(names) <= 10 else colormaps["turbo"].resampled(len(names))
+    return {name: table(number) for number, name in enumerate(names)}
+
+
+def patch_sheet(result, layer, channels=None, *, maps=None, title=None, names=None):
+    """One row per neuron, its patches beside each other, value and class under each, a border in the class colour.
+
+    Args:
+        result: ScanResult.
+        layer: one of its layers.
+        channels: which; None: the ten most telling ones where classes are known, else the first ten.
+        maps: {method: {channel: (k, h, w) or (k, h, w, C)}}, maps of the same patches, in further columns (see
+            `explained.patch_maps`).
+        names: one text a row, in place of the channel's number.
+    """
+    channels = default_channels(result, layer) if channels is None else list(channels)
+    table = result.top(layer)
+    own = {channel: table[table["channel"] == channel] for channel in channels}
+    columns = max(len(rows) for rows in own.values())
+    groups = [None, *(maps or {})]
+    size = (CELL * columns * len(groups) + 0.9, (CELL + 0.28) * len(channels) + 0.7)
+    figure = Figure(figsize=size, layout="constrained")
+    parts = figure.subfigures(1, len(groups), squeeze=False)[0]
+    colours = class_colours(result.class_names)
+    for part, method in zip(parts, groups, strict=True):
+        axes = part.subplots(len(channels), columns, squeeze=False)
+        if len(groups) > 1:
+            part.suptitle(method or "patch", fontsize=9)
+        for line, channel in zip(axes, channels, strict=True):
+            pictures = result.patches(layer, channel) if method is None else maps[method][channel]
+            number = channels.index(channel)
+            for ax, row, picture in zip(line, own[channel].itertuples(), pictures, strict=False):
+                _draw(ax, picture, method)
+                for spine in ax.spines.values():
+                    spine.set(color=colours.get(row.label, "black"), linewidth=2)
+                label = row.label if result.class_names else ""
+                ax.set_xlabel(f"{row.value:.3g} {label}" if method is None else "", fontsize=6, labelpad=2)
+            for ax in line[len(own[channel]) :]:
+                ax.set_axis_off()
+            if method is None:
+                line[0].set_ylabel(names[number] if names else f"{channel}", fontsize=7)
+    caption = f"{layer} of {result.manifest['model']}: what excites each channel most; "
+    figure.suptitle(title or caption + f"{result.manifest['images']:,} images scanned", fontsize=9)
+    return figure
+
+
+def class_sheet(result, layer=None, *, maps=None, title=None):
+    """A row per class: the channel that belongs to it most (share of the class among its patches, then selectivity).
+
+    Args:
+        layer: None: the deepest of the layers scanned.
+    """
+    layer = result.layers[-1] if layer is None else layer
+    chosen = class_channels(result, layer)
+    names = [f"{name}\n{channel}" for name, channel in chosen.items()]
+    channels = list(chosen.values())
+    named = f"{layer} of {result.manifest['model']}: the channel most telling of each class; "
+    images = f"{result.manifest['images']:,} images scanned"
+    return patch_sheet(result, layer, channels, maps=maps, title=title or named + images, names=names)
+
+
+def class_channels(result, layer):
+    """{class name: channel}: for each class the channel with the largest share of it, no channel twice."""
+    labels = result.top(layer).pivot(index="channel", columns="rank", values="label")
+    table = result.selectivity(layer)
+    taken, chosen = set(), {}
+    shares = {name: (labels == name).mean(axis=1) for name in result.class_names}
+    for name in sorted(shares, key=lambda name: -shares[name].max()):
+        order = table.assign(own=shares[name].reindex(table["channel"]).to_numpy())
+        order = order[~order["channel"].isin(taken)].sort_values(
+            ["own", "index", "channel"], ascending=[False, False, True]
+        )
+        if len(order):
+            chosen[name] = int(order.iloc[0]["channel"])
+            taken.add(chosen[name])
+    return {name: chosen[name] for name in result.class_names if name in chosen}
+
+
+def default_channels(result, layer, n=10):
+    """The channels that a sheet shows where none are named."""
+    if result.class_names:
+        return result.interesting(layer, n)["channel"].tolist() or list(range(n))
+    return result.top(layer)["channel"].unique()[:n].tolist()
+
+
+def statistics_sheet(result, layer):
+    """Four curves over the channels of a layer, sorted by mean: mean with its spread, maximum, share of zeros; and the
+    histogram of all activations."""
+    table = result.stats(layer).sort_values("mean").reset_index(drop=True)
+    figure = Figure(figsize=(9, 2.8), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    x = np.arange(len(table))
+    left.fill_between(x, table["q05"], table["q95"], alpha=0.25, color="#0072B2", label="5% to 95%")
+    left.plot(x, table["mean"], color="#0072B2", label="mean")
+    left.plot(x, table["max"], color="#D55E00", linewidth=0.8, label="largest")
+    left.set_yscale("symlog", linthresh=max(1e-3, float(table["mean"].abs().median())))
+    left.set(xlabel="channel, by mean", ylabel="activation")
+    left.legend(fontsize=7, frameon=False)
+    middle.plot(x, table["zeros"], color="#009E73")
+    middle.set(xlabel="channel, by mean", ylabel="share of zeros", ylim=(-0.02, 1.02))
+    counts, edges = result.histogram(layer)
+    total = counts.sum(0)
+    seen = np.flatnonzero(total)
+    bounds = np.linspace(edges[seen[0]], edges[seen[-1] + 1], 41)
+    below = np.interp(bounds, edges, np.concatenate([[0], np.cumsum(total)]) / total.sum())
+    right.stairs(np.diff(below), bounds, fill=True, color="#0072B2")
+    right.set(xlabel="activation", ylabel="share of a sample of places", yscale="log")
+    dead = int(table["dead"].sum())
+    figure.suptitle(
+        f"{layer} of {result.manifest['model']}: {len(table)} channels, {dead} never above 0; "
+        f"{result.manifest['images']:,} images scanned",
+        fontsize=9,
+    )
+    return figure
+
+
+def _draw(ax, picture, method):
+    """A patch in its colours, or a map between symmetric limits."""
+    ax.set(xticks=[], yticks=[])
+    if method is None:
+        shown = picture if picture.dtype == "uint8" else to_colours(picture)
+        shown = shown[..., 0] if shown.shape[-1] == 1 else shown
+        ax.imshow(shown, cmap="gray", interpolation="nearest", vmin=0, vmax=255 if shown.dtype == "uint8" else 1)
+        return
+    flat = one_value_per_pixel(np.asarray(picture))
+    limit = float(np.abs(flat).max()) or 1.0
+    ax.imshow(flat, cmap=SIGNED, vmin=-limit, vmax=limit, interpolation="nearest")

@@ -1,0 +1,67 @@
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import kerascnn
+from kerascnn import cli, dataset_scan
+
+
+@pytest.fixture
+def call(capfd, tmp_path, monkeypatch):
+    """Runs a command line in this process, in a folder of its own: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        code = cli.run_command([str(a) for a in arguments])
+        captured = capfd.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_tables_sheets_and_the_scan_itself(call, trained, tmp_path):
+    code, out, err = call("scan", trained.folder, "--split", "test", "--layers", "c3,c1", "--top", "4", "--out", "x")
+    assert (code, err) == (0, "")
+    files = {path.name for path in (tmp_path / "x").iterdir()}
+    assert {"scan.npz", "c3-explained.png", "c3-classes.png"} <= files
+    assert {f"{layer}-{what}" for layer in ("c1", "c3") for what in (
+        "top.csv", "stats.csv", "stats-by-class.csv", "selectivity.csv", "stats.png", "patches.png",
+    )} <= files  # fmt: skip
+    data = kerascnn.inference.data_of(trained)
+    prepared = kerascnn.inference.preprocessing(trained)
+    model = kerascnn.load(trained)
+    expected = kerascnn.scan(model, data, ["c1", "c3"], 4, split="test", preprocessing=prepared)
+    again = dataset_scan.load(tmp_path / "x" / "scan.npz")
+    assert again.top("c3").equals(expected.top("c3"))
+    table = pd.read_csv(tmp_path / "x" / "c3-top.csv")
+    np.testing.assert_allclose(table["value"], expected.top("c3")["value"], rtol=1e-5)
+    np.testing.assert_array_equal(table["bottom"], expected.boxes("c3")["bottom"])
+    assert f"{len(data.test)} images of photos (test)" in out
+    with Image.open(tmp_path / "x" / "c3-explained.png") as sheet:
+        assert sheet.width > 3 * sheet.height / 4
+
+
+def test_other_data_and_conv5(call, trained, make_folder):
+    folder = make_folder({"cat": 6, "dog": 6}, size=(20, 20))
+    code, out, err = call("scan", trained.folder, folder, "--layers", "CONV5", "--top", "3")
+    assert (code, err) == (0, "")
+    assert "has no layer 'CONV5': its deepest convolution is 'c3'" in out
+    assert "12 images of photos (train)" in out
+    assert (trained.folder / "scan" / "c3-patches.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--layers", "c9"], "has no layer 'c9'. Did you mean"),
+        (["--top", "10000"], "k=10000 is larger than the data"),
+        (["--split", "tets"], "--split 'tets' is not allowed. Allowed: train, validation, test"),
+        (["--top", "0"], "k=0 is not allowed"),
+    ],
+)
+def test_bad_input(call, trained, tmp_path, arguments, message):
+    code, out, err = call("scan", trained.folder, *arguments, "--out", "y")
+    assert code == 2
+    assert message in err
+    assert not (tmp_path / "y").exists()

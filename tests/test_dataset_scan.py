@@ -1,0 +1,413 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import layers
+
+import kerascnn
+from kerascnn import dataset_scan, datasets, explain
+from kerascnn.dataset_scan.blocks import sample_places
+from kerascnn.dataset_scan.statistics import bin_edges, bin_numbers
+from kerascnn.errors import DataError, UsageError
+
+
+def network(seed=0, channels=3, size=8):
+    """Two convolutions and a dense layer whose weights are small whole numbers: float32 makes no rounding error."""
+    rng = np.random.default_rng(seed)
+    inputs = keras.Input((size, size, channels))
+    x = layers.Conv2D(4, 3, padding="same", activation="relu", name="conv1")(inputs)
+    x = layers.MaxPooling2D(2, name="pool1")(x)
+    x = layers.Conv2D(5, 3, strides=2, name="conv2")(x)
+    x = layers.Flatten(name="flatten")(layers.ReLU(name="relu2")(x))
+    model = keras.Model(inputs, layers.Dense(3, activation="softmax", name="softmax")(x), name="small")
+    model.set_weights([rng.integers(-2, 3, w.shape).astype("float32") for w in model.get_weights()])
+    return model
+
+
+def whole_images(count, seed=0, size=8, channels=3):
+    """Images of few whole numbers, so that ties abound, and labels of three classes."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 3, (count, size, size, channels)).astype("float32"), rng.integers(0, 3, count)
+
+
+def brute_force(values, k, per_image):
+    """{channel: [(value, image, place)]}: all activations (N, places, channels) sorted, the best k."""
+    found = {}
+    for channel in range(values.shape[-1]):
+        entries = []
+        for image, row in enumerate(values[..., channel]):
+            entries += sorted(((-float(v), image, place) for place, v in enumerate(row)))[:per_image]
+        found[channel] = [(-value, image, place) for value, image, place in sorted(entries)[:k]]
+    return found
+
+
+def leaders(result, layer, cols):
+    table = result.top(layer)
+    rows = zip(table["channel"], table["value"], table["image"], table["row"] * cols + table["col"], strict=True)
+    found = {}
+    for channel, *entry in rows:
+        found.setdefault(channel, []).append(tuple(entry))
+    return found
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    count=st.integers(1, 40),
+    k=st.integers(1, 12),
+    per_image=st.integers(1, 5),
+    batch_size=st.integers(1, 17),
+    channels=st.sampled_from([1, 3]),
+)
+def test_the_leaders_are_those_of_a_sort_of_everything(seed, count, k, per_image, batch_size, channels):
+    model = network(seed, channels)
+    images, labels = whole_images(count, seed, channels=channels)
+    k = min(k, count)
+    result = kerascnn.scan(
+        model, images, ["conv1", "relu2", "softmax"], k, labels=labels, per_image=per_image, batch_size=batch_size
+    )
+    for name, cols in (("conv1", 8), ("relu2", 1)):
+        values = explain.activations(model, images, name)
+        values = values.reshape(count, -1, values.shape[-1])
+        assert leaders(result, name, cols) == brute_force(values, k, per_image)
+    table = result.top("conv1")
+    assert (table["label"].astype(int) == labels[table["image"]]).all()
+    assert set(result.top("softmax")[["row", "col"]].to_numpy().ravel()) == {0}
+
+
+def test_the_statistics_are_those_of_all_values():
+    model = network(3)
+    images, labels = whole_images(50, 3)
+    result = kerascnn.scan(model, images, ["conv1", "conv2"], labels=labels, batch_size=7, samples=None)
+    for name in ("conv1", "conv2"):
+        values = explain.activations(model, images, name).astype("float64")
+        flat = values.reshape(-1, values.shape[-1])
+        table = result.stats(name)
+        assert table["channel"].tolist() == list(range(values.shape[-1]))
+        np.testing.assert_allclose(table["mean"], flat.mean(0), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(table["std"], flat.std(0), rtol=1e-6)
+        np.testing.assert_array_equal(table["max"], flat.max(0))
+        np.testing.assert_allclose(table["zeros"], (flat == 0).mean(0), rtol=1e-6)
+        np.testing.assert_array_equal(table["dead"], flat.max(0) <= 0)
+        for q in (5, 50, 95):  # within the bin of a whole number's histogram
+            true = np.quantile(flat, q / 100, axis=0, method="inverted_cdf")
+            assert (np.abs(table[f"q{q:02d}"] - true) <= np.abs(true) / 14 + 2**-12).all()
+        by_class = result.stats(name, by_class=True)
+        for number in range(3):
+            part = values[labels == number].reshape(-1, values.shape[-1])
+            own = by_class[by_class["class"] == str(number)]
+            np.testing.assert_allclose(own["mean"], part.mean(0), rtol=1e-6, atol=1e-6)
+            np.testing.assert_allclose(own["std"], part.std(0), rtol=1e-6)
+            np.testing.assert_array_equal(own["max"], part.max(0))
+        counts, edges = result.histogram(name)
+        assert counts.sum(1).tolist() == [len(flat)] * values.shape[-1]
+        middle = len(counts[0]) // 2  # bins are mirror images: each holds its end that is nearer to zero
+        for sign, side in ((1, counts[0]), (-1, counts[0][::-1])):
+            expected = np.histogram(sign * flat[:, 0], edges)[0]
+            np.testing.assert_array_equal(side[middle + 1 :], expected[middle + 1 :])
+
+
+def test_a_dead_unit_is_called_dead():
+    model = network()
+    kernel, bias = model.get_layer("conv1").get_weights()
+    kernel[..., 2], bias[2] = 0, -1
+    model.get_layer("conv1").set_weights([kernel, bias])
+    table = kerascnn.scan(model, whole_images(20)[0], "conv1").stats("conv1")
+    assert table["dead"].tolist() == [False, False, True, False]
+    assert table["zeros"][2] == 1
+
+
+def test_the_standard_deviation_survives_a_large_mean():
+    inputs = keras.Input((4, 4, 1))
+    model = keras.Model(inputs, layers.Rescaling(1.0, 1000.0, name="shift")(inputs))
+    images = np.random.default_rng(0).normal(size=(64, 4, 4, 1)).astype("float32")
+    table = kerascnn.scan(model, images, "shift").stats("shift")
+    np.testing.assert_allclose(table["std"][0], (images + np.float32(1000)).astype("float64").std(), rtol=1e-5)
+
+
+def test_bins_are_where_their_edges_say():
+    edges = bin_edges()
+    size = np.float32(2) ** (np.arange(10_000) % 16 - 9)
+    values = np.random.default_rng(0).normal(size=10_000).astype("float32") * size
+    np.testing.assert_array_equal(bin_numbers(values), np.digitize(values, edges) - 1)
+    middle = (len(edges) - 1) // 2
+    assert bin_numbers(np.float32([0, -0.0, 1e9, -1e9])).tolist() == [middle, middle, len(edges) - 2, 0]
+
+
+def test_sampled_places_cover_the_map_evenly():
+    places = sample_places(np.arange(4000), 64, 4)
+    assert places.shape == (4000, 4)
+    counts = np.bincount(places.ravel(), minlength=64)
+    assert counts.min() > 0.95 * counts.mean()
+    assert sorted(sample_places([5], 6, None)[0]) == list(range(6))
+
+
+def test_quantiles_of_a_sample_are_near_those_of_all():
+    model = network(1)
+    images, _ = whole_images(400, 1)
+    few = kerascnn.scan(model, images, "conv1", samples=4).stats("conv1")
+    every = kerascnn.scan(model, images, "conv1", samples=None).stats("conv1")
+    np.testing.assert_array_equal(few["mean"], every["mean"])
+    assert np.abs(few["q75"] - every["q75"]).max() <= 1  # one whole number
+
+
+def test_zero_outside_a_patch_changes_nothing_bitwise():
+    rng = np.random.default_rng(0)
+    model = kerascnn.models.cifar_net()
+    images = rng.normal(size=(40, 32, 32, 3)).astype("float32")
+    result = kerascnn.scan(model, images, ["conv2", "conv4"], k=3, batch_size=16)
+    for layer in ("conv2", "conv4"):
+        table = result.top(layer).join(result.boxes(layer)[["top", "left", "bottom", "right"]]).iloc[::37]
+        alone = np.zeros((len(table), 32, 32, 3), "float32")
+        for i, row in enumerate(table.itertuples()):
+            place = np.s_[row.top : row.bottom, row.left : row.right]
+            alone[i][place] = images[row.image][place]
+        again = explain.activations(model, alone, layer, batch_size=len(alone))
+        whole = explain.activations(model, images[table["image"]], layer, batch_size=len(alone))
+        place = np.arange(len(table)), table["row"], table["col"], table["channel"]
+        np.testing.assert_array_equal(again[place], whole[place])
+        np.testing.assert_allclose(again[place], table["value"], rtol=1e-5)
+
+
+def test_a_patch_lies_in_its_frame_as_if_the_image_had_no_border():
+    inputs = keras.Input((6, 6, 1))
+    model = keras.Model(inputs, layers.Conv2D(1, 3, padding="same", name="conv")(inputs))
+    model.set_weights([np.ones((3, 3, 1, 1), "float32"), np.zeros(1, "float32")])
+    images = np.zeros((2, 6, 6, 1), "float32")
+    images[0, 0, 0] = 5  # the first place that sees it is the corner
+    images[1, 3, 4] = 4
+    result = kerascnn.scan(model, images, "conv", k=2)
+    assert result.top("conv")[["value", "image", "row", "col"]].to_numpy().tolist() == [[5, 0, 0, 0], [4, 1, 2, 3]]
+    np.testing.assert_array_equal(result.patches("conv", 0)[0, :, :, 0], [[0, 0, 0], [0, 5, 0], [0, 0, 0]])
+    np.testing.assert_array_equal(result.patches("conv", 0)[1, :, :, 0], [[0, 0, 0], [0, 0, 0], [0, 0, 4]])
+    assert result.boxes("conv").iloc[0].tolist() == [0, 1, 0, 0, 2, 2]
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, images, labels, sizes):
+        super().__init__()
+        self.parts = np.split(np.arange(len(images)), np.cumsum(sizes)[:-1])
+        self.images, self.labels = images, labels
+
+    def __len__(self):
+        return len(self.parts)
+
+    def __getitem__(self, number):
+        return self.images[self.parts[number]], self.labels[self.parts[number]]
+
+
+def same(a, b, layers=("conv1", "conv2"), patches=True):
+    for layer in layers:
+        assert a.top(layer).equals(b.top(layer))
+        assert a.stats(layer).equals(b.stats(layer))
+        if patches:
+            for channel in range(4):
+                np.testing.assert_array_equal(a.patches(layer, channel), b.patches(layer, channel))
+
+
+def test_every_kind_of_data_gives_the_same():
+    model = network(4)
+    images, labels = whole_images(30, 4)
+    names = ("a", "b", "c")
+    options = {"layers": ["conv1", "conv2"], "k": 4, "batch_size": 8, "class_names": names}
+    expected = kerascnn.scan(model, images, labels=labels, **options)
+    split = datasets.Split(images.astype("uint8"), labels)
+    data = datasets.ImageData("small", "made here", names, split)
+    as_floats = lambda pixels: pixels.astype("float32")  # noqa: E731
+    same(expected, kerascnn.scan(model, Batches(images, labels, [1, 20, 9]), **options))
+    same(expected, kerascnn.scan(model, data, preprocessing=as_floats, **options))
+    same(expected, kerascnn.scan(model, split, preprocessing=as_floats, **options))
+    one_hot = Batches(images, np.eye(3)[labels], [30])
+    same(expected, kerascnn.scan(model, one_hot, **options))
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        same(expected, kerascnn.scan(model, tf.data.Dataset.from_tensor_slices((images, labels)).batch(11), **options))
+
+
+def test_patches_follow_the_preprocessing_s_crop():
+    from kerascnn.datasets.preprocessing import Preprocessing
+
+    model = network(4)
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 12, 10, 3), np.uint8)
+    prepared = Preprocessing((12, 10), (8, 8), 3, (0.0,) * 3, (1 / 255,) * 3)
+    data = datasets.ImageData("small", "made here", ("a",), datasets.Split(pixels, np.zeros(9, int)))
+    result = kerascnn.scan(model, data, "conv1", k=1, preprocessing=prepared)
+    expected = kerascnn.scan(model, pixels[:, 2:10, 1:9].astype("float32"), "conv1", k=1)
+    assert result.top("conv1")["image"].equals(expected.top("conv1")["image"])
+    np.testing.assert_array_equal(result.patches("conv1", 0), expected.patches("conv1", 0))
+    assert result.images("conv1", 0).shape == (1, 8, 8, 3)
+
+
+def test_saved_and_loaded(tmp_path):
+    model = network(5)
+    images, labels = whole_images(30, 5)
+    result = kerascnn.scan(model, images, ["conv1", "conv2"], labels=labels, out=tmp_path / "scan.npz")
+    again = dataset_scan.load(tmp_path / "scan.npz")
+    same(result, again)
+    assert again.class_names == ("0", "1", "2")
+    assert again.selectivity("conv2").equals(result.selectivity("conv2"))
+    assert os.listdir(tmp_path) == ["scan.npz"]
+    result.save(tmp_path / "small.npz", patches=False)
+    with pytest.raises(UsageError, match="saved without patches"):
+        dataset_scan.load(tmp_path / "small.npz").patches("conv1", 0)
+    torn = tmp_path / "torn.npz"
+    torn.write_bytes((tmp_path / "scan.npz").read_bytes()[:-500])
+    with pytest.raises(DataError, match="torn"):
+        dataset_scan.load(torn)
+    with pytest.raises(UsageError, match="no scan"):
+        dataset_scan.load(tmp_path / "nothing.npz")
+
+
+KILLED = """
+    import os, signal, sys
+    sys.path.insert(0, {tests!r})
+    import kerascnn
+    from test_dataset_scan import Batches, network, whole_images
+
+    def say(done, count):
+        if done == 40:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    images, labels = whole_images(100, 6)
+    data = Batches(images, labels, [100]) if {stream} else images
+    more = {{}} if {stream} else {{"labels": labels}}
+    kerascnn.scan(network(6), data, ["conv1", "conv2"], batch_size=8, out={out!r}, every=0, say=say, **more)
+"""
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_killed_scan_goes_on_and_ends_with_the_same(tmp_path, stream):
+    out = str(tmp_path / "scan.npz")
+    script = textwrap.dedent(KILLED).format(tests=os.path.dirname(__file__), out=out, stream=stream)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert sorted(os.listdir(tmp_path)) == ["scan.npz.part"]
+    images, labels = whole_images(100, 6)
+    data = Batches(images, labels, [100]) if stream else images
+    more = {} if stream else {"labels": labels}
+    seen = []
+    options = {"layers": ["conv1", "conv2"], "batch_size": 8, **more}
+    result = kerascnn.scan(network(6), data, out=out, say=lambda done, count: seen.append(done), **options)
+    assert seen[0] == 40  # the last state before the kill had 32
+    same(result, kerascnn.scan(network(6), data, **options))
+    assert sorted(os.listdir(tmp_path)) == ["scan.npz"]
+
+
+def test_another_network_does_not_go_on_from_a_state(tmp_path):
+    images, _ = whole_images(40, 6)
+
+    class Enough(Exception):  # noqa: N818
+        pass
+
+    def stop(done, count):
+        if done == 24:
+            raise Enough
+
+    with pytest.raises(Enough):
+        kerascnn.scan(network(6), images, "conv1", batch_size=8, out=tmp_path / "s.npz", every=0, say=stop)
+    assert (tmp_path / "s.npz.part").exists()
+    result = kerascnn.scan(network(7), images, "conv1", batch_size=8, out=tmp_path / "s.npz")
+    same(result, kerascnn.scan(network(7), images, "conv1", batch_size=8), ["conv1"])
+
+
+def test_the_model_is_untouched_and_layers_without_rules_are_called():
+    class Odd(layers.Layer):
+        def call(self, x):
+            return keras.ops.sort(x, axis=-1)
+
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, name="conv1")(inputs)
+    model = keras.Model(inputs, layers.Conv2D(2, 1, name="conv2")(Odd(name="odd")(x)))
+    before, config = model.get_weights(), model.to_json()
+    images, _ = whole_images(10)
+    result = kerascnn.scan(model, images, "conv2", k=1, batch_size=4)
+    expected = keras.Model(inputs, model.get_layer("conv2").output).predict(images, verbose=0)
+    np.testing.assert_allclose(result.top("conv2")["value"], expected.max((0, 1, 2)), rtol=1e-5)
+    assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
+    assert model.to_json() == config
+    assert result.boxes("conv2").iloc[0].tolist()[2:] == [0, 0, 8, 8]  # nobody knows how Odd spreads: the whole image
+
+
+def test_nested_and_shared_layers():
+    inner_in = keras.Input((8, 8, 3))
+    inner = keras.Model(inner_in, layers.Conv2D(3, 3, padding="same", name="conv")(inner_in), name="block")
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, inner(inner(inputs)))
+    images, _ = whole_images(10)
+    first, second = (kerascnn.scan(model, images, f"conv#{n}", k=1) for n in (1, 2))
+    assert first.layers == ["block/conv#1"]
+    assert first.patches("block/conv#1", 0).shape == (1, 3, 3, 3)
+    assert second.patches("block/conv#2", 0).shape == (1, 5, 5, 3)
+
+
+def test_conv5_is_the_deepest_convolution():
+    with pytest.warns(UserWarning, match="no layer 'CONV5': its deepest convolution is 'conv2'"):
+        assert kerascnn.scan(network(), whole_images(9)[0], "CONV5").layers == ["conv2"]
+
+
+def test_interesting_neurons_come_out_by_themselves():
+    """Channel 1 answers to red alone; the others to all."""
+    inputs = keras.Input((4, 4, 3))
+    model = keras.Model(inputs, layers.ReLU(name="relu")(layers.Conv2D(3, 1, use_bias=False, name="conv")(inputs)))
+    kernel = np.array([[1, 1, 1], [1, -1, 1], [1, -1, 0.5]], "float32")  # (colour, channel)
+    model.set_weights([kernel[None, None]])
+    rng = np.random.default_rng(0)
+    labels = np.arange(30) % 3
+    images = rng.uniform(0.5, 1, (30, 4, 4, 3)).astype("float32") * np.eye(3, dtype="float32")[labels][:, None, None]
+    result = kerascnn.scan(model, images, "relu", labels=labels, class_names=("red", "green", "blue"), k=5)
+    table = result.interesting()
+    assert table.iloc[0]["channel"] == 1
+    assert table.iloc[0]["class"] == table.iloc[0]["preferred"] == "red"
+    assert table.iloc[0]["share"] == 1
+    np.testing.assert_allclose(table.iloc[0]["index"], 1, rtol=1e-6)
+    means = [images[labels == c].sum(-1).mean() for c in range(3)]  # channel 0 adds the colours up
+    best, rest = max(means), (sum(means) - max(means)) / 2
+    np.testing.assert_allclose(result.selectivity("relu")["index"][0], (best - rest) / (best + rest), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layers": "conv3"}, "no layer 'conv3'. Did you mean"),
+        ({"layers": []}, "names no layer"),
+        ({"k": 31}, "k=31 is larger than the data: it has 30 images. Type k=30"),
+        ({"k": 0}, "k=0 is not allowed"),
+        ({"labels": np.zeros(4, int)}, r"labels has shape \(4,\); one label for each of 30 images is allowed"),
+        ({"data": np.zeros((0, 8, 8, 3), "float32")}, "holds no images"),
+        ({"data": Batches(np.zeros((0, 8, 8, 3)), np.zeros(0), [0])}, "holds no images"),
+        ({"data": np.zeros((30, 9, 8, 3), "float32")}, r"received shape \(30, 9, 8, 3\)"),
+        ({"data": np.full((30, 8, 8, 3), np.nan, "float32")}, "NaN"),
+        ({"data": "photos"}, "type str cannot be scanned. Allowed: an array"),
+    ],
+)
+def test_bad_input(options, message):
+    data = options.pop("data", None)
+    with pytest.raises(UsageError, match=message):
+        kerascnn.scan(network(), whole_images(30)[0] if data is None else data, **options)
+
+
+def test_nan_weights_and_layers_without_channels_are_named():
+    model = network()
+    kernel, bias = model.get_layer("conv2").get_weights()
+    model.get_layer("conv2").set_weights([kernel * np.nan, bias])
+    with pytest.raises(UsageError, match="Layer 'conv2' of model 'small' has NaN among its weights"):
+        kerascnn.scan(model, whole_images(30)[0])
+    recurrent = kerascnn.models.rnn()
+    name = recurrent.layers[1].name
+    with pytest.raises(UsageError, match=f"no layer|{name}|no convolution"):
+        kerascnn.scan(recurrent, np.zeros((30, *recurrent.input_shape[1:]), "float32"))
+    result = kerascnn.scan(network(), whole_images(30)[0], "conv1")
+    with pytest.raises(UsageError, match="no channel 4: it has 4, 0 to 3"):
+        result.patches("conv1", 4)
+    with pytest.raises(UsageError, match="Unknown layer of this scan"):
+        result.top("conv2")
+    with pytest.raises(UsageError, match="knows no classes"):
+        result.interesting()
