@@ -22,7 +22,7 @@ _HOME = {
     "export": "kerascnn.saved_model",
     "scan": "kerascnn.dataset_scan.scanning",
 }
-_ROOMS = ("anatomy", "dataset_scan", "datasets", "explain", "inference", "models", "recipes", "runs")
+_ROOMS = ("anatomy", "callbacks", "dataset_scan", "datasets", "explain", "inference", "models", "recipes", "runs")
 
 __all__ = [*sorted(_HOME), *_ROOMS]
 

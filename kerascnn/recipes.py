@@ -24,6 +24,7 @@ OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
 SCHEDULES = ("constant", "cosine")
 AUGMENTATIONS = ("flip", "crop")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+WATCHES = ("filters", "activations", "patches", "features", "explain")  # looks during training; no part of a recipe
 NORMALIZATIONS = ("standard", "mean", "none")
 
 

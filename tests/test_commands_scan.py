@@ -61,7 +61,7 @@ def test_other_data_and_conv5(call, trained, make_folder):
     ],
 )
 def test_bad_input(call, trained, tmp_path, arguments, message):
-    code, out, err = call("scan", trained.folder, *arguments, "--out", "y")
+    code, _, err = call("scan", trained.folder, *arguments, "--out", "y")
     assert code == 2
     assert message in err
     assert not (tmp_path / "y").exists()

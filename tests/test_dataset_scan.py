@@ -83,8 +83,8 @@ def test_the_leaders_are_those_of_a_sort_of_everything(seed, count, k, per_image
 
 
 def test_the_statistics_are_those_of_all_values():
-    model = network(3)
-    images, labels = whole_images(50, 3)
+    model = network(3, size=10)
+    images, labels = whole_images(50, 3, size=10)
     result = kerascnn.scan(model, images, ["conv1", "conv2"], labels=labels, batch_size=7, samples=None)
     for name in ("conv1", "conv2"):
         values = explain.activations(model, images, name).astype("float64")

@@ -10,7 +10,7 @@ FLOORS = (
     ("errors", "registry", "runs", "native_log"),
     ("recipes", "plots", "graph", "layers", "backends"),
     ("models", "datasets", "anatomy"),
-    ("training", "explain", "dataset_scan"),
+    ("training", "explain", "dataset_scan", "callbacks"),
     ("inference", "saved_model"),
     ("server",),
     ("commands", "cli"),

@@ -12,9 +12,9 @@ from cyclopts import Parameter
 from kerascnn import runs
 from kerascnn.commands.terminal import Flag, Json, computing, fraction, let_interrupts_through, print_json
 from kerascnn.datasets import DATASETS
-from kerascnn.errors import UsageError
+from kerascnn.errors import UsageError, unknown
 from kerascnn.models import MODELS
-from kerascnn.recipes import FIELDS, RECIPES, Recipe, read_config
+from kerascnn.recipes import FIELDS, RECIPES, WATCHES, Recipe, read_config
 
 
 def _option(spec):
@@ -69,6 +69,7 @@ def train(
     config: Path | None = None,
     out: Path | None = None,
     resume: str | None = None,
+    watch: str | None = None,
     strict: Flag = False,
     json: Json = False,
     fields: Annotated[Fields, Parameter(name="*")] = Fields(),  # noqa: B008 (frozen by never being written)
@@ -89,9 +90,16 @@ def train(
         folder for the run, new or empty [default: saved_models/<date>-<model>-<data>]
     resume
         run to continue exactly: its folder, its name or "last"
+    watch
+        looks during training, separated by commas: filters, activations, patches, features, explain; written to the
+        run's watch/
     strict
         stop at the first image that cannot be read, instead of leaving it out
     """
+    looks = None if watch is None else [name.strip() for name in watch.split(",")]
+    for name in looks or ():
+        if name not in WATCHES:
+            raise unknown("look for --watch:", name, WATCHES)
     typed = _typed(fields) | ({"data": data} if data is not None else {})
     settings = read_config(config) if config is not None else {}
     if resume is not None and out is not None:
@@ -123,6 +131,7 @@ def train(
             out=out,
             resume=resume,
             strict=strict,
+            watch=looks,
             say=say,
             on_run=begun,
             **typed,

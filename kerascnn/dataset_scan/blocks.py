@@ -1,5 +1,7 @@
 """One block of images through the network, reduced to a few numbers a channel before it leaves the device."""
 
+import functools
+
 import numpy as np
 from keras import ops
 
@@ -20,7 +22,8 @@ class Block:
 
     def __init__(self, values, reduced):
         self._values = values  # (images, places, channels), on the device
-        self.maximum, self.total, self.squares, self.zeros, self.sample = map(ops.convert_to_numpy, reduced)
+        self.maximum, self.total, self.squares, zeros, self.sample = map(ops.convert_to_numpy, reduced)
+        self.zeros = np.rint(zeros).astype("int64")  # a count, from means
 
     def maps(self, rows, channels):
         """(len(rows), places): the maps of some images' channels."""
@@ -46,8 +49,8 @@ class BlockPass:
         self.size, self.samples = size, samples
         self.constants = read_constants(plan, "float32")
         self._task = Task(needed_steps(plan.steps, values), plan.inputs, values)
-        self._compiled = backends.compiled(self._reduced)
-        self._forward = backends.compiled(lambda x, constants: walk(self._task, [x], constants, [])[0])
+        shapes = tuple(tuple(c.shape) for c in self.constants)
+        self._forward, self._reduce = _compiled(self._task, size, tuple(plan.shapes[plan.inputs[0]]), shapes)
         self.centres = self.shapes = None
 
     def begin(self, images):
@@ -71,7 +74,7 @@ class BlockPass:
         for shape in self.shapes:
             places = sample_places(numbers, _places(shape), self.samples)
             rows.append(ops.convert_to_tensor(places + _places(shape) * np.arange(self.size)[:, None]))
-        found = self._compiled(self._filled(images), self.constants, centres, rows)
+        found = self._reduce(self._filled(images), self.constants, centres, rows)
         return [Block(values, [part[:count] for part in reduced]) for values, *reduced in found]
 
     def _filled(self, images):
@@ -80,23 +83,36 @@ class BlockPass:
             images = np.concatenate([images, np.repeat(images[-1:], missing, 0)])
         return ops.convert_to_tensor(images)
 
-    def _reduced(self, images, constants, centres, rows):
-        found = []
-        for values, centre, index in zip(walk(self._task, [images], constants, [])[0], centres, rows, strict=True):
-            channels = values.shape[-1]
-            flat = ops.reshape(values, (self.size, -1, channels))
-            sample = ops.take(ops.reshape(values, (-1, channels)), ops.reshape(index, (-1,)), 0)
-            found.append(
-                (
-                    flat,
-                    ops.max(flat, 1),
-                    backends.sum_of_places(values - centre),
-                    backends.sum_of_places(ops.square(values - centre)),
-                    backends.sum_of_places(ops.cast(ops.equal(values, 0), "float32")),
-                    ops.reshape(sample, (self.size, -1, channels)),
-                )
+
+@functools.lru_cache(maxsize=16)
+def _compiled(task, size, image_shape, constant_shapes):
+    """(forward, reduce), compiled once for all passes over networks of one kind, however their weights change."""
+    reduced = functools.partial(_reduced, task, size)
+    return backends.compiled(functools.partial(_forward, task)), backends.compiled(reduced)
+
+
+def _forward(task, images, constants):
+    return walk(task, [images], constants, [])[0]
+
+
+def _reduced(task, size, images, constants, centres, rows):
+    """For each layer (values, maximum, total, squares, zeros, sample), as in `Block`."""
+    found = []
+    for values, centre, index in zip(_forward(task, images, constants), centres, rows, strict=True):
+        channels = values.shape[-1]
+        flat = ops.reshape(values, (size, -1, channels))
+        sample = ops.take(ops.reshape(values, (-1, channels)), ops.reshape(index, (-1,)), 0)
+        found.append(
+            (
+                flat,
+                ops.max(flat, 1),
+                backends.sum_of_places(values - centre),
+                backends.sum_of_places(ops.square(values - centre)),
+                backends.sum_of_places(ops.cast(ops.equal(values, 0), "float32")),
+                ops.reshape(sample, (size, -1, channels)),
             )
-        return found
+        )
+    return found
 
 
 def _places(shape):

@@ -81,7 +81,7 @@ def scan(
     plan = make_plan(model, opaque_step)
     if len(plan.inputs) != 1:
         raise UsageError(f"Model {model.name!r} has {len(plan.inputs)} inputs; a scan takes a network with one.")
-    chosen = dict(sorted((_chosen(plan, name) for name in _names(plan, layers)), key=lambda pair: pair[1]))
+    chosen = _sorted(plan, layers)
     passing = BlockPass(plan, tuple(chosen.values()), batch_size, samples)
     manifest = {
         "kerascnn": __version__,
@@ -126,6 +126,17 @@ def scan(
         result.save(out)
         part.unlink(missing_ok=True)
     return result
+
+
+def chosen_layers(model, layers=None):
+    """Paths of the layers that `scan` would look at, in the network's order."""
+    plan = make_plan(model, opaque_step)
+    return list(_sorted(plan, layers))
+
+
+def _sorted(plan, layers):
+    """{path: value number} of the layers asked for, in the network's order."""
+    return dict(sorted((_chosen(plan, name) for name in _names(plan, layers)), key=lambda pair: pair[1]))
 
 
 def _check_k(k, count):

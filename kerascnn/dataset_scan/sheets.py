@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 
 from kerascnn.explain.sheets import SIGNED, one_value_per_pixel, to_colours
 
-CELL = 0.95  # inches
+CELL = 0.9  # inches
+SIDE, BORDER, GAP = 64, 4, 6  # pixels of a cell's picture, its border, and the space between cells
 
 
 def class_colours(class_names):
@@ -29,33 +30,51 @@ def patch_sheet(result, layer, channels=None, *, maps=None, title=None, names=No
     """
     channels = default_channels(result, layer) if channels is None else list(channels)
     table = result.top(layer)
-    own = {channel: table[table["channel"] == channel] for channel in channels}
-    columns = max(len(rows) for rows in own.values())
-    groups = [None, *(maps or {})]
-    size = (CELL * columns * len(groups) + 0.9, (CELL + 0.28) * len(channels) + 0.7)
+    own = [list(table[table["channel"] == channel].itertuples()) for channel in channels]
+    columns = max(len(rows) for rows in own)
+    groups = {"patch": {channel: result.patches(layer, channel) for channel in channels}, **(maps or {})}
+    size = (CELL * columns * len(groups) + 0.9, (CELL + 0.22) * len(channels) + 0.7)
     figure = Figure(figsize=size, layout="constrained")
-    parts = figure.subfigures(1, len(groups), squeeze=False)[0]
     colours = class_colours(result.class_names)
-    for part, method in zip(parts, groups, strict=True):
-        axes = part.subplots(len(channels), columns, squeeze=False)
+    borders = [[colours.get(row.label, (0, 0, 0, 1)) for row in rows] for rows in own]
+    for ax, (method, pictures) in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups.items(), strict=True):
+        paint = _painted if method == "patch" else _signed
+        ax.imshow(_mosaic([[paint(p) for p in pictures[c]] for c in channels], borders), interpolation="nearest")
         if len(groups) > 1:
-            part.suptitle(method or "patch", fontsize=9)
-        for line, channel in zip(axes, channels, strict=True):
-            pictures = result.patches(layer, channel) if method is None else maps[method][channel]
-            number = channels.index(channel)
-            for ax, row, picture in zip(line, own[channel].itertuples(), pictures, strict=False):
-                _draw(ax, picture, method)
-                for spine in ax.spines.values():
-                    spine.set(color=colours.get(row.label, "black"), linewidth=2)
-                label = row.label if result.class_names else ""
-                ax.set_xlabel(f"{row.value:.3g} {label}" if method is None else "", fontsize=6, labelpad=2)
-            for ax in line[len(own[channel]) :]:
-                ax.set_axis_off()
-            if method is None:
-                line[0].set_ylabel(names[number] if names else f"{channel}", fontsize=7)
+            ax.set_title(method, fontsize=9)
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+        if method != "patch":
+            continue
+        ax.set_yticks([_corner(line, True) + SIDE / 2 for line in range(len(channels))])
+        ax.set_yticklabels(names or channels, fontsize=7)
+        ax.tick_params(length=0)
+        for line, rows in enumerate(own):
+            for column, row in enumerate(rows):
+                label = f"{row.value:.3g} {row.label if result.class_names else ''}"
+                below = _corner(line, True) + SIDE + BORDER + 1
+                ax.text(_corner(column) + SIDE / 2, below, label, fontsize=5.5, ha="center", va="top")
     caption = f"{layer} of {result.manifest['model']}: what excites each channel most; "
     figure.suptitle(title or caption + f"{result.manifest['images']:,} images scanned", fontsize=9)
     return figure
+
+
+def _corner(number, line=False):
+    """First pixel of the picture in a column (or, with room for a text below, in a line) of cells."""
+    return BORDER + number * (SIDE + 2 * BORDER + (4 * GAP if line else GAP))
+
+
+def _mosaic(pictures, borders):
+    """One image (H, W, 4) of rows of pictures (h, w, 3), each brought to SIDE pixels, with a border in its colour."""
+    lines, columns = len(pictures), max(map(len, pictures))
+    mosaic = np.zeros((_corner(lines, True) - BORDER, _corner(columns) - BORDER - GAP, 4))
+    for line, (row, colours) in enumerate(zip(pictures, borders, strict=True)):
+        for column, (picture, colour) in enumerate(zip(row, colours, strict=True)):
+            top, left = _corner(line, True), _corner(column)
+            mosaic[top - BORDER : top + SIDE + BORDER, left - BORDER : left + SIDE + BORDER] = colour
+            nearest = [np.arange(SIDE) * side // SIDE for side in picture.shape[:2]]
+            mosaic[top : top + SIDE, left : left + SIDE, :3] = picture[np.ix_(*nearest)]
+    return mosaic
 
 
 def class_sheet(result, layer=None, *, maps=None, title=None):
@@ -128,14 +147,13 @@ def statistics_sheet(result, layer):
     return figure
 
 
-def _draw(ax, picture, method):
-    """A patch in its colours, or a map between symmetric limits."""
-    ax.set(xticks=[], yticks=[])
-    if method is None:
-        shown = picture if picture.dtype == "uint8" else to_colours(picture)
-        shown = shown[..., 0] if shown.shape[-1] == 1 else shown
-        ax.imshow(shown, cmap="gray", interpolation="nearest", vmin=0, vmax=255 if shown.dtype == "uint8" else 1)
-        return
-    flat = one_value_per_pixel(np.asarray(picture))
-    limit = float(np.abs(flat).max()) or 1.0
-    ax.imshow(flat, cmap=SIGNED, vmin=-limit, vmax=limit, interpolation="nearest")
+def _painted(patch):
+    """A patch as (h, w, 3) between 0 and 1: bytes as they are, other numbers from their least to their largest."""
+    shown = patch / 255 if patch.dtype == "uint8" else to_colours(patch)
+    return np.broadcast_to(shown.reshape(*patch.shape[:2], -1), (*patch.shape[:2], 3))
+
+
+def _signed(found):
+    """A map as (h, w, 3), white at zero, between symmetric limits of its own."""
+    flat = one_value_per_pixel(np.asarray(found))
+    return colormaps[SIGNED](0.5 + 0.5 * flat / (float(np.abs(flat).max()) or 1.0))[..., :3]

@@ -11,8 +11,10 @@ import time
 import keras
 
 from kerascnn import __version__, backends, runs
+from kerascnn.callbacks.named import named_looks
 from kerascnn.datasets.preprocessing import Preprocessing
-from kerascnn.recipes import RECIPES
+from kerascnn.errors import unknown
+from kerascnn.recipes import RECIPES, WATCHES
 from kerascnn.training import resume as resuming
 from kerascnn.training.batches import Batches, InOrder
 from kerascnn.training.build import compile_model, network
@@ -37,7 +39,9 @@ class TrainingFailed(RuntimeError):  # noqa: N818 (what happened, in the words o
     """Training could not go on; the run folder says why and keeps the best weights so far."""
 
 
-def train(recipe=None, *, out=None, resume=None, strict=False, callbacks=(), say=print, on_run=None, **fields):
+def train(
+    recipe=None, *, out=None, resume=None, strict=False, callbacks=(), watch=None, say=print, on_run=None, **fields
+):
     """Train as a recipe asks; returns the finished Run with its best weights, metrics, plots and test result.
 
     Args:
@@ -46,6 +50,8 @@ def train(recipe=None, *, out=None, resume=None, strict=False, callbacks=(), say
         resume: a run (folder, name or "last") to continue instead; only `epochs` may differ from its recipe.
         strict: True stops at the first image that cannot be read, instead of leaving it out.
         callbacks: further `keras.callbacks.Callback`s for fit.
+        watch: names of looks during training (`kerascnn.recipes.WATCHES`), written to the run's watch/; they do not
+            change what is learned. None: none, or on resuming those that the run had.
         say: called with each line of progress.
         on_run: called with the Run as soon as its folder exists.
         **fields: recipe fields to replace: `train(epochs=3)`.
@@ -55,6 +61,9 @@ def train(recipe=None, *, out=None, resume=None, strict=False, callbacks=(), say
         TrainingFailed: the loss became NaN or infinite.
     """
     began = time.monotonic()
+    for name in watch or ():
+        if name not in WATCHES:
+            raise unknown("look for --watch:", name, WATCHES)
     run = runs.find(resume) if resume is not None else None
     if run:
         recipe = continued(run, recipe, fields)
@@ -73,6 +82,12 @@ def train(recipe=None, *, out=None, resume=None, strict=False, callbacks=(), say
     model = network(recipe, (*prepared.image_size, prepared.channels), len(data.class_names), precision)
     batches = Batches(data.train, prepared, recipe.batch_size, augmentations=recipe.augment, seed=recipe.seed)
     compile_model(model, recipe, batches.steps)
+    if watch is None:
+        watch = run.read("run").get("watch", ()) if run else ()
+    looks = named_looks(watch, data, prepared)
+    for look in looks:
+        look.set_model(model)
+        look.check()
 
     check_space(run.folder if run else out or runs.ROOT, model.count_params())
     run, before = _open(run, out, recipe, data, prepared)
@@ -87,13 +102,16 @@ def train(recipe=None, *, out=None, resume=None, strict=False, callbacks=(), say
         processor=backends.processor(),
         precision=precision,
         seed=recipe.seed,
+        watch=list(watch),
         parameters=model.count_params(),
     )
+    for look in looks:
+        look.parent = run / "watch"
     if on_run:
         on_run(run)
     _announce(recipe, data, model, precision, say)
     try:
-        _fit(run, recipe, model, batches, data, state, callbacks, say)
+        _fit(run, recipe, model, batches, data, state, [*looks, *callbacks], say)
         result = results(run, recipe, write_best(run, recipe, model), data, prepared)
     except Stopped as stop:
         write_best(run, recipe, model)

@@ -1,0 +1,122 @@
+"""Activation statistics on a fixed probe set through training, as curves and as ridges of histograms (COMP576)."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from kerascnn.callbacks.watching import Watch
+from kerascnn.dataset_scan.scanning import scan
+from kerascnn.dataset_scan.statistics import bin_edges
+
+COLUMNS = ("max", "mean", "std", "zeros")
+LABELS = {"max": "largest activation", "mean": "mean", "std": "standard deviation", "zeros": "share of zeros"}
+
+
+class ActivationStats(Watch):
+    """Maximum, mean, standard deviation, share of zeros and histogram of chosen layers on the same images each time.
+
+    Writes activations.csv (one row a look and layer), activations.png (curves) and ridge-<layer>.png (histograms over
+    time); the histograms themselves are in the NPZ files, `counts` (layers, bins) with `edges`.
+
+    Args:
+        images: float (N, H, W, C) as the model takes them, the probe set; a few hundred are enough.
+        layers: names; None: every convolution.
+        every, unit: see `Watch`.
+        folder: the files go to <folder>/activations.
+    Raises:
+        UsageError: at the start of training, where a layer does not exist or the images do not fit.
+    """
+
+    def __init__(self, images, layers=None, every=1, unit="epochs", folder="watch"):
+        super().__init__("activations", folder, every, unit, start=True)
+        self.images, self.layers = images, layers
+
+    def check(self):
+        scan(self.model, self.images[:1], self.layers, 1, batch_size=1)
+
+    def look(self, at):
+        found = scan(self.model, self.images, self.layers, 1, batch_size=min(128, len(self.images)), samples=16)
+        rows = [_row(found.stats(layer)) for layer in found.layers]
+        counts = np.stack([found.histogram(layer)[0].sum(0) for layer in found.layers])
+        names = np.array(found.layers)
+        self.keep(at, layers=names, counts=counts, edges=bin_edges(), **_columns(rows))
+        self.finish()
+
+    def finish(self):
+        looks = self.kept()
+        tables = [
+            pd.DataFrame({self.unit: at, "layer": look["layers"], **{name: look[name] for name in COLUMNS}})
+            for at, look in looks.items()
+        ]
+        if not tables:
+            return
+        table = pd.concat(tables, ignore_index=True)
+        self.write("activations", table)
+        probe = f"{self.model.name}, {len(self.images)} probe images"
+        self.draw("activations", curves(table, self.unit, probe))
+        some = self.kept(most=12)
+        for number, layer in enumerate(table["layer"].unique()):
+            rows = {at: look["counts"][number] for at, look in some.items()}
+            self.draw(f"ridge-{layer.replace('/', '-')}", ridge(rows, self.unit, f"{layer} of {probe}"))
+
+
+def _row(stats):
+    """One layer's numbers from those of its channels, which all have as many values."""
+    mean = stats["mean"].mean()
+    square = (stats["std"] ** 2 + stats["mean"] ** 2).mean()
+    return {
+        "max": stats["max"].max(),
+        "mean": mean,
+        "std": np.sqrt(max(square - mean**2, 0)),
+        "zeros": stats["zeros"].mean(),
+    }
+
+
+def _columns(rows):
+    return {name: np.array([row[name] for row in rows]) for name in COLUMNS}
+
+
+def curves(table, unit, title):
+    """Four panels over time, one line a layer. `table`: DataFrame with `unit`, layer, max, mean, std, zeros."""
+    figure = Figure(figsize=(9.5, 5.2), layout="constrained")
+    names = table["layer"].unique()
+    colours = [f"C{i}" for i in range(len(names))]
+    for ax, column in zip(figure.subplots(2, 2, sharex=True).ravel(), COLUMNS, strict=True):
+        for name, colour in zip(names, colours, strict=True):
+            own = table[table["layer"] == name]
+            ax.plot(own[unit], own[column], color=colour, marker=".", markersize=4, label=name)
+        ax.set_ylabel(LABELS[column])
+        ax.grid(alpha=0.25)
+    for ax in figure.axes[2:]:
+        ax.set_xlabel(unit)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def ridge(rows, unit, title, points=80):
+    """Histograms above one another, the latest in front: {number: counts (bins,) of `bin_edges()`}."""
+    edges = bin_edges()
+    total = sum(rows.values())
+    cumulated = np.cumsum(total) / max(1, total.sum())
+    low = edges[np.searchsorted(cumulated, 0.0005)]
+    high = edges[min(np.searchsorted(cumulated, 0.9995) + 1, len(edges) - 1)]
+    bounds = np.linspace(low, max(high, low + 1e-3), points + 1)
+    figure = Figure(figsize=(6, 1.2 + 0.32 * len(rows)), layout="constrained")
+    ax = figure.subplots()
+    shares = []
+    for counts in rows.values():
+        below = np.interp(bounds, edges, np.concatenate([[0], np.cumsum(counts)]) / max(1, counts.sum()))
+        shares.append(np.diff(below))
+    # the bar at zero, where a ReLU puts most, would flatten everything else
+    height = float(np.median([np.sort(share)[-2] for share in shares])) or 1.0
+    centres = (bounds[1:] + bounds[:-1]) / 2
+    for number, share in enumerate(shares):
+        base = len(shares) - 1 - number
+        shape = base + 1.6 * np.minimum(share / height, 1)
+        ax.fill_between(centres, base, shape, color="#56B4E9", edgecolor="#0072B2", linewidth=0.6, zorder=number)
+    ax.set_yticks(range(len(shares)), [str(at) for at in reversed(rows)])
+    ax.set(xlabel="activation", ylabel=unit)
+    ax.set_title(f"{title}\nhistograms on one scale, tall bars cut", fontsize=8)
+    return figure

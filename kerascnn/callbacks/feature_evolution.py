@@ -1,0 +1,79 @@
+"""How features form: the strongest patch of chosen feature maps and its deconvnet image through training.
+
+Zeiler and Fergus 2013, figure 4.
+"""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from kerascnn.callbacks.watching import Watch
+from kerascnn.dataset_scan.explained import patch_maps
+from kerascnn.dataset_scan.scanning import chosen_layers, scan
+from kerascnn.explain.sheets import one_value_per_pixel, to_colours
+
+EPOCHS = (1, 2, 5)  # and then 10, 20, 40, 60 ... as below
+
+
+class FeatureEvolution(Watch):
+    """At epochs 1, 2, 5, 10, 20, 40, 60 ... finds the strongest patch of each chosen channel among fixed images, and
+    its deconvnet image; writes evolution.png (a row a channel, a column a look) and the arrays of each look (NPZ).
+
+    Args:
+        images: float (N, H, W, C) as the model takes them, the images searched.
+        layer: name; None: the deepest convolution.
+        channels: numbers of channels.
+        epochs: when to look, a tuple of epochs; None: as above.
+        folder: the files go to <folder>/features.
+    Raises:
+        UsageError: at the start of training, where layer, channel or images do not fit.
+    """
+
+    def __init__(self, images, layer=None, channels=(0, 1, 2, 3, 4, 5), epochs=None, folder="watch"):
+        super().__init__("features", folder)
+        self.images, self.layer, self.channels, self.epochs = images, layer, tuple(channels), epochs
+
+    def check(self):
+        self.path = chosen_layers(self.model, self.layer)[-1]
+        found = scan(self.model, self.images[:1], self.path, 1, batch_size=1)
+        for channel in self.channels:
+            found.patches(self.path, channel)
+
+    def _due(self, epochs):
+        if self.epochs is not None:
+            return epochs in self.epochs
+        return epochs in EPOCHS or epochs == 10 or epochs % 20 == 0
+
+    def look(self, at):
+        found = scan(self.model, self.images, self.path, 1)
+        maps = patch_maps(found, self.model, self.path, self.channels, methods=("deconvnet",))["deconvnet"]
+        table = found.top(self.path).set_index("channel")
+        self.keep(
+            at,
+            patches=np.concatenate([found.patches(self.path, channel) for channel in self.channels]),
+            deconvnet=np.concatenate([maps[channel] for channel in self.channels]),
+            image=table.loc[list(self.channels), "image"].to_numpy(),
+            value=table.loc[list(self.channels), "value"].to_numpy(),
+        )
+        title = f"{self.path} of {self.model.name}: strongest patch and its deconvnet image, epochs above"
+        self.draw("evolution", evolution(self.kept(), self.channels, title))
+
+
+def evolution(looks, channels, title):
+    """The figure of looks {epochs: {"patches": (channels, h, w, C), "deconvnet": likewise}}."""
+    figure = Figure(figsize=(1.7 * len(looks) + 0.6, 0.95 * len(channels) + 0.7), layout="constrained")
+    axes = figure.subplots(len(channels), 2 * len(looks), squeeze=False)
+    for column, (at, look) in enumerate(looks.items()):
+        for row, channel in enumerate(channels):
+            left, right = axes[row, 2 * column : 2 * column + 2]
+            left.imshow(to_colours(look["patches"][row]), cmap="gray", interpolation="nearest")
+            flat = one_value_per_pixel(look["deconvnet"][row])
+            limit = float(np.abs(flat).max()) or 1.0
+            right.imshow(flat, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+            if row == 0:
+                left.set_title(f"{at}", fontsize=8, loc="right")
+            if column == 0:
+                left.set_ylabel(f"{channel}", fontsize=8)
+    for ax in axes.ravel():
+        ax.set(xticks=[], yticks=[])
+    figure.suptitle(title, fontsize=8)
+    return figure

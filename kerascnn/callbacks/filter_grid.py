@@ -1,0 +1,32 @@
+"""The filters of a layer as a grid, epoch by epoch (the 8x8 grids of the CS7011 report, the colours of TDT4265's)."""
+
+from kerascnn.callbacks.filters import filter_sheet, filters_of, layer_of
+from kerascnn.callbacks.watching import Watch
+
+
+class FilterGrid(Watch):
+    """Writes <layer>-<epochs>.png and the filters themselves (NPZ, `filters` (n, h, w, channels)) every so often.
+
+    First-layer filters are drawn in colour and for red, green and blue alone, on one scale and each on its own; deeper
+    filters as one tile per input channel.
+
+    Args:
+        layer: a convolution's name; None: the first one.
+        every, unit: see `Watch`.
+        folder: the files go to <folder>/filters.
+    Raises:
+        UsageError: at the start of training, where the layer does not exist or has no filters.
+    """
+
+    def __init__(self, layer=None, every=1, unit="epochs", folder="watch"):
+        super().__init__("filters", folder, every, unit)
+        self.layer = layer
+
+    def check(self):
+        self.path, _ = layer_of(self.model, self.layer)
+
+    def look(self, at):
+        filters = filters_of(self.model, self.path)
+        self.keep(at, filters=filters)
+        title = f"{self.path} of {self.model.name}: {len(filters)} filters after {at} {self.unit}"
+        self.draw(f"{self.path.replace('/', '-')}-{at:07d}", filter_sheet(filters, title))

@@ -1,0 +1,58 @@
+"""What excites the neurons of a layer most, now and then during training."""
+
+import contextlib
+
+from kerascnn.callbacks.watching import Watch
+from kerascnn.dataset_scan import sheets
+from kerascnn.dataset_scan.scanning import chosen_layers, scan
+
+
+class TopPatches(Watch):
+    """Scans images and writes the sheet of the strongest patches, <layer>-<epochs>.png, and their table (CSV).
+
+    Args:
+        data: images float (N, H, W, C) as the model takes them, a Split or an ImageData; see `kerascnn.scan`.
+        layer: name; None: the deepest convolution.
+        k: patches a channel.
+        channels: numbers of the channels drawn; None: the ten most telling where classes are known, else the first.
+        every, unit: see `Watch`.
+        labels, class_names, split, preprocessing: see `kerascnn.scan`.
+        folder: the files go to <folder>/patches.
+    Raises:
+        UsageError: at the start of training, where the layer does not exist, k is larger than the data, or the images
+            do not fit.
+    """
+
+    def __init__(self, data, layer=None, k=9, channels=None, every=10, unit="epochs", folder="watch", **options):
+        super().__init__("patches", folder, every, unit)
+        self.data, self.layer, self.k, self.channels, self.options = data, layer, k, channels, options
+        self._latest = None
+
+    def check(self):
+        self.path = chosen_layers(self.model, self.layer)[-1]
+        with contextlib.suppress(_Enough):
+            self._scan(say=_stop)
+
+    def look(self, at):
+        found = self._scan()
+        self._latest = at
+        stem = f"{self.path.replace('/', '-')}-{at:07d}"
+        self.write(stem, found.top(self.path).join(found.boxes(self.path)[["top", "left", "bottom", "right"]]))
+        title = f"{self.path} of {self.model.name} after {at} {self.unit}; {found.manifest['images']:,} images scanned"
+        self.draw(stem, sheets.patch_sheet(found, self.path, self.channels, title=title))
+
+    def finish(self):
+        now = self._epochs if self.unit == "epochs" else self._steps
+        if now and self._latest != now:
+            self.look(now)
+
+    def _scan(self, **options):
+        return scan(self.model, self.data, self.path, self.k, **self.options, **options)
+
+
+class _Enough(Exception):  # noqa: N818 (no error: the first block went through)
+    pass
+
+
+def _stop(done, count):
+    raise _Enough

@@ -1,0 +1,140 @@
+"""What every look during training shares: when it looks, where it writes, and that it never ends a training."""
+
+import json
+import warnings
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from kerascnn import backends, runs
+from kerascnn.errors import DataError, UsageError, unknown
+from kerascnn.runs import replacing
+
+UNITS = ("epochs", "steps")
+
+
+class Watch(keras.callbacks.Callback):
+    """A callback that looks at the network every so often.
+
+    What cannot work (an unknown layer, a folder that cannot be written) is an error before the first step. Whatever
+    goes wrong later is warned of once, kept in the run's run.json where there is one, and the training goes on.
+
+    A look that inherits from it has `check()`, called before the first step, and `look(at)`, called with the number of
+    epochs (steps) done; `finish()` is called at the end where it exists.
+
+    Args:
+        name: of the folder within `folder`.
+        folder: where all looks write; a run's is its watch/.
+        every: epochs (steps) from one look to the next.
+        unit: "epochs" or "steps".
+        start: True looks also before the first step.
+    """
+
+    async_safe = True  # nothing here needs the values of a step while it is computed
+
+    def __init__(self, name, folder="watch", every=1, unit="epochs", start=False):
+        super().__init__()
+        if isinstance(every, bool) or not isinstance(every, (int, np.integer)) or every < 1:
+            raise UsageError(f"every={every!r} is not allowed: it must be a whole number of {unit}, at least 1.")
+        if unit not in UNITS:
+            raise unknown("unit", unit, UNITS)
+        self.name, self.parent, self.every, self.unit, self.start = name, Path(folder), int(every), unit, start
+        self.failed = None
+        self._steps = self._epochs = 0
+
+    @property
+    def folder(self):
+        """Where this look writes."""
+        return self.parent / self.name
+
+    def on_train_begin(self, logs=None):
+        if self.failed:
+            return
+        self._steps = int(self.model.optimizer.iterations)
+        self.check()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with replacing(self.folder / "look.json") as temporary:
+                temporary.write_text(json.dumps({"every": self.every, "unit": self.unit}))
+        except OSError as error:
+            raise UsageError(
+                f"{type(self).__name__} cannot write to {self.folder}: {error.strerror}. Give another folder=."
+            ) from error
+        if not self._steps:  # a training that begins: looks of an earlier one in this folder are replaced
+            for path in self._looks():
+                path.unlink()
+            if self.start:
+                self._guarded(self.look, 0)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._steps += 1
+        if self.unit == "steps" and self._steps % self.every == 0:
+            self._guarded(self.look, self._steps)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._epochs = epoch + 1
+        if self.unit == "epochs" and self._due(self._epochs):
+            self._guarded(self.look, self._epochs)
+
+    def on_train_end(self, logs=None):
+        if hasattr(self, "finish"):
+            self._guarded(self.finish)
+
+    def _due(self, epochs):
+        return epochs % self.every == 0
+
+    def _guarded(self, function, *arguments):
+        """Call a look; whatever goes wrong is told once."""
+        if self.failed:
+            return
+        try:
+            backends.sync(self.model)
+            function(*arguments)
+        except Exception as error:  # a look must never end a training
+            self.failed = f"{type(error).__name__}: {error}"
+            told = f"{type(self).__name__} looks no more: {self.failed} The training goes on."
+            warnings.warn(told, stacklevel=2)
+            run = runs.Run(self.parent.parent)
+            if (run / "run.json").exists():
+                try:
+                    run.update(watch_failed={**run.read("run").get("watch_failed", {}), self.name: self.failed})
+                except (OSError, DataError) as second:
+                    warnings.warn(f"The reason could not be kept in {run / 'run.json'}: {second}", stacklevel=2)
+
+    def keep(self, at, **arrays):
+        """Keep a look's arrays; `kept` gives them back, also to a training that was resumed."""
+        with replacing(self.folder / f"{at:07d}.npz") as temporary:
+            np.savez(temporary, **arrays)
+
+    def kept(self, most=None):
+        """{number of epochs (steps): arrays of that look}, oldest first.
+
+        Args:
+            most: at most so many, evenly chosen, the first and the last among them.
+        """
+        paths = self._looks()
+        if most is not None and len(paths) > most:
+            paths = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, most).round().astype(int))]
+        found = {}
+        for path in paths:
+            try:
+                with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+                    found[int(path.stem)] = {name: file[name] for name in file.files}
+            except (ValueError, EOFError, zipfile.BadZipFile) as error:
+                warnings.warn(f"{path} cannot be read and is left out: {error}", stacklevel=2)
+        return found
+
+    def _looks(self):
+        return sorted(p for p in self.folder.glob("*.npz") if p.stem.isdecimal())
+
+    def draw(self, stem, figure):
+        """Write a figure as <stem>.png."""
+        with replacing(self.folder / f"{stem}.png") as temporary:
+            figure.savefig(temporary, dpi=110)
+
+    def write(self, stem, table):
+        """Write a DataFrame as <stem>.csv."""
+        with replacing(self.folder / f"{stem}.csv") as temporary:
+            table.to_csv(temporary, index=False)

@@ -1,0 +1,281 @@
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from keras import layers
+from PIL import Image
+
+import kerascnn
+from kerascnn import explain
+from kerascnn.callbacks import (
+    ActivationStats,
+    ExplainEachEpoch,
+    FeatureEvolution,
+    FilterEvolution,
+    FilterGrid,
+    TopPatches,
+)
+from kerascnn.callbacks.filters import filters_of, measured, mosaic, scaled
+from kerascnn.callbacks.watching import Watch
+from kerascnn.errors import UsageError
+
+
+def network(seed=0):
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((12, 12, 3))
+    x = layers.Conv2D(5, 3, activation="relu", name="conv1")(inputs)
+    x = layers.MaxPooling2D(2, name="pool1")(x)
+    x = layers.BatchNormalization(name="bn")(x)
+    x = layers.Conv2D(6, 3, activation="relu", name="conv2")(x)
+    x = layers.Dropout(0.3, name="dropout")(layers.Flatten(name="flatten")(x))
+    model = keras.Model(inputs, layers.Dense(3, activation="softmax", name="softmax")(x), name="small")
+    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
+    return model
+
+
+def images(count=40, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(count, 12, 12, 3)).astype("float32"), rng.integers(0, 3, count)
+
+
+def every_look(folder):
+    x, y = images(20, 1)
+    return [
+        FilterGrid("conv1", folder=folder),
+        FilterEvolution(folder=folder),
+        ActivationStats(x, folder=folder),
+        FeatureEvolution(x, channels=(0, 2), epochs=(1, 3), folder=folder),
+        TopPatches(x, k=3, every=2, folder=folder, labels=y),
+        ExplainEachEpoch("saliency", x[:2], 1, folder=folder),
+    ]
+
+
+def fit(model, epochs, callbacks, **options):
+    x, y = images()
+    model.fit(x, y, epochs=epochs, batch_size=10, verbose=0, shuffle=False, callbacks=callbacks, **options)
+    return model
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory):
+    """A network trained for three epochs under every look: (model, folder)."""
+    folder = tmp_path_factory.mktemp("watch")
+    return fit(network(), 3, every_look(folder)), folder
+
+
+def test_looks_never_change_what_is_learned(watched):
+    plain = fit(network(), 3, [])
+    for a, b in zip(plain.get_weights(), watched[0].get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_files_of_every_look(watched):
+    files = {str(path.relative_to(watched[1])) for path in watched[1].rglob("*") if path.suffix != ".json"}
+    looks = [f"{n:07d}" for n in range(4)]
+    expected = {f"filters/{n}.npz" for n in looks[1:]} | {f"filters/conv1-{n}.png" for n in looks[1:]}
+    expected |= {f"filter-evolution/{n}.npz" for n in looks}
+    expected |= {f"filter-evolution/{name}" for name in ("strip.png", "evolution.gif", "evolution.csv")}
+    expected |= {f"activations/{n}.npz" for n in looks}
+    expected |= {
+        f"activations/{n}" for n in ("activations.csv", "activations.png", "ridge-conv1.png", "ridge-conv2.png")
+    }
+    expected |= {"features/0000001.npz", "features/0000003.npz", "features/evolution.png"}
+    expected |= {f"patches/conv2-{n}.{suffix}" for n in ("0000002", "0000003") for suffix in ("png", "csv")}
+    expected |= {f"saliency/{n}.npz" for n in looks[1:]} | {"saliency/epochs.png"}
+    folders = {name.partition("/")[0] for name in expected}
+    assert files == expected | folders
+
+
+def test_what_is_kept_are_the_networks_numbers(watched):
+    model, folder = watched
+    x, _ = images(20, 1)
+    kernel = model.get_layer("conv1").kernel
+    kept = np.load(folder / "filters" / "0000003.npz")["filters"]
+    np.testing.assert_array_equal(kept, np.moveaxis(keras.ops.convert_to_numpy(kernel), -1, 0))
+    np.testing.assert_array_equal(
+        np.load(folder / "filter-evolution" / "0000000.npz")["filters"], filters_of(network(), "conv1")
+    )
+    table = pd.read_csv(folder / "activations" / "activations.csv")
+    assert table["epochs"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    for name in ("conv1", "conv2"):
+        values = explain.activations(model, x, name).astype("float64")
+        row = table[(table["epochs"] == 3) & (table["layer"] == name)].iloc[0]
+        found = [row[column] for column in ("max", "mean", "std", "zeros")]
+        np.testing.assert_allclose(found, [values.max(), values.mean(), values.std(), (values == 0).mean()], rtol=1e-5)
+    np.testing.assert_allclose(
+        np.load(folder / "saliency" / "0000003.npz")["maps"], explain.saliency(model, x[:2], 1), atol=1e-6
+    )
+    look = np.load(folder / "features" / "0000003.npz")
+    values = explain.activations(model, x, "conv2")
+    np.testing.assert_allclose(look["value"], values.max((0, 1, 2))[[0, 2]], rtol=1e-5)
+    found = kerascnn.scan(model, x, "conv2", 3)
+    np.testing.assert_array_equal(look["patches"][1], found.patches("conv2", 2)[0])
+    top = pd.read_csv(folder / "patches" / "conv2-0000003.csv")
+    np.testing.assert_allclose(top["value"], found.top("conv2")["value"], rtol=1e-5)
+
+
+def test_the_animation_has_a_frame_for_every_look(watched):
+    with Image.open(watched[1] / "filter-evolution" / "evolution.gif") as gif:
+        assert gif.n_frames == 4
+
+
+def test_every_n_steps(tmp_path):
+    x, _ = images(20, 1)
+    fit(network(), 3, [ActivationStats(x, "conv1", every=5, unit="steps", folder=tmp_path)])  # 4 steps an epoch
+    table = pd.read_csv(tmp_path / "activations" / "activations.csv")
+    assert table["steps"].tolist() == [0, 5, 10]
+
+
+def test_a_second_fit_goes_on_where_the_first_ended(tmp_path):
+    """As a resumed training does: fit again with initial_epoch and a new callback."""
+    model = fit(network(), 2, [FilterEvolution(folder=tmp_path)])
+    fit(model, 4, [FilterEvolution(folder=tmp_path)], initial_epoch=2)
+    table = pd.read_csv(tmp_path / "filter-evolution" / "evolution.csv")
+    assert sorted(set(table["epochs"])) == [0, 1, 2, 3, 4]
+    assert (table[table["epochs"] == 0]["distance"] == 0).all()
+    fit(network(1), 1, [FilterEvolution(folder=tmp_path)])  # a new training in the same folder begins anew
+    assert sorted(set(pd.read_csv(tmp_path / "filter-evolution" / "evolution.csv")["epochs"])) == [0, 1]
+
+
+def test_what_goes_wrong_is_told_once_and_training_goes_on(tmp_path):
+    class Broken(Watch):
+        looked = 0
+
+        def check(self):
+            pass
+
+        def look(self, at):
+            self.looked += 1
+            raise ValueError(f"nothing to see at {at}.")
+
+    (tmp_path / "run.json").write_text('{"status": "running"}')
+    look = Broken("broken", tmp_path / "watch")
+    with pytest.warns(
+        UserWarning, match="Broken looks no more: ValueError: nothing to see at 1. The training goes on"
+    ) as w:
+        model = fit(network(), 3, [look])
+    assert len([x for x in w if "looks no more" in str(x.message)]) == 1
+    assert look.looked == 1
+    assert int(model.optimizer.iterations) == 12
+    assert json.loads((tmp_path / "run.json").read_text()) == {
+        "status": "running",
+        "watch_failed": {"broken": "ValueError: nothing to see at 1."},
+    }
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda f: FilterGrid("conv9", folder=f), "no layer 'conv9'. Did you mean"),
+        (
+            lambda f: FilterGrid("softmax", folder=f),
+            "'softmax' of model 'small' has no filters. Those that have: conv1, conv2",
+        ),
+        (lambda f: ActivationStats(images()[0], "conv9", folder=f), "no layer 'conv9'"),
+        (lambda f: ActivationStats(images()[0][:, :9], folder=f), r"received shape \(1, 9, 12, 3\)"),
+        (lambda f: TopPatches(images()[0], k=100, folder=f), "k=100 is larger than the data"),
+        (lambda f: FeatureEvolution(images()[0], channels=(6,), folder=f), "no channel 6: it has 6, 0 to 5"),
+        (lambda f: ExplainEachEpoch("saliency", images()[0], 5, folder=f), "5"),
+        (lambda f: FilterGrid(folder=f / "file"), "FilterGrid cannot write to .*file"),
+    ],
+)
+def test_what_cannot_work_is_an_error_before_the_first_step(tmp_path, make, message):
+    (tmp_path / "file").write_text("a file where a folder should be")
+    model = network()
+    with pytest.raises(UsageError, match=message):
+        fit(model, 1, [make(tmp_path)])
+    assert int(model.optimizer.iterations) == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: FilterGrid(every=0), "every=0 is not allowed"),
+        (lambda: FilterGrid(unit="epoch"), "Unknown unit 'epoch'. Did you mean 'epochs'"),
+        (lambda: ExplainEachEpoch("saliancy", images()[0]), "Did you mean 'saliency'"),
+    ],
+)
+def test_bad_arguments(make, message):
+    with pytest.raises(UsageError, match=message):
+        make()
+
+
+def test_scales_and_mosaic_by_hand():
+    tiles = np.array([[[0.0, 2.0]], [[-4.0, 0.0]], [[1.0, 1.0]]])  # three tiles of 1x2
+    np.testing.assert_array_equal(scaled(tiles), [[[0, 1]], [[0, 1]], [[0.5, 0.5]]])
+    np.testing.assert_array_equal(scaled(tiles, "one"), [[[0.5, 0.75]], [[0, 0.5]], [[0.625, 0.625]]])
+    np.testing.assert_array_equal(mosaic(scaled(tiles)), [[0, 1, 1, 0, 1], [1] * 5, [0.5, 0.5, 1, 1, 1]])
+
+
+def test_edges_are_told_from_blobs_with_their_direction():
+    vertical = np.array([[1, 0, -1]] * 3, float)  # varies from left to right
+    filters = np.stack([vertical, vertical.T, np.eye(3) - np.eye(3)[::-1], np.ones((3, 3)), np.zeros((3, 3))])
+    filters = np.stack([*filters, [[0, 1, 0], [1, 2, 1], [0, 1, 0]]])[..., None].astype("float32")
+    table = measured(filters)
+    np.testing.assert_allclose(table["norm"], np.sqrt((filters**2).sum((1, 2, 3))), rtol=1e-6)
+    np.testing.assert_allclose(np.cos(np.radians(2 * table["orientation"][:2])), [1, -1], atol=1e-6)
+    assert (table["coherence"][:2] > 0.5).all()
+    assert table["coherence"][5] < 1e-6  # a blob has no direction
+    assert table["coherence"][3] == table["coherence"][4] == 0
+    start = filters.copy()
+    moved = filters + 0
+    moved[0] *= 0.01
+    moved[2] += 0.001
+    moved[5] *= 2
+    verdicts = measured(moved, start)["verdict"].tolist()
+    assert verdicts == ["died", "froze", "froze", "froze", "", ""]
+    turned = measured(np.stack([vertical, vertical.T])[..., None], np.ones((2, 3, 3, 1)))
+    assert turned["verdict"].tolist() == ["edge", "edge"]
+    np.testing.assert_allclose(turned["distance"], np.sqrt(((vertical - 1) ** 2).sum()))
+
+
+def test_gratings_have_their_frequency_and_angle():
+    rows, cols = np.mgrid[:11, :11]
+    for angle, frequency in ((30, 0.2), (120, 0.3)):
+        phase = cols * np.cos(np.radians(angle)) + rows * np.sin(np.radians(angle))
+        table = measured(np.cos(2 * np.pi * frequency * phase)[None, ..., None])
+        np.testing.assert_allclose(table["orientation"][0], angle, atol=3)
+        np.testing.assert_allclose(table["frequency"][0], frequency, atol=0.04)
+        assert table["coherence"][0] > 0.7
+
+
+def test_on_the_command_line_and_after_a_kill(tmp_path):
+    """A run that is killed and resumed has the looks, and the weights, of one that was not."""
+    script = textwrap.dedent("""
+        import os, signal, sys
+        import keras, kerascnn
+        class Kill(keras.callbacks.Callback):
+            def on_epoch_begin(self, epoch, logs=None):
+                if epoch == 2:
+                    os.kill(os.getpid(), signal.SIGKILL)
+        kerascnn.train(data="digits", epochs=3, batch_size=256, watch=["filters", "activations"], out=sys.argv[1],
+                       callbacks=[Kill()], say=lambda line: None)
+    """)
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "a"], capture_output=True, check=False)
+    assert done.returncode == -9
+    assert not (tmp_path / "a" / "watch" / "activations" / "0000003.npz").exists()
+    resumed = kerascnn.train(resume=tmp_path / "a", say=lambda line: None)
+    options = {"data": "digits", "epochs": 3, "batch_size": 256, "say": lambda line: None}
+    whole = kerascnn.train(out=tmp_path / "b", watch=["filters", "activations"], **options)
+    unwatched = kerascnn.train(out=tmp_path / "c", **options)
+    for a, b, c in zip(*(kerascnn.load(run).get_weights() for run in (resumed, whole, unwatched)), strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(b, c)
+    for name in ("activations/activations.csv", "filter-evolution/evolution.csv"):
+        assert (resumed / "watch" / name).read_bytes() == (whole / "watch" / name).read_bytes()
+    assert whole.read("run")["watch"] == ["filters", "activations"]
+    assert not (unwatched / "watch").exists()
+    with pytest.raises(UsageError, match=r"Unknown look for --watch: 'filter'\. Did you mean 'filters'"):
+        kerascnn.train(watch=["filter"], out=tmp_path / "d")
+    assert not os.path.exists(tmp_path / "d")
+    with pytest.raises(UsageError, match="no convolution"):
+        kerascnn.train(
+            model="rnn", data="digits", image_size=28, channels=1, watch=["filters"], out=tmp_path / "d", say=print
+        )
+    assert not os.path.exists(tmp_path / "d")
