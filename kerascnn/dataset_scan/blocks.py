@@ -9,6 +9,7 @@ from kerascnn import backends
 from kerascnn.explain.plans.plan import read_constants
 from kerascnn.explain.walk import Task, needed_steps, walk
 
+NUMBERS_AT_ONCE = 2**18  # of candidates' maps, to bound memory
 GOLDEN = 0.6180339887498949
 
 
@@ -28,11 +29,17 @@ class Block:
     def maps(self, rows, channels):
         """(len(rows), places): the maps of some images' channels."""
         count, (_, places, width) = len(rows), self._values.shape
-        padded = 1 << max(4, (count - 1).bit_length())  # few different shapes, for backends that compile
-        start = np.zeros(padded, "int64")
-        start[:count] = rows * (places * width) + channels
-        index = start[:, None] + np.arange(places) * width
-        return ops.convert_to_numpy(ops.take(ops.reshape(self._values, (-1,)), index))[:count]
+        found = np.empty((count, places), "float32")
+        flat, most = ops.reshape(self._values, (-1,)), max(1, NUMBERS_AT_ONCE // places)
+        for first in range(0, count, most):
+            part = slice(first, min(first + most, count))
+            size = part.stop - first
+            padded = min(most, 1 << max(4, (size - 1).bit_length()))  # few shapes, for backends that compile
+            start = np.zeros(padded, "int64")
+            start[:size] = rows[part] * (places * width) + channels[part]
+            index = start[:, None] + np.arange(places) * width
+            found[part] = ops.convert_to_numpy(ops.take(flat, index))[:size]
+        return found
 
 
 class BlockPass:

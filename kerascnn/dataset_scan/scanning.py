@@ -107,11 +107,7 @@ def scan(
                 passing.centres = [found.statistics.centre.astype("float32") for found in record.layers.values()]
             else:
                 record = _new(model, manifest, passing, len(names), x.shape[1:])
-        blocks = passing(x, record.done)
-        check_finite(plan, [block.maximum for block in blocks] + [block.total for block in blocks])
-        for found, block in zip(record.layers.values(), blocks, strict=True):
-            _enter(found, block, record.done, block_labels, None if source.again else pixels(images))
-        record.done += len(images)
+        _step(record, plan, passing, x, block_labels, None if source.again else pixels(images))
         if say:
             say(record.done, len(source))
         if part and time.monotonic() - saved >= every:
@@ -219,8 +215,17 @@ def _new(model, manifest, passing, num_classes, image_shape):
     return Record(manifest, 0, layers)
 
 
+def _step(record, plan, passing, x, labels, images):
+    """Enters a block of images x into a Record; `images`: its pixels, where they have to be kept."""
+    blocks = passing(x, record.done)
+    check_finite(plan, [block.maximum for block in blocks] + [block.total for block in blocks])
+    for found, block in zip(record.layers.values(), blocks, strict=True):
+        _enter(found, block, record.done, labels, images)
+    record.done += len(x)
+
+
 def _enter(found, block, first, labels, images):
-    """Enters a block; `images` where patches have to be kept because the data passes by once."""
+    """Enters one layer's part of a block; `images` where patches have to be kept because the data passes by once."""
     found.statistics.add(labels, block.maximum, block.total, block.squares, block.zeros, block.sample)
     rows, channels = found.leaders.candidates(block.maximum)
     if not len(rows):
