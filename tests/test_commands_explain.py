@@ -89,3 +89,21 @@ def test_what_is_typed_wrong_gets_one_line_and_exit_2(call, trained, photo, argu
     assert (code, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_activations_of_every_kind_of_layer(call, trained, photo, tmp_path):
+    code, out, err = call("activations", trained.folder, photo, "--out", "a")
+    assert (code, out, err) == (0, "a/0-*.png\n", "")
+    model = kerascnn.load(trained)
+    names = [layer.name for layer in model.layers if layer.name[0] in "csfo" and layer.name not in ("flatten",)]
+    values = explain.activations(model, prepared(trained, photo))
+    made = sorted(path.stem.removeprefix("0-") for path in (tmp_path / "a").glob("*.png"))
+    assert {"input", "c1", "c3"} < set(made) <= {"input", *names}
+    for name in set(made) - {"input"}:
+        np.testing.assert_allclose(np.load(tmp_path / "a" / f"0-{name}.npz")["values"], values[name][0], atol=1e-6)
+    numbers = np.load(tmp_path / "a" / "0-input.npz")
+    np.testing.assert_array_equal(
+        numbers["image"], kerascnn.inference.preprocessing(trained)(numbers["pixels"][None])[0]
+    )
+    assert call("activations", trained.folder, photo, "--layers", "c9")[0] == 2
+    assert "No image was named" in call("activations", trained.folder)[2]

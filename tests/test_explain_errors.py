@@ -129,3 +129,16 @@ def test_unknown_methods_get_the_nearest_name(model):
         explain.coverage(model, "guided_backprob")
     with pytest.raises(AttributeError, match="has no 'salency'"):
         explain.salency  # noqa: B018
+
+
+def test_images_of_another_range_than_the_model_s_own_scaling():
+    inputs = keras.Input((6, 6, 3))
+    x = layers.Conv2D(2, 3, name="conv")(layers.Rescaling(1 / 255, name="to_one")(inputs))
+    scaling = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x)), name="scaling")
+    images = np.random.default_rng(0).random((2, 6, 6, 3), "float32")
+    with pytest.raises(
+        UsageError, match=r"layer 'to_one' scales them itself.*expects 0 to 255; received 0.*images \* 255"
+    ):
+        explain.saliency(scaling, images, 0)
+    assert explain.saliency(scaling, images * 255, 0).shape == images.shape
+    assert explain.saliency(scaling, np.zeros_like(images), 0).shape == images.shape  # black is black in any range

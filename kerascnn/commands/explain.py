@@ -62,12 +62,10 @@ def explain(
         import numpy as np
 
         from kerascnn import inference
-        from kerascnn.datasets.image_files import read_image
         from kerascnn.explain import Neuron, activations, sheets
 
         model, prepared, labels = inference.load(found), inference.preprocessing(found), found.read("labels")
-        paths = inference.image_paths(images)
-        pixels = np.stack([_read(read_image, path, prepared) for path in paths])
+        paths, pixels = _read_all(images, prepared)
         x = prepared(pixels)
         chosen = _class(class_, labels)
         targets = model.predict(x, verbose=0).argmax(1) if chosen is None else np.full(len(x), chosen)
@@ -92,6 +90,70 @@ def explain(
                 figure = sheets.explanation_sheet(one[0], maps[method][0], f"{method}: {title}")
             _save(figure, stem, {"image": one[0], **{name.replace(" ", "_"): m[0] for name, m in maps.items()}})
             say(f"{stem}.png")
+
+
+def activations(run: RunName, /, *images: str, layers: str | None = None, out: Path | None = None):
+    """Draw what a run's network computes of images: every layer's maps as a grid, units as bars, numbers (NPZ) beside.
+
+    Each image also gets a sheet of what it is before and after preprocessing.
+
+    Parameters
+    ----------
+    images
+        files, folders or patterns
+    layers
+        names of layers, separated by commas [default: first and last convolution, pooling, dense layers]
+    out
+        folder for the files [default: activations/ in the run]
+    """
+    if not images:
+        raise UsageError(f"No image was named. Type: kerascnn activations {run} IMAGE...")
+    found = runs.find(run)
+    folder = out or found / "activations"
+    with computing() as (say, _):
+        from kerascnn import explain, inference
+        from kerascnn.explain import sheets
+
+        model, prepared = inference.load(found), inference.preprocessing(found)
+        paths, pixels = _read_all(images, prepared)
+        x = prepared(pixels)
+        names = _shown_layers(model) if layers is None else [name.strip() for name in layers.split(",")]
+        values = explain.activations(model, x, names)
+        for number, path in enumerate(paths):
+            stem = folder / path.stem
+            sheet = sheets.preprocessing_sheet(pixels[number], x[number], f"{path.name} before and after preprocessing")
+            _save(sheet, stem.with_name(f"{path.stem}-input"), {"pixels": pixels[number], "image": x[number]})
+            for name in names:
+                value, title = values[name][number], f"{name} of {model.name}, {path.name}"
+                if value.ndim == 3:
+                    shown = min(64, value.shape[-1])
+                    figure = sheets.activation_grid(value, f"{title}\n{shown} of {value.shape[-1]} channels")
+                else:
+                    figure = sheets.unit_sheet(value.ravel(), title)
+                _save(figure, stem.with_name(f"{path.stem}-{runs.plain(name.replace('/', '-'))}"), {"values": value})
+            say(f"{stem}-*.png")
+
+
+def _shown_layers(model):
+    """First and last convolution, every pooling and dense layer."""
+    from kerascnn.explain.plans.plan import make_plan
+    from kerascnn.explain.subjects import opaque_step
+
+    kinds = make_plan(model, opaque_step).kinds
+    deep = [path for path, kind in kinds.items() if "Conv" in kind]
+    chosen = {*deep[:1], *deep[-1:], *(path for path, kind in kinds.items() if "Pooling" in kind or kind == "Dense")}
+    return [path for path in kinds if path in chosen]
+
+
+def _read_all(images, prepared):
+    """(paths, uint8 pixels (N, H, W, C)) of image files, folders and patterns."""
+    import numpy as np
+
+    from kerascnn import inference
+    from kerascnn.datasets.image_files import read_image
+
+    paths = inference.image_paths(images)
+    return paths, np.stack([_read(read_image, path, prepared) for path in paths])
 
 
 def _numbers(neuron):

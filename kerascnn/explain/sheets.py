@@ -107,6 +107,25 @@ def activation_grid(maps, title="", columns=None, most=64):
     return figure
 
 
+def preprocessing_sheet(pixels, image, title=""):
+    """An image as it is in its file, and what the network sees of it.
+
+    Args:
+        pixels: uint8 (H, W, C).
+        image: float (h, w, C), after cropping, mean subtraction and scaling.
+    """
+    figure, (axes,) = _axes(1, 2, 2.6)
+    for ax, shown, name in (
+        (axes[0], pixels / 255, "before, 0 to 255"),
+        (axes[1], to_colours(image), f"after, {image.min():.2g} to {image.max():.2g}"),
+    ):
+        ax.imshow(shown[..., 0] if shown.ndim == 3 and shown.shape[-1] == 1 else shown, cmap="gray", vmin=0, vmax=1)
+        ax.set_title(name, fontsize=8)
+        ax.set_axis_off()
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
 def unit_sheet(values, title=""):
     """A dense layer's activations (units,): a bar per unit, and their histogram."""
     values = np.asarray(values)

@@ -40,20 +40,19 @@ def check_images(model, plan, images):
     if not isinstance(images, list | tuple) or len(images) != len(names):
         inputs = f"{len(names)} inputs ({', '.join(names)})"
         raise UsageError(f"Model {model.name!r} has {inputs}: give a list of that many arrays.")
-    arrays = [
-        _check(model, name, plan.shapes[value], _first_rule(plan, value), x)
-        for name, value, x in zip(names, plan.inputs, images, strict=True)
-    ]
+    arrays = [_check(model, name, plan, value, x) for name, value, x in zip(names, plan.inputs, images, strict=True)]
     if len({len(a) for a in arrays}) > 1:
         raise UsageError(f"The inputs hold different numbers of images: {', '.join(str(len(a)) for a in arrays)}.")
     return arrays
 
 
-def _first_rule(plan, value):
-    return {step.rule for step in plan.steps if value in step.inputs}
+def _own_scaling(plan, value):
+    """The first step that reads an input, where it scales it (Rescaling, Normalization); None otherwise."""
+    return next((step for step in plan.steps if value in step.inputs and step.rule == "scale"), None)
 
 
-def _check(model, name, shape, first, images):
+def _check(model, name, plan, value, images):
+    shape, scaling = plan.shapes[value], _own_scaling(plan, value)
     array = ops.convert_to_numpy(images) if ops.is_tensor(images) else np.asarray(images)
     sizes = ["any" if n is None else str(n) for n in shape[1:]]
     expects = f"Model {model.name!r} takes float images (N, {', '.join(sizes)})"
@@ -67,7 +66,7 @@ def _check(model, name, shape, first, images):
         raise UsageError(f"{expects}; received an empty batch {array.shape}.")
     if 0 in array.shape:
         raise UsageError(f"{expects}; received images without pixels, {array.shape}.")
-    if array.dtype.kind in "iu" and not first & {"scale"} and "float" in str(model.inputs[0].dtype):
+    if array.dtype.kind in "iu" and scaling is None and "float" in str(model.inputs[0].dtype):
         raise UsageError(
             f"{expects}, scaled as in training; received whole numbers ({array.dtype}, {array.min()} to "
             f"{array.max()}). Scale them as in training, often images / 255.0, or type "
@@ -76,6 +75,13 @@ def _check(model, name, shape, first, images):
     array = array.astype("float64" if array.dtype == np.float64 else "float32", copy=False)
     if not np.isfinite(array).all():
         raise UsageError(f"{expects}; received NaN or infinite numbers in input {name!r}.")
+    if scaling is not None and array.min() >= 0 and array.max() <= 1 and (array % 1).any():
+        factor = ops.convert_to_numpy(ops.cast(plan.constants[-scaling.weights[0] - 1], "float64"))
+        if np.abs(factor).max() < 1 / 64:
+            raise UsageError(
+                f"{expects}, and layer {scaling.layer!r} scales them itself, so that it expects 0 to 255; received "
+                f"{array.min():.2g} to {array.max():.2g}. Type images * 255."
+            )
     return array
 
 
