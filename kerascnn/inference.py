@@ -158,9 +158,10 @@ def evaluate(run, data=None, *, strict=False):
     run = as_run(run)
     prepared, labels = preprocessing(run), run.read("labels")
     model = load(run)
+    mirrored = Recipe.from_dict(run.read("recipe")).test_flip
     other = data_of(run, data, strict=strict)
     if data is None:
-        return evaluate_split(model, other.test, prepared, labels)
+        return evaluate_split(model, other.test, prepared, labels, mirrored=mirrored)
     foreign = sorted(set(other.class_names) - set(labels))
     if foreign:
         raise UsageError(
@@ -169,4 +170,6 @@ def evaluate(run, data=None, *, strict=False):
         )
     split = other.test or other.train
     index = np.array([labels.index(name) for name in other.class_names])
-    return evaluate_split(model, datasets.Split(split.images, index[split.labels], split.files), prepared, labels)
+    return evaluate_split(
+        model, datasets.Split(split.images, index[split.labels], split.files), prepared, labels, mirrored=mirrored
+    )

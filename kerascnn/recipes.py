@@ -21,8 +21,8 @@ RECIPES = Registry("recipe", __name__, __file__, hint="kerascnn recipes")
 register = RECIPES.register
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
-SCHEDULES = ("constant", "cosine")
-AUGMENTATIONS = ("flip", "crop")
+SCHEDULES = ("constant", "cosine", "one_cycle")
+AUGMENTATIONS = ("flip", "crop", "cutout", "colour", "pca", "mixup")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 WATCHES = ("filters", "activations", "patches", "features", "explain")  # looks during training; no part of a recipe
 NORMALIZATIONS = ("standard", "mean", "none")
@@ -60,7 +60,9 @@ class Recipe:
     )
     augment: tuple[str, ...] = setting(
         (),
-        "random changes of training images: flip (left to right), crop (shifted by up to 1/8 of the side)",
+        "random changes of training images: flip (left to right), crop (shifted by up to 1/8 of the side), cutout (a "
+        "grey square of a quarter of the side), colour (brightness, contrast, saturation), pca (AlexNet's colour "
+        "noise), mixup (pairs of images and labels blended)",
         choices=AUGMENTATIONS,
     )
     dropout: float | None = setting(
@@ -68,13 +70,23 @@ class Recipe:
     )
     batch_norm: bool | None = setting(None, "batch normalisation on or off; none: the network's own")
     model_options: dict[str, typing.Any] = setting({}, "further arguments of the network's builder, by name")
-    epochs: int = setting(20, "passes over the training images", low=1)
+    epochs: int = setting(20, "passes over the training images (or evaluation periods, with eval_every)", low=1)
+    steps: int = setting(0, "training steps in all, in place of epochs; 0: epochs decide", low=0)
+    eval_every: int = setting(
+        0, "steps from one evaluation, checkpoint and row of metrics.csv to the next; 0: a pass over the images", low=0
+    )
     batch_size: int = setting(64, "images a step", low=1)
     optimizer: str = setting("adam", "how weights follow gradients", choices=OPTIMIZERS)
     learning_rate: float = setting(1e-3, "initial learning rate", low=1e-10, high=1e3)
     momentum: float = setting(0.9, "momentum of sgd and rmsprop", low=0, high=0.9999)
     weight_decay: float = setting(0.0, "decoupled weight decay, a fraction of learning rate x weight a step", low=0)
-    schedule: str = setting("constant", "course of the learning rate", choices=SCHEDULES)
+    l2: float = setting(0.0, "classic L2 decay in the gradient: this times each kernel is added to it", low=0)
+    schedule: str = setting(
+        "constant",
+        "course of the learning rate: constant, cosine (after warmup_epochs), one_cycle (up to learning_rate over the "
+        "first 30% of the steps from a 25th of it, then down to 0)",
+        choices=SCHEDULES,
+    )
     warmup_epochs: float = setting(0.0, "epochs over which the learning rate rises from 0 (cosine schedule)", low=0)
     rate_patience: int = setting(0, "epochs without a better `monitor` before the learning rate falls; 0: never", low=0)
     rate_factor: float = setting(0.1, "what the learning rate is then multiplied with", low=1e-6, high=0.999)
@@ -86,6 +98,18 @@ class Recipe:
     )
     label_smoothing: float = setting(0.0, "share of the target spread evenly over the classes", low=0, high=0.99)
     clip_norm: float = setting(0.0, "largest norm of the gradient over all weights; 0: no limit", low=0)
+    ema: float = setting(
+        0.0,
+        "momentum of a moving average of the weights, which is then evaluated and kept, such as 0.999; 0: none",
+        low=0,
+        high=0.99999,
+    )
+    class_weights: str = setting(
+        "none",
+        "balanced: every class counts the same in the loss, however few its images",
+        choices=("none", "balanced"),
+    )
+    test_flip: bool = setting(False, "evaluate with the mean of the probabilities of each image and its mirror image")
     precision: str = setting(
         "auto",
         "number format of the arithmetic; auto: mixed bfloat16 where it is faster, for a million parameters and more",

@@ -1,6 +1,6 @@
 import numpy as np
 
-from kerascnn.training.augment import augment, crop, flip
+from kerascnn.training.augment import augment, colour, crop, cutout, flip, mixup, pca
 
 
 def numbered(count, height, width):
@@ -40,3 +40,52 @@ def test_names_say_what_happens():
     np.testing.assert_array_equal(augment(images, draw(), ("flip",), (8, 8)), flip(images, draw()))
     np.testing.assert_array_equal(augment(images, draw(), ("crop",), (8, 8)), crop(images, draw(), (8, 8), 1))
     np.testing.assert_array_equal(augment(images, draw(), (), (6, 6)), crop(images, draw(), (6, 6), 0))
+
+
+def test_cutout_hides_a_square_of_a_quarter_of_the_side():
+    images = np.full((300, 8, 12, 3), 7, "uint8")
+    hidden = (cutout(images, np.random.default_rng(0)) == 128).all(-1)
+    assert hidden.sum((1, 2)).max() == 9  # side 12 // 4 = 3
+    places = set()
+    for one in hidden:
+        rows, columns = np.where(one.any(1))[0], np.where(one.any(0))[0]
+        assert one.sum() == len(rows) * len(columns)  # a rectangle, cut at the border
+        places.add((rows[0], columns[0]))
+    assert len(places) > 40
+    assert hidden.any(0).all()  # every pixel may be hidden
+
+
+def test_colour_changes_keep_shape_and_grey_stays_grey():
+    rng = np.random.default_rng(0)
+    images = rng.integers(60, 180, (200, 4, 4, 3), dtype="uint8")
+    changed = colour(images, np.random.default_rng(1))
+    assert changed.dtype == "uint8"
+    ratio = changed.mean((1, 2, 3)) / images.mean((1, 2, 3))  # brightness alone moves the mean
+    assert 0.79 < ratio.min() < 0.85
+    assert 1.15 < ratio.max() < 1.21
+    grey = np.repeat(images[..., :1], 3, -1)
+    changed = colour(grey, np.random.default_rng(1))
+    np.testing.assert_array_equal(changed[..., 0], changed[..., 2])
+
+
+def test_pca_noise_has_the_deviation_and_the_directions_of_the_colours():
+    """Where all colours lie on the line (1, 2, 2) / 3, the noise does too: 0.1 times the variance along it."""
+    rng = np.random.default_rng(0)
+    along = rng.uniform(-60, 60, (4000, 2, 2, 1))
+    images = np.rint(128 + along * np.array([1, 2, 2]) / 3).astype("uint8")
+    moved = pca(images, np.random.default_rng(1)).astype(float) - images
+    shift = moved.mean((1, 2))  # one for each image
+    variance = np.cov(images.reshape(-1, 3)[::7].T / 255).trace()
+    expected = 255 * 0.1 * variance * np.array([1, 2, 2]) / 3
+    np.testing.assert_allclose(shift.std(0), expected, rtol=0.1, atol=0.2)
+    assert np.corrcoef(shift[:, 1], shift[:, 2])[0, 1] > 0.9
+    np.testing.assert_array_equal(pca(images[..., :1], rng), images[..., :1])
+
+
+def test_mixup_blends_images_and_labels_alike():
+    labels = np.eye(4, dtype="float32")
+    images = labels.reshape(4, 2, 2, 1)
+    mixed, targets = mixup(images, labels, np.random.default_rng(0), alpha=1)
+    np.testing.assert_allclose(mixed.reshape(4, 4), targets, rtol=1e-6)
+    np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-6)
+    assert (targets.max(1) < 1).any()

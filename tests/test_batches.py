@@ -31,7 +31,7 @@ def test_an_epoch_visits_every_image_once_with_its_label(split):
 
 def test_epochs_and_seeds_differ_and_repeat(split):
     def labels(seed, epoch):
-        batches = Batches(split, AS_IS, 23, seed=seed)
+        batches = Batches(split, AS_IS, 23, seed=seed, epochs=3)
         batches.epoch = epoch
         return tuple(batches[0][1])
 
@@ -40,9 +40,9 @@ def test_epochs_and_seeds_differ_and_repeat(split):
 
 
 def test_any_batch_can_be_made_alone_and_from_a_later_start(split):
-    whole = Batches(split, AS_IS, 4, augmentations=("flip", "crop"), seed=9)
+    whole = Batches(split, AS_IS, 4, augmentations=("flip", "crop"), seed=9, epochs=9)
     whole.epoch = 6
-    late = Batches(split, AS_IS, 4, augmentations=("flip", "crop"), seed=9)
+    late = Batches(split, AS_IS, 4, augmentations=("flip", "crop"), seed=9, epochs=9)
     late.epoch, late.start = 6, 2
     assert len(late) == len(whole) - 2
     for i in range(len(late)):
@@ -53,3 +53,39 @@ def test_any_batch_can_be_made_alone_and_from_a_later_start(split):
 def test_evaluation_keeps_the_order(split):
     labels = np.concatenate([labels for _, labels in read(InOrder(split, AS_IS, 7))])
     np.testing.assert_array_equal(labels, split.labels)
+
+
+def test_epochs_of_so_many_steps_go_through_the_same_passes(split):
+    """23 images in batches of 5 make passes of 5 steps; epochs of 3 steps and 11 steps in all cut them elsewhere."""
+    passes = Batches(split, AS_IS, 5, augmentations=("flip",), seed=2, epochs=3)
+    whole = []
+    for passes.epoch in range(3):
+        whole += read(passes)
+    cut = Batches(split, AS_IS, 5, augmentations=("flip",), seed=2, period=3, total=11)
+    assert (cut.epochs, cut.whole_epochs) == (4, 3)
+    found, lengths = [], []
+    for cut.epoch in range(4):
+        found += read(cut)
+        lengths.append(len(cut))
+    assert lengths == [3, 3, 3, 2]
+    for (images, labels), (a, b) in zip(whole, found, strict=False):
+        np.testing.assert_array_equal(images, a)
+        np.testing.assert_array_equal(labels, b)
+
+
+def test_balanced_weights_make_every_class_count_the_same():
+    labels = np.array([0] * 6 + [1] * 2 + [3] * 4)
+    split = Split(np.zeros((12, 4, 4, 1), "uint8"), labels)
+    parts = read(Batches(split, AS_IS, 5, num_classes=5, balanced=True))
+    y, w = (np.concatenate([part[i] for part in parts]) for i in (1, 2))
+    sums = [w[y == c].sum() for c in range(5)]
+    np.testing.assert_allclose(sums, [4, 4, 0, 4, 0])
+    np.testing.assert_allclose(w.mean(), 1, rtol=1e-6)
+
+
+def test_mixup_gives_soft_labels(split):
+    batches = Batches(split, AS_IS, 23, augmentations=("mixup",), num_classes=23, seed=1)
+    images, targets = batches[0]
+    np.testing.assert_allclose(targets @ np.arange(23), images[:, 0, 0, 0], rtol=1e-5)
+    labels = InOrder(split, AS_IS, 23, one_hot=23)[0][1]
+    np.testing.assert_array_equal(labels, np.eye(23))

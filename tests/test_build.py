@@ -12,7 +12,7 @@ SHAPE = (16, 16, 1)
 def compiled(steps_per_epoch=10, **fields):
     recipe = Recipe(**fields)
     model = network(recipe, SHAPE, 4)
-    compile_model(model, recipe, steps_per_epoch)
+    compile_model(model, recipe, recipe.steps or recipe.epochs * steps_per_epoch, steps_per_epoch)
     return model
 
 
@@ -64,3 +64,27 @@ def test_label_smoothing_by_pencil():
     targets[np.arange(6), labels] += 0.8
     np.testing.assert_allclose(smooth.test_on_batch(images, labels)[0], -(targets * log).sum(1).mean(), rtol=1e-5)
     np.testing.assert_allclose(plain.test_on_batch(images, labels)[0], -log[np.arange(6), labels].mean(), rtol=1e-5)
+
+
+def test_one_cycle_by_pencil():
+    """100 steps: up from a 25th to the rate in 30, a cosine down to 0 in the other 70."""
+    schedule = compiled(10, schedule="one_cycle", epochs=10, learning_rate=0.5).optimizer._learning_rate
+    expected = {0: 0.02, 15: 0.26, 30: 0.5, 65: 0.25, 100: 0}
+    np.testing.assert_allclose([float(schedule(step)) for step in expected], list(expected.values()), atol=1e-6)
+
+
+def test_l2_is_in_the_gradient_of_kernels_alone():
+    images, labels = np.zeros((4, *SHAPE), "float32"), np.zeros(4, int)
+    model = compiled(optimizer="sgd", momentum=0.0, learning_rate=0.1, l2=0.5)
+    before = {v.path: np.array(v) for v in model.trainable_variables}
+    model.train_on_batch(images, labels)  # black images: only the bias of the last layers has a gradient of its own
+    for variable in model.trainable_variables:
+        old, new = before[variable.path], np.array(variable)
+        if variable.name == "kernel":
+            np.testing.assert_allclose(new, old * (1 - 0.1 * 0.5), rtol=1e-5, atol=1e-7)
+
+
+def test_the_moving_average_has_the_recipes_momentum():
+    optimizer = compiled(ema=0.99).optimizer
+    assert optimizer.use_ema
+    assert optimizer.ema_momentum == 0.99

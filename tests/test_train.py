@@ -177,7 +177,7 @@ def test_resuming_with_another_recipe_or_other_data_is_refused(make_folder):
     with pytest.raises(DataError, match=r"is not what the run .* was trained on"):
         kerascnn.train(resume=run.folder, epochs=2)
     cosine, _ = train(schedule="cosine", epochs=1)
-    with pytest.raises(UsageError, match="cosine schedule over 1 epochs, so --epochs 2 would change its past"):
+    with pytest.raises(UsageError, match="cosine schedule over its whole length, so --epochs 2 would"):
         kerascnn.train(resume=cosine.folder, epochs=2)
 
 
@@ -256,3 +256,76 @@ def test_training_in_a_thread_leaves_signals_alone():
     thread.join()
     assert result == ["finished"]
     assert signal.getsignal(signal.SIGINT) == before
+
+
+def same_weights(a, b):
+    for x, y in zip(weights(a), weights(b), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_steps_and_evaluation_every_n_steps(tmp_path):
+    run, _ = train(steps=17, eval_every=5, out=tmp_path / "a")  # passes have 6 steps
+    assert [row["epoch"] for row in metrics(run)] == ["0", "1", "2", "3"]
+    stop = SignalAt(1, 3, signal.SIGTERM)
+    with pytest.raises(Stopped, match="in epoch 2 after step 4"):
+        train(steps=17, eval_every=5, out=tmp_path / "b", callbacks=[stop])
+    again = kerascnn.train(resume=tmp_path / "b", say=lambda line: None)
+    same_weights(run, again)
+    assert metrics(run) == metrics(again)
+    short, _ = train(steps=10, eval_every=5, out=tmp_path / "c")
+    longer = kerascnn.train(resume=short, steps=17, say=lambda line: None)
+    same_weights(run, longer)
+
+
+def test_everything_at_once_resumes_exactly(tmp_path):
+    """Moving average, mixup, cutout, balanced classes and a schedule, stopped within an epoch and at its end."""
+    fields = {
+        "ema": 0.9,
+        "augment": ("flip", "crop", "mixup", "cutout"),
+        "class_weights": "balanced",
+        "schedule": "one_cycle",
+        "l2": 1e-4,
+        "epochs": 4,
+    }
+    run, _ = train(out=tmp_path / "a", **fields)
+    with pytest.raises(Stopped):
+        train(out=tmp_path / "b", callbacks=[SignalAt(1, 2)], **fields)
+    with pytest.raises(Stopped):
+        kerascnn.train(resume=tmp_path / "b", callbacks=[SignalAt(2, 5)], say=lambda line: None)
+    again = kerascnn.train(resume=tmp_path / "b", say=lambda line: None)
+    same_weights(run, again)
+    assert metrics(run) == metrics(again)
+
+
+def test_the_averaged_weights_are_what_is_kept(tmp_path):
+    """With a momentum of nearly 1 the average stays where the first step led, and is what best.keras holds."""
+    keras.utils.set_random_seed(0)
+    initial = kerascnn.models.lenet5(input_shape=(32, 32, 1), dropout=0.3).get_weights()
+    run, _ = train(ema=0.9999, epochs=1, out=tmp_path / "a")
+    plain, _ = train(epochs=1, out=tmp_path / "b")
+    far = [np.abs(a - b).max() for a, b in zip(weights(plain), initial, strict=True)]
+    near = [np.abs(a - b).max() for a, b in zip(weights(run), initial, strict=True)]
+    assert max(near) < 0.2 * max(far)  # one step of the six
+
+
+def test_checkpoints_every_so_many_minutes(tmp_path):
+    seen = []
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_begin(self, step, logs=None):
+            seen.append(sorted(path.name for path in (tmp_path / "a" / "checkpoint").glob("state-*")))
+
+    run, _ = train(out=tmp_path / "a", epochs=1, checkpoint_minutes=0.0, callbacks=[Look()])
+    assert [names[-1] for names in seen[1:]] == [f"state-00000-{step:07d}.npz" for step in range(1, 6)]
+    same_weights(run, train(out=tmp_path / "b", epochs=1)[0])
+
+
+def test_test_flip_is_the_mean_over_mirror_images(tmp_path):
+    run, _ = train(epochs=1, test_flip=True, out=tmp_path / "a")
+    data = kerascnn.inference.data_of(run)
+    images = kerascnn.inference.preprocessing(run)(data.test.images)
+    model = kerascnn.load(run)
+    probabilities = (model.predict(images, verbose=0) + model.predict(images[:, :, ::-1], verbose=0)) / 2
+    accuracy = float((probabilities.argmax(1) == data.test.labels).mean())
+    assert run.read("run")["result"]["accuracy"] == accuracy
+    assert kerascnn.evaluate(run).accuracy == accuracy

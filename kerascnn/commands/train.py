@@ -70,6 +70,7 @@ def train(
     out: Path | None = None,
     resume: str | None = None,
     watch: str | None = None,
+    checkpoint_minutes: float = 10.0,
     strict: Flag = False,
     json: Json = False,
     fields: Annotated[Fields, Parameter(name="*")] = Fields(),  # noqa: B008 (frozen by never being written)
@@ -93,6 +94,8 @@ def train(
     watch
         looks during training, separated by commas: filters, activations, patches, features, explain; written to the
         run's watch/
+    checkpoint_minutes
+        minutes between checkpoints within an epoch; there is one at every epoch's end anyway
     strict
         stop at the first image that cannot be read, instead of leaving it out
     """
@@ -132,6 +135,7 @@ def train(
             resume=resume,
             strict=strict,
             watch=looks,
+            checkpoint_minutes=checkpoint_minutes,
             say=say,
             on_run=begun,
             **typed,

@@ -24,9 +24,62 @@ def crop(images, rng, size, padding):
     return np.moveaxis(windows[np.arange(len(images)), rows, columns], 1, -1)
 
 
+def cutout(images, rng):
+    """A grey square with a quarter of the longer side laid over each of the images at a random place, cut at borders
+    (DeVries and Taylor 2017, arXiv:1708.04552)."""
+    count, height, width, _ = images.shape
+    side = max(1, max(height, width) // 4)
+    rows, columns = rng.integers(height, size=count), rng.integers(width, size=count)
+    far = np.arange(height) - rows[:, None] + side // 2, np.arange(width) - columns[:, None] + side // 2
+    down, right = (((distance >= 0) & (distance < side)) for distance in far)
+    return np.where((down[:, :, None] & right[:, None, :])[..., None], np.uint8(128), images)
+
+
+def colour(images, rng, most=0.2):
+    """Brightness, contrast and saturation of each of the images times random factors of 1 - most to 1 + most."""
+    brightness, contrast, saturation = rng.uniform(1 - most, 1 + most, (3, len(images), 1, 1, 1)).astype("float32")
+    changed = images * brightness
+    mean = changed.mean((1, 2, 3), keepdims=True)
+    changed = mean + (changed - mean) * contrast
+    grey = changed.mean(-1, keepdims=True)
+    return to_bytes(grey + (changed - grey) * saturation)
+
+
+def pca(images, rng, deviation=0.1):
+    """AlexNet's colour noise (Krizhevsky et al. 2012, section 4.1): to each image a random multiple of each principal
+    component of the batch's colours is added, the eigenvalue times a normal number of standard deviation 0.1. Grey
+    images stay. The paper takes the components of the whole training set."""
+    if images.shape[-1] == 1:
+        return images
+    values, vectors = np.linalg.eigh(np.cov(images.reshape(-1, images.shape[-1])[::7].T / 255))
+    noise = rng.normal(0, deviation, (len(images), len(values))) * values @ vectors.T
+    return to_bytes(images + 255 * noise[:, None, None].astype("float32"))
+
+
+def to_bytes(images):
+    """Numbers as uint8, rounded, those below 0 and above 255 cut."""
+    return np.clip(np.rint(images), 0, 255).astype("uint8")
+
+
+def mixup(images, labels, rng, alpha=0.2):
+    """Each image and label blended with another of its batch, with weights from Beta(alpha, alpha) (Zhang et al. 2017,
+    arXiv:1710.09412).
+
+    Args:
+        images: float (N, H, W, C), scaled.
+        labels: float (N, num_classes), one-hot.
+    """
+    share = rng.beta(alpha, alpha, len(images)).astype("float32")
+    other = rng.permutation(len(images))
+    wide = share[:, None, None, None]
+    mixed = wide * images + (1 - wide) * images[other]
+    return mixed, share[:, None] * labels + (1 - share[:, None]) * labels[other]
+
+
 def augment(images, rng, names, size):
     """Training images as the recipe's `augment` asks: crops where images are larger than the network's input or
-    "crop" is named (then shifted by up to 1/8 of the side, zeros moving in), mirrored where "flip" is named.
+    "crop" is named (then shifted by up to 1/8 of the side, zeros moving in), mirrored where "flip" is named, then
+    changes of colour, then cutout. Mixing comes after scaling (`mixup`).
 
     Args:
         images: uint8 (N, H, W, C).
@@ -36,6 +89,7 @@ def augment(images, rng, names, size):
     padding = max(size) // 8 if "crop" in names and images.shape[1:3] == tuple(size) else 0
     if padding or images.shape[1:3] != tuple(size):
         images = crop(images, rng, tuple(size), padding)
-    if "flip" in names:
-        images = flip(images, rng)
+    for name, change in (("flip", flip), ("colour", colour), ("pca", pca), ("cutout", cutout)):
+        if name in names:
+            images = change(images, rng)
     return images

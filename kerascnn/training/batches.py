@@ -1,65 +1,110 @@
-"""The batches of an epoch, each a function of (seed, epoch, step) alone: any one can be made again after a kill."""
+"""The batches of training, each a function of (seed, step) alone: any one can be made again after a kill."""
 
 import keras
 import numpy as np
 
-from kerascnn.training.augment import augment
+from kerascnn.training.augment import augment, mixup
 
 
 class Batches(keras.utils.PyDataset):
-    """Training batches: (float32 (B, H, W, C), int64 (B,)), shuffled across the whole split in every epoch.
+    """Training batches: (float32 (B, H, W, C), int64 (B,)), shuffled across the whole split in every pass.
+
+    With mixup the labels are float32 (B, num_classes); with class weights a third array, float32 (B,), follows.
 
     Args:
         split: a `Split`; its images may be an array or `ImageFiles` that are decoded as they are needed.
         preprocessing: the run's Preprocessing.
-        batch_size: images a step; the last step of an epoch takes what is left.
+        batch_size: images a step; the last step of a pass takes what is left.
         augmentations: names of random changes (the recipe's `augment`).
         seed: seed of the order and of the random changes.
+        num_classes: number of classes, for mixup and class weights.
+        epochs: epochs of the training.
+        period: steps of an epoch, after which the network is evaluated; 0: a pass over the split.
+        total: steps of the training; 0: `epochs` times the period.
+        balanced: True weighs every image by the inverse frequency of its class.
 
     Attributes:
         epoch: the epoch whose batches come, set before it begins.
         start: steps of that epoch that are left out because a resumed run has done them.
+        epochs, period, total: as above, numbers now.
     """
 
-    def __init__(self, split, preprocessing, batch_size, *, augmentations=(), seed=0):
+    def __init__(
+        self,
+        split,
+        preprocessing,
+        batch_size,
+        *,
+        augmentations=(),
+        seed=0,
+        num_classes=0,
+        epochs=1,
+        period=0,
+        total=0,
+        balanced=False,
+    ):
         super().__init__(workers=1)
         self.split, self.preprocessing, self.batch_size = split, preprocessing, batch_size
-        self.augmentations, self.seed = augmentations, seed
+        self.augmentations, self.seed, self.num_classes = augmentations, seed, num_classes
+        self.pass_steps = -(-len(split) // batch_size)
+        self.period = period or self.pass_steps
+        self.total = total or epochs * self.period
+        self.epochs = -(-self.total // self.period)
+        self.weights = None
+        if balanced:
+            counts = np.bincount(split.labels, minlength=num_classes)
+            self.weights = (len(split) / (np.count_nonzero(counts) * np.maximum(counts, 1))).astype("float32")
         self.epoch, self.start = 0, 0
         self._order = None, None
 
     @property
     def steps(self):
-        """Steps of a whole epoch."""
-        return -(-len(self.split) // self.batch_size)
+        """Steps of the whole present epoch; the last one may be shorter than the others."""
+        return min(self.period, self.total - self.epoch * self.period)
+
+    @property
+    def whole_epochs(self):
+        """Epochs of `period` steps; the last one may have fewer."""
+        return self.total // self.period
 
     def __len__(self):
         return self.steps - self.start
 
-    def order(self):
-        """The order in which this epoch visits the images."""
-        if self._order[0] != self.epoch:
-            self._order = self.epoch, np.random.default_rng([self.seed, self.epoch]).permutation(len(self.split))
+    def order(self, number):
+        """The order in which a pass visits the images."""
+        if self._order[0] != number:
+            self._order = number, np.random.default_rng([self.seed, number]).permutation(len(self.split))
         return self._order[1]
 
     def __getitem__(self, step):
-        step += self.start
-        index = self.order()[step * self.batch_size : (step + 1) * self.batch_size]
-        rng = np.random.default_rng([self.seed, self.epoch, step])
+        number, step = divmod(self.epoch * self.period + self.start + step, self.pass_steps)
+        index = self.order(number)[step * self.batch_size : (step + 1) * self.batch_size]
+        rng = np.random.default_rng([self.seed, number, step])
         images = augment(self.split.images[index], rng, self.augmentations, self.preprocessing.image_size)
-        return self.preprocessing.scale(images), self.split.labels[index]
+        images, labels = self.preprocessing.scale(images), self.split.labels[index]
+        weights = None if self.weights is None else self.weights[labels]
+        if "mixup" in self.augmentations:
+            images, labels = mixup(images, np.eye(self.num_classes, dtype="float32")[labels], rng)
+        return (images, labels) if weights is None else (images, labels, weights)
 
 
 class InOrder(keras.utils.PyDataset):
-    """A split in its own order, unchanged: (float32 (B, H, W, C), int64 (B,)), for evaluation."""
+    """A split in its own order, unchanged, for evaluation: (float32 (B, H, W, C), int64 (B,)).
 
-    def __init__(self, split, preprocessing, batch_size):
+    Args:
+        one_hot: number of classes for labels float32 (B, num_classes); 0: numbers.
+    """
+
+    def __init__(self, split, preprocessing, batch_size, one_hot=0):
         super().__init__(workers=1)
-        self.split, self.preprocessing, self.batch_size = split, preprocessing, batch_size
+        self.split, self.preprocessing, self.batch_size, self.one_hot = split, preprocessing, batch_size, one_hot
 
     def __len__(self):
         return -(-len(self.split) // self.batch_size)
 
     def __getitem__(self, step):
         part = slice(step * self.batch_size, (step + 1) * self.batch_size)
-        return self.preprocessing(self.split.images[part]), self.split.labels[part]
+        labels = self.split.labels[part]
+        if self.one_hot:
+            labels = np.eye(self.one_hot, dtype="float32")[labels]
+        return self.preprocessing(self.split.images[part]), labels

@@ -39,39 +39,64 @@ def network(recipe, input_shape, num_classes, precision="float32"):
         keras.config.set_dtype_policy(before)
 
 
-def compile_model(model, recipe, steps_per_epoch):
-    """Compile a network as the recipe asks: optimizer, schedule, loss with label smoothing, accuracy."""
+def compile_model(model, recipe, steps, steps_per_epoch):
+    """Compile a network as the recipe asks: optimizer, schedule, L2 decay, loss with label smoothing, accuracy.
+
+    Args:
+        steps: steps of the whole training.
+        steps_per_epoch: steps of one epoch, for warm-up.
+    """
     num_classes = model.output_shape[-1]
+    mixed = "mixup" in recipe.augment
+    if recipe.l2:
+        for variable in model.trainable_variables:
+            if variable.name == "kernel":
+                # Keras adds l * sum(w**2) to the loss, whose gradient is 2 l w
+                variable.regularizer = keras.regularizers.L2(recipe.l2 / 2)
 
     def loss(labels, probabilities):
-        targets = ops.one_hot(ops.reshape(labels, (-1,)), num_classes)
+        targets = labels if mixed else ops.one_hot(ops.reshape(labels, (-1,)), num_classes)
         return keras.losses.categorical_crossentropy(targets, probabilities, label_smoothing=recipe.label_smoothing)
 
+    accuracy = keras.metrics.CategoricalAccuracy if mixed else keras.metrics.SparseCategoricalAccuracy
     model.compile(
-        optimizer=_optimizer(recipe, steps_per_epoch),
-        loss=loss if recipe.label_smoothing else "sparse_categorical_crossentropy",
-        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        optimizer=_optimizer(recipe, steps, steps_per_epoch),
+        loss=loss if recipe.label_smoothing or mixed else "sparse_categorical_crossentropy",
+        metrics=[accuracy(name="accuracy")],
         jit_compile=backends.jit_compile(),
     )
 
 
-def _optimizer(recipe, steps_per_epoch):
+def _rate(recipe, steps, steps_per_epoch):
+    """The learning rate, or Keras' schedule of it."""
     rate = recipe.learning_rate
-    if recipe.schedule == "cosine":
+    if recipe.schedule == "constant":
+        return rate
+    if recipe.schedule == "one_cycle":
+        warmup = max(1, round(0.3 * steps))
+        start = rate / 25
+    else:
         warmup = round(recipe.warmup_epochs * steps_per_epoch)
-        rest = recipe.epochs * steps_per_epoch - warmup
-        if rest <= 0:
-            raise UsageError(
-                f"warmup_epochs={recipe.warmup_epochs} leaves nothing of {recipe.epochs} epochs. "
-                f"Type --warmup-epochs below {recipe.epochs}."
-            )
-        peak = {"warmup_target": rate, "warmup_steps": warmup} if warmup else {}
-        rate = keras.optimizers.schedules.CosineDecay(0.0 if warmup else rate, rest, **peak)
+        start = 0.0 if warmup else rate
+    if steps <= warmup:
+        if recipe.schedule == "one_cycle":
+            raise UsageError(f"The one_cycle schedule needs at least 2 steps; this training has {steps}.")
+        raise UsageError(
+            f"warmup_epochs={recipe.warmup_epochs} leaves nothing of {recipe.epochs} epochs. "
+            f"Type --warmup-epochs below {recipe.epochs}."
+        )
+    peak = {"warmup_target": rate, "warmup_steps": warmup} if warmup else {}
+    return keras.optimizers.schedules.CosineDecay(start, steps - warmup, **peak)
+
+
+def _optimizer(recipe, steps, steps_per_epoch):
     common = {
-        "learning_rate": rate,
+        "learning_rate": _rate(recipe, steps, steps_per_epoch),
         "weight_decay": recipe.weight_decay or None,
         "global_clipnorm": recipe.clip_norm or None,
     }
+    if recipe.ema:
+        common |= {"use_ema": True, "ema_momentum": recipe.ema}
     if recipe.optimizer == "adam":
         return keras.optimizers.Adam(**common)
     if recipe.optimizer == "adamw":

@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 import pandas
 from scipy.stats import binomtest
@@ -74,7 +75,29 @@ def score(probabilities, labels, class_names):
     )
 
 
-def evaluate_split(model, split, preprocessing, class_names, batch_size=256):
-    """The Evaluation of a model (images -> probabilities) on a Split."""
-    probabilities = model.predict(InOrder(split, preprocessing, batch_size), verbose=0)
+class _Mirrored(keras.utils.PyDataset):
+    """Batches with every image left to right."""
+
+    def __init__(self, batches):
+        super().__init__(workers=1)
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, step):
+        images, labels = self.batches[step]
+        return images[:, :, ::-1], labels
+
+
+def evaluate_split(model, split, preprocessing, class_names, batch_size=256, *, mirrored=False):
+    """The Evaluation of a model (images -> probabilities) on a Split.
+
+    Args:
+        mirrored: True takes the mean of the probabilities of each image and its mirror image.
+    """
+    batches = InOrder(split, preprocessing, batch_size)
+    probabilities = model.predict(batches, verbose=0)
+    if mirrored:
+        probabilities = (probabilities + model.predict(_Mirrored(batches), verbose=0)) / 2
     return score(np.asarray(probabilities), split.labels, class_names)

@@ -27,7 +27,7 @@ def write_best(run, recipe, model):
 
 def results(run, recipe, final, data, prepared):
     """Evaluate the best weights once on the test split, draw the plots, and return the result for run.json."""
-    measured = evaluate_split(final, data.test, prepared, data.class_names)
+    measured = evaluate_split(final, data.test, prepared, data.class_names, mirrored=recipe.test_flip)
     metrics = pandas.read_csv(run / "metrics.csv")
     title = f"{recipe.model} on {data.name}"
     for quantity in ("loss", "accuracy"):

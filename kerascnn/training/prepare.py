@@ -52,23 +52,28 @@ def continued(run, recipe, fields):
     """The recipe of a run that goes on; more epochs are allowed, anything else that differs is an error."""
     old = Recipe.from_dict(run.read("recipe"))
     new = anchored((recipe or old).replace(**fields))
-    differing = [name for name in old.differences(new) if name != "epochs"]
+    lengths = ("epochs", "steps")
+    differing = [name for name in old.differences(new) if name not in lengths]
+    longer = any(getattr(new, name) != getattr(old, name) for name in lengths)
     if differing:
         listed = "; ".join(f"{n} was {getattr(old, n)!r}, now {getattr(new, n)!r}" for n in differing)
         raise UsageError(
             f"The run {run.folder} was made with another recipe ({listed}), so it cannot go on exactly. "
             f"Leave these out, or start a new run without --resume."
         )
-    if run.status == "finished" and new.epochs == old.epochs:
-        more = f"Type --epochs {old.epochs + 1} or more to go on. " if old.schedule == "constant" else ""
+    if run.status == "finished" and not longer:
+        length = f"--steps {old.steps + 1}" if old.steps else f"--epochs {old.epochs + 1}"
+        done = f"{old.steps} steps" if old.steps else f"{old.epochs} epochs"
+        more = f"Type {length} or more to go on. " if old.schedule == "constant" else ""
         raise UsageError(
-            f"The run {run.folder} has finished its {old.epochs} epochs. {more}"
+            f"The run {run.folder} has finished its {done}. {more}"
             f"To write its SavedModel again, type: kerascnn export {run.folder}"
         )
-    if new.epochs != old.epochs and old.schedule != "constant":
+    if longer and old.schedule != "constant":
+        typed = f"--steps {new.steps}" if new.steps != old.steps else f"--epochs {new.epochs}"
         raise UsageError(
-            f"The run {run.folder} has a {old.schedule} schedule over {old.epochs} epochs, so --epochs {new.epochs} "
-            "would change its past. Leave --epochs out."
+            f"The run {run.folder} has a {old.schedule} schedule over its whole length, so {typed} would change its "
+            f"past. Leave {typed.split()[0]} out."
         )
     return new
 

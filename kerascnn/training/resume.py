@@ -8,6 +8,7 @@ name, synced and renamed, and the last two are kept, so that a kill at any momen
 import json
 import os
 import signal
+import time
 import zipfile
 
 import keras
@@ -19,7 +20,7 @@ from kerascnn.runs import replacing
 
 KEPT = 2
 BEST = "best.weights.h5"
-COUNTERS = ("best", "wait", "cooldown_counter", "stopped_epoch", "best_epoch")
+COUNTERS = ("best", "wait", "cooldown_counter", "stopped_epoch", "best_epoch", "_ema_weights_in_model")
 
 
 class Stopped(Exception):  # noqa: N818 (not an error)
@@ -34,16 +35,18 @@ class Stopped(Exception):  # noqa: N818 (not an error)
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Saves the state of training at every epoch's end, and within an epoch when `stop` is called. Comes last.
+    """Saves the state of training at every epoch's end, every so many minutes, and when `stop` is called. Comes last.
 
     Args:
         folder: where the checkpoints go.
         batches: the training `Batches`; their epoch and start are set from here.
         callbacks: patience and best-weights callbacks of Keras, whose counters are part of the state.
+        minutes: between two states within an epoch.
     """
 
-    def __init__(self, folder, batches, callbacks):
+    def __init__(self, folder, batches, callbacks, minutes=10.0):
         super().__init__()
+        self.seconds, self._saved = 60 * minutes, time.monotonic()
         self.folder, self.batches, self.callbacks = folder, batches, callbacks
         self.state = None
         self._signal = None
@@ -65,8 +68,11 @@ class Checkpoint(keras.callbacks.Callback):
             self.state = None
 
     def on_train_batch_end(self, step, logs=None):
-        if self._signal and step + 1 < len(self.batches):
-            self._stop(self.batches.epoch, self.batches.start + step + 1)
+        if step + 1 < len(self.batches):
+            if self._signal:
+                self._stop(self.batches.epoch, self.batches.start + step + 1)
+            if time.monotonic() - self._saved >= self.seconds:
+                self.save(self.batches.epoch, self.batches.start + step + 1)
 
     def on_epoch_end(self, epoch, logs=None):
         new = self.folder / f"new.{BEST}"
@@ -74,7 +80,7 @@ class Checkpoint(keras.callbacks.Callback):
             os.replace(new, self.folder / BEST)
         self.batches.start = 0
         self.save(epoch + 1, 0)
-        if self._signal and not self.model.stop_training and epoch + 1 < self.params["epochs"]:
+        if self._signal and not self.model.stop_training and epoch + 1 < self.batches.epochs:
             raise Stopped(self._signal, self.folder.parent, epoch, self.batches.steps)
 
     def _stop(self, epoch, step):
@@ -98,6 +104,7 @@ class Checkpoint(keras.callbacks.Callback):
         arrays["state"] = np.frombuffer(json.dumps(state).encode(), "uint8")
         with replacing(self.folder / f"state-{epoch:05d}-{step:07d}.npz") as temporary:
             np.savez(temporary, **arrays)
+        self._saved = time.monotonic()
         for old in sorted(self.folder.glob("state-*.npz"))[:-KEPT]:
             old.unlink()
 

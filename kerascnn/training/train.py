@@ -40,18 +40,29 @@ class TrainingFailed(RuntimeError):  # noqa: N818 (what happened, in the words o
 
 
 def train(
-    recipe=None, *, out=None, resume=None, strict=False, callbacks=(), watch=None, say=print, on_run=None, **fields
+    recipe=None,
+    *,
+    out=None,
+    resume=None,
+    strict=False,
+    callbacks=(),
+    watch=None,
+    checkpoint_minutes=10.0,
+    say=print,
+    on_run=None,
+    **fields,
 ):
     """Train as a recipe asks; returns the finished Run with its best weights, metrics, plots and test result.
 
     Args:
         recipe: a Recipe; None: LeNet-5 on the handwritten digits.
         out: the run folder, new or empty; None: saved_models/<date>-<model>-<data>.
-        resume: a run (folder, name or "last") to continue instead; only `epochs` may differ from its recipe.
+        resume: a run (folder, name or "last") to continue instead; only `epochs` and `steps` may differ.
         strict: True stops at the first image that cannot be read, instead of leaving it out.
         callbacks: further `keras.callbacks.Callback`s for fit.
         watch: names of looks during training (`kerascnn.recipes.WATCHES`), written to the run's watch/; they do not
             change what is learned. None: none, or on resuming those that the run had.
+        checkpoint_minutes: minutes between checkpoints within an epoch; there is one at every epoch's end anyway.
         say: called with each line of progress.
         on_run: called with the Run as soon as its folder exists.
         **fields: recipe fields to replace: `train(epochs=3)`.
@@ -64,7 +75,7 @@ def train(
     for name in watch or ():
         if name not in WATCHES:
             raise unknown("look for --watch:", name, WATCHES)
-    run = runs.find(resume) if resume is not None else None
+    run = resume if isinstance(resume, runs.Run) or resume is None else runs.find(resume)
     if run:
         recipe = continued(run, recipe, fields)
         state = resuming.newest(run / "checkpoint", say)
@@ -80,8 +91,19 @@ def train(
     prepared = Preprocessing.fit(data.train.images, image_size=image_size(recipe), normalize=recipe.normalize)
     keras.utils.set_random_seed(recipe.seed)
     model = network(recipe, (*prepared.image_size, prepared.channels), len(data.class_names), precision)
-    batches = Batches(data.train, prepared, recipe.batch_size, augmentations=recipe.augment, seed=recipe.seed)
-    compile_model(model, recipe, batches.steps)
+    batches = Batches(
+        data.train,
+        prepared,
+        recipe.batch_size,
+        augmentations=recipe.augment,
+        seed=recipe.seed,
+        num_classes=len(data.class_names),
+        epochs=recipe.epochs,
+        period=recipe.eval_every,
+        total=recipe.steps,
+        balanced=recipe.class_weights == "balanced",
+    )
+    compile_model(model, recipe, batches.total, batches.period)
     if watch is None:
         watch = run.read("run").get("watch", ()) if run else ()
     looks = named_looks(watch, data, prepared)
@@ -111,7 +133,7 @@ def train(
         on_run(run)
     _announce(recipe, data, model, precision, say)
     try:
-        _fit(run, recipe, model, batches, data, state, [*looks, *callbacks], say)
+        _fit(run, recipe, model, batches, data, state, [*looks, *callbacks], checkpoint_minutes, say)
         result = results(run, recipe, write_best(run, recipe, model), data, prepared)
     except Stopped as stop:
         write_best(run, recipe, model)
@@ -150,18 +172,20 @@ def _announce(recipe, data, model, precision, say):
     if data.skipped:
         say(f"{len(data.skipped)} files left out, the first: {data.skipped[0][0]} ({data.skipped[0][1]})")
     rate = f"{recipe.learning_rate:g}" + (f" {recipe.schedule}" if recipe.schedule != "constant" else "")
-    say(f"{recipe.optimizer} at {rate}, batches of {recipe.batch_size}, {recipe.epochs} epochs")
+    length = f"{recipe.steps:,} steps" if recipe.steps else f"{recipe.epochs} epochs"
+    length += f", evaluated every {recipe.eval_every:,} steps" if recipe.eval_every else ""
+    say(f"{recipe.optimizer} at {rate}, batches of {recipe.batch_size}, {length}")
     say(f"{model.count_params():,} parameters, {precision} on {', '.join(backends.devices())} ({backends.backend()})")
 
 
-def _fit(run, recipe, model, batches, data, state, callbacks, say):
+def _fit(run, recipe, model, batches, data, state, callbacks, checkpoint_minutes, say):
     """Fit until the recipe's epochs are done, from the state of a checkpoint where there is one."""
     folder = run / "checkpoint"
     folder.mkdir(exist_ok=True)
     best = keras.callbacks.ModelCheckpoint(
         str(folder / f"new.{BEST}"), monitor=recipe.monitor, save_best_only=True, save_weights_only=True
     )
-    counting = [best]
+    counting = [_SwapAverages(swap_on_epoch=True), best] if recipe.ema else [best]
     if recipe.rate_patience:
         counting.append(
             keras.callbacks.ReduceLROnPlateau(recipe.monitor, factor=recipe.rate_factor, patience=recipe.rate_patience)
@@ -169,14 +193,15 @@ def _fit(run, recipe, model, batches, data, state, callbacks, say):
     if recipe.stop_patience:
         counting.append(keras.callbacks.EarlyStopping(recipe.monitor, patience=recipe.stop_patience))
     for name in ("rate_patience", "stop_patience"):
-        if getattr(recipe, name) >= recipe.epochs:
-            say(f"Note: {name}={getattr(recipe, name)} is not below epochs={recipe.epochs}, so it never acts.")
-    lines = EpochLines(batches, recipe.epochs, say)
-    checkpoint = Checkpoint(folder, batches, counting)
+        if getattr(recipe, name) >= batches.epochs:
+            say(f"Note: {name}={getattr(recipe, name)} is not below epochs={batches.epochs}, so it never acts.")
+    lines = EpochLines(batches, batches.epochs, say)
+    checkpoint = Checkpoint(folder, batches, counting, checkpoint_minutes)
     table = keras.callbacks.CSVLogger(str(run / "metrics.csv"), append=True)
     nan = keras.callbacks.TerminateOnNaN(raise_error=True)
+    soft = len(data.class_names) if "mixup" in recipe.augment else 0
     validation = (
-        InOrder(data.validation, batches.preprocessing, max(recipe.batch_size, 256)) if data.validation else None
+        InOrder(data.validation, batches.preprocessing, max(recipe.batch_size, 256), soft) if data.validation else None
     )
 
     epoch = step = 0
@@ -193,9 +218,9 @@ def _fit(run, recipe, model, batches, data, state, callbacks, say):
     _keep_rows(run / "metrics.csv", epoch)
     try:
         with _signals(checkpoint, say):
-            while epoch < recipe.epochs:
-                batches.start = step
-                last = epoch + 1 if step else recipe.epochs
+            while epoch < batches.epochs:
+                batches.epoch, batches.start = epoch, step
+                last = epoch + 1 if step else batches.whole_epochs if epoch < batches.whole_epochs else batches.epochs
                 model.fit(
                     batches,
                     validation_data=validation,
@@ -209,7 +234,9 @@ def _fit(run, recipe, model, batches, data, state, callbacks, say):
                     say(f"Stopped: {recipe.monitor} has not improved for {recipe.stop_patience} epochs.")
                     break
                 epoch, step = last, 0
-                checkpoint.state = resuming.newest(folder, say) if epoch < recipe.epochs else None
+                if epoch < batches.epochs:
+                    checkpoint.state = resuming.newest(folder, say)
+                    resuming.restore(model, checkpoint.state)  # the end of a fit changes moving averages
     except RuntimeError as error:
         if "NaN or Inf loss" not in str(error):
             raise
@@ -224,6 +251,14 @@ def _fit(run, recipe, model, batches, data, state, callbacks, say):
         lines.close()
         if table.csv_file:
             table.csv_file.close()
+
+
+class _SwapAverages(keras.callbacks.SwapEMAWeights):
+    """Keras' callback, without what it does at the end of a fit: there the weights that go on being trained would be
+    overwritten, and a training that goes on in another fit would not be the same."""
+
+    def _finalize_ema_values(self):
+        pass
 
 
 def _keep_rows(path, epochs):
