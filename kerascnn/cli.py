@@ -21,7 +21,7 @@ app = App(
 app.register_install_completion_command(help="Make TAB complete kerascnn's commands and options in this shell.")
 for command in (train.train, using.predict, using.evaluate, using.export, explain.explain, scan.scan):
     app.command(command)
-for command in (explain.activations, serve.serve, using.doctor):
+for command in (train.lr_find, train.batch_find, explain.activations, serve.serve, using.doctor):
     app.command(command)
 for command in (anatomy.table, anatomy.receptive_field, anatomy.cost, anatomy.draw):
     app.command(command)

@@ -80,3 +80,44 @@ def confusion(counts, title):
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     axes.set_title(title, fontsize="medium")
     return figure
+
+
+def rate_range(table, suggested, title):
+    """The loss against the rising learning rate, the suggested rate marked.
+
+    Args:
+        table: DataFrame with columns rate and loss.
+        suggested: a rate.
+    """
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(table["rate"], table["loss"], color=BLUE)
+    axes.axvline(suggested, color=ORANGE, linestyle="--", label=f"suggested: {suggested:.2g}")
+    axes.set_xscale("log")
+    low = table["loss"].min()
+    axes.set_ylim(low - 0.1 * abs(low), min(table["loss"].max(), 2 * table["loss"].iloc[0]))
+    axes.set(xlabel="learning rate", ylabel="loss, moving average (nats)")
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    axes.set_title(title, fontsize="medium")
+    return figure
+
+
+def batch_range(table, suggested, title):
+    """Images a second and predicted memory against the batch size, the suggested size marked."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(table["batch_size"], table["images_per_second"], color=BLUE, marker="o")
+    axes.axvline(suggested, color=ORANGE, linestyle="--", label=f"suggested: {suggested}")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(table["batch_size"], table["batch_size"])
+    axes.set_ylim(bottom=0)
+    axes.set(xlabel="batch size (images)", ylabel="images a second")
+    memory = axes.twinx()
+    memory.plot(table["batch_size"], table["memory_bytes"] / 2**20, color=GREEN, linestyle=":")
+    memory.set_ylabel("predicted memory (MiB), dotted", color=GREEN)
+    memory.set_ylim(bottom=0)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    axes.set_title(title, fontsize="medium")
+    return figure

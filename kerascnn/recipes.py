@@ -1,8 +1,7 @@
 """Recipes: frozen values that say which network, which data and how to train. This module never imports Keras.
 
-A named recipe is a function decorated with `@register(...)` that returns a Recipe; its docstring says where the
-settings come from and what they gave. `RECIPES` lists them. A trial of a search, a run from the command line and a
-run from a script are all made from one Recipe.
+`RECIPES` lists the named recipes, which are functions in named_recipes.py. A trial of a search, a run from the command
+line and a run from a script are all made from one Recipe.
 """
 
 import dataclasses
@@ -17,8 +16,8 @@ from pathlib import Path
 from kerascnn.errors import DataError, UsageError, nearest, unknown
 from kerascnn.registry import Registry
 
-RECIPES = Registry("recipe", __name__, __file__, hint="kerascnn recipes")
-register = RECIPES.register
+HOME = Path(__file__).with_name("named_recipes.py")
+RECIPES = Registry("recipe", "kerascnn.named_recipes", HOME, hint="kerascnn recipes")
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
 SCHEDULES = ("constant", "cosine", "one_cycle")
@@ -109,6 +108,16 @@ class Recipe:
         "balanced: every class counts the same in the loss, however few its images",
         choices=("none", "balanced"),
     )
+    start_from: str = setting(
+        "",
+        "run, .keras or .weights.h5 file whose weights training starts from, where layers agree in name and shape",
+    )
+    freeze: str = setting(
+        "", "layers that are not trained: names, patterns or ranges, separated by commas, such as conv1..conv4,fc*"
+    )
+    train_last: int = setting(
+        0, "train only the last so many convolutions and dense layers, with what lies between them; 0: all", low=0
+    )
     test_flip: bool = setting(False, "evaluate with the mean of the probabilities of each image and its mirror image")
     precision: str = setting(
         "auto",
@@ -120,6 +129,8 @@ class Recipe:
     def __post_init__(self):
         for spec in dataclasses.fields(self):
             object.__setattr__(self, spec.name, _checked(spec, getattr(self, spec.name)))
+        if self.freeze and self.train_last:
+            raise UsageError(f"freeze={self.freeze!r} and train_last={self.train_last} cannot both be given. Type one.")
         if self.rate_patience and self.schedule != "constant":
             raise UsageError(
                 f"rate_patience={self.rate_patience} needs the constant schedule, not {self.schedule!r}: a schedule "
@@ -222,50 +233,3 @@ def read_config(path):
         if name.replace("-", "_") not in FIELDS:
             raise unknown(f"recipe field in {path}:", name, FIELDS)
     return {name.replace("-", "_"): value for name, value in values.items()}
-
-
-@register()
-def default():
-    """Adam at 0.001 for 20 epochs: what a run starts from where no other recipe is named."""
-    return Recipe()
-
-
-@register()
-def digits():
-    """LeNet-5 on scikit-learn's digits, what `kerascnn train` does without arguments: 98% to 99%."""
-    return Recipe(
-        augment=("crop",),
-        epochs=40,
-        batch_size=32,
-        optimizer="adamw",
-        weight_decay=0.01,
-        learning_rate=3e-3,
-        schedule="cosine",
-    )
-
-
-@register(source="CS7011 report 2017")
-def cs7011():
-    """The CS7011 report's best settings for its 6.2M network: patience 5, dropout 0.5, rate 0.001 (Task III)."""
-    return Recipe(
-        model="cifar_net",
-        data="cifar10",
-        dropout=0.5,
-        augment=("flip", "crop"),
-        epochs=60,
-        batch_size=100,
-        rate_patience=5,
-    )
-
-
-@register(source="CS280 report 2017")
-def miniplaces():
-    """The CS280 report's ZF Net on MiniPlaces: mean subtraction, 96x96 crops of 128x128 images."""
-    return Recipe(
-        model="zfnet_miniplaces",
-        data="miniplaces",
-        resize_to=128,
-        normalize="mean",
-        augment=("flip",),
-        batch_size=256,
-    )

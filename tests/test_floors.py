@@ -8,7 +8,7 @@ import kerascnn
 ROOT = Path(kerascnn.__file__).parent
 FLOORS = (
     ("errors", "registry", "runs", "native_log"),
-    ("recipes", "plots", "graph", "layers", "backends"),
+    ("recipes", "named_recipes", "plots", "graph", "layers", "backends"),
     ("models", "datasets", "anatomy"),
     ("training", "explain", "dataset_scan", "callbacks"),
     ("inference", "saved_model"),
@@ -17,7 +17,10 @@ FLOORS = (
     ("__main__",),
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
-WITHOUT_KERAS = ("errors", "registry", "runs", "native_log", "recipes", "plots", "datasets", "commands", "cli")
+WITHOUT_KERAS = (
+    *("errors", "registry", "runs", "native_log", "recipes", "named_recipes", "plots"),
+    *("datasets", "commands", "cli"),
+)
 
 
 def room(path):

@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from kerascnn import runs
-from kerascnn.commands.terminal import Flag, Json, computing, fraction, let_interrupts_through, print_json
+from kerascnn.commands.terminal import Flag, Json, computing, fraction, let_interrupts_through, print_json, print_table
 from kerascnn.datasets import DATASETS
 from kerascnn.errors import UsageError, unknown
 from kerascnn.models import MODELS
@@ -31,6 +31,8 @@ def _option(spec):
         more = {"consume_multiple": True, "negative": ""}
     else:
         more = {} if spec.name == "batch_norm" else {"negative": ""}
+    if spec.name == "start_from":
+        more["name"] = ("--start-from", "--from")
     if spec.name == "model_options":
         doc += ": NAME=VALUE"
     kind = Annotated[kind | None, Parameter(help=doc + shown, show_default=False, **more)]
@@ -59,6 +61,100 @@ def _assignment(text):
     with contextlib.suppress(tomllib.TOMLDecodeError):
         return name.replace("-", "_"), tomllib.loads(f"value = {value}")["value"]
     return name.replace("-", "_"), value
+
+
+def _asked(data, recipe, config, fields):
+    """The recipe that a command line asks for: a named one, then the config file's fields, then the typed ones."""
+    typed = _typed(fields) | ({"data": data} if data is not None else {})
+    settings = read_config(config) if config is not None else {}
+    chosen = typed.get("data", settings.get("data", "digits"))
+    start = RECIPES.get(("digits" if chosen == "digits" else "default") if recipe is None else recipe)()
+    asked = start.replace(**settings).replace(**typed)
+    MODELS.facts(asked.model)
+    from kerascnn.datasets.loading import resolve
+
+    resolve(asked.data)
+    return asked
+
+
+def lr_find(
+    data: str | None = None,
+    /,
+    *,
+    recipe: str | None = None,
+    config: Path | None = None,
+    low: float = 1e-6,
+    high: float = 10.0,
+    find_steps: int = 200,
+    out: Path = Path("lr-find.png"),
+    fields: Annotated[Fields, Parameter(name="*")] = Fields(),  # noqa: B008 (frozen by never being written)
+):
+    """Find a learning rate: the loss while the rate rises over a short training that is thrown away.
+
+    Parameters
+    ----------
+    data, recipe, config
+        as for train
+    low
+        first learning rate
+    high
+        last learning rate
+    find_steps
+        training steps
+    out
+        PNG file for the curve; its numbers (CSV) go beside it
+    """
+    asked = _asked(data, recipe, config, fields)
+    with computing() as (say, _):
+        from kerascnn import plots
+        from kerascnn.training.finders import learning_rates
+
+        table, suggested = learning_rates(asked, low=low, high=high, steps=find_steps)
+        title = f"{asked.model} on {asked.data}, {asked.optimizer}, batches of {asked.batch_size}"
+        plots.save(plots.rate_range(table, suggested, title), table, out)
+        lowest = table["rate"][table["loss"].idxmin()]
+        reason = f"where the loss falls most steeply, at most a tenth of {lowest:.2g}, where it is least"
+        say(f"Learning rate {suggested:.2g}: {reason}")
+        say(f"Curve         {out}")
+        say(f"Type          --learning-rate {suggested:.2g}")
+
+
+def batch_find(
+    data: str | None = None,
+    /,
+    *,
+    recipe: str | None = None,
+    config: Path | None = None,
+    seconds: float = 5.0,
+    out: Path = Path("batch-find.png"),
+    fields: Annotated[Fields, Parameter(name="*")] = Fields(),  # noqa: B008 (frozen by never being written)
+):
+    """Find a batch size: the smallest that trains at 95% of the fastest one's images a second.
+
+    Parameters
+    ----------
+    data, recipe, config
+        as for train
+    seconds
+        how long each size is timed
+    out
+        PNG file for the curve; its numbers (CSV) go beside it
+    """
+    asked = _asked(data, recipe, config, fields)
+    with computing() as (say, _):
+        from kerascnn import plots
+        from kerascnn.training.finders import batch_sizes
+
+        table, suggested = batch_sizes(asked, seconds=seconds)
+        title = f"{asked.model} on {asked.data}, {asked.optimizer}"
+        plots.save(plots.batch_range(table, suggested, title), table, out)
+        rows = zip(table["batch_size"], table["images_per_second"], table["memory_bytes"] / 2**20, strict=True)
+        header = ("batch size", "images/s", "memory, MiB")
+        print_table(header, [(str(b), f"{speed:,.0f}", f"{memory:,.0f}") for b, speed, memory in rows], "rrr")
+        fastest = table["images_per_second"].max()
+        say(f"\nBatch size {suggested}: the smallest within 5% of {fastest:,.0f} images a second")
+        say(f"Curve      {out}")
+        say(f"Type       --batch-size {suggested}")
 
 
 def train(
@@ -111,14 +207,7 @@ def train(
         asked = None if recipe is None else RECIPES.get(recipe)()
         typed = settings | typed
     else:
-        chosen = typed.get("data", settings.get("data", "digits"))
-        start = RECIPES.get(("digits" if chosen == "digits" else "default") if recipe is None else recipe)()
-        asked = start.replace(**settings).replace(**typed)
-        typed = {}
-        MODELS.facts(asked.model)
-        from kerascnn.datasets.loading import resolve
-
-        resolve(asked.data)
+        asked, typed = _asked(data, recipe, config, fields), {}
         if out is not None:
             runs.check_new(out)
     with computing(json) as (say, log):

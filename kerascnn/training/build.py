@@ -6,8 +6,11 @@ import keras
 from keras import ops
 
 from kerascnn import backends
+from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.errors import UsageError, unknown
 from kerascnn.models import MODELS
+from kerascnn.training.batches import Batches
+from kerascnn.training.prepare import image_size
 
 TRAINED_BY = ("input_shape", "num_classes", "name", "weights")  # arguments of builders that a run sets itself
 
@@ -39,12 +42,33 @@ def network(recipe, input_shape, num_classes, precision="float32"):
         keras.config.set_dtype_policy(before)
 
 
-def compile_model(model, recipe, steps, steps_per_epoch):
+def ready(recipe, data, precision):
+    """(Preprocessing, the network, not compiled, training Batches) of a recipe and its ImageData; the seed is set."""
+    prepared = Preprocessing.fit(data.train.images, image_size=image_size(recipe), normalize=recipe.normalize)
+    keras.utils.set_random_seed(recipe.seed)
+    model = network(recipe, (*prepared.image_size, prepared.channels), len(data.class_names), precision)
+    batches = Batches(
+        data.train,
+        prepared,
+        recipe.batch_size,
+        augmentations=recipe.augment,
+        seed=recipe.seed,
+        num_classes=len(data.class_names),
+        epochs=recipe.epochs,
+        period=recipe.eval_every,
+        total=recipe.steps,
+        balanced=recipe.class_weights == "balanced",
+    )
+    return prepared, model, batches
+
+
+def compile_model(model, recipe, steps, steps_per_epoch, rate=None):
     """Compile a network as the recipe asks: optimizer, schedule, L2 decay, loss with label smoothing, accuracy.
 
     Args:
         steps: steps of the whole training.
         steps_per_epoch: steps of one epoch, for warm-up.
+        rate: learning rate or Keras' schedule in place of the recipe's.
     """
     num_classes = model.output_shape[-1]
     mixed = "mixup" in recipe.augment
@@ -60,7 +84,7 @@ def compile_model(model, recipe, steps, steps_per_epoch):
 
     accuracy = keras.metrics.CategoricalAccuracy if mixed else keras.metrics.SparseCategoricalAccuracy
     model.compile(
-        optimizer=_optimizer(recipe, steps, steps_per_epoch),
+        optimizer=_optimizer(recipe, _rate(recipe, steps, steps_per_epoch) if rate is None else rate),
         loss=loss if recipe.label_smoothing or mixed else "sparse_categorical_crossentropy",
         metrics=[accuracy(name="accuracy")],
         jit_compile=backends.jit_compile(),
@@ -89,9 +113,9 @@ def _rate(recipe, steps, steps_per_epoch):
     return keras.optimizers.schedules.CosineDecay(start, steps - warmup, **peak)
 
 
-def _optimizer(recipe, steps, steps_per_epoch):
+def _optimizer(recipe, rate):
     common = {
-        "learning_rate": _rate(recipe, steps, steps_per_epoch),
+        "learning_rate": rate,
         "weight_decay": recipe.weight_decay or None,
         "global_clipnorm": recipe.clip_norm or None,
     }

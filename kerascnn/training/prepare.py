@@ -35,9 +35,15 @@ def image_size(recipe):
 
 
 def anchored(recipe):
-    """The recipe with an absolute path to its data, so that the run goes on from any folder."""
+    """The recipe with absolute paths to its data and first weights, so that the run goes on from any folder."""
     path = Path(recipe.data).expanduser()
-    return recipe if recipe.data in datasets.DATASETS or not path.exists() else recipe.replace(data=str(path.resolve()))
+    if recipe.data not in datasets.DATASETS and path.exists():
+        recipe = recipe.replace(data=str(path.resolve()))
+    if not recipe.start_from:
+        return recipe
+    path = Path(recipe.start_from).expanduser()
+    path = path if path.is_file() or path.suffix in (".keras", ".h5") else runs.find(recipe.start_from).folder
+    return recipe.replace(start_from=str(path.resolve()))
 
 
 def precision_of(recipe):

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import math
 import os
 import platform
 import signal
@@ -12,12 +13,11 @@ import keras
 
 from kerascnn import __version__, backends, runs
 from kerascnn.callbacks.named import named_looks
-from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.errors import unknown
 from kerascnn.recipes import RECIPES, WATCHES
 from kerascnn.training import resume as resuming
-from kerascnn.training.batches import Batches, InOrder
-from kerascnn.training.build import compile_model, network
+from kerascnn.training.batches import InOrder
+from kerascnn.training.build import compile_model, ready
 from kerascnn.training.finish import results, spent, write_best
 from kerascnn.training.prepare import (
     anchored,
@@ -26,13 +26,13 @@ from kerascnn.training.prepare import (
     check_space,
     continued,
     described,
-    image_size,
     load_data,
     precision_of,
     write_samples,
 )
 from kerascnn.training.progress import EpochLines
 from kerascnn.training.resume import BEST, Checkpoint, Stopped
+from kerascnn.training.transfer import freeze, frozen_layers, start_from
 
 
 class TrainingFailed(RuntimeError):  # noqa: N818 (what happened, in the words of run.json)
@@ -88,21 +88,8 @@ def train(
     say(f"Reading {recipe.data}")
     data = load_data(recipe, strict=strict)
     check(recipe, data)
-    prepared = Preprocessing.fit(data.train.images, image_size=image_size(recipe), normalize=recipe.normalize)
-    keras.utils.set_random_seed(recipe.seed)
-    model = network(recipe, (*prepared.image_size, prepared.channels), len(data.class_names), precision)
-    batches = Batches(
-        data.train,
-        prepared,
-        recipe.batch_size,
-        augmentations=recipe.augment,
-        seed=recipe.seed,
-        num_classes=len(data.class_names),
-        epochs=recipe.epochs,
-        period=recipe.eval_every,
-        total=recipe.steps,
-        balanced=recipe.class_weights == "balanced",
-    )
+    prepared, model, batches = ready(recipe, data, precision)
+    notes = _transfer(recipe, model, data.class_names, state)
     compile_model(model, recipe, batches.total, batches.period)
     if watch is None:
         watch = run.read("run").get("watch", ()) if run else ()
@@ -132,6 +119,8 @@ def train(
     if on_run:
         on_run(run)
     _announce(recipe, data, model, precision, say)
+    for note in notes:
+        say(note)
     try:
         _fit(run, recipe, model, batches, data, state, [*looks, *callbacks], checkpoint_minutes, say)
         result = results(run, recipe, write_best(run, recipe, model), data, prepared)
@@ -160,6 +149,21 @@ def _open(run, out, recipe, data, prepared):
     run.write("labels", list(data.class_names))
     write_samples(run, data)
     return run, 0.0
+
+
+def _transfer(recipe, model, class_names, state):
+    """Start from other weights and freeze, as the recipe asks; returns sentences about what was done."""
+    notes = []
+    if recipe.start_from and not state:
+        filled, left = start_from(model, recipe.start_from, class_names)
+        new = f"; new: {', '.join(left)}" if left else ""
+        notes.append(f"{len(filled)} layers start from {recipe.start_from}{new}")
+    names = frozen_layers(model, recipe.freeze, recipe.train_last)
+    if names:
+        freeze(model, names)
+        trained = sum(math.prod(v.shape) for v in model.trainable_variables)
+        notes.append(f"{len(names)} layers are frozen, {names[0]} to {names[-1]}; {trained:,} parameters are trained")
+    return notes
 
 
 def _announce(recipe, data, model, precision, say):

@@ -1,0 +1,208 @@
+"""The named recipes: the sources' own settings, and ours. This module never imports Keras.
+
+A recipe is a function decorated with `@register(...)` that returns a `Recipe`; its docstring says where the settings
+come from and what they gave.
+"""
+
+from kerascnn.recipes import RECIPES, Recipe
+
+register = RECIPES.register
+
+
+@register()
+def default():
+    """Adam at 0.001 for 20 epochs: what a run starts from where no other recipe is named."""
+    return Recipe()
+
+
+@register()
+def digits():
+    """LeNet-5 on scikit-learn's digits, what `kerascnn train` does without arguments: 98% to 99%."""
+    return Recipe(
+        augment=("crop",),
+        epochs=40,
+        batch_size=32,
+        optimizer="adamw",
+        weight_decay=0.01,
+        learning_rate=3e-3,
+        schedule="cosine",
+    )
+
+
+@register(source="CS7011 report 2017")
+def cs7011():
+    """The CS7011 report's best settings for its 6.2M network: patience 5, dropout 0.5, rate 0.001 (Task III)."""
+    return Recipe(
+        model="cifar_net",
+        data="cifar10",
+        dropout=0.5,
+        augment=("flip", "crop"),
+        epochs=60,
+        batch_size=100,
+        rate_patience=5,
+    )
+
+
+@register(source="CS280 report 2017")
+def miniplaces():
+    """The CS280 report's ZF Net on MiniPlaces: mean subtraction, 96x96 crops of 128x128, a look every 2,500 steps."""
+    return Recipe(
+        model="zfnet_miniplaces",
+        data="miniplaces",
+        resize_to=128,
+        normalize="mean",
+        augment=("flip",),
+        batch_size=256,
+        eval_every=2500,
+    )
+
+
+def _comp576(optimizer, learning_rate, batch_size, steps, keep_rate):
+    """A trial of the COMP 576 report: LeNet on grey CIFAR-10 at 28x28, pixels from 0 to 1, evaluated 50 times."""
+    return Recipe(
+        model="lenet_grey",
+        data="cifar10",
+        image_size=28,
+        channels=1,
+        normalize="none",
+        optimizer=optimizer,
+        momentum=0.0,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        steps=steps,
+        eval_every=steps // 50,
+        dropout=round(1 - keep_rate, 2),
+    )
+
+
+@register("comp576-1", source="COMP 576 report 2017")
+def comp576_1():
+    """Trial 1 of the COMP 576 report: Adam 0.0001, batches of 100, 10,000 steps, keep rate 0.8."""
+    return _comp576("adam", 1e-4, 100, 10_000, 0.8)
+
+
+@register("comp576-2", source="COMP 576 report 2017")
+def comp576_2():
+    """Trial 2 of the COMP 576 report: Adam 0.0001, batches of 100, 10,000 steps, keep rate 0.6."""
+    return _comp576("adam", 1e-4, 100, 10_000, 0.6)
+
+
+@register("comp576-3", source="COMP 576 report 2017")
+def comp576_3():
+    """Trial 3 of the COMP 576 report: Adam 0.0001, batches of 100, 8,000 steps, keep rate 0.6 (0.4 in its summary)."""
+    return _comp576("adam", 1e-4, 100, 8_000, 0.6)
+
+
+@register("comp576-4", source="COMP 576 report 2017")
+def comp576_4():
+    """Trial 4 of the COMP 576 report: Adam 0.0001, batches of 500, 8,000 steps, keep rate 0.4."""
+    return _comp576("adam", 1e-4, 500, 8_000, 0.4)
+
+
+@register("comp576-5", source="COMP 576 report 2017")
+def comp576_5():
+    """Trial 5 of the COMP 576 report: gradient descent 0.01, batches of 500, 8,000 steps, keep rate 0.6."""
+    return _comp576("sgd", 0.01, 500, 8_000, 0.6)
+
+
+@register("comp576-6", source="COMP 576 report 2017")
+def comp576_6():
+    """Trial 6 of the COMP 576 report: gradient descent 0.05, batches of 100, 8,000 steps, keep rate 0.6."""
+    return _comp576("sgd", 0.05, 100, 8_000, 0.6)
+
+
+@register("comp576-7", source="COMP 576 report 2017")
+def comp576_7():
+    """Trial 7 of the COMP 576 report: RMSprop 0.0025, batches of 200, 5,000 steps, keep rate 0.5."""
+    return _comp576("rmsprop", 0.0025, 200, 5_000, 0.5)
+
+
+@register("comp576-8", source="COMP 576 report 2017")
+def comp576_8():
+    """Trial 8 of the COMP 576 report: RMSprop 0.0005, batches of 500, 20,000 steps, keep rate 0.4."""
+    return _comp576("rmsprop", 0.0005, 500, 20_000, 0.4)
+
+
+@register("mnist-rnn", source="COMP 576 report 2017")
+def mnist_rnn():
+    """The COMP 576 report's RNN on rows of MNIST: Adam 0.001, batches of 100, 50,000 steps, keep rate 0.6."""
+    return Recipe(
+        model="rnn",
+        data="mnist",
+        normalize="none",
+        batch_size=100,
+        steps=50_000,
+        eval_every=1_000,
+        dropout=0.4,
+        monitor="val_accuracy",
+    )
+
+
+@register("mnist-lstm", source="COMP 576 report 2017")
+def mnist_lstm():
+    """The COMP 576 report's LSTM on rows of MNIST: as its RNN."""
+    return mnist_rnn().replace(model="lstm")
+
+
+@register("mnist-gru", source="COMP 576 report 2017")
+def mnist_gru():
+    """The COMP 576 report's GRU on rows of MNIST: as its RNN, with batches of 200."""
+    return mnist_rnn().replace(model="gru", batch_size=200)
+
+
+def _tdt4265(model):
+    """A network of the TDT4265 report: Adam 0.001, batches of 64, ten epochs, best weights by validation loss."""
+    return Recipe(model=model, data="cifar10", batch_size=64, epochs=10, learning_rate=1e-3, monitor="val_loss")
+
+
+@register("tdt4265-lenet", source="TDT4265 report 2019")
+def tdt4265_lenet():
+    """The TDT4265 report's LeNet: Adam 0.001, batches of 64, ten epochs; it prints 71.49%."""
+    return _tdt4265("tdt_lenet")
+
+
+@register("tdt4265-model1", source="TDT4265 report 2019")
+def tdt4265_model1():
+    """The TDT4265 report's Model 1: Adam 0.001, batches of 64, ten epochs; it prints 77.92%."""
+    return _tdt4265("tdt_model1")
+
+
+@register("tdt4265-model2", source="TDT4265 report 2019")
+def tdt4265_model2():
+    """The TDT4265 report's Model 2: Adam 0.001, batches of 64, ten epochs; it prints 75.28%."""
+    return _tdt4265("tdt_model2")
+
+
+@register("tdt4265-resnet18", source="TDT4265 report 2019")
+def tdt4265_resnet18():
+    """The TDT4265 report's transfer: ImageNet's ResNet-18, the last five layers trained by Adam at 0.0005."""
+    return Recipe(
+        model="resnet18",
+        model_options={"weights": "imagenet", "skip": ["fc"]},
+        data="cifar10",
+        train_last=5,
+        batch_size=64,
+        epochs=10,
+        learning_rate=5e-4,
+    )
+
+
+@register("alexnet-2012", source="Krizhevsky et al. 2012")
+def alexnet_2012():
+    """AlexNet's own: SGD 0.01 with momentum 0.9, batches of 128, L2 0.0005, crops of 256x256, flips, colour noise."""
+    return Recipe(
+        model="alexnet",
+        model_options={"initialization": "2012"},
+        data="miniplaces",
+        resize_to=256,
+        normalize="mean",
+        augment=("flip", "pca"),
+        optimizer="sgd",
+        learning_rate=0.01,
+        momentum=0.9,
+        l2=0.0005,
+        batch_size=128,
+        epochs=90,
+        rate_patience=5,
+        monitor="val_accuracy",
+    )

@@ -1,0 +1,113 @@
+"""Starting from another network's weights, and training only a part of a network."""
+
+import fnmatch
+import warnings
+from pathlib import Path
+
+import keras
+
+from kerascnn import runs
+from kerascnn.errors import DataError, UsageError, unknown
+
+
+def start_from(model, source, class_names):
+    """Put the weights of a run or file into the layers of the same name and shapes; the others stay as they are.
+
+    A run with other classes does not lend its last dense layer, the head.
+
+    Args:
+        model: keras.Model.
+        source: a run (folder, name or "last"), or a .keras or .weights.h5 file.
+        class_names: the classes to be learned.
+    Returns:
+        (names of the layers that were filled, names of those with weights that were not).
+    Raises:
+        UsageError: no such run or file, or no layer fits.
+    """
+    own = [layer for layer in model.layers if layer.weights]
+    if str(source).endswith(".weights.h5"):
+        if not Path(source).is_file():
+            raise UsageError(f"There is no file {source}.")
+        before = {layer.name: [w.numpy() if hasattr(w, "numpy") else w for w in layer.get_weights()] for layer in own}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of every layer that does not fit, which the caller hears of
+            model.load_weights(source, skip_mismatch=True)
+        filled = [layer.name for layer in own if _changed(before[layer.name], layer.get_weights())]
+    else:
+        theirs, head = _network(source, class_names)
+        weights = {layer.name: layer.get_weights() for layer in theirs.layers if layer.weights and layer.name != head}
+        filled = []
+        for layer in own:
+            lent = weights.get(layer.name)
+            if lent and [w.shape for w in lent] == [tuple(w.shape) for w in layer.weights]:
+                layer.set_weights(lent)
+                filled.append(layer.name)
+    if not filled:
+        raise UsageError(
+            f"No layer of {model.name!r} has the name and shape of one in {source}; its layers with weights are "
+            f"{', '.join(layer.name for layer in own)}. Type the --model that {source} was made with."
+        )
+    return filled, [layer.name for layer in own if layer.name not in filled]
+
+
+def _network(source, class_names):
+    """(the network of a run or .keras file, the name of its head if its classes are others)."""
+    if str(source).endswith(".keras"):
+        path, head = Path(source), False
+        if not path.is_file():
+            raise UsageError(f"There is no file {path}.")
+    else:
+        run = runs.find(source)
+        path, head = run / "best.keras", list(run.read("labels")) != list(class_names)
+        if not path.exists():
+            raise DataError(f"{run.folder} has no best.keras yet; its status is {run.status!r}.")
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be loaded: {error}") from error
+    dense = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Dense)]
+    return model, dense[-1] if head and dense else None
+
+
+def _changed(before, after):
+    return any((a != b).any() for a, b in zip(before, after, strict=True))
+
+
+def frozen_layers(model, freeze="", train_last=0):
+    """Names of the layers that a recipe's `freeze` or `train_last` keeps from being trained.
+
+    Raises:
+        UsageError: a name, pattern or range that matches nothing, or more layers to train than there are.
+    """
+    names = [layer.name for layer in model.layers]
+    if train_last:
+        deep = [layer.name for layer in model.layers if any(v.name == "kernel" for v in layer.weights)]
+        if train_last > len(deep):
+            raise UsageError(
+                f"train_last={train_last} is more than the {len(deep)} convolutions and dense layers of {model.name!r}."
+            )
+        return names[: names.index(deep[-train_last])]
+    found = []
+    for part in filter(None, (part.strip() for part in freeze.split(","))):
+        first, dots, last = part.partition("..")
+        if dots:
+            for end in (first, last):
+                if end not in names:
+                    raise unknown(f"layer in freeze={freeze!r}:", end, names)
+            if names.index(first) > names.index(last):
+                raise UsageError(f"freeze={part!r} is an empty range: {last!r} comes before {first!r}.")
+            found += names[names.index(first) : names.index(last) + 1]
+            continue
+        matching = fnmatch.filter(names, part)
+        if not matching:
+            raise unknown(f"layer in freeze={freeze!r}:", part, names)
+        found += matching
+    return [name for name in names if name in found]
+
+
+def freeze(model, names):
+    """Keep layers from being trained; batch normalisation among them uses and keeps the statistics that it has."""
+    for name in names:
+        model.get_layer(name).trainable = False
+    if not model.trainable_variables:
+        raise UsageError(f"Nothing of {model.name!r} is left to train: all its layers with weights are frozen.")
