@@ -25,9 +25,9 @@ def test_tables_sheets_and_the_scan_itself(call, trained, tmp_path):
     assert (code, err) == (0, "")
     files = {path.name for path in (tmp_path / "x").iterdir()}
     assert {"scan.npz", "c3-explained.png", "c3-classes.png"} <= files
-    assert {f"{layer}-{what}" for layer in ("c1", "c3") for what in (
-        "top.csv", "stats.csv", "stats-by-class.csv", "selectivity.csv", "stats.png", "patches.png",
-    )} <= files  # fmt: skip
+    tables = {f"{name}.csv" for name in ("filters", "top", "stats", "stats-by-class", "selectivity")}
+    sheets = {f"{name}.png" for name in ("filters", "stats", "patches")}
+    assert {f"{layer}-{what}" for layer in ("c1", "c3") for what in tables | sheets} <= files
     data = kerascnn.inference.data_of(trained)
     prepared = kerascnn.inference.preprocessing(trained)
     model = kerascnn.load(trained)

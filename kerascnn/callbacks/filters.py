@@ -26,12 +26,17 @@ def layer_of(model, name=None):
     if name is None and not deep:
         raise UsageError(f"Model {model.name!r} has no convolution, so it has no filters.")
     path = deep[0] if name is None else find_layer(plan, name)[0]
-    layer = model
-    for part in path.split("/"):
-        layer = layer.get_layer(part)
+    layer = model_layer(model, path)
     if getattr(getattr(layer, "kernel", None), "ndim", 0) != 4:
         raise UsageError(f"Layer {path!r} of model {model.name!r} has no filters. Those that have: {', '.join(deep)}.")
     return path, layer
+
+
+def model_layer(model, path):
+    """The layer at a path such as "block1/conv2"."""
+    for part in path.partition("#")[0].split("/"):
+        model = model.get_layer(part)
+    return model
 
 
 def filters_of(model, name=None):

@@ -48,6 +48,7 @@ def scan(
         import warnings
 
         from kerascnn import inference
+        from kerascnn.callbacks.filters import filter_sheet, filters_of, measured, model_layer
         from kerascnn.dataset_scan import explained, scan, sheets
 
         model, prepared = inference.load(found), inference.preprocessing(found)
@@ -81,6 +82,10 @@ def scan(
             _write(result.selectivity(layer), f"{stem}-selectivity.csv")
             _save(sheets.statistics_sheet(result, layer), f"{stem}-stats.png")
             _save(sheets.patch_sheet(result, layer), f"{stem}-patches.png")
+            if getattr(getattr(model_layer(model, layer), "kernel", None), "ndim", 0) == 4:
+                filters = filters_of(model, layer)
+                _save(filter_sheet(filters, f"{layer} of {model.name}: {len(filters)} filters"), f"{stem}-filters.png")
+                _write(measured(filters), f"{stem}-filters.csv")
             best = result.interesting(layer, 1)
             telling = f"{best['channel'][0]} ({best['class'][0]}, {best['share'][0]:.0%})" if len(best) else ""
             zeros = f"{table['zeros'].mean():.0%}"
