@@ -111,20 +111,32 @@ def compiled(function):
     return torch.no_grad()(function)
 
 
-def sum_of_places(maps):
-    """(N, channels): maps (N, rows, cols, channels) summed over their places; (N, units) stays as it is.
+def over_places(maps, centre):
+    """Four arrays (N, channels): maximum, sum, sum of (x - centre)**2 and number of zeros over the places of maps.
 
-    TensorFlow's pooling kernels are faster than its reductions: 3.4 ms against 4.2 ms for what a block of 128 images
-    makes in four convolutions, on 2 cores.
+    TensorFlow's pooling kernels are faster than its reductions: for what a block of 128 images makes in four
+    convolutions, 3.4 ms against 4.2 ms a sum, on 2 cores.
+
+    Args:
+        maps: (N, rows, cols, channels), or (N, units), which have one place.
+        centre: (channels,).
     """
+    ops = keras.ops
     if len(maps.shape) == 2:
-        return maps
-    rows, cols = maps.shape[1:3]
+        return maps, maps, ops.square(maps - centre), ops.cast(maps == 0, maps.dtype)
     if backend() != "tensorflow":
-        return keras.ops.sum(maps, (1, 2))
+        zeros = ops.sum(ops.cast(maps == 0, maps.dtype), (1, 2))
+        return ops.max(maps, (1, 2)), ops.sum(maps, (1, 2)), ops.sum(ops.square(maps - centre), (1, 2)), zeros
     import tensorflow as tf
 
-    return tf.reshape(tf.nn.avg_pool2d(maps, (rows, cols), 1, "VALID"), (-1, maps.shape[3])) * (rows * cols)
+    window, places = maps.shape[1:3], maps.shape[1] * maps.shape[2]
+
+    def added(x):
+        return tf.nn.avg_pool2d(x, window, 1, "VALID")[:, 0, 0] * places
+
+    zeros = tf.cast(tf.equal(maps, 0), maps.dtype)
+    squares = tf.math.squared_difference(maps, centre)
+    return tf.nn.max_pool2d(maps, window, 1, "VALID")[:, 0, 0], added(maps), added(squares), added(zeros)
 
 
 def fused(function):

@@ -107,18 +107,9 @@ def _reduced(task, size, images, constants, centres, rows):
     found = []
     for values, centre, index in zip(_forward(task, images, constants), centres, rows, strict=True):
         channels = values.shape[-1]
-        flat = ops.reshape(values, (size, -1, channels))
         sample = ops.take(ops.reshape(values, (-1, channels)), ops.reshape(index, (-1,)), 0)
-        found.append(
-            (
-                flat,
-                ops.max(flat, 1),
-                backends.sum_of_places(values - centre),
-                backends.sum_of_places(ops.square(values - centre)),
-                backends.sum_of_places(ops.cast(ops.equal(values, 0), "float32")),
-                ops.reshape(sample, (size, -1, channels)),
-            )
-        )
+        flat, sample = (ops.reshape(x, (size, -1, channels)) for x in (values, sample))
+        found.append((flat, *backends.over_places(values, centre), sample))
     return found
 
 

@@ -141,7 +141,7 @@ class ScanResult:
         seen = np.maximum(1, (found.leaders.image != NONE).sum(1))
         statistics = found.statistics
         count = np.maximum(1, statistics.images)[:, None] * int(statistics.places)
-        means = statistics.centre + statistics.total / count
+        means = statistics.total / count
         best = means.argmax(0)
         largest = means.max(0)
         rest = (means.sum(0) - largest) / max(1, len(means) - 1)

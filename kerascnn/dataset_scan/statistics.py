@@ -60,7 +60,7 @@ class Statistics:
         Args:
             labels: int (images,).
             maximum, zeros: (images, channels), over the places.
-            total, squares: (images, channels), sums over the places of x - centre and its square.
+            total, squares: (images, channels), sums over the places of x and of (x - centre)**2.
             sample: (images, places sampled, channels), values for the histogram.
         """
         labels = np.maximum(labels, 0) if len(self.images) > 1 else np.zeros(len(labels), int)
@@ -89,11 +89,11 @@ class Statistics:
         """
         chosen = slice(None) if row is None else slice(row, row + 1)
         count = max(1, int(self.images[chosen].sum())) * int(self.places)
-        offset = self.total[chosen].sum(0) / count
-        variance = self.squares[chosen].sum(0) / count - offset**2
+        mean = self.total[chosen].sum(0) / count
+        variance = self.squares[chosen].sum(0) / count - (mean - self.centre) ** 2
         maximum = self.maximum[chosen].max(0)
         columns = {
-            "mean": self.centre + offset,
+            "mean": mean,
             "std": np.sqrt(np.maximum(variance, 0)),
             "max": maximum,
             "zeros": self.zeros[chosen].sum(0) / count,
