@@ -55,6 +55,21 @@ def make_folder(tmp_path):
     return make
 
 
+@pytest.fixture
+def call(capfd, tmp_path, monkeypatch):
+    """Runs a command line in this process, in a folder of its own: (exit code, stdout, stderr)."""
+    from kerascnn import cli
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        code = cli.run_command([str(a) for a in arguments])
+        captured = capfd.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """A finished, exported run: lenet5 on colour photographs of three made-up classes, 24x20 pixels on disk.

@@ -2,21 +2,6 @@ import json
 
 import pytest
 
-from kerascnn import cli
-
-
-@pytest.fixture
-def call(capfd, tmp_path, monkeypatch):
-    """Runs a command line in this process, in a folder of its own: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        code = cli.run_command([str(a) for a in arguments])
-        captured = capfd.readouterr()
-        return code, captured.out, captured.err
-
-    return call
-
 
 def test_the_table_reads_like_the_reports(call):
     code, out, err = call("table", "cifar_net")

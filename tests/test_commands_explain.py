@@ -3,21 +3,8 @@ import pytest
 from PIL import Image
 
 import kerascnn
-from kerascnn import cli, explain
+from kerascnn import explain
 from kerascnn.explain import Neuron
-
-
-@pytest.fixture
-def call(capfd, tmp_path, monkeypatch):
-    """Runs a command line in this process, in a folder of its own: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        code = cli.run_command([str(a) for a in arguments])
-        captured = capfd.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

@@ -4,20 +4,7 @@ import pytest
 from PIL import Image
 
 import kerascnn
-from kerascnn import cli, dataset_scan
-
-
-@pytest.fixture
-def call(capfd, tmp_path, monkeypatch):
-    """Runs a command line in this process, in a folder of its own: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        code = cli.run_command([str(a) for a in arguments])
-        captured = capfd.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+from kerascnn import dataset_scan
 
 
 def test_tables_sheets_and_the_scan_itself(call, trained, tmp_path):

@@ -105,6 +105,7 @@ def filter_sheet(filters, title="", most=(24, 16)):
 
 def _panels(count, width, height):
     figure = Figure(figsize=(width * count, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12)
     axes = figure.subplots(1, count, squeeze=False)[0]
     for ax in axes:
         ax.set(xticks=[], yticks=[])
