@@ -315,6 +315,8 @@ def test_checkpoints_every_so_many_minutes(tmp_path):
         def on_train_batch_begin(self, step, logs=None):
             seen.append(sorted(path.name for path in (tmp_path / "a" / "checkpoint").glob("state-*")))
 
+    with pytest.raises(UsageError, match="checkpoint_minutes=-1 is not allowed"):
+        train(out=tmp_path / "a", checkpoint_minutes=-1)
     run, _ = train(out=tmp_path / "a", epochs=1, checkpoint_minutes=0.0, callbacks=[Look()])
     assert [names[-1] for names in seen[1:]] == [f"state-00000-{step:07d}.npz" for step in range(1, 6)]
     same_weights(run, train(out=tmp_path / "b", epochs=1)[0])

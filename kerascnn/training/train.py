@@ -13,7 +13,7 @@ import keras
 
 from kerascnn import __version__, backends, runs
 from kerascnn.callbacks.named import named_looks
-from kerascnn.errors import unknown
+from kerascnn.errors import UsageError, unknown
 from kerascnn.recipes import RECIPES, WATCHES
 from kerascnn.training import resume as resuming
 from kerascnn.training.batches import InOrder
@@ -75,6 +75,8 @@ def train(
     for name in watch or ():
         if name not in WATCHES:
             raise unknown("look for --watch:", name, WATCHES)
+    if not checkpoint_minutes >= 0:
+        raise UsageError(f"checkpoint_minutes={checkpoint_minutes} is not allowed: it must be 0 or more.")
     run = resume if isinstance(resume, runs.Run) or resume is None else runs.find(resume)
     if run:
         recipe = continued(run, recipe, fields)

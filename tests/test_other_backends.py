@@ -1,0 +1,26 @@
+"""The scan and the callbacks also pass their own tests with JAX and torch in TensorFlow's place."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize("file", ["test_dataset_scan.py", "test_callbacks.py"])
+def test_on_another_backend(backend, file):
+    pytest.importorskip(backend)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / file)],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        cwd=HERE.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
