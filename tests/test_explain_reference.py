@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from explain_networks import draw_network
 from explain_reference import walk
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from kerascnn import explain
@@ -41,11 +41,23 @@ def compare(network):
         scale = max(np.abs(expected).max(), 1e-30)
         found = explain.EXPLANATIONS.get(method)(network.model, network.images, network.unit)
         assert found.dtype == np.float32
+        if np.abs(found - expected).max() > 1e-5 * scale:
+            assume(well_posed(network, method, expected, scale))
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * scale, err_msg=method)
         with x64():
             found = explain.EXPLANATIONS.get(method)(network.model, network.images, network.unit, dtype="float64")
         assert found.dtype == np.float64
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * scale, err_msg=f"{method} in float64")
+
+
+def well_posed(network, method, expected, scale):
+    """False where the exact map itself jumps when the images change by a millionth: some ReLU is at its kink, and
+    whether it passes is a matter of float32's rounding."""
+    for factor in (1 - 1e-6, 1 + 1e-6):
+        moved = walk(network.calls, network.images.astype("float64") * factor, network.unit, method)
+        if np.abs(moved - expected).max() > 1e-5 * scale:
+            return False
+    return True
 
 
 def x64():
