@@ -245,6 +245,7 @@ def test_gratings_have_their_frequency_and_angle():
         assert table["coherence"][0] > 0.7
 
 
+@pytest.mark.slow
 def test_on_the_command_line_and_after_a_kill(tmp_path):
     """A run that is killed and resumed has the looks, and the weights, of one that was not."""
     script = textwrap.dedent("""

@@ -283,6 +283,7 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_killed_scan_goes_on_and_ends_with_the_same(tmp_path, stream):
     out = str(tmp_path / "scan.npz")

@@ -277,6 +277,7 @@ def test_steps_and_evaluation_every_n_steps(tmp_path):
     same_weights(run, longer)
 
 
+@pytest.mark.slow
 def test_everything_at_once_resumes_exactly(tmp_path):
     """Moving average, mixup, cutout, balanced classes and a schedule, stopped within an epoch and at its end."""
     fields = {
