@@ -32,14 +32,14 @@ class Watch(keras.callbacks.Callback):
         start: True looks also before the first step.
     """
 
-    async_safe = True  # nothing here needs the values of a step while it is computed
-
     def __init__(self, name, folder="watch", every=1, unit="epochs", start=False):
         super().__init__()
         if isinstance(every, bool) or not isinstance(every, (int, np.integer)) or every < 1:
             raise UsageError(f"every={every!r} is not allowed: it must be a whole number of {unit}, at least 1.")
         if unit not in UNITS:
             raise unknown("unit", unit, UNITS)
+        # Keras may run the batch hooks of callbacks that are async_safe beside the next step: counting may, looking not
+        self.async_safe = unit == "epochs"
         self.name, self.parent, self.every, self.unit, self.start = name, Path(folder), int(every), unit, start
         self.failed = None
         self._steps = self._epochs = 0
