@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-@pytest.mark.parametrize("file", ["test_dataset_scan.py", "test_callbacks.py"])
+@pytest.mark.parametrize("file", ["test_dataset_scan.py", "test_scan_statistics.py", "test_callbacks.py"])
 def test_on_another_backend(backend, file):
     pytest.importorskip(backend)
     done = subprocess.run(

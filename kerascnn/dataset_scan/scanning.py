@@ -1,7 +1,6 @@
 """The pass itself: block by block, resumable."""
 
 import hashlib
-import re
 import time
 import warnings
 from pathlib import Path
@@ -94,7 +93,7 @@ def scan(
         "batch_size": batch_size,
         "class_names": list(names),
         "images": len(source),
-        "split": split if names and labels is None else None,
+        "data": source.fingerprint(preprocessing),
     }
     part = Path(f"{out}.part") if out is not None else None
     record, saved = _begun(part, manifest), time.monotonic()
@@ -157,7 +156,7 @@ def _names(plan, layers):
         raise UsageError("layers=[] names no layer. Leave it out for every convolution.")
     for number, name in enumerate(names):
         known = {path.rpartition("/")[2].lower() for path in plan.layers}
-        if re.fullmatch(r"conv5", str(name), re.IGNORECASE) and "conv5" not in known and deep:
+        if str(name).lower() == "conv5" and "conv5" not in known and deep:
             told = f"Model {plan.model!r} has no layer {name!r}: its deepest convolution is {deep[-1]!r}."
             warnings.warn(told, stacklevel=4)
             names[number] = deep[-1]
@@ -180,7 +179,9 @@ def _input(model, plan, images):
 
 
 def _check_labels(labels, names):
-    if len(labels) and names and labels.max() >= len(names):
+    if names and labels.min() < 0:
+        raise UsageError("class_names= was given, but the data has images without labels: give labels= too.")
+    if names and labels.max() >= len(names):
         raise UsageError(f"A label is {labels.max()}, but there are {len(names)} class names.")
 
 

@@ -111,9 +111,8 @@ def class_channels(result, layer):
 
 def default_channels(result, layer, n=10):
     """The channels that a sheet shows where none are named."""
-    if result.class_names:
-        return result.interesting(layer, n)["channel"].tolist() or list(range(n))
-    return result.top(layer)["channel"].unique()[:n].tolist()
+    telling = result.interesting(layer, n)["channel"].tolist() if result.class_names else []
+    return telling or result.top(layer)["channel"].unique()[:n].tolist()
 
 
 def statistics_sheet(result, layer):

@@ -4,6 +4,8 @@ Every source gives (images, labels) in the data's own order, in blocks of a give
 Sources that can give any image again are told from those that pass by once.
 """
 
+import hashlib
+
 import keras
 import numpy as np
 
@@ -45,6 +47,11 @@ class Arrays:
         """The images at `index`."""
         return self.images[np.asarray(index)]
 
+    def fingerprint(self, preprocessing):
+        """A checksum of all labels and of up to 64 images, as the network gets them."""
+        some = np.unique(np.linspace(0, len(self) - 1, min(64, len(self))).astype(int))
+        return _checksum(self.labels, self.take(some), preprocessing)
+
 
 class Stream:
     """Batches that pass by: any iterable of (images, labels) or images.
@@ -61,6 +68,14 @@ class Stream:
 
     def __len__(self):
         return self.count or 0
+
+    def fingerprint(self, preprocessing):
+        """A checksum of the first batch's labels and images, as the network gets them."""
+        for batch in self.batches():
+            images, labels = _parted(batch)
+            if len(images):
+                return _checksum(labels, images, preprocessing)
+        raise UsageError("The data holds no images.")
 
     def blocks(self, size, start=0):
         """(images, labels) in blocks of `size`, however they arrive; images before number `start` are read past."""
@@ -111,6 +126,13 @@ def open_source(data, labels=None, split="train"):
     if source.again and not len(source):
         raise UsageError(f"The data holds no images. Allowed: {ACCEPTED}.")
     return source, names
+
+
+def _checksum(labels, images, preprocessing):
+    """What tells two data sets apart, so that a scan that was killed does not go on with another one."""
+    digest = hashlib.sha256(np.ascontiguousarray(labels).tobytes())
+    digest.update(np.ascontiguousarray(images if preprocessing is None else preprocessing(images)).tobytes())
+    return digest.hexdigest()
 
 
 def _is_array(data):

@@ -39,7 +39,7 @@ class Statistics:
     Args:
         places: rows times columns of the layer's map.
         centre: (channels,), a value near each channel's mean, from which squares are taken.
-        num_classes: rows of the sums; images without a label go to row 0.
+        num_classes: rows of the sums; 0: one row for all, whatever their labels.
     """
 
     FIELDS = ("places", "centre", "images", "total", "squares", "maximum", "zeros", "histogram")
@@ -63,7 +63,8 @@ class Statistics:
             total, squares: (images, channels), sums over the places of x and of (x - centre)**2.
             sample: (images, places sampled, channels), values for the histogram.
         """
-        labels = np.maximum(labels, 0) if len(self.images) > 1 else np.zeros(len(labels), int)
+        if len(self.images) == 1:
+            labels = np.zeros(len(labels), int)
         bins = bin_numbers(sample) + BINS * np.arange(sample.shape[-1])
         for label in np.unique(labels):
             own = labels == label

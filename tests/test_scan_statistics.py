@@ -1,0 +1,85 @@
+import keras
+import numpy as np
+from keras import layers
+from scan_networks import network, whole_images
+
+import kerascnn
+from kerascnn import explain
+from kerascnn.dataset_scan.blocks import sample_places
+from kerascnn.dataset_scan.statistics import bin_edges, bin_numbers
+
+
+def test_the_statistics_are_those_of_all_values():
+    model = network(3, size=10)
+    images, labels = whole_images(50, 3, size=10)
+    result = kerascnn.scan(model, images, ["conv1", "conv2"], labels=labels, batch_size=7, samples=None)
+    for name in ("conv1", "conv2"):
+        values = explain.activations(model, images, name).astype("float64")
+        flat = values.reshape(-1, values.shape[-1])
+        table = result.stats(name)
+        assert table["channel"].tolist() == list(range(values.shape[-1]))
+        np.testing.assert_allclose(table["mean"], flat.mean(0), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(table["std"], flat.std(0), rtol=1e-6)
+        np.testing.assert_array_equal(table["max"], flat.max(0))
+        np.testing.assert_allclose(table["zeros"], (flat == 0).mean(0), rtol=1e-6)
+        np.testing.assert_array_equal(table["dead"], flat.max(0) <= 0)
+        for q in (5, 50, 95):  # within the bin of a whole number's histogram
+            true = np.quantile(flat, q / 100, axis=0, method="inverted_cdf")
+            assert (np.abs(table[f"q{q:02d}"] - true) <= np.abs(true) / 14 + 2**-12).all()
+        by_class = result.stats(name, by_class=True)
+        for number in range(3):
+            part = values[labels == number].reshape(-1, values.shape[-1])
+            own = by_class[by_class["class"] == str(number)]
+            np.testing.assert_allclose(own["mean"], part.mean(0), rtol=1e-6, atol=1e-6)
+            np.testing.assert_allclose(own["std"], part.std(0), rtol=1e-6)
+            np.testing.assert_array_equal(own["max"], part.max(0))
+        counts, edges = result.histogram(name)
+        assert counts.sum(1).tolist() == [len(flat)] * values.shape[-1]
+        middle = len(counts[0]) // 2  # bins are mirror images: each holds its end that is nearer to zero
+        for sign, side in ((1, counts[0]), (-1, counts[0][::-1])):
+            expected = np.histogram(sign * flat[:, 0], edges)[0]
+            np.testing.assert_array_equal(side[middle + 1 :], expected[middle + 1 :])
+
+
+def test_a_dead_unit_is_called_dead():
+    model = network()
+    kernel, bias = model.get_layer("conv1").get_weights()
+    kernel[..., 2], bias[2] = 0, -1
+    model.get_layer("conv1").set_weights([kernel, bias])
+    table = kerascnn.scan(model, whole_images(20)[0], "conv1").stats("conv1")
+    assert table["dead"].tolist() == [False, False, True, False]
+    assert table["zeros"][2] == 1
+
+
+def test_the_standard_deviation_survives_a_large_mean():
+    inputs = keras.Input((4, 4, 1))
+    model = keras.Model(inputs, layers.Rescaling(1.0, 1000.0, name="shift")(inputs))
+    images = np.random.default_rng(0).normal(size=(64, 4, 4, 1)).astype("float32")
+    table = kerascnn.scan(model, images, "shift").stats("shift")
+    np.testing.assert_allclose(table["std"][0], (images + np.float32(1000)).astype("float64").std(), rtol=1e-5)
+
+
+def test_bins_are_where_their_edges_say():
+    edges = bin_edges()
+    size = np.float32(2) ** (np.arange(10_000) % 16 - 9)
+    values = np.random.default_rng(0).normal(size=10_000).astype("float32") * size
+    np.testing.assert_array_equal(bin_numbers(values), np.digitize(values, edges) - 1)
+    middle = (len(edges) - 1) // 2
+    assert bin_numbers(np.float32([0, -0.0, 1e9, -1e9])).tolist() == [middle, middle, len(edges) - 2, 0]
+
+
+def test_sampled_places_cover_the_map_evenly():
+    places = sample_places(np.arange(4000), 64, 4)
+    assert places.shape == (4000, 4)
+    counts = np.bincount(places.ravel(), minlength=64)
+    assert counts.min() > 0.95 * counts.mean()
+    assert sorted(sample_places([5], 6, None)[0]) == list(range(6))
+
+
+def test_quantiles_of_a_sample_are_near_those_of_all():
+    model = network(1)
+    images, _ = whole_images(400, 1)
+    few = kerascnn.scan(model, images, "conv1", samples=4).stats("conv1")
+    every = kerascnn.scan(model, images, "conv1", samples=None).stats("conv1")
+    np.testing.assert_array_equal(few["mean"], every["mean"])
+    assert np.abs(few["q75"] - every["q75"]).max() <= 1  # one whole number
