@@ -92,6 +92,8 @@ def test_a_patch_lies_in_its_frame_as_if_the_image_had_no_border():
     np.testing.assert_array_equal(result.patches("conv", 0)[0, :, :, 0], [[0, 0, 0], [0, 5, 0], [0, 0, 0]])
     np.testing.assert_array_equal(result.patches("conv", 0)[1, :, :, 0], [[0, 0, 0], [0, 0, 0], [0, 0, 4]])
     assert result.boxes("conv").iloc[0].tolist() == [0, 1, 0, 0, 2, 2]
+    np.testing.assert_array_equal(result.inside("conv", 0)[0], [[False] * 3, [False, True, True], [False, True, True]])
+    assert result.inside("conv", 0)[1].all()
 
 
 class Batches(keras.utils.PyDataset):

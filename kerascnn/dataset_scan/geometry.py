@@ -57,6 +57,11 @@ class Geometry:
         top, left, bottom, right = self.boxes[place]
         return np.array(image[top:bottom, left:right])
 
+    def inside(self, place):
+        """bool (height, width): the pixels of the frame that lie within the image."""
+        top, left, bottom, right = self.boxes[place]
+        return self.framed(np.ones((bottom - top, right - left, 1), bool), place)[..., 0]
+
     def framed(self, patch, place):
         """The pixels of `cut` in a frame of zeros (*size, channels), placed as if the image had no border."""
         frame = np.zeros((*self.size, patch.shape[-1]), patch.dtype)

@@ -88,6 +88,11 @@ class ScanResult:
         keys = self._keys(layer, channel)
         return np.stack([found.geometry.framed(self._patch(found, *key), key[1]) for key in keys])
 
+    def inside(self, layer, channel):
+        """bool (k, h, w): the pixels of `patches` that lie within the image; the others are 0 there."""
+        geometry = self._found(layer).geometry
+        return np.stack([geometry.inside(place) for _, place in self._keys(layer, channel)])
+
     def framed(self, layer, channel, images):
         """(k, h, w, C): k arrays (H, W, C), such as maps of `images(layer, channel)`, cut and framed like `patches`."""
         geometry = self._found(layer).geometry

@@ -20,6 +20,8 @@ def class_colours(class_names):
 def patch_sheet(result, layer, channels=None, *, maps=None, title=None, names=None):
     """One row per neuron, its patches beside each other, value and class under each, a border in the class colour.
 
+    What lies beyond the image's border is white.
+
     Args:
         result: ScanResult.
         layer: one of its layers.
@@ -32,14 +34,20 @@ def patch_sheet(result, layer, channels=None, *, maps=None, title=None, names=No
     table = result.top(layer)
     own = [list(table[table["channel"] == channel].itertuples()) for channel in channels]
     columns = max(len(rows) for rows in own)
-    groups = {"patch": {channel: result.patches(layer, channel) for channel in channels}, **(maps or {})}
+    patches = {
+        c: [_painted(p, i) for p, i in zip(result.patches(layer, c), result.inside(layer, c), strict=True)]
+        for c in channels
+    }
+    explained = {
+        name: {c: [_signed(found) for found in own[c]] for c in channels} for name, own in (maps or {}).items()
+    }
+    groups = {"patch": patches, **explained}
     size = (CELL * columns * len(groups) + 0.9, (CELL + 0.22) * len(channels) + 0.7)
     figure = Figure(figsize=size, layout="constrained")
     colours = class_colours(result.class_names)
     borders = [[colours.get(row.label, (0, 0, 0, 1)) for row in rows] for rows in own]
     for ax, (method, pictures) in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups.items(), strict=True):
-        paint = _painted if method == "patch" else _signed
-        ax.imshow(_mosaic([[paint(p) for p in pictures[c]] for c in channels], borders), interpolation="nearest")
+        ax.imshow(_mosaic([pictures[c] for c in channels], borders), interpolation="nearest")
         if len(groups) > 1:
             ax.set_title(method, fontsize=9)
         ax.set(xticks=[], yticks=[])
@@ -146,10 +154,12 @@ def statistics_sheet(result, layer):
     return figure
 
 
-def _painted(patch):
-    """A patch as (h, w, 3) between 0 and 1: bytes as they are, other numbers from their least to their largest."""
+def _painted(patch, inside):
+    """A patch as (h, w, 3) between 0 and 1, white where it is not `inside` the image: bytes as they are, other numbers
+    from their least to their largest."""
     shown = patch / 255 if patch.dtype == "uint8" else to_colours(patch)
-    return np.broadcast_to(shown.reshape(*patch.shape[:2], -1), (*patch.shape[:2], 3))
+    shown = np.broadcast_to(shown.reshape(*patch.shape[:2], -1), (*patch.shape[:2], 3))
+    return np.where(inside[..., None], shown, 1.0)
 
 
 def _signed(found):
