@@ -72,6 +72,41 @@ def jit_compile():
     return backend() == "jax"
 
 
+def out_of_memory(error):
+    """True if an exception says that memory ran out, in the words of Python, NumPy or the backend."""
+    if isinstance(error, MemoryError):
+        return True
+    if backend() == "tensorflow":
+        import tensorflow as tf
+
+        return isinstance(error, tf.errors.ResourceExhaustedError)
+    if backend() == "jax":
+        import jax
+
+        return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+    import torch
+
+    host = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or host
+
+
+def accelerator_memory():
+    """Bytes of the first accelerator's memory that this process may use; None where the processor computes."""
+    if devices() == ["cpu"]:
+        return None
+    if backend() == "tensorflow":
+        from tensorflow.python.client import device_lib  # no public name tells the limit
+
+        return next(d.memory_limit for d in device_lib.list_local_devices() if d.device_type == "GPU")
+    if backend() == "jax":
+        import jax
+
+        return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    import torch
+
+    return torch.cuda.mem_get_info()[1]
+
+
 def sync(model):
     """Write what JAX keeps outside during `fit` back into the model's variables; elsewhere they are always current."""
     if backend() == "jax":

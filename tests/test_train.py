@@ -13,7 +13,7 @@ from kerascnn import runs
 from kerascnn.errors import DataError, UsageError
 from kerascnn.recipes import Recipe
 from kerascnn.training.resume import Stopped
-from kerascnn.training.train import TrainingFailed
+from kerascnn.training.failures import TrainingFailed
 
 QUICK = {"epochs": 3, "batch_size": 256, "dropout": 0.3, "augment": ("crop",), "monitor": "val_accuracy"}
 

@@ -18,6 +18,7 @@ from kerascnn.recipes import RECIPES, WATCHES
 from kerascnn.training import resume as resuming
 from kerascnn.training.batches import InOrder
 from kerascnn.training.build import compile_model, ready
+from kerascnn.training.failures import memory, memory_ran_out, not_a_number
 from kerascnn.training.finish import results, spent, write_best
 from kerascnn.training.prepare import (
     anchored,
@@ -33,10 +34,6 @@ from kerascnn.training.prepare import (
 from kerascnn.training.progress import EpochLines
 from kerascnn.training.resume import BEST, Checkpoint, Stopped
 from kerascnn.training.transfer import freeze, frozen_layers, start_from
-
-
-class TrainingFailed(RuntimeError):  # noqa: N818 (what happened, in the words of run.json)
-    """Training could not go on; the run folder says why and keeps the best weights so far."""
 
 
 def train(
@@ -69,7 +66,7 @@ def train(
     Raises:
         UsageError, DataError: the recipe or the data cannot be used; nothing was written.
         Stopped: SIGINT or SIGTERM came; the state was saved, `resume` goes on exactly.
-        TrainingFailed: the loss became NaN or infinite.
+        TrainingFailed: the loss became NaN or infinite, or memory ran out.
     """
     began = time.monotonic()
     for name in watch or ():
@@ -124,7 +121,7 @@ def train(
     for note in notes:
         say(note)
     try:
-        _fit(run, recipe, model, batches, data, state, [*looks, *callbacks], checkpoint_minutes, say)
+        _watched_fit(run, recipe, model, precision, batches, data, state, [*looks, *callbacks], checkpoint_minutes, say)
         result = results(run, recipe, write_best(run, recipe, model), data, prepared)
     except Stopped as stop:
         write_best(run, recipe, model)
@@ -182,6 +179,21 @@ def _announce(recipe, data, model, precision, say):
     length += f", evaluated every {recipe.eval_every:,} steps" if recipe.eval_every else ""
     say(f"{recipe.optimizer} at {rate}, batches of {recipe.batch_size}, {length}")
     say(f"{model.count_params():,} parameters, {precision} on {', '.join(backends.devices())} ({backends.backend()})")
+
+
+def _watched_fit(run, recipe, model, precision, batches, *rest):
+    """`_fit`, with what can befall it told as a TrainingFailed; the best weights so far are kept."""
+    free = memory()
+    try:
+        _fit(run, recipe, model, batches, *rest)
+    except Exception as error:
+        diverged = isinstance(error, RuntimeError) and "NaN or Inf loss" in str(error)
+        if not diverged and not backends.out_of_memory(error):
+            raise
+        kept = "the best weights so far are kept" if write_best(run, recipe, model) else "no epoch was finished"
+        if diverged:
+            raise not_a_number(recipe, batches.epoch, kept) from None
+        raise memory_ran_out(recipe, model, precision, free, batches.epoch, kept) from error
 
 
 def _fit(run, recipe, model, batches, data, state, callbacks, checkpoint_minutes, say):
@@ -243,16 +255,6 @@ def _fit(run, recipe, model, batches, data, state, callbacks, checkpoint_minutes
                 if epoch < batches.epochs:
                     checkpoint.state = resuming.newest(folder, say)
                     resuming.restore(model, checkpoint.state)  # the end of a fit changes moving averages
-    except RuntimeError as error:
-        if "NaN or Inf loss" not in str(error):
-            raise
-        kept = "the best weights so far are kept" if (folder / BEST).exists() else "no epoch was finished"
-        if (folder / BEST).exists():
-            write_best(run, recipe, model)
-        raise TrainingFailed(
-            f"The loss became NaN or infinite in epoch {batches.epoch + 1}; training stopped and {kept}. "
-            f"Try a smaller learning rate: --learning-rate {recipe.learning_rate / 10:g}"
-        ) from None
     finally:
         lines.close()
         if table.csv_file:

@@ -1,0 +1,118 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import kerascnn
+from kerascnn import backends, runs
+from kerascnn.anatomy.cost import cost
+from kerascnn.recipes import Recipe
+from kerascnn.training.failures import TrainingFailed, memory, memory_ran_out, smaller_batch
+
+TOO_MUCH = 2**46  # elements; as float32 more than a process can address
+
+
+def exhaust():
+    """Ask the backend for more memory than there can be; it raises its own error."""
+    if backends.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.zeros([TOO_MUCH])
+    elif backends.backend() == "jax":
+        import jax.numpy as jnp
+
+        jnp.zeros([TOO_MUCH]).block_until_ready()
+    else:
+        import torch
+
+        torch.empty([TOO_MUCH])
+
+
+class ExhaustAt(keras.callbacks.Callback):
+    """Runs out of memory in the second step of an epoch."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.at = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, step, logs=None):
+        if (self.epoch, step) == (self.at, 1):
+            exhaust()
+
+
+def test_the_errors_of_python_numpy_and_the_backend_are_known():
+    for failing in (exhaust, lambda: np.empty(2**58), lambda: bytearray(2**62)):
+        with pytest.raises(Exception) as raised:  # noqa: PT011 (each library has its own class)
+            failing()
+        assert backends.out_of_memory(raised.value), repr(raised.value)
+    for other in (RuntimeError("NaN or Inf loss"), ValueError("memory"), OSError(28, "No space left on device")):
+        assert not backends.out_of_memory(other)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "fitting", "expected"),
+    [(512, 300, 256), (512, 10_000, 256), (100, 10_000, 64), (64, 64, 32), (64, 1, 1), (64, 0, 0), (1, 9, 0)],
+)
+def test_smaller_batch(batch_size, fitting, expected):
+    assert smaller_batch(batch_size, fitting) == expected
+
+
+@pytest.fixture(scope="module")
+def lenet():
+    model = kerascnn.models.lenet5(input_shape=(32, 32, 1))
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+
+
+def advised(model, free, batch_size):
+    return str(memory_ran_out(Recipe(batch_size=batch_size), model, "float32", free, 2, "all is lost"))
+
+
+def test_the_advice_is_the_largest_power_of_two_whose_cost_fits(lenet):
+    fits = {batch: cost(lenet, batch, "float32", "adam").training_bytes for batch in (64, 128)}
+    between = (fits[64] + fits[128]) / 2 / 0.65
+    text = advised(lenet, between, 1000)
+    assert text.startswith("Memory ran out in epoch 3 with batches of 1000 images; training stopped and all is lost.")
+    assert text.endswith("Type --batch-size 64")
+    assert advised(lenet, fits[128] / 0.65 + 1e5, 1000).endswith("Type --batch-size 128")
+    assert advised(lenet, 1e12, 1000).endswith("Type --batch-size 512")
+    assert "Not even one image" in advised(lenet, 1e5, 1000)
+    assert "A batch cannot be smaller" in advised(lenet, 1e12, 1)
+
+
+@pytest.mark.parametrize(("epoch", "kept"), [(0, "no epoch was finished"), (1, "the best weights so far are kept")])
+def test_memory_that_runs_out_in_training_is_told_with_the_batch_that_fits(epoch, kept, tmp_path):
+    recipe = Recipe(epochs=3, batch_size=300, augment=("crop",))
+    message = f"in epoch {epoch + 1} with batches of 300 images; training stopped and {kept}.*--batch-size 256$"
+    with pytest.raises(TrainingFailed, match=message):
+        kerascnn.train(recipe, out=tmp_path / "a", callbacks=[ExhaustAt(epoch)], say=lambda line: None)
+    run = runs.Run(tmp_path / "a")
+    assert run.status == "failed"
+    assert "--batch-size 256" in run.read("run")["reason"]
+    assert (run / "best.keras").exists() == (epoch > 0)
+
+
+def test_there_is_memory():
+    assert memory() > 2**26
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_on_another_backend(backend):
+    pytest.importorskip(backend)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
