@@ -1,5 +1,6 @@
 """The one file that knows the backends: which device computes, and in which number format it is fastest."""
 
+import contextlib
 import functools
 import os
 import platform
@@ -70,6 +71,20 @@ def jit_compile():
     if backend() == "tensorflow":
         return devices() != ["cpu"]
     return backend() == "jax"
+
+
+def data_parallel(count):
+    """A context in which Keras replicates new variables over the first `count` devices and shares batches out among
+    them; with 1 an empty one. Only JAX can; the batches' sizes are multiples of `count`."""
+    if count == 1:
+        return contextlib.nullcontext()
+    names = keras.distribution.list_devices()[:count]
+    return keras.distribution.DataParallel(devices=names, auto_shard_dataset=False).scope()
+
+
+def data_parallel_devices():
+    """Number of devices that `data_parallel` can use: 1 on TensorFlow and PyTorch."""
+    return len(keras.distribution.list_devices()) if backend() == "jax" else 1
 
 
 def out_of_memory(error):

@@ -89,3 +89,15 @@ def test_mixup_gives_soft_labels(split):
     np.testing.assert_allclose(targets @ np.arange(23), images[:, 0, 0, 0], rtol=1e-5)
     labels = InOrder(split, AS_IS, 23, one_hot=23)[0][1]
     np.testing.assert_array_equal(labels, np.eye(23))
+
+
+def test_every_batch_is_a_multiple_where_devices_share_it(split):
+    batches = Batches(split, AS_IS, 8, multiple=4, epochs=30)
+    visited = []
+    for batches.epoch in range(30):
+        parts = read(batches)
+        assert [len(labels) for _, labels in parts] == [8, 8, 4]
+        visited.append(np.concatenate([labels for _, labels in parts]))
+        assert len(set(visited[-1])) == 20
+    assert len({frozenset(labels) for labels in visited}) > 20  # others are left out in each pass
+    assert [len(labels) for _, labels in read(InOrder(split, AS_IS, 12, multiple=4))] == [12, 8]

@@ -11,7 +11,7 @@ import kerascnn
 from kerascnn import backends, runs
 from kerascnn.anatomy.cost import cost
 from kerascnn.recipes import Recipe
-from kerascnn.training.failures import TrainingFailed, memory, memory_ran_out, smaller_batch
+from kerascnn.training.failures import TrainingFailed, foreseen, memory, memory_ran_out, smaller_batch
 
 TOO_MUCH = 2**46  # elements; as float32 more than a process can address
 
@@ -85,6 +85,14 @@ def test_the_advice_is_the_largest_power_of_two_whose_cost_fits(lenet):
     assert advised(lenet, 1e12, 1000).endswith("Type --batch-size 512")
     assert "Not even one image" in advised(lenet, 1e5, 1000)
     assert "A batch cannot be smaller" in advised(lenet, 1e12, 1)
+
+
+def test_a_step_that_cannot_fit_is_foreseen(lenet):
+    need = cost(lenet, 256, "float32", "adam").training_bytes
+    recipe = Recipe(batch_size=256)
+    assert foreseen(recipe, lenet, "float32", need) == ""
+    assert "--batch-size 128 would fit" in foreseen(recipe, lenet, "float32", need - 1)
+    assert "a smaller --image-size would fit" in foreseen(recipe, lenet, "float32", 1e5)
 
 
 @pytest.mark.parametrize(("epoch", "kept"), [(0, "no epoch was finished"), (1, "the best weights so far are kept")])

@@ -5,7 +5,7 @@ import dataclasses
 import shlex
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -166,6 +166,7 @@ def train(
     out: Path | None = None,
     resume: str | None = None,
     watch: str | None = None,
+    devices: int | Literal["all"] | None = None,
     checkpoint_minutes: float = 10.0,
     strict: Flag = False,
     json: Json = False,
@@ -190,6 +191,8 @@ def train(
     watch
         looks during training, separated by commas: filters, activations, patches, features, explain; written to the
         run's watch/
+    devices
+        how many devices of this machine share each batch, a number or all; needs KERAS_BACKEND=jax [default: 1]
     checkpoint_minutes
         minutes between checkpoints within an epoch; there is one at every epoch's end anyway
     strict
@@ -224,6 +227,7 @@ def train(
             resume=resume,
             strict=strict,
             watch=looks,
+            devices=devices,
             checkpoint_minutes=checkpoint_minutes,
             say=say,
             on_run=begun,

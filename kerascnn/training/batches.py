@@ -22,6 +22,8 @@ class Batches(keras.utils.PyDataset):
         period: steps of an epoch, after which the network is evaluated; 0: a pass over the split.
         total: steps of the training; 0: `epochs` times the period.
         balanced: True weighs every image by the inverse frequency of its class.
+        multiple: every batch has a multiple of so many images, as devices that share it need; up to `multiple` - 1
+            images are left out of a pass, others in each.
 
     Attributes:
         epoch: the epoch whose batches come, set before it begins.
@@ -42,11 +44,13 @@ class Batches(keras.utils.PyDataset):
         period=0,
         total=0,
         balanced=False,
+        multiple=1,
     ):
         super().__init__(workers=1)
         self.split, self.preprocessing, self.batch_size = split, preprocessing, batch_size
         self.augmentations, self.seed, self.num_classes = augmentations, seed, num_classes
-        self.pass_steps = -(-len(split) // batch_size)
+        self.multiple, self.pass_images = multiple, len(split) - len(split) % multiple
+        self.pass_steps = -(-self.pass_images // batch_size)
         self.period = period or self.pass_steps
         self.total = total or epochs * self.period
         self.epochs = -(-self.total // self.period)
@@ -73,7 +77,8 @@ class Batches(keras.utils.PyDataset):
     def order(self, number):
         """The order in which a pass visits the images."""
         if self._order[0] != number:
-            self._order = number, np.random.default_rng([self.seed, number]).permutation(len(self.split))
+            order = np.random.default_rng([self.seed, number]).permutation(len(self.split))
+            self._order = number, order[: self.pass_images]
         return self._order[1]
 
     def __getitem__(self, step):
@@ -93,17 +98,19 @@ class InOrder(keras.utils.PyDataset):
 
     Args:
         one_hot: number of classes for labels float32 (B, num_classes); 0: numbers.
+        multiple: every batch has a multiple of so many images; up to `multiple` - 1 at the end are left out.
     """
 
-    def __init__(self, split, preprocessing, batch_size, one_hot=0):
+    def __init__(self, split, preprocessing, batch_size, one_hot=0, multiple=1):
         super().__init__(workers=1)
         self.split, self.preprocessing, self.batch_size, self.one_hot = split, preprocessing, batch_size, one_hot
+        self.images = len(split) - len(split) % multiple
 
     def __len__(self):
-        return -(-len(self.split) // self.batch_size)
+        return -(-self.images // self.batch_size)
 
     def __getitem__(self, step):
-        part = slice(step * self.batch_size, (step + 1) * self.batch_size)
+        part = slice(step * self.batch_size, min((step + 1) * self.batch_size, self.images))
         labels = self.split.labels[part]
         if self.one_hot:
             labels = np.eye(self.one_hot, dtype="float32")[labels]

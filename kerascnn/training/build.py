@@ -42,8 +42,12 @@ def network(recipe, input_shape, num_classes, precision="float32"):
         keras.config.set_dtype_policy(before)
 
 
-def ready(recipe, data, precision):
-    """(Preprocessing, the network, not compiled, training Batches) of a recipe and its ImageData; the seed is set."""
+def ready(recipe, data, precision, devices=1):
+    """(Preprocessing, the network, not compiled, training Batches) of a recipe and its ImageData; the seed is set.
+
+    Args:
+        devices: how many share each batch; the caller opens `backends.data_parallel`.
+    """
     prepared = Preprocessing.fit(data.train.images, image_size=image_size(recipe), normalize=recipe.normalize)
     keras.utils.set_random_seed(recipe.seed)
     model = network(recipe, (*prepared.image_size, prepared.channels), len(data.class_names), precision)
@@ -58,6 +62,7 @@ def ready(recipe, data, precision):
         period=recipe.eval_every,
         total=recipe.steps,
         balanced=recipe.class_weights == "balanced",
+        multiple=devices,
     )
     return prepared, model, batches
 

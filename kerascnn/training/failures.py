@@ -1,7 +1,7 @@
 """Why training could not go on, in words that say what to type."""
 
 from kerascnn import backends
-from kerascnn.anatomy.cost import largest_batch
+from kerascnn.anatomy.cost import cost, largest_batch
 from kerascnn.datasets.loading import available_memory
 
 
@@ -45,6 +45,19 @@ def memory_ran_out(recipe, model, precision, free, epoch, kept):
     return TrainingFailed(
         f"Memory ran out in epoch {epoch + 1} with batches of {recipe.batch_size} images; training stopped and {kept}. "
         f"Of {free / 1e9:.1f} GB that were free, 65% count as usable. {advice}"
+    )
+
+
+def foreseen(recipe, model, precision, free):
+    """A sentence where a step is predicted to need more memory than the `free` bytes, or "": natively an operating
+    system or a library may end the process before anything can be said."""
+    need = cost(model, recipe.batch_size, precision, model.optimizer).training_bytes
+    size = smaller_batch(recipe.batch_size, largest_batch(model, free, precision, model.optimizer))
+    if need <= free:
+        return ""
+    advice = f"--batch-size {size}" if size else "a smaller --image-size"
+    return (
+        f"Note: a step is predicted to need {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; {advice} would fit."
     )
 
 

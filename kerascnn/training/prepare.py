@@ -54,6 +54,42 @@ def precision_of(recipe):
     return backends.fastest_precision() if large else "float32"
 
 
+def device_count(devices, batch_size, run=None):
+    """The number of devices that share a batch: what was asked for, or what the run that goes on had, or 1.
+
+    Args:
+        devices: a number, "all" or None.
+        batch_size: images a step, of all devices together.
+        run: the Run that goes on, if any.
+    Raises:
+        UsageError: more devices than there are, not JAX, a batch that they do not divide, or another number than the
+            run had.
+    """
+    had = run.read("run").get("data_parallel", 1) if run else None
+    there = backends.data_parallel_devices()
+    count = there if devices == "all" else devices if devices is not None else had or 1
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise UsageError(f"devices={count!r} is not allowed: it must be a whole number above 0, or all.")
+    if backends.backend() != "jax" and (count > 1 or devices == "all"):
+        raise UsageError(
+            f"--devices {devices or count} needs JAX: with {backends.backend()} one device computes. "
+            "Install kerascnn[jax] and set KERAS_BACKEND=jax, or leave --devices out."
+        )
+    if count > there:
+        raise UsageError(f"--devices {count} is more than the {there} that JAX sees here. Type --devices all")
+    if had and count != had:
+        raise UsageError(
+            f"The run {run.folder} was made with {had} devices, so it cannot go on exactly with {count}. "
+            f"Type --devices {had}, or start a new run without --resume."
+        )
+    if batch_size % count:
+        near = max(count, batch_size - batch_size % count)
+        raise UsageError(
+            f"batch_size={batch_size} cannot be shared out evenly among {count} devices. Type --batch-size {near}"
+        )
+    return count
+
+
 def continued(run, recipe, fields):
     """The recipe of a run that goes on; more epochs are allowed, anything else that differs is an error."""
     old = Recipe.from_dict(run.read("recipe"))

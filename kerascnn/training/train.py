@@ -18,7 +18,7 @@ from kerascnn.recipes import RECIPES, WATCHES
 from kerascnn.training import resume as resuming
 from kerascnn.training.batches import InOrder
 from kerascnn.training.build import compile_model, ready
-from kerascnn.training.failures import memory, memory_ran_out, not_a_number
+from kerascnn.training.failures import foreseen, memory, memory_ran_out, not_a_number
 from kerascnn.training.finish import results, spent, write_best
 from kerascnn.training.prepare import (
     anchored,
@@ -27,6 +27,7 @@ from kerascnn.training.prepare import (
     check_space,
     continued,
     described,
+    device_count,
     load_data,
     precision_of,
     write_samples,
@@ -44,7 +45,9 @@ def train(
     strict=False,
     callbacks=(),
     watch=None,
+    devices=None,
     checkpoint_minutes=10.0,
+    test=True,
     say=print,
     on_run=None,
     **fields,
@@ -59,7 +62,10 @@ def train(
         callbacks: further `keras.callbacks.Callback`s for fit.
         watch: names of looks during training (`kerascnn.recipes.WATCHES`), written to the run's watch/; they do not
             change what is learned. None: none, or on resuming those that the run had.
+        devices: how many devices of this machine share each batch, or "all"; JAX only. None: one, or on resuming those
+            that the run had. `batch_size` counts the images of all together.
         checkpoint_minutes: minutes between checkpoints within an epoch; there is one at every epoch's end anyway.
+        test: False leaves the test split unread: the result then has no test accuracy. Searches choose by validation.
         say: called with each line of progress.
         on_run: called with the Run as soon as its folder exists.
         **fields: recipe fields to replace: `train(epochs=3)`.
@@ -84,12 +90,14 @@ def train(
         recipe = anchored((recipe or RECIPES.get("digits")()).replace(**fields))
         precision = precision_of(recipe)
         state = None
+    count = device_count(devices, recipe.batch_size, run)
     say(f"Reading {recipe.data}")
     data = load_data(recipe, strict=strict)
     check(recipe, data)
-    prepared, model, batches = ready(recipe, data, precision)
-    notes = _transfer(recipe, model, data.class_names, state)
-    compile_model(model, recipe, batches.total, batches.period)
+    with backends.data_parallel(count):
+        prepared, model, batches = ready(recipe, data, precision, count)
+        notes = _transfer(recipe, model, data.class_names, state)
+        compile_model(model, recipe, batches.total, batches.period)
     if watch is None:
         watch = run.read("run").get("watch", ()) if run else ()
     looks = named_looks(watch, data, prepared)
@@ -109,6 +117,7 @@ def train(
         device=backends.devices(),
         processor=backends.processor(),
         precision=precision,
+        data_parallel=count,
         seed=recipe.seed,
         watch=list(watch),
         parameters=model.count_params(),
@@ -117,12 +126,14 @@ def train(
         look.parent = run / "watch"
     if on_run:
         on_run(run)
-    _announce(recipe, data, model, precision, say)
-    for note in notes:
+    _announce(recipe, data, model, precision, count, say)
+    free = memory()
+    for note in filter(None, [*notes, foreseen(recipe, model, precision, free)]):
         say(note)
     try:
-        _watched_fit(run, recipe, model, precision, batches, data, state, [*looks, *callbacks], checkpoint_minutes, say)
-        result = results(run, recipe, write_best(run, recipe, model), data, prepared)
+        with _told_failures(run, recipe, model, precision, free, batches), backends.data_parallel(count):
+            _fit(run, recipe, model, batches, data, state, [*looks, *callbacks], checkpoint_minutes, say)
+        result = results(run, recipe, write_best(run, recipe, model), data, prepared, test=test)
     except Stopped as stop:
         write_best(run, recipe, model)
         run.update(status="interrupted", reason=str(stop), **spent(began, before))
@@ -165,7 +176,7 @@ def _transfer(recipe, model, class_names, state):
     return notes
 
 
-def _announce(recipe, data, model, precision, say):
+def _announce(recipe, data, model, precision, count, say):
     """Say what is about to be trained, and what was done to the data."""
     counts = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
     shape = "x".join(map(str, model.input_shape[1:]))
@@ -179,13 +190,17 @@ def _announce(recipe, data, model, precision, say):
     length += f", evaluated every {recipe.eval_every:,} steps" if recipe.eval_every else ""
     say(f"{recipe.optimizer} at {rate}, batches of {recipe.batch_size}, {length}")
     say(f"{model.count_params():,} parameters, {precision} on {', '.join(backends.devices())} ({backends.backend()})")
+    if count > 1:
+        left = [f"{len(data.splits[n]) % count} {n}" for n in ("train", "validation") if data.splits.get(n)]
+        say(f"{count} devices share each batch; left out of each pass: {' and '.join(left)} images")
 
 
-def _watched_fit(run, recipe, model, precision, batches, *rest):
-    """`_fit`, with what can befall it told as a TrainingFailed; the best weights so far are kept."""
-    free = memory()
+@contextlib.contextmanager
+def _told_failures(run, recipe, model, precision, free, batches):
+    """Within this block a loss that is not a number and memory that runs out become a TrainingFailed; the best weights
+    so far are kept."""
     try:
-        _fit(run, recipe, model, batches, *rest)
+        yield
     except Exception as error:
         diverged = isinstance(error, RuntimeError) and "NaN or Inf loss" in str(error)
         if not diverged and not backends.out_of_memory(error):
@@ -218,8 +233,9 @@ def _fit(run, recipe, model, batches, data, state, callbacks, checkpoint_minutes
     table = keras.callbacks.CSVLogger(str(run / "metrics.csv"), append=True)
     nan = keras.callbacks.TerminateOnNaN(raise_error=True)
     soft = len(data.class_names) if "mixup" in recipe.augment else 0
+    size = -(-max(recipe.batch_size, 256) // batches.multiple) * batches.multiple
     validation = (
-        InOrder(data.validation, batches.preprocessing, max(recipe.batch_size, 256), soft) if data.validation else None
+        InOrder(data.validation, batches.preprocessing, size, soft, batches.multiple) if data.validation else None
     )
 
     epoch = step = 0
