@@ -209,7 +209,7 @@ def test_few_whole_numbers_are_steps_too():
     np.testing.assert_allclose(places, (np.array([2, 4, 6, 8, 10]) - 1.5) / 9)
 
 
-@pytest.mark.parametrize("entry", [{**PATIENCE, "high": 2}, {**DROPOUT, "high": 0.0}, {**RATE, "high": 1e-5}])
+@pytest.mark.parametrize("entry", [{**PATIENCE, "low": 3, "high": 3}, {**DROPOUT, "high": 0.0}, {**RATE, "high": 1e-5}])
 def test_one_value_lies_in_the_middle(entry):
     scale = figures.Scale.of(entry, pd.Series([entry["low"]]))
     np.testing.assert_allclose(scale.place([entry["low"]]), [0.5])

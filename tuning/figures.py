@@ -93,19 +93,16 @@ class Scale:
         return self.place(numbers), tuple(f"{number:.4g}" for number in numbers)
 
     def _tick_numbers(self):
-        if self.high == self.low:
-            return np.array([self.low])
+        low, high = (self.low + 0.5, self.high - 0.5) if self.step else (self.low, self.high)
+        if low == high:
+            return np.array([low])
         if self.log:
-            steps = (1.0,) if self.high / self.low >= 100 else (1.0, 2.0, 5.0)
-            numbers = LogLocator(subs=steps, numticks=12).tick_values(self.low, self.high)
+            locator = LogLocator(subs=(1.0,) if high / low >= 100 else (1.0, 2.0, 5.0), numticks=12)
         else:
-            whole = self.hyperparameter["kind"] == "int"
-            numbers = MaxNLocator(nbins=5, integer=whole, steps=(1, 2, 5, 10)).tick_values(self.low, self.high)
-        slack = 1e-9 * (self.high - self.low)
-        inside = numbers[(numbers >= self.low - slack) & (numbers <= self.high + slack)]
-        if self.step:
-            inside = inside[inside == np.round(inside)]
-        return inside if len(inside) > 1 or self.step else np.array([self.low, self.high])
+            locator = MaxNLocator(nbins=5, integer=self.hyperparameter["kind"] == "int", steps=(1, 2, 5, 10))
+        numbers, slack = locator.tick_values(low, high), 1e-9 * (high - low)
+        inside = numbers[(numbers >= low - slack) & (numbers <= high + slack)]
+        return inside if len(inside) > 1 else np.array([low, high])
 
 
 def shortened(value, length=18):
@@ -263,11 +260,7 @@ def each_hyperparameter(results, hyperparameters, objective, direction):
 
 def _sideways_ticks(axes, places, labels):
     crowded = sum(len(label) + 2 for label in labels) > 38
-    axes.set_xticks(places, labels, fontsize="small")
-    if crowded:
-        axes.tick_params(axis="x", labelrotation=30)
-        for label in axes.get_xticklabels():
-            label.set_horizontalalignment("right")
+    axes.set_xticks(places, labels, fontsize="small", rotation=90 if crowded else 0)
 
 
 def parallel_coordinates(results, hyperparameters, objective, direction):
@@ -293,8 +286,9 @@ def parallel_coordinates(results, hyperparameters, objective, direction):
         axes.plot(line, color=color, linewidth=3 if best else thin, alpha=1 if best else 0.8, solid_joinstyle="round")
     for across, (scale, values) in enumerate(zip(scales, places, strict=True)):
         _upright_axis(axes, across, scale, np.isnan(values).any())
-    names = [f"{name} (log scale)" if s.log else name for s, name in zip(scales, hyperparameters, strict=False)]
-    axes.set_xticks(range(len(scales)), [_wrapped(name) for name in (*names, measured(objective))])
+    names = [_wrapped(name) for name in (*hyperparameters, measured(objective))]
+    names = [f"{name}\n(log scale)" if scale.log else name for scale, name in zip(scales, names, strict=True)]
+    axes.set_xticks(range(len(scales)), names)
     axes.tick_params(axis="x", length=0)
     axes.set_yticks([])
     axes.set_xlim(-0.15, len(scales) - 0.45)
@@ -306,9 +300,9 @@ def parallel_coordinates(results, hyperparameters, objective, direction):
 
 
 def _wrapped(name, length=15):
-    """A name in lines that fit between two axes."""
-    lines = textwrap.wrap(str(name), length)
-    return "\n".join(shortened(line) for line in lines[:4])
+    """A name in lines that fit between two axes, broken at spaces and after underscores."""
+    lines = textwrap.wrap(str(name).replace("_", "_ "), length)
+    return "\n".join(shortened(line.replace("_ ", "_")) for line in lines[:4])
 
 
 def _within(scores, direction):
@@ -327,7 +321,8 @@ def _score_colors(scores, direction):
     """Colours of scores, dark for good, equal beyond the fence."""
     low, high = _within(scores, direction)
     if low == high:
-        low, high = low - 0.5, high + 0.5
+        room = 0.05 * abs(low) or 0.5
+        low, high = low - room, high + room
     return ScalarMappable(Normalize(low, high), DARK_TO_LIGHT.reversed() if direction == "max" else DARK_TO_LIGHT)
 
 

@@ -147,9 +147,8 @@ def _table(results, search):
         "run": order["run"].fillna(MISSING),
         "reason": order["reason"].fillna(""),
     }
-    with pd.option_context("display.max_colwidth", None):
-        table = pd.concat(columns.values(), axis=1, keys=columns.keys())
-        return table.to_html(index=False, border=0, classes="trials", justify="left")
+    table = pd.concat(columns.values(), axis=1, keys=columns.keys())
+    return table.to_html(index=False, border=0, justify="left")
 
 
 def _score(value):
