@@ -7,7 +7,7 @@ import typing
 from cyclopts import App, CycloptsError
 
 from kerascnn import __version__
-from kerascnn.commands import anatomy, explain, listings, scan, serve, train, using
+from kerascnn.commands import anatomy, explain, listings, scan, serve, train, tune, using
 from kerascnn.errors import DataError, UsageError
 
 app = App(
@@ -25,10 +25,13 @@ for command in (train.lr_find, train.batch_find, explain.activations, serve.serv
     app.command(command)
 for command in (anatomy.table, anatomy.receptive_field, anatomy.cost, anatomy.draw):
     app.command(command)
+for command in (tune.tune, tune.tune_worker, tune.tune_status, tune.tune_report):
+    app.command(command)
 app.command(using.list_runs, name="runs")
 app.command(listings.list_models, name="models")
 app.command(listings.list_datasets, name="datasets")
 app.command(listings.list_recipes, name="recipes")
+app.command(tune.list_searches, name="searches")
 data_app = App(name="data", help="Look at data before training on it.")
 data_app.command(listings.check)
 app.command(data_app)

@@ -1,4 +1,4 @@
-"""A run as a small HTTP service on this machine (the extra `serve`).
+"""A run as a small HTTP service on this machine.
 
 GET  /          a page to drop an image on
 GET  /labels    the class names, in the order of the outputs

@@ -72,4 +72,4 @@ def test_nothing_that_lists_imports_keras_at_the_top():
 
 def test_inside_kerascnn_only_the_command_line_knows_tuning():
     knows = {room(path) for path in FILES for name in imports(path, nested=True) if name.split(".")[0] == "tuning"}
-    assert knows <= {"cli"}
+    assert knows <= {"commands"}

@@ -1,1 +1,22 @@
-"""Hyperparameter searches with KerasTuner. Nothing is here yet."""
+"""Hyperparameter searches: KerasTuner suggests, every trial is an ordinary run, and no trial is ever lost.
+
+A search space is a function hp -> Recipe, so that a trial and a training run the same code. The files of this package
+with `@register()` hold ours; a user's own Python or TOML file serves as well (`tuning.spaces`). `kerascnn tune` and
+`python -m tuning` run searches, `results(FOLDER)` reads one back.
+"""
+
+import importlib
+from pathlib import Path
+
+from kerascnn.registry import Registry
+
+SEARCHES = Registry("search", __name__, Path(__file__).parent, hint="kerascnn searches")
+register = SEARCHES.register
+
+_HOMES = {"results": "tuning.tables", "curves": "tuning.tables", "search": "tuning.searching"}
+
+
+def __getattr__(name):
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'tuning' has no attribute {name!r}")

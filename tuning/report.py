@@ -5,6 +5,7 @@ import dataclasses
 import datetime
 import io
 import shlex
+from pathlib import Path
 
 import jinja2
 import numpy as np
@@ -12,7 +13,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tuning import figures
+from kerascnn import runs
+from tuning import figures, tables
 from tuning.ranking import FEWEST_TRIALS, GROUPS, importance_and_fit, ranked, scored
 
 COLUMNS = ("trial", "status", "score", "best_epoch", "epochs", "seconds", "started", "ended", "run", "reason")
@@ -260,3 +262,13 @@ def _importance(results, search):
 
 def _without_scores(title):
     return Section(title, "No trial has ended with a score yet.")
+
+
+def write(folder):
+    """Write report.html and results.csv into a search's folder, also while it runs; returns their paths."""
+    folder, results = Path(folder), tables.results(folder)
+    with runs.replacing(folder / "results.csv") as temporary:
+        results.to_csv(temporary, index=False)
+    with runs.replacing(folder / "report.html") as temporary:
+        temporary.write_text(page(results, tables.curves(folder), tables.described(folder)), encoding="utf-8")
+    return folder / "report.html", folder / "results.csv"

@@ -2,7 +2,7 @@
 
 from kerascnn import runs
 from kerascnn.commands.terminal import RunName, computing
-from kerascnn.errors import DataError, UsageError
+from kerascnn.errors import UsageError
 
 
 def serve(run: RunName, /, *, host: str = "127.0.0.1", port: int = 8000):
@@ -19,12 +19,10 @@ def serve(run: RunName, /, *, host: str = "127.0.0.1", port: int = 8000):
     if not 0 < port < 65536:
         raise UsageError(f"--port {port} is not allowed: it must be from 1 to 65535.")
     with computing() as (say, _):
-        try:
-            import uvicorn
+        import uvicorn
 
-            from kerascnn.server import service
-        except ImportError as error:
-            raise DataError(f"The server needs {error.name}. Type: pip install 'kerascnn[serve]'") from None
+        from kerascnn.server import service
+
         application = service(run)
         say(f"http://{host}:{port}  (Ctrl-C stops)")
         uvicorn.run(application, host=host, port=port, log_level="warning")

@@ -39,13 +39,18 @@ def _option(spec):
     return spec.name, kind, dataclasses.field(default=None)
 
 
-Fields = dataclasses.make_dataclass(
-    "Fields", [_option(spec) for spec in FIELDS.values() if spec.name != "data"], kw_only=True
-)
-Fields.__module__ = __name__  # cyclopts takes classes of the module `types` for built-in ones
+def make_fields(name, leave_out):
+    """A dataclass whose fields are recipe fields as options, but for some; each is None until it is typed."""
+    options = [_option(spec) for spec in FIELDS.values() if spec.name not in leave_out]
+    made = dataclasses.make_dataclass(name, options, kw_only=True)
+    made.__module__ = __name__  # cyclopts takes classes of the module `types` for built-in ones
+    return made
 
 
-def _typed(fields):
+Fields = make_fields("Fields", leave_out=("data",))
+
+
+def typed_fields(fields):
     """The recipe fields that were typed, as a dict."""
     typed = {name: value for name, value in vars(fields).items() if value is not None}
     if "model_options" in typed:
@@ -65,7 +70,7 @@ def _assignment(text):
 
 def _asked(data, recipe, config, fields):
     """The recipe that a command line asks for: a named one, then the config file's fields, then the typed ones."""
-    typed = _typed(fields) | ({"data": data} if data is not None else {})
+    typed = typed_fields(fields) | ({"data": data} if data is not None else {})
     settings = read_config(config) if config is not None else {}
     chosen = typed.get("data", settings.get("data", "digits"))
     start = RECIPES.get(("digits" if chosen == "digits" else "default") if recipe is None else recipe)()
@@ -202,7 +207,7 @@ def train(
     for name in looks or ():
         if name not in WATCHES:
             raise unknown("look for --watch:", name, WATCHES)
-    typed = _typed(fields) | ({"data": data} if data is not None else {})
+    typed = typed_fields(fields) | ({"data": data} if data is not None else {})
     settings = read_config(config) if config is not None else {}
     if resume is not None and out is not None:
         raise UsageError(f"--resume {resume} goes on in its own folder, so --out {out} cannot be typed with it.")

@@ -143,7 +143,7 @@ def list_runs(folder: Path | None = None, /, *, json: Json = False):
     rows = []
     for item in found:
         result = item.get("result") or {}
-        accuracy = f"{100 * result['accuracy']:.2f}%" if result else ""
+        accuracy = f"{100 * result['accuracy']:.2f}%" if result and "accuracy" in result else ""
         minutes = f"{item['seconds'] / 60:.1f}" if "seconds" in item else ""
         rows.append((item["run"], item.get("status", ""), item["model"], str(item["data"]), accuracy, minutes))
     print_table(("run", "status", "model", "data", "test accuracy", "minutes"), rows, "llllrr")

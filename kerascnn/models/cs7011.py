@@ -18,7 +18,9 @@ from kerascnn.models import register
     trainable=6_216_094,
     published=6_216_114,
 )
-def cifar_net(input_shape=(32, 32, 3), num_classes=10, *, batch_norm=False, dropout=0.0, name="cifar_net"):
+def cifar_net(
+    input_shape=(32, 32, 3), num_classes=10, *, batch_norm=False, foldable_norm=False, dropout=0.0, name="cifar_net"
+):
     """Four 3x3 convolutions of 64 to 256 filters in three pooled blocks, two dense layers of 1024, softmax.
 
     Args:
@@ -26,11 +28,16 @@ def cifar_net(input_shape=(32, 32, 3), num_classes=10, *, batch_norm=False, drop
         num_classes: number of classes.
         batch_norm: True adds batch normalisation (momentum 0.9) after each block: a convolution with its pooling, or
             a convolution alone (the report's Task V).
+        foldable_norm: True adds batch normalisation (momentum 0.9, no scale) between each convolution, with its
+            pooling, and its ReLU: `kerascnn.training.fold` turns the trained network into one without.
         dropout: fraction dropped in training after each block and after each dense layer.
         name: the model's name.
     Returns:
         keras.Model, images float32 (N, height, width, channels) -> probabilities float32 (N, num_classes).
     """
+
+    if batch_norm and foldable_norm:
+        raise ValueError("batch_norm=True and foldable_norm=True cannot both be given. Type one.")
 
     def block_end(x, after):
         if batch_norm:
@@ -40,20 +47,24 @@ def cifar_net(input_shape=(32, 32, 3), num_classes=10, *, batch_norm=False, drop
     def dropped(x, after):
         return layers.Dropout(dropout, name=f"{after}_dropout")(x) if dropout else x
 
-    def convolution(x, filters, name):
-        return layers.Conv2D(filters, 3, padding="same", activation="relu", name=name)(x)
+    def convolution(x, filters, name, pool=None):
+        activation = None if foldable_norm else "relu"
+        x = layers.Conv2D(filters, 3, padding="same", activation=activation, name=name)(x)
+        if pool:
+            x = layers.MaxPooling2D(2, name=pool)(x)
+        if foldable_norm:  # after the pooling: an increasing function and the largest of four change places
+            x = layers.BatchNormalization(momentum=0.9, scale=False, name=f"{name}_bn")(x)
+            x = layers.ReLU(name=f"{name}_relu")(x)
+        return x
 
     inputs = Input(input_shape, name="image")
-    x = convolution(inputs, 64, "conv1")
-    x = layers.MaxPooling2D(2, name="pool1")(x)
+    x = convolution(inputs, 64, "conv1", "pool1")
     x = block_end(x, "pool1")
-    x = convolution(x, 128, "conv2")
-    x = layers.MaxPooling2D(2, name="pool2")(x)
+    x = convolution(x, 128, "conv2", "pool2")
     x = block_end(x, "pool2")
     x = convolution(x, 256, "conv3")
     x = block_end(x, "conv3")
-    x = convolution(x, 256, "conv4")
-    x = layers.MaxPooling2D(2, name="pool3")(x)
+    x = convolution(x, 256, "conv4", "pool3")
     x = block_end(x, "pool3")
     x = layers.Flatten(name="flatten")(x)
     x = layers.Dense(1024, activation="relu", name="fc1")(x)

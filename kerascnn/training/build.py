@@ -26,7 +26,7 @@ def network(recipe, input_shape, num_classes, precision="float32"):
         UsageError: unknown model, an option that it does not have, or an input too small for it.
     """
     builder = MODELS.get(recipe.model)
-    options = dict(recipe.model_options)
+    options = {**recipe.model_options, **({"foldable_norm": True} if recipe.fold_norm else {})}
     for name in ("dropout", "batch_norm"):
         if getattr(recipe, name) is not None:
             options[name] = getattr(recipe, name)

@@ -10,6 +10,7 @@ import pandas
 from kerascnn import plots, runs
 from kerascnn.training.build import network
 from kerascnn.training.evaluate import evaluate_split
+from kerascnn.training.fold import fold
 from kerascnn.training.resume import BEST
 
 
@@ -18,16 +19,22 @@ def write_best(run, recipe, model):
     weights = run / "checkpoint" / BEST
     if not weights.exists():
         return None
-    final = network(recipe, model.input_shape[1:], model.output_shape[-1])
+    shapes = model.input_shape[1:], model.output_shape[-1]
+    final = network(recipe, *shapes)
     final.load_weights(weights)
+    if recipe.fold_norm:
+        final = fold(final, network(recipe.replace(fold_norm=False), *shapes))
     with runs.replacing(run / "best.keras") as temporary:
         final.save(temporary)
     return final
 
 
-def results(run, recipe, final, data, prepared):
-    """Evaluate the best weights once on the test split, draw the plots, and return the result for run.json."""
-    measured = evaluate_split(final, data.test, prepared, data.class_names, mirrored=recipe.test_flip)
+def results(run, recipe, final, data, prepared, *, test=True):
+    """Evaluate the best weights once on the test split, draw the plots, and return the result for run.json.
+
+    Args:
+        test: False leaves the test split unread, as searches do.
+    """
     metrics = pandas.read_csv(run / "metrics.csv")
     title = f"{recipe.model} on {data.name}"
     for quantity in ("loss", "accuracy"):
@@ -37,19 +44,25 @@ def results(run, recipe, final, data, prepared):
             metrics[columns],
             run / "plots" / f"{quantity}.png",
         )
-    plots.save(
-        plots.confusion(measured.confusion, f"{title}: {measured.images:,} test images"),
-        measured.confusion,
-        run / "plots" / "confusion.png",
-    )
     chosen = metrics[recipe.monitor]
     best = int(chosen.idxmin() if "loss" in recipe.monitor else chosen.idxmax())
     return {
-        **measured.to_dict(),
+        **(_tested(run, recipe, final, data, prepared) if test else {}),
         "best_epoch": int(metrics["epoch"][best]) + 1,
         recipe.monitor: float(chosen[best]),
         "epochs": len(metrics),
     }
+
+
+def _tested(run, recipe, final, data, prepared):
+    """Evaluate the best weights on the test split and draw the confusion matrix; returns the numbers for run.json."""
+    measured = evaluate_split(final, data.test, prepared, data.class_names, mirrored=recipe.test_flip)
+    plots.save(
+        plots.confusion(measured.confusion, f"{recipe.model} on {data.name}: {measured.images:,} test images"),
+        measured.confusion,
+        run / "plots" / "confusion.png",
+    )
+    return measured.to_dict()
 
 
 def spent(began, before):

@@ -265,7 +265,9 @@ def _fit(run, recipe, model, batches, data, state, callbacks, checkpoint_minutes
                     callbacks=[*counting, nan, table, lines, *callbacks, checkpoint],
                 )
                 if model.stop_training:
-                    say(f"Stopped: {recipe.monitor} has not improved for {recipe.stop_patience} epochs.")
+                    worn = recipe.stop_patience and counting[-1].wait >= recipe.stop_patience
+                    patience = f"{recipe.monitor} has not improved for {recipe.stop_patience} epochs"
+                    say(f"Stopped: {patience if worn else 'a callback asked for it'}.")
                     break
                 epoch, step = last, 0
                 if epoch < batches.epochs:

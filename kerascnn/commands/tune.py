@@ -1,0 +1,206 @@
+"""`kerascnn tune` and its relatives. `tuning` is imported when one of them is called."""
+
+import os
+import sys
+import threading
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from kerascnn.commands.terminal import Flag, Json, computing, let_interrupts_through, print_json, print_table
+from kerascnn.commands.train import make_fields, typed_fields
+from kerascnn.errors import UsageError
+
+Fixed = make_fields("Fixed", leave_out=("data", "epochs", "seed", "monitor"))
+Token = Annotated[str, Parameter(help="secret that workers show to the chief", env_var="KERASCNN_TOKEN")]
+Folder = Annotated[str, Parameter(help='a search: its folder, its name under saved_models, or "last"')]
+
+
+def tune(
+    data: str | None = None,
+    /,
+    *,
+    search: str = "cifar_net",
+    tuner: str = "random",
+    trials: int | None = None,
+    epochs: int = 20,
+    seed: int = 0,
+    workers: int = 1,
+    time: str | None = None,
+    objective: str = "val_accuracy",
+    stop_early: str | None = None,
+    max_failures: int = 3,
+    winner: str = "keep",
+    out: str | None = None,
+    resume: Flag = False,
+    listen: str = "127.0.0.1:0",
+    token: Token = "",
+    lease: float = 20.0,
+    fields: Annotated[Fixed, Parameter(name="*")] = Fixed(),  # noqa: B008 (frozen by never being written)
+):
+    """Search for the best settings with KerasTuner; every trial is a run, and a killed search goes on with --resume.
+
+    Recipe fields that are typed, such as --image-size 16, replace what the search's space gives.
+
+    Parameters
+    ----------
+    data
+        name of a data set, or a folder or file [default: the search's own]
+    search
+        a space: its name (kerascnn searches), or a .py or .toml file
+    tuner
+        random, bayesian, hyperband or grid
+    trials
+        trials at most [default: 30; all that hyperband and grid make]
+    epochs
+        epochs of a whole trial
+    seed
+        seed of the suggestions and of every training
+    workers
+        worker processes on this machine, which share its cores; 0: only those that join (kerascnn tune-worker)
+    time
+        time of the whole search, such as 2h or 30m
+    objective
+        val_accuracy, val_loss, accuracy or loss: the best value over a trial's epochs is its score
+    stop_early
+        halving, median or none [default: halving; none for hyperband]
+    max_failures
+        failed trials in a row after which the search stops
+    winner
+        keep the best trial's weights, retrain it on training and validation images together, or none
+    out
+        folder of the search, new or empty, or with --resume the one that goes on
+    resume
+        go on with the search in --out
+    listen
+        HOST:PORT that workers join; port 0: any that is free
+    lease
+        seconds of silence after which a worker is taken for dead and its trial is given to another
+    """
+    seconds = None if time is None else _seconds(time)
+    with computing() as (say, _):
+        let_interrupts_through()
+        from tuning.searching import search as run_search
+
+        run_search(
+            data,
+            search=search,
+            tuner=tuner,
+            trials=trials,
+            epochs=epochs,
+            seed=seed,
+            workers=workers,
+            seconds=seconds,
+            objective=objective,
+            stop_early=stop_early,
+            max_failures=max_failures,
+            winner=winner,
+            out=out,
+            resume=resume,
+            listen=listen,
+            token=token,
+            lease_seconds=lease,
+            say=say,
+            **typed_fields(fields),
+        )
+
+
+def tune_worker(
+    *,
+    join: str,
+    token: Token = "",
+    name: str | None = None,
+    cores: str | None = None,
+    patience: float = 300.0,
+    with_parent: Annotated[bool, Parameter(negative="", show=False)] = False,
+):
+    """Run trials for the search whose chief listens at HOST:PORT, until it has no more.
+
+    Parameters
+    ----------
+    join
+        HOST:PORT that `kerascnn tune --listen` printed
+    name
+        what the search calls this worker [default: host and process number]
+    cores
+        processor cores that trials may use, such as 0,1 [default: all]
+    patience
+        seconds without a chief after which to give up
+    """
+    from tuning.worker import work
+
+    if with_parent:
+        threading.Thread(target=_leave_with_parent, daemon=True).start()
+    try:
+        numbers = None if cores is None else [int(core) for core in cores.split(",")]
+    except ValueError:
+        raise UsageError(f"--cores {cores!r} is not a list of numbers, such as 0,1.") from None
+    work(join, token=token, name=name, cores=numbers, patience=patience, say=lambda line: print(line, flush=True))
+
+
+def tune_status(search: Folder = "last", /, *, json: Json = False):
+    """Print how far a search is: trials by status, the best so far, and what runs now."""
+    from tuning import tables
+
+    folder = tables.find(search)
+    table, asked = tables.results(folder), tables.described(folder)
+    counts = table["status"].value_counts().to_dict()
+    best = tables.best(table, asked["direction"])
+    if json:
+        score = None if best is None else {"trial": int(best["trial"]), "score": float(best["score"])}
+        print_json({"folder": str(folder), "state": asked["state"], "trials": counts, "best": score})
+        return
+    print(f"{folder}  {asked['state']}" + (f": {asked['reason']}" if asked["reason"] else ""))
+    print("  ".join(f"{count} {status}" for status, count in counts.items()) or "no trial yet")
+    if best is not None:
+        print(f"best: trial {best['trial']}, {asked['objective']} {best['score']:.4f}")
+    names = list(asked["hyperparameters"])
+    rows = [
+        (str(row["trial"]), f"{row['epochs']}", *(_shown(row[name]) for name in names))
+        for _, row in table[table["status"] == "running"].iterrows()
+    ]
+    if rows:
+        print()
+        print_table(("running", "epochs", *names), rows, "rr")
+
+
+def tune_report(search: Folder = "last", /):
+    """Write a search's page, report.html, and its table, results.csv; also while it runs."""
+    from tuning import tables
+    from tuning.report import write
+
+    folder = tables.find(search)
+    for path in write(folder):
+        print(path)
+
+
+def list_searches(*, json: Json = False):
+    """List the search spaces that have names; a .py or .toml file works as well."""
+    from tuning import SEARCHES
+
+    facts = {name: SEARCHES.facts(name) for name in SEARCHES.names()}
+    if json:
+        print_json(facts)
+    else:
+        print_table(("search", "what it is"), [(n, f["doc"]) for n, f in facts.items()])
+
+
+def _seconds(text):
+    import pandas
+
+    try:
+        seconds = pandas.Timedelta(text).total_seconds()
+    except ValueError:
+        seconds = 0
+    if not seconds > 0:
+        raise UsageError(f"--time {text!r} is not a time. Type for example: --time 2h, or --time 30m")
+    return seconds
+
+
+def _shown(value):
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _leave_with_parent():
+    sys.stdin.buffer.read()
+    os._exit(3)

@@ -1,0 +1,266 @@
+"""The chief's decisions, with a clock of our own and no network: nothing lost, nothing counted twice."""
+
+import itertools
+import json
+import math
+
+import pytest
+
+from kerascnn.errors import UsageError
+from kerascnn.recipes import Recipe
+from tuning.chief import DEATHS, TUNERS, Chief
+from tuning.store import Store
+
+SETTINGS = {
+    "tuner": "random",
+    "objective": "val_accuracy",
+    "trials": 6,
+    "epochs": 9,
+    "seed": 0,
+    "stop_early": "none",
+    "max_failures": 3,
+    "seconds": None,
+    "fixed": {},
+}
+
+
+def space(hp):
+    return Recipe(
+        learning_rate=hp.Float("learning_rate", 1e-4, 1e-1, sampling="log"),
+        batch_size=hp.Choice("batch_size", [32, 64]),
+    )
+
+
+@pytest.fixture
+def chief(tmp_path):
+    """Makes a Chief on the same journal, as a chief that is started again would be."""
+    made = []
+
+    def make(now=0.0, folder=tmp_path, **changes):
+        while made:
+            made.pop().close()
+        made.append(Chief(Store(folder), space, SETTINGS | changes, lease_seconds=10, now=now))
+        return made[0]
+
+    yield make
+    while made:
+        made.pop().close()
+
+
+def accuracy(recipe, epoch):
+    """A planted curve: the nearer the learning rate to 0.01, the better."""
+    return 1 - abs(math.log10(recipe["learning_rate"]) + 2) / 10 + epoch / 1000
+
+
+def run(chief, job, now=0.0):
+    """Run a lent trial to its end; returns the chief's last answer."""
+    for epoch in range(1, job["recipe"]["epochs"] + 1):
+        answer = chief.report(
+            job["trial"], job["lease"], epoch, {"val_accuracy": accuracy(job["recipe"], epoch), "loss": 0.5}, now
+        )
+        if answer != "go":
+            break
+    chief.finish(job["trial"], "completed", "", 1.0, now)
+    return answer
+
+
+def search(chief):
+    """Run trials until the chief has no more; returns the values of each."""
+    while (job := chief.ask("worker", 0.0))["do"] == "trial":
+        run(chief, job)
+    assert job == {"do": "done"}
+    return suggested(chief)
+
+
+def suggested(chief):
+    return [json.loads(row["hyperparameters"]) for row in chief.store.trials()]
+
+
+def statuses(chief):
+    return [row["status"] for row in chief.store.trials()]
+
+
+def test_a_search_makes_its_trials_and_ends(chief):
+    made = chief()
+    values = search(made)
+    assert len(values) == 6
+    assert made.over
+    assert statuses(made) == ["completed"] * 6
+    row = made.store.trial(0)
+    assert row["score"] == pytest.approx(accuracy(json.loads(row["recipe"]), 9))
+    assert row["best_epoch"] == 9
+
+
+@pytest.mark.parametrize(
+    "tuner", [pytest.param(name, marks=[pytest.mark.slow] * (name == "bayesian")) for name in TUNERS]
+)
+def test_a_chief_that_is_started_again_after_every_trial_suggests_the_same(tuner, tmp_path, chief):
+    asked = {
+        "tuner": tuner,
+        "trials": 7,
+        "folder": tmp_path / "undisturbed",
+    }  # the Gaussian process begins with the 7th
+    asked["folder"].mkdir()
+    undisturbed = search(chief(**asked))
+    asked["folder"] = tmp_path
+    made = chief(**asked)
+    while (job := made.ask("worker", 0.0))["do"] == "trial":
+        made = chief(**asked)
+        run(made, job)
+    made = chief(**asked)
+    assert suggested(made) == undisturbed
+    assert len(undisturbed) == 7
+
+
+def test_seed_zero_is_a_seed_and_others_differ(tmp_path, chief):
+    found = []
+    for number, seed in enumerate((0, 0, 1)):
+        (tmp_path / str(number)).mkdir()
+        found.append(search(chief(folder=tmp_path / str(number), seed=seed)))
+    assert found[0] == found[1] != found[2]
+
+
+def test_a_silent_workers_trial_is_lent_to_the_next_and_its_late_words_are_lost(chief):
+    made = chief()
+    first = made.ask("silent", 0.0)
+    assert made.beat(first["trial"], first["lease"], 9.0) == "go"
+    assert made.ask("other", 18.9)["trial"] == 1  # the beat renewed the lease until 19
+    again = made.ask("third", 19.1)
+    assert (again["trial"], again["lease"]) == (0, 2)
+    assert made.beat(first["trial"], first["lease"], 19.2) == "lost"
+    assert made.report(first["trial"], first["lease"], 1, {"val_accuracy": 0.9}, 19.2) == "lost"
+    assert made.report(again["trial"], again["lease"], 1, {"val_accuracy": 0.8}, 19.2) == "go"
+
+
+def test_a_silent_worker_that_speaks_before_anyone_asked_keeps_its_trial(chief):
+    made = chief()
+    job = made.ask("slow", 0.0)
+    assert made.report(job["trial"], job["lease"], 1, {"val_accuracy": 0.5}, 50.0) == "go"
+
+
+def test_the_first_result_counts_and_repeating_it_changes_nothing(chief):
+    made = chief()
+    job = made.ask("worker", 0.0)
+    run(made, job)
+    before = made.store.trial(0), len(made.store.events())
+    made.finish(0, "completed", "", 99.0, 5.0)
+    made.finish(0, "failed", "too late", 99.0, 5.0)
+    assert (made.store.trial(0), len(made.store.events())) == before
+    assert made.report(0, job["lease"], 3, {"val_accuracy": 1.0}, 5.0) == "lost"
+
+
+def test_a_chief_that_was_away_gives_its_workers_time(chief):
+    job = chief().ask("worker", 0.0)
+    made = chief(now=1000.0)
+    assert made.ask("other", 1005.0)["trial"] == 1
+    assert made.beat(job["trial"], job["lease"], 1005.0) == "go"
+
+
+def test_failed_trials_keep_their_reason_and_after_three_in_a_row_the_search_stops(chief):
+    made = chief()
+    for number in range(5):
+        job = made.ask("worker", 0.0)
+        if number == 1:
+            run(made, job)
+        else:
+            made.finish(job["trial"], "failed", f"no luck {number}", 0.0, 0.0)
+    assert made.ask("worker", 0.0) == {"do": "done"}
+    assert statuses(made) == ["failed", "completed", "failed", "failed", "failed"]
+    assert made.store.trial(0)["reason"] == "no luck 0"
+    assert made.store.fact("reason") == "3 trials in a row failed, the last one because: no luck 4"
+
+
+def test_a_trial_whose_process_keeps_dying_fails_and_a_leaving_worker_costs_nothing(chief):
+    made = chief()
+    for _ in range(7):
+        job = made.ask("worker", 0.0)
+        made.release(job["trial"], job["lease"], 0.0)
+    for number in range(DEATHS):
+        assert statuses(made) == ["waiting"]
+        job = made.ask("worker", 0.0)
+        made.release(job["trial"], job["lease"], 0.0, died=f"(killed by SIGKILL) {number}")
+    assert statuses(made) == ["failed"]
+    assert "its process ended 5 times" in made.store.trial(0)["reason"]
+
+
+def test_an_old_lease_cannot_give_a_trial_back(chief):
+    made = chief()
+    old = made.ask("silent", 0.0)
+    new = made.ask("other", 11.0)
+    made.release(old["trial"], old["lease"], 12.0)
+    assert (new["trial"], made.store.trial(0)["status"]) == (0, "running")
+
+
+def test_a_trial_without_a_finished_epoch_is_no_success(chief):
+    made = chief()
+    job = made.ask("worker", 0.0)
+    made.finish(job["trial"], "completed", "", 0.0, 0.0)
+    assert (made.store.trial(0)["status"], made.store.trial(0)["reason"]) == ("failed", "no epoch was finished")
+
+
+def test_when_the_time_is_up_trials_stop_with_what_they_have(chief):
+    made = chief(seconds=100.0)
+    job = made.ask("worker", 0.0)
+    assert made.report(0, job["lease"], 1, {"val_accuracy": 0.5}, 99.0) == "go"
+    assert made.report(0, job["lease"], 2, {"val_accuracy": 0.6}, 101.0) == "stop"
+    made.finish(0, "completed", "", 1.0, 101.0)
+    assert made.ask("worker", 102.0) == {"do": "done"}
+    assert (made.store.trial(0)["status"], made.store.trial(0)["score"]) == ("stopped", 0.6)
+    assert made.store.fact("reason") == "the time of 100 s was up"
+
+
+def test_halving_spares_epochs_and_keeps_the_best(chief):
+    made = chief(stop_early="halving", trials=30)
+    search(made)
+    reports = made.store.reports()
+    assert len(reports) < 30 * 9 / 2
+    rows = made.store.trials()
+    nearest = min(rows, key=lambda row: abs(math.log10(json.loads(row["recipe"])["learning_rate"]) + 2))
+    assert nearest["status"] == "completed"
+    assert set(statuses(made)) == {"completed", "pruned"}
+    assert {row["reason"] for row in rows if row["status"] == "pruned"} <= {
+        "halving after epoch 1",
+        "halving after epoch 3",
+    }
+
+
+def test_a_metric_that_is_not_computed_is_named(chief):
+    made = chief()
+    job = made.ask("worker", 0.0)
+    with pytest.raises(UsageError, match="'val_accuracy' is not computed"):
+        made.report(0, job["lease"], 1, {"loss": 1.0}, 0.0)
+
+
+def test_a_minimum_is_searched_where_the_objective_is_a_loss(chief):
+    made = chief(objective="val_loss")
+    job = made.ask("worker", 0.0)
+    for epoch, loss in enumerate((3.0, 1.0, 2.0, math.nan), start=1):
+        made.report(0, job["lease"], epoch, {"val_loss": loss}, 0.0)
+    made.finish(0, "completed", "", 0.0, 0.0)
+    assert (made.store.trial(0)["score"], made.store.trial(0)["best_epoch"]) == (1.0, 2)
+
+
+def test_hyperband_goes_on_with_the_trials_that_it_chose(chief):
+    made = chief(tuner="hyperband", trials=None)
+    epochs = {}
+    while (job := made.ask("worker", 0.0))["do"] == "trial":
+        epochs[job["trial"]] = job["recipe"]["epochs"]
+        if job["parent"] is not None:
+            parent = json.loads(made.store.trial(job["parent"])["recipe"])
+            assert {**parent, "epochs": job["recipe"]["epochs"]} == job["recipe"]
+            assert epochs[job["parent"]] < job["recipe"]["epochs"]
+        run(made, job)
+    assert sorted(set(epochs.values())) == [1, 3, 9]
+
+
+def test_two_workers_whose_words_cross_lose_nothing(chief):
+    made = chief(trials=5)
+    jobs = [made.ask(name, 0.0) for name in "ab"]
+    for turn in itertools.count():
+        job = jobs[turn % 2]
+        if job["do"] == "trial":
+            run(made, job, float(turn))
+        jobs[turn % 2] = made.ask("ab"[turn % 2], float(turn))
+        if all(job["do"] == "done" for job in jobs):
+            break
+    assert statuses(made) == ["completed"] * 5

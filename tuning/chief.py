@@ -1,0 +1,286 @@
+"""The chief of a search: whom to give which trial, what to believe, when to stop. No network in here.
+
+KerasTuner's oracles suggest, unpatched. A trial is lent to a worker for `lease_seconds`; reports and heartbeats renew
+the lease, and a trial whose lease runs out is lent to the next worker that asks, which goes on from its checkpoint.
+Every decision is in the journal before anyone hears of it.
+"""
+
+import json
+import math
+import tempfile
+import time
+import warnings
+
+from threadpoolctl import threadpool_limits
+
+from kerascnn.errors import UsageError, unknown
+from tuning import spaces
+from tuning.stopping import best_so_far, should_stop
+from tuning.store import FINAL
+
+TUNERS = ("random", "bayesian", "hyperband", "grid")
+OWN = ("tuner/epochs", "tuner/initial_epoch", "tuner/bracket", "tuner/round", "tuner/trial_id")  # Hyperband's marks
+DEATHS = 5  # a trial whose process dies so often while its worker lives has failed
+SEED_ZERO = 2**31 - 1  # KerasTuner takes seed 0 for no seed
+
+
+def direction_of(objective):
+    """Whether the objective should be as small ("min") or as large ("max") as possible."""
+    return "min" if "loss" in objective else "max"
+
+
+def oracle(settings, hyperparameters):
+    """KerasTuner's oracle of a search.
+
+    Args:
+        settings: dict with tuner, objective, trials, epochs and seed.
+        hyperparameters: keras_tuner.HyperParameters.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import keras_tuner
+        from keras_tuner import oracles
+
+    common = {
+        "objective": keras_tuner.Objective(settings["objective"], direction_of(settings["objective"])),
+        "hyperparameters": hyperparameters,
+        "seed": settings["seed"] or SEED_ZERO,
+        "max_consecutive_failed_trials": None,  # the chief counts failures itself, and says why it stops
+    }
+    kinds = {
+        "random": lambda: oracles.RandomSearchOracle(max_trials=settings["trials"], **common),
+        "bayesian": lambda: oracles.BayesianOptimizationOracle(max_trials=settings["trials"], **common),
+        "hyperband": lambda: oracles.HyperbandOracle(max_epochs=settings["epochs"], **common),
+        "grid": lambda: oracles.GridSearchOracle(max_trials=settings["trials"], **common),
+    }
+    if settings["tuner"] not in kinds:
+        raise unknown("tuner", settings["tuner"], TUNERS)
+    made = kinds[settings["tuner"]]()
+    made.verbose = 0
+    return made
+
+
+class Chief:
+    """Lends trials and takes their reports. Every method is one decision; `now` is seconds on any one clock.
+
+    Args:
+        store: the Store of the search; `close` closes it.
+        space: function hp -> Recipe.
+        settings: dict: tuner, objective, trials (int or None), epochs, seed, stop_early, max_failures, seconds (of the
+            whole search, or None), fixed (recipe fields that replace the space's).
+        lease_seconds: how long a trial is lent without a word from its worker.
+    """
+
+    def __init__(self, store, space, settings, *, lease_seconds=20.0, now=None):
+        self.store, self.space, self.settings, self.lease_seconds = store, space, settings, lease_seconds
+        self.direction = direction_of(settings["objective"])
+        self._scratch = tempfile.TemporaryDirectory()  # the oracle's own files, which nobody reads
+        self.oracle = oracle(settings, spaces.hyperparameters(space))
+        self.oracle._set_project_dir(self._scratch.name, "oracle")
+        self._replay()
+        now = time.time() if now is None else now
+        with store.writing():
+            if store.fact("began") is None:
+                store.put_fact("began", now)
+            for row in store.trials("running"):  # their workers could not reach a chief that was not there
+                store.set_trial(row["trial"], expires=now + lease_seconds)
+
+    def close(self):
+        """Close the journal and remove the oracle's own files."""
+        self.store.close()
+        self._scratch.cleanup()
+
+    def ask(self, worker, now):
+        """What a worker should do: {"do": "trial", ...}, {"do": "wait"} or {"do": "done"}."""
+        with self.store.writing():
+            for row in self.store.trials("running"):
+                if row["expires"] < now:
+                    self.store.set_trial(row["trial"], status="waiting", worker=None)
+            waiting = self.store.trials("waiting")
+            if not waiting and not self._why_not(now):
+                waiting = self._make(now)
+            if waiting:
+                return self._lend(waiting[0], worker, now)
+            if self.store.count("running"):
+                return {"do": "wait"}
+            self._end(now)
+            return {"do": "done"}
+
+    def report(self, trial, lease, epoch, metrics, now):
+        """Take what a trial measured after an epoch (from 1); returns "go", "stop", or "lost" where it is lent on."""
+        with self.store.writing():
+            row = self._own(trial, lease, now)
+            if row is None:
+                return "lost"
+            value = metrics.get(self.settings["objective"])
+            if value is None:
+                raise UsageError(
+                    f"The objective {self.settings['objective']!r} is not computed. Computed: {', '.join(metrics)}."
+                )
+            self.store.add_report(trial, epoch, value if math.isfinite(value) else None, metrics)
+            if self._time_is_up(now):
+                self.store.set_trial(trial, stop="stopped", reason="the search's time was up")
+                return "stop"
+            epochs = json.loads(row["recipe"])["epochs"]
+            rule = self.settings["stop_early"]
+            if should_stop(rule, self._curves(), trial, self.direction, epochs):
+                self.store.set_trial(trial, stop="pruned", reason=f"{rule} after epoch {epoch}")
+                return "stop"
+            return "go"
+
+    def beat(self, trial, lease, now):
+        """Renew a lease; returns "go", or "lost"."""
+        with self.store.writing():
+            return "lost" if self._own(trial, lease, now) is None else "go"
+
+    def release(self, trial, lease, now, *, died=""):
+        """Take a trial back unfinished: its worker leaves, or (`died` says how) its process ended without a result."""
+        with self.store.writing():
+            row = self.store.trial(trial)
+            if row is None or row["status"] != "running" or row["lease"] != lease:
+                return
+            deaths = row["deaths"] + bool(died)
+            self.store.set_trial(trial, status="waiting", worker=None, deaths=deaths)
+            if deaths >= DEATHS:
+                self._finish(trial, "failed", f"its process ended {deaths} times without a result: {died}", 0.0, now)
+
+    def finish(self, trial, status, reason, seconds, now):
+        """Take a trial's end, "completed" or "failed"; the first word counts, and repeating it changes nothing."""
+        with self.store.writing():
+            row = self.store.trial(trial)
+            if row is not None and row["status"] not in FINAL:
+                self._finish(trial, status, reason, seconds, now)
+
+    @property
+    def over(self):
+        """True once nothing is left to do."""
+        return self.store.fact("ended") is not None
+
+    def reopen(self):
+        """Let a search that has ended go on, because more trials or more time were asked for."""
+        with self.store.writing():
+            self.store.put_fact("ended", None)
+            self.store.put_fact("reason", "")
+
+    def _own(self, trial, lease, now):
+        """The trial's row with its lease renewed, or None where the lease is not the newest or the trial has ended."""
+        row = self.store.trial(trial)
+        if row is None or row["status"] in FINAL or row["lease"] != lease:
+            return None
+        self.store.set_trial(trial, status="running", expires=now + self.lease_seconds)
+        return row
+
+    def _lend(self, row, worker, now):
+        trial, lease = row["trial"], row["lease"] + 1
+        self.store.set_trial(trial, status="running", worker=worker, lease=lease, expires=now + self.lease_seconds)
+        values = json.loads(row["hyperparameters"])
+        parent = values.get("tuner/trial_id")
+        return {
+            "do": "trial",
+            "trial": trial,
+            "lease": lease,
+            "recipe": json.loads(row["recipe"]),
+            "parent": None if parent is None else int(parent),
+        }
+
+    def _make(self, now):
+        """Ask the oracle for a trial: [its row], or [] where there is none now."""
+        number = len(self.store.trials())
+        made = self._create(number)
+        if made.status != "RUNNING":
+            return []
+        values = dict(made.hyperparameters.values)
+        recipe = self.recipe(values)
+        self.store.add_trial(number, values, recipe.to_dict(), now)
+        return [self.store.trial(number)]
+
+    def recipe(self, values):
+        """The Recipe of a trial's values."""
+        recipe = spaces.recipe_of(self.space, {k: v for k, v in values.items() if k not in OWN})
+        epochs = values.get("tuner/epochs", self.settings["epochs"])
+        fixed = {"epochs": epochs, "monitor": self.settings["objective"], "seed": self.settings["seed"]}
+        return recipe.replace(**(fixed | self.settings["fixed"]))
+
+    def _create(self, number):
+        with warnings.catch_warnings(), threadpool_limits(1):  # more threads slow a small Gaussian process down
+            warnings.simplefilter("ignore")  # KerasTuner uses what Python 3.11 calls deprecated
+            return self.oracle.create_trial(f"trial {number}")
+
+    def _finish(self, trial, status, reason, seconds, now):
+        row = self.store.trial(trial)
+        curve = [r["value"] for r in self.store.reports(trial) if r["value"] is not None]
+        score = best_epoch = None
+        if curve:
+            best = best_so_far(curve, self.direction)
+            score, best_epoch = best[-1], best.index(best[-1]) + 1
+        elif status == "completed":
+            status, reason = "failed", "no epoch was finished"
+        if status == "completed" and row["stop"]:
+            status, reason = row["stop"], row["reason"]
+        self.store.set_trial(
+            trial,
+            status=status,
+            reason=reason,
+            score=None if status == "failed" else score,
+            best_epoch=best_epoch,
+            seconds=seconds,
+            ended=now,
+            worker=None,
+        )
+        self.store.add_event("ended", trial)
+        self._tell(self.store.trial(trial))
+
+    def _tell(self, row):
+        """Tell the oracle how a trial ended."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ended = self.oracle.trials[self._name(row["trial"])]
+            if row["status"] == "failed":
+                ended.status, ended.message = "FAILED", row["reason"]
+            else:
+                ended.status = "COMPLETED"
+                self.oracle.update_trial(ended.trial_id, {self.settings["objective"]: row["score"]}, row["best_epoch"])
+            self.oracle.end_trial(ended)
+
+    def _name(self, trial):
+        """The oracle's own name of a trial: numbers with as many zeros as it needs."""
+        return self.oracle.start_order[trial]
+
+    def _replay(self):
+        for event in self.store.events():
+            row = self.store.trial(event["trial"])
+            if event["kind"] == "made":
+                made = self._create(row["trial"])
+                made.hyperparameters.values = json.loads(row["hyperparameters"])  # the journal is what happened
+            else:
+                self._tell(row)
+
+    def _curves(self):
+        curves = {}
+        for report in self.store.reports():
+            value = report["value"]
+            worst = -math.inf if self.direction == "max" else math.inf
+            curves.setdefault(report["trial"], []).append(worst if value is None else value)
+        return curves
+
+    def _time_is_up(self, now):
+        limit = self.settings["seconds"]
+        return limit is not None and now - self.store.fact("began") > limit
+
+    def _why_not(self, now):
+        """Why no further trial is made, or "" where one may be."""
+        trials = self.settings["trials"]
+        if self._time_is_up(now):
+            return f"the time of {self.settings['seconds']:g} s was up"
+        if trials is not None and len(self.store.trials()) >= trials:
+            return f"all {trials} trials were made"
+        ended = [self.store.trial(e["trial"]) for e in self.store.events() if e["kind"] == "ended"]
+        last = ended[-self.settings["max_failures"] :]
+        if len(last) == self.settings["max_failures"] and all(row["status"] == "failed" for row in last):
+            return f"{len(last)} trials in a row failed, the last one because: {last[-1]['reason']}"
+        return ""
+
+    def _end(self, now):
+        if not self.over:
+            self.store.put_fact("ended", now)
+            self.store.put_fact("reason", self._why_not(now) or "the space was searched to its end")

@@ -1,0 +1,89 @@
+"""The chief as a small HTTP service: JSON in, JSON out, one decision at a time."""
+
+import asyncio
+import hmac
+import time
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.routing import Route
+
+from kerascnn import __version__
+from kerascnn.errors import UsageError
+from tuning.tables import run_folder
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def service(chief, folder, *, host="127.0.0.1", token=""):
+    """The Starlette application of a Chief.
+
+    Every request is answered on the event loop, so decisions never run beside each other. A request needs the header
+    X-Kerascnn-Version, which no foreign web page can send, and the token where there is one. Beyond the loopback
+    address a token is required.
+
+    Args:
+        chief: a Chief.
+        folder: the search's folder.
+        host: the address that is listened on.
+        token: what workers must show, or "".
+    """
+    if host not in LOOPBACK and not token:
+        raise UsageError(f"Listening on {host} lets others in, so a token is needed. Type --token SECRET")
+
+    async def ask(message):
+        answer = chief.ask(message["worker"], time.time())
+        if answer["do"] != "trial":
+            return answer
+        parent = answer["parent"]
+        return {
+            **answer,
+            "folder": str(run_folder(folder, answer["trial"])),
+            "parent": None if parent is None else str(run_folder(folder, parent)),
+            "beat_seconds": chief.lease_seconds / 4,
+        }
+
+    async def report(message):
+        metrics = {name: float(value) for name, value in message["metrics"].items()}
+        answer = chief.report(message["trial"], message["lease"], message["epoch"], metrics, time.time())
+        return {"answer": answer}
+
+    async def beat(message):
+        return {"answer": chief.beat(message["trial"], message["lease"], time.time())}
+
+    async def release(message):
+        chief.release(message["trial"], message["lease"], time.time(), died=message.get("died", ""))
+        return {}
+
+    async def finish(message):
+        chief.finish(message["trial"], message["status"], message["reason"], message["seconds"], time.time())
+        return {}
+
+    def guarded(action):
+        async def answer(request):
+            theirs = request.headers.get("X-Kerascnn-Version")
+            if theirs != __version__:
+                return PlainTextResponse(f"it is kerascnn {__version__} and this worker is {theirs}", 409)
+            if token and not hmac.compare_digest(request.headers.get("Authorization", ""), f"Bearer {token}"):
+                return PlainTextResponse("the token is wrong. Type --token with the chief's", 401)
+            try:
+                return JSONResponse(await action(await request.json()))
+            except (UsageError, KeyError, TypeError, ValueError) as error:
+                return PlainTextResponse(f"{type(error).__name__}: {error}", 400)
+
+        return answer
+
+    actions = (ask, report, beat, release, finish)
+    return Starlette(
+        routes=[Route(f"/{action.__name__}", guarded(action), methods=["POST"]) for action in actions],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK)] if host in LOOPBACK else [],
+    )
+
+
+async def until(condition, server, every=0.2):
+    """Let a uvicorn server go once the condition holds."""
+    while not condition() and not server.should_exit:
+        await asyncio.sleep(every)
+    server.should_exit = True

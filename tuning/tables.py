@@ -1,0 +1,136 @@
+"""A search's folder, read back: its trials as a DataFrame, their curves, what was asked. Reading never changes it.
+
+search.json        what was asked
+search.sqlite      the journal (tuning.store)
+trials/0007/       an ordinary run folder for each trial, and trials/0007.log
+winner.toml        the best trial's recipe, for kerascnn train --config
+winner/            the best trial's run with its test result and SavedModel
+results.csv, report.html
+"""
+
+import json
+from pathlib import Path
+
+import pandas
+
+from kerascnn.errors import UsageError, unknown
+from kerascnn.runs import ROOT, Run
+from tuning.store import NAME, Store
+
+FIXED_COLUMNS = ("status", "score", "best_epoch", "epochs", "seconds", "started", "ended", "run", "reason")
+
+
+def run_folder(folder, trial):
+    """Where a trial's run lies."""
+    return Path(folder).resolve() / "trials" / f"{trial:04d}"
+
+
+def find(name):
+    """The folder of the search that a user means: a folder, the name of one under saved_models, or "last".
+
+    Raises:
+        UsageError: there is none; the nearest names are told.
+    """
+    found = sorted(ROOT.glob("*/search.json"), key=lambda path: path.stat().st_mtime_ns)
+    if str(name) == "last":
+        if not found:
+            raise UsageError(f"There is no last search: {ROOT}/ holds none. Make one: kerascnn tune")
+        return found[-1].parent
+    for folder in (Path(name), ROOT / name):
+        if (folder / "search.json").is_file():
+            return folder
+    raise unknown("search folder", name, [path.parent.name for path in found])
+
+
+def asked(folder):
+    """search.json of a search's folder.
+
+    Raises:
+        UsageError: the folder holds no search.
+    """
+    path = Path(folder) / "search.json"
+    if not path.is_file() or not (Path(folder) / NAME).is_file():
+        raise UsageError(f"{folder} holds no search: it has no {path.name} or no {NAME}. Make one: kerascnn tune")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def results(folder):
+    """The trials of a search as a DataFrame, one row each, also while it runs.
+
+    Returns:
+        DataFrame with columns trial, one for each hyperparameter (None where it was not active), status (waiting,
+        running, completed, pruned, stopped, failed), score (the objective's best value over the epochs), best_epoch
+        (from 1), epochs (finished), seconds (of its last process), started and ended (seconds since the search began),
+        run (its run folder), reason.
+    """
+    names = asked(folder)["hyperparameters"]
+    store = Store(folder, readonly=True)
+    try:
+        began = store.fact("began", 0.0)
+        epochs = (
+            pandas.DataFrame(store.reports(), columns=["trial", "epoch", "value", "metrics"]).groupby("trial").size()
+        )
+        rows = []
+        for row in store.trials():
+            values = json.loads(row["hyperparameters"])
+            rows.append(
+                {
+                    "trial": row["trial"],
+                    **{name: values.get(name) for name in names},
+                    **{name: row[name] for name in ("status", "score", "best_epoch", "seconds", "reason")},
+                    "epochs": int(epochs.get(row["trial"], 0)),
+                    "started": row["started"] - began,
+                    "ended": None if row["ended"] is None else row["ended"] - began,
+                    "run": str(run_folder(folder, row["trial"])),
+                }
+            )
+    finally:
+        store.close()
+    table = pandas.DataFrame(rows, columns=["trial", *names, *FIXED_COLUMNS])
+    for name in ("score", "best_epoch", "ended"):
+        table[name] = pandas.to_numeric(table[name])
+    return table
+
+
+def curves(folder):
+    """The objective of every trial after every epoch: DataFrame trial, epoch (from 1), value."""
+    asked(folder)
+    store = Store(folder, readonly=True)
+    try:
+        return pandas.DataFrame(store.reports(), columns=["trial", "epoch", "value", "metrics"])[
+            ["trial", "epoch", "value"]
+        ]
+    finally:
+        store.close()
+
+
+def best(table, direction):
+    """The row of the best trial that was neither failed nor stopped early, or of the best at all, or None."""
+    for statuses in (("completed",), ("pruned", "stopped")):
+        found = table[table["status"].isin(statuses) & table["score"].notna()]
+        if len(found):
+            return found.loc[found["score"].idxmin() if direction == "min" else found["score"].idxmax()]
+    return None
+
+
+def described(folder):
+    """What a search asked and where it stands, as a dict: search.json, with state, reason and winner."""
+    search = asked(folder)
+    store = Store(folder, readonly=True)
+    try:
+        ended, reason = store.fact("ended"), store.fact("reason", "")
+    finally:
+        store.close()
+    failed = "failed" in reason or "time of" in reason
+    state = "running" if ended is None else "stopped" if failed else "finished"
+    winner, home = None, Path(folder) / "winner"
+    if (home / "run.json").is_file():
+        row = best(results(folder), search["direction"])
+        winner = {
+            "trial": int(row["trial"]),
+            "score": float(row["score"]),
+            "test_accuracy": Run(home).read("run")["result"].get("accuracy"),
+            "run": str(home),
+            "recipe": str(Path(folder) / "winner.toml"),
+        }
+    return {**search, "state": state, "reason": reason, "winner": winner}

@@ -1,0 +1,114 @@
+"""One trial in a process of its own: `python -m tuning.trial`, started by a worker and led by it through two pipes.
+
+The worker writes one line of JSON, the job; after each epoch the trial writes its metrics and waits for "go" or "stop".
+Where the worker's end closes, the worker is gone and the trial ends at once, so that no two processes ever write into
+one run folder; a lock on the folder sees to it where the worker's machine has only lost its network.
+"""
+
+import contextlib
+import fcntl
+import json
+import math
+import os
+import queue
+import shutil
+import sys
+import threading
+import time
+from pathlib import Path
+
+LOCK_SECONDS = 60  # how long a trial waits for a process that still holds its folder
+
+
+def main():
+    """The program: reads a job from standard input, answers on standard output; everything else goes to stderr."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    lines = queue.Queue()
+    job = json.loads(sys.stdin.readline())
+    threading.Thread(target=_listen, args=(lines,), daemon=True).start()
+    if job["cores"] and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, job["cores"])
+
+    def say(**message):
+        answers.write(json.dumps(message) + "\n")
+
+    began = time.monotonic()
+    try:
+        run(job, lambda epoch, metrics: (say(epoch=epoch, metrics=metrics), lines.get())[1], print)
+    except Exception as error:
+        if type(error).__name__ == "Stopped":
+            say(released=str(error))
+            return
+        say(failed=str(error) if type(error).__name__ == "TrainingFailed" else f"{type(error).__name__}: {error}")
+        if type(error).__name__ != "TrainingFailed":
+            raise
+        return
+    say(completed=True, seconds=time.monotonic() - began)
+
+
+def _listen(lines):
+    for line in sys.stdin:
+        lines.put(line.strip())
+    os._exit(3)
+
+
+def run(job, told, say):
+    """Train as the job asks, from where an earlier process of the same trial left off.
+
+    Args:
+        job: dict: recipe, folder (the run folder), parent (a run folder whose training goes on in this one, or None).
+        told: function (epoch from 1, metrics) -> "go" or "stop".
+        say: called with each line of progress.
+    Returns:
+        the finished Run.
+    """
+    folder = Path(job["folder"])
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(folder.with_suffix(".lock")):
+        import keras
+
+        from kerascnn import runs
+        from kerascnn.recipes import Recipe
+        from kerascnn.training.train import train
+
+        class Reporter(keras.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs=None):
+                metrics = {name: float(value) for name, value in logs.items()}
+                if told(epoch + 1, {k: v if math.isfinite(v) else str(v) for k, v in metrics.items()}) != "go":
+                    self.model.stop_training = True
+
+        recipe = Recipe.from_dict(job["recipe"])
+        options = {"callbacks": [Reporter()], "test": False, "say": say}
+        if (folder / "recipe.json").exists() and runs.Run(folder).read("run").get("status") == "finished":
+            return runs.Run(folder)
+        if any(folder.glob("checkpoint/state-*.npz")):
+            return train(recipe, resume=folder, **options)
+        shutil.rmtree(folder, ignore_errors=True)  # what a process left that was killed before its first checkpoint
+        if job["parent"] and recipe.schedule == "constant":  # another schedule spans the longer training anew
+            copied = folder.with_suffix(".copy")
+            shutil.rmtree(copied, ignore_errors=True)
+            shutil.copytree(job["parent"], copied)
+            copied.rename(folder)
+            return train(recipe, resume=folder, **options)
+        return train(recipe, out=folder, **options)
+
+
+@contextlib.contextmanager
+def _locked(path):
+    """Within this block no other process holds the lock file."""
+    with open(path, "w") as file:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{path} is held by another process.") from None
+                time.sleep(0.2)
+        yield
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""A worker: asks the chief for trials and runs each in a process of its own. It never imports Keras itself."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from kerascnn import __version__
+from kerascnn.errors import UsageError
+
+TIMEOUT = 30  # seconds for one answer of the chief
+PATIENCE = 300  # seconds without a chief after which a worker gives up
+
+
+class ChiefGone(RuntimeError):  # noqa: N818 (what happened)
+    """The chief has not answered for too long."""
+
+
+class Line:
+    """What a worker says to the chief, over HTTP; repeats itself while the chief is being restarted.
+
+    Args:
+        address: HOST:PORT.
+        token: what the chief asks for, or "".
+        patience: seconds to go on trying.
+    """
+
+    def __init__(self, address, token="", patience=PATIENCE):
+        self.address, self.patience = address, patience
+        self.headers = {"Content-Type": "application/json", "X-Kerascnn-Version": __version__}
+        if token:
+            self.headers["Authorization"] = f"Bearer {token}"
+
+    def post(self, path, **message):
+        """The chief's answer, a dict.
+
+        Raises:
+            UsageError: the chief refuses: another version, a wrong token.
+            ChiefGone: no answer for `patience` seconds.
+        """
+        request = urllib.request.Request(f"http://{self.address}/{path}", json.dumps(message).encode(), self.headers)
+        deadline = time.monotonic() + self.patience
+        while True:
+            try:
+                with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=TIMEOUT) as got:
+                    return json.loads(got.read())
+            except urllib.error.HTTPError as error:
+                raise UsageError(
+                    f"The chief at {self.address} refuses: {error.read().decode(errors='replace')}"
+                ) from None
+            except (OSError, ValueError) as error:
+                if time.monotonic() > deadline:
+                    raise ChiefGone(f"No chief answers at {self.address} ({error}).") from None
+                time.sleep(0.3)
+
+
+def work(address, *, token="", name=None, cores=None, patience=PATIENCE, say=print):
+    """Run trials until the chief has no more.
+
+    Args:
+        address: HOST:PORT of the chief.
+        token: the chief's token, where it has one.
+        name: what the chief calls this worker; None: host and process.
+        cores: numbers of the processor cores that trials may use; None: all.
+        patience: seconds without a chief after which to give up.
+        say: called with each line of progress.
+    """
+    name = name or f"{os.uname().nodename}-{os.getpid()}"
+    line = Line(address, token, patience)
+    stopping = threading.Event()
+    with _terminated(stopping):
+        while not stopping.is_set():
+            job = line.post("ask", worker=name)
+            if job["do"] == "done":
+                return
+            if job["do"] == "wait":
+                stopping.wait(0.5)
+            elif not Path(job["folder"]).parents[1].is_dir():
+                line.post("release", trial=job["trial"], lease=job["lease"])
+                raise UsageError(
+                    f"The search's folder {Path(job['folder']).parents[1]} is not on this machine. Workers and chief "
+                    "must share it: mount it at the same place."
+                )
+            else:
+                say(f"trial {job['trial']}: begins (lease {job['lease']})")
+                say(f"trial {job['trial']}: {_run_trial(line, job, cores, stopping)}")
+
+
+def _run_trial(line, job, cores, stopping):
+    """Lead one trial's process to its end; returns what came of it, in words."""
+    ticket = {"trial": job["trial"], "lease": job["lease"]}
+    Path(job["folder"]).parent.mkdir(parents=True, exist_ok=True)
+    with open(Path(job["folder"]).with_suffix(".log"), "ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tuning.trial"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+        )
+    ended = threading.Event()
+    lost = threading.Event()
+
+    def beat():
+        while not ended.wait(job["beat_seconds"]):
+            with contextlib.suppress(ChiefGone, UsageError):
+                if line.post("beat", **ticket)["answer"] == "lost":
+                    lost.set()
+                    process.kill()
+            if stopping.is_set():
+                process.terminate()
+
+    beating = threading.Thread(target=beat, daemon=True)
+    beating.start()
+    try:
+        _write(process, json.dumps({**job, "cores": cores}))
+        for text in process.stdout:
+            message = json.loads(text)
+            if "epoch" in message:
+                answer = line.post("report", **ticket, **message)["answer"]
+                if answer == "lost":
+                    process.kill()
+                    lost.set()
+                _write(process, answer)
+            elif "released" in message:
+                break
+            else:
+                status = "completed" if "completed" in message else "failed"
+                line.post(
+                    "finish",
+                    **ticket,
+                    status=status,
+                    reason=message.get("failed", ""),
+                    seconds=message.get("seconds", 0.0),
+                )
+                return status
+        code = process.wait()
+        if lost.is_set():
+            return "was given to another worker"
+        died = "" if stopping.is_set() else _ending(code)
+        line.post("release", **ticket, died=died)
+        return f"given back {died}".strip()
+    finally:
+        ended.set()
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+def _write(process, text):
+    with contextlib.suppress(OSError):  # a process that is gone says so by its end
+        process.stdin.write(text + "\n")
+        process.stdin.flush()
+
+
+def _ending(code):
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"(killed by {name}{', perhaps because memory ran out' if name == 'SIGKILL' else ''})"
+    return f"(exit code {code})"
+
+
+@contextlib.contextmanager
+def _terminated(stopping):
+    """Within this block SIGTERM and SIGINT set the event, so that the trial is saved and given back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {n: signal.signal(n, lambda *_: stopping.set()) for n in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
