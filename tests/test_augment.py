@@ -1,6 +1,6 @@
 import numpy as np
 
-from kerascnn.training.augment import augment, colour, crop, cutout, flip, mixup, pca
+from kerascnn.training.augment import augment, colour, colour_components, crop, cutout, flip, mixup, pca
 
 
 def numbered(count, height, width):
@@ -68,18 +68,34 @@ def test_colour_changes_keep_shape_and_grey_stays_grey():
     np.testing.assert_array_equal(changed[..., 0], changed[..., 2])
 
 
-def test_pca_noise_has_the_deviation_and_the_directions_of_the_colours():
-    """Where all colours lie on the line (1, 2, 2) / 3, the noise does too: 0.1 times the variance along it."""
-    rng = np.random.default_rng(0)
-    along = rng.uniform(-60, 60, (4000, 2, 2, 1))
-    images = np.rint(128 + along * np.array([1, 2, 2]) / 3).astype("uint8")
-    moved = pca(images, np.random.default_rng(1)).astype(float) - images
-    shift = moved.mean((1, 2))  # one for each image
-    variance = np.cov(images.reshape(-1, 3)[::7].T / 255).trace()
-    expected = 255 * 0.1 * variance * np.array([1, 2, 2]) / 3
-    np.testing.assert_allclose(shift.std(0), expected, rtol=0.1, atol=0.2)
-    assert np.corrcoef(shift[:, 1], shift[:, 2])[0, 1] > 0.9
-    np.testing.assert_array_equal(pca(images[..., :1], rng), images[..., :1])
+def test_colour_components_by_hand():
+    """Half of the pixels 30 levels from the others along (1, 2, 2) / 3: a variance of 15 squared, and no other."""
+    images = np.full((6, 2, 2, 3), 100, "uint8")
+    images[::2] += np.array([10, 20, 20], "uint8")
+    variances, directions = colour_components(images)
+    np.testing.assert_allclose(variances, [0, 0, (15 / 255) ** 2], atol=1e-12)
+    np.testing.assert_allclose(directions[:, 2], np.array([1, 2, 2]) / 3, atol=1e-9)
+    np.testing.assert_allclose(directions.T @ directions, np.eye(3), atol=1e-9)
+    np.testing.assert_allclose(colour_components(images[:4], most=2)[0], 0, atol=1e-12)  # each second image
+
+
+def test_colour_components_are_numpy_s():
+    images = np.random.default_rng(0).integers(0, 256, (150, 3, 5, 3), dtype="uint8")
+    variances, directions = colour_components(images)
+    covariance = np.cov(images.reshape(-1, 3).T / 255, ddof=0)
+    np.testing.assert_allclose(directions * variances @ directions.T, covariance, atol=1e-10)
+
+
+def test_pca_noise_has_the_deviation_and_the_directions_of_the_components():
+    """0.1 times the variance along the one direction there is, the same for all pixels of an image."""
+    images = np.full((4000, 2, 2, 3), 128, "uint8")
+    components = np.array([0, 0, 0.9]), np.linalg.qr(np.array([[0, 0, 1.0], [0, 1, 2], [1, 0, 2]])[:, ::-1])[0][:, ::-1]
+    moved = pca(images, np.random.default_rng(1), components).astype(float) - images
+    np.testing.assert_array_equal(moved, np.broadcast_to(moved[:, :1, :1], moved.shape))
+    shift = moved[:, 0, 0]
+    np.testing.assert_allclose(shift.std(0), 255 * 0.1 * 0.9 * np.array([1, 2, 2]) / 3, rtol=0.05)
+    assert np.corrcoef(shift[:, 1], shift[:, 2])[0, 1] > 0.99
+    np.testing.assert_array_equal(pca(images[..., :1], np.random.default_rng(1), components), images[..., :1])
 
 
 def test_mixup_blends_images_and_labels_alike():

@@ -101,3 +101,16 @@ def test_every_batch_is_a_multiple_where_devices_share_it(split):
         assert len(set(visited[-1])) == 20
     assert len({frozenset(labels) for labels in visited}) > 20  # others are left out in each pass
     assert [len(labels) for _, labels in read(InOrder(split, AS_IS, 12, multiple=4))] == [12, 8]
+
+
+def test_pca_noise_is_of_the_training_set_s_colours_whatever_the_batch():
+    """Red changes in the data and other colours do not: so does the noise, in a batch of one image, each time alike."""
+    images = np.full((64, 4, 4, 3), 100, "uint8")
+    images[::2, ..., 0] = 250
+    colours = Preprocessing((4, 4), (4, 4), 3, (0.0,) * 3, (1 / 255,) * 3)
+    batches = Batches(Split(images, np.arange(64)), colours, 1, augmentations=("pca",))
+    moved = np.concatenate([x - images[y] for x, y in read(batches)])
+    assert moved[..., 0].std() > 1
+    np.testing.assert_allclose(moved[..., 1:], 0, atol=1e-4)
+    again = Batches(Split(images, np.arange(64)), colours, 1, augmentations=("pca",))
+    np.testing.assert_array_equal(batches[40][0], again[40][0])

@@ -1,5 +1,7 @@
 """Random changes of training images, outside the model: uint8 in, uint8 out, drawn from the generator that is given."""
 
+import functools
+
 import numpy as np
 
 
@@ -45,14 +47,37 @@ def colour(images, rng, most=0.2):
     return to_bytes(grey + (changed - grey) * saturation)
 
 
-def pca(images, rng, deviation=0.1):
+def colour_components(images, most=5_000):
+    """The principal components of the colours of training images: (variances (C,) on the 0-to-1 scale, ascending;
+    directions (C, C), a column each, the largest entry of each positive).
+
+    Args:
+        images: uint8 (N, H, W, C), an array or `ImageFiles`; beyond `most` images, an even sample is read.
+    """
+    channels = images.shape[-1]
+    sample = range(0, len(images), -(-len(images) // most))
+    total, products, pixels = np.zeros(channels), np.zeros((channels, channels)), 0
+    for first in range(0, len(sample), 64):
+        colours = images[np.asarray(sample[first : first + 64])].reshape(-1, channels).astype("float64")
+        total, products, pixels = total + colours.sum(0), products + colours.T @ colours, pixels + len(colours)
+    mean = total / pixels
+    variances, directions = np.linalg.eigh((products / pixels - np.outer(mean, mean)) / 255**2)
+    largest = directions[np.abs(directions).argmax(0), np.arange(channels)]
+    return variances, directions * np.sign(largest)
+
+
+def pca(images, rng, components, deviation=0.1):
     """AlexNet's colour noise (Krizhevsky et al. 2012, section 4.1): to each image a random multiple of each principal
-    component of the batch's colours is added, the eigenvalue times a normal number of standard deviation 0.1. Grey
-    images stay. The paper takes the components of the whole training set."""
+    component of the training set's colours is added, the eigenvalue times a normal number of standard deviation 0.1.
+    Grey images stay.
+
+    Args:
+        components: as of `colour_components`.
+    """
     if images.shape[-1] == 1:
         return images
-    values, vectors = np.linalg.eigh(np.cov(images.reshape(-1, images.shape[-1])[::7].T / 255))
-    noise = rng.normal(0, deviation, (len(images), len(values))) * values @ vectors.T
+    variances, directions = components
+    noise = rng.normal(0, deviation, (len(images), len(variances))) * variances @ directions.T
     return to_bytes(images + 255 * noise[:, None, None].astype("float32"))
 
 
@@ -76,7 +101,7 @@ def mixup(images, labels, rng, alpha=0.2):
     return mixed, share[:, None] * labels + (1 - share[:, None]) * labels[other]
 
 
-def augment(images, rng, names, size):
+def augment(images, rng, names, size, components=None):
     """Training images as the recipe's `augment` asks: crops where images are larger than the network's input or
     "crop" is named (then shifted by up to 1/8 of the side, zeros moving in), mirrored where "flip" is named, then
     changes of colour, then cutout. Mixing comes after scaling (`mixup`).
@@ -85,11 +110,13 @@ def augment(images, rng, names, size):
         images: uint8 (N, H, W, C).
         names: the recipe's `augment`.
         size: (height, width) of the network's input.
+        components: for "pca", as of `colour_components`.
     """
     padding = max(size) // 8 if "crop" in names and images.shape[1:3] == tuple(size) else 0
     if padding or images.shape[1:3] != tuple(size):
         images = crop(images, rng, tuple(size), padding)
-    for name, change in (("flip", flip), ("colour", colour), ("pca", pca), ("cutout", cutout)):
+    noise = functools.partial(pca, components=components)
+    for name, change in (("flip", flip), ("colour", colour), ("pca", noise), ("cutout", cutout)):
         if name in names:
             images = change(images, rng)
     return images

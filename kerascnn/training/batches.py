@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from kerascnn.training.augment import augment, mixup
+from kerascnn.training.augment import augment, colour_components, mixup
 
 
 class Batches(keras.utils.PyDataset):
@@ -54,6 +54,7 @@ class Batches(keras.utils.PyDataset):
         self.period = period or self.pass_steps
         self.total = total or epochs * self.period
         self.epochs = -(-self.total // self.period)
+        self.components = colour_components(split.images) if "pca" in augmentations else None
         self.weights = None
         if balanced:
             counts = np.bincount(split.labels, minlength=num_classes)
@@ -85,7 +86,8 @@ class Batches(keras.utils.PyDataset):
         number, step = divmod(self.epoch * self.period + self.start + step, self.pass_steps)
         index = self.order(number)[step * self.batch_size : (step + 1) * self.batch_size]
         rng = np.random.default_rng([self.seed, number, step])
-        images = augment(self.split.images[index], rng, self.augmentations, self.preprocessing.image_size)
+        size = self.preprocessing.image_size
+        images = augment(self.split.images[index], rng, self.augmentations, size, self.components)
         images, labels = self.preprocessing.scale(images), self.split.labels[index]
         weights = None if self.weights is None else self.weights[labels]
         if "mixup" in self.augmentations:
