@@ -3,9 +3,10 @@
     python benchmarks/train_speed.py [FOLDER] [--rounds 5] [--images 5120]
 
 FOLDER is a folder of class folders with 32x32 colour images (CIFAR-10); without one, images of noise are used. The
-network is cifar_net, the batch 128. The contenders take turns, epoch by epoch, while one `kerascnn.train` runs:
+network is cifar_net, the batch 128. The contenders take turns, epoch by epoch:
 
-    kerascnn.train        shuffled, mirrored and cropped images, its own callbacks; validation not counted
+    kerascnn.train        shuffled, mirrored and cropped images, its own callbacks; the second epoch of a run of two,
+                          validation not counted
     bare model.fit        the same compiled network on a float32 array, no augmentation, no callbacks
     train_on_batch loop   the same on batches that lie ready
     torch, compiled       the same network with channels_last, bfloat16 autocast and torch.compile, on batches that lie
@@ -20,6 +21,7 @@ another program on the same cores PyTorch's threads wait for one another, and it
 import functools
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -34,6 +36,7 @@ from kerascnn.recipes import Recipe
 from kerascnn.runs import write_json
 
 BATCH, HELD_OUT = 128, 256
+WARM = 1  # rounds that do not count
 RESULTS = Path(__file__).parent / "results" / "train_speed.json"
 RECIPE = Recipe(model="cifar_net", augment=("flip", "crop"), batch_size=BATCH, validation=HELD_OUT, test=HELD_OUT)
 BARE, FIT, OURS = "train_on_batch loop", "bare model.fit", "kerascnn.train"
@@ -81,7 +84,7 @@ def main(
         resident = resident_memory(data, memory_epochs)
         turns = Turns(data, precision, images)
         try:
-            machine, callbacks = turns.run(rounds + 1, Path(scratch) / "run")
+            machine, callbacks = turns.run(rounds + WARM, Path(scratch) / "run")
         finally:
             turns.close()
     measured = figures(turns, callbacks, waited, reading, resident)
@@ -105,7 +108,7 @@ def write_images(folder, count, path):
 
 
 class Turns:
-    """The contenders and their seconds: `seconds[name]` holds (wall, CPU) of every round, the first included."""
+    """The contenders and their seconds: `seconds[name]` holds (wall, CPU) of every round, warm-up included."""
 
     def __init__(self, data, precision, count):
         from kerascnn import backends
@@ -141,15 +144,22 @@ class Turns:
         self.input_seconds = []
 
     def run(self, rounds, folder):
-        """Train `rounds` epochs, the others after each: (what run.json says of the machine, callbacks' share)."""
+        """Everybody's epoch, `rounds` times: (what run.json says of the machine, callbacks' share of our step)."""
         import kerascnn
 
-        clock = make_clock(self)
-        recipe = self.recipe.replace(epochs=rounds)
-        run = kerascnn.train(recipe, out=folder, callbacks=[clock], say=lambda line: None)
-        state = run.read("run")
-        share = 1 - clock.computing / sum(wall for wall, _ in self.seconds[OURS])
-        return {name: state[name] for name in ("processor", "device", "versions", "precision")}, share
+        shares = []
+        for number in range(rounds):
+            clock = make_clock()
+            recipe = self.recipe.replace(epochs=2)
+            out = folder.with_name(f"{folder.name}{number}")
+            run = kerascnn.train(recipe, out=out, callbacks=[clock], say=lambda line: None)
+            state = run.read("run")
+            shutil.rmtree(out)
+            self.seconds[OURS].append(clock.steps[-1])
+            shares.append(1 - clock.computing[-1] / clock.steps[-1][0])
+            self.take_turns()
+        machine = {name: state[name] for name in ("processor", "device", "versions", "precision")}
+        return machine, statistics.median(shares[WARM:])
 
     def take_turns(self):
         """One epoch of everybody else; then all the batches of one epoch, made and thrown away."""
@@ -163,14 +173,17 @@ class Turns:
             twin.wait()
 
 
-def make_clock(turns):
-    """A callback that times the steps of each epoch, lets the others have their turns after it, and adds up in
-    `computing` the seconds spent in the compiled step, which also waits for its batch."""
+def make_clock():
+    """A callback that keeps in `steps` the (wall, CPU) seconds of each epoch's steps, and in `computing` those spent in
+    the compiled step, which also waits for its batch."""
     import keras
 
     class Clock(keras.callbacks.Callback):
         async_safe = True
-        computing = 0.0
+
+        def __init__(self):
+            super().__init__()
+            self.steps, self.computing = [], []
 
         def on_train_begin(self, logs=None):
             step = self.model.train_function
@@ -178,19 +191,17 @@ def make_clock(turns):
             def timed_step(iterator):
                 began = time.perf_counter()
                 logs = step(iterator)
-                self.computing += time.perf_counter() - began
+                self.computing[-1] += time.perf_counter() - began
                 return logs
 
             self.model.train_function = timed_step
 
         def on_epoch_begin(self, epoch, logs=None):
+            self.computing.append(0.0)
             self.began = time.perf_counter(), time.process_time()
 
         def on_test_begin(self, logs=None):
-            turns.seconds[OURS].append((time.perf_counter() - self.began[0], time.process_time() - self.began[1]))
-
-        def on_epoch_end(self, epoch, logs=None):
-            turns.take_turns()
+            self.steps.append((time.perf_counter() - self.began[0], time.process_time() - self.began[1]))
 
     return Clock()
 
@@ -304,8 +315,8 @@ def resident(data: Path, epochs: int):
 
 def figures(turns, callbacks, waited, reading, resident):
     """What is asked of training: [{"figure", "value", "target", "met"}, ...]."""
-    step = statistics.median(wall for wall, _ in turns.seconds[OURS][1:])
-    making = statistics.median(turns.input_seconds[1:])
+    step = statistics.median(wall for wall, _ in turns.seconds[OURS][WARM:])
+    making = statistics.median(turns.input_seconds[WARM:])
     growth = float(np.polyfit(range(len(resident) // 2), resident[-(len(resident) // 2) :], 1)[0])
     rows = [
         ("kerascnn.train against a train_on_batch loop, ratio of images/s", ratio(turns, BARE), ">=", 0.97),
@@ -332,18 +343,18 @@ def figures(turns, callbacks, waited, reading, resident):
 
 def ratio(turns, name):
     """Images a second of kerascnn.train over those of another, the median over the rounds that count."""
-    pairs = list(zip(turns.seconds[name], turns.seconds[OURS], strict=True))[1:]
+    pairs = list(zip(turns.seconds[name], turns.seconds[OURS], strict=True))[WARM:]
     return statistics.median(other[0] / ours[0] for other, ours in pairs)
 
 
 def contenders(turns, images):
-    """Images a second and seconds of every contender, without the first round."""
+    """Images a second and seconds of every contender, without the warm-up."""
     return [
         {
             "contender": name,
-            "images_per_second": round(images / statistics.median(wall for wall, _ in seconds[1:]), 1),
-            "wall_seconds": [round(wall, 2) for wall, _ in seconds[1:]],
-            "cpu_seconds": [round(cpu, 2) for _, cpu in seconds[1:]],
+            "images_per_second": round(images / statistics.median(wall for wall, _ in seconds[WARM:]), 1),
+            "wall_seconds": [round(wall, 2) for wall, _ in seconds[WARM:]],
+            "cpu_seconds": [round(cpu, 2) for _, cpu in seconds[WARM:]],
         }
         for name, seconds in turns.seconds.items()
     ]
