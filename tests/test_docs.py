@@ -11,6 +11,7 @@ import pytest
 
 from kerascnn.cli import app
 from kerascnn.recipes import Recipe
+from tuning import spaces
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -38,11 +39,15 @@ def test_commands_parse(page):
     assert lines or page.name != "README.md"
 
 
-def test_toml_is_a_recipe():
+def test_toml_is_a_recipe_or_a_search_space(tmp_path):
     texts = [text for page in PAGES for text in blocks(page, "toml")]
     assert texts
     for text in texts:
-        Recipe().replace(**tomllib.loads(text))
+        if "search" in tomllib.loads(text):
+            (tmp_path / "space.toml").write_text(text)
+            spaces.load(tmp_path / "space.toml")
+        else:
+            Recipe().replace(**tomllib.loads(text))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import tomli_w
@@ -20,14 +21,14 @@ from kerascnn.recipes import FIELDS, Recipe
 from tuning import spaces, tables
 from tuning.chief import TUNERS, Chief, direction_of
 from tuning.report import write
-from tuning.service import service, until
+from tuning.service import LOOPBACK, service, until
 from tuning.stopping import RULES
 from tuning.store import FINAL, Store
 
 OBJECTIVES = ("val_accuracy", "val_loss", "accuracy", "loss")
 DEFAULT_TRIALS = 30
 WINNERS = ("keep", "retrain", "none")
-FAREWELL = 3  # seconds that workers have to hear that the work is done
+FAREWELL = 3  # seconds that workers have to hear that the work is done, also from a chief that is started again
 EXTENDABLE = ("trials", "seconds")  # what may change when a search goes on
 
 
@@ -57,7 +58,7 @@ def search(
 
     Args:
         data: name or path of the data; None: the space's own.
-        search: name of a space (kerascnn searches), or a .py or .toml file (tuning.spaces).
+        search: name of a space (kerascnn searches), a .py or .toml file (tuning.spaces), or a function hp -> Recipe.
         tuner: "random", "bayesian", "hyperband" or "grid": KerasTuner's oracles.
         trials: number of trials at most; None: 30, or all that hyperband and grid make.
         epochs: epochs of a whole trial.
@@ -79,14 +80,15 @@ def search(
         UsageError: something that cannot be; nothing was written.
         DataError: no trial was completed.
     """
-    host, port = _address(listen)
+    host, port = _address(listen, token)
     for name in fixed:
         if name not in FIELDS:
             raise unknown("recipe field", name, FIELDS)
     _check(tuner, objective, stop_early, winner, trials, epochs, workers, seconds, max_failures, lease_seconds)
+    called = search.__name__ if callable(search) else str(search)
     settings = {
-        "search": str(Path(search).resolve()) if Path(search).suffix in (".py", ".toml") else search,
-        "name": Path(search).stem,
+        "search": str(Path(called).resolve()) if Path(called).suffix in (".py", ".toml") else called,
+        "name": Path(called).stem,
         "tuner": tuner,
         "objective": objective,
         "direction": direction_of(objective),
@@ -108,19 +110,18 @@ def search(
     settings["fixed"]["data"] = _absolute(data if data is not None else first.data)
     settings["data"] = settings["fixed"]["data"]
     space(found).replace(epochs=epochs, seed=seed, monitor=objective, **settings["fixed"])
-    folder = _folder(out, resume, settings, say)
     with _listening(host, port) as (sock, address):
+        folder = _folder(out, resume, settings, say)
         chief = Chief(Store(folder), space, settings, lease_seconds=lease_seconds)
         try:
             if chief.over and chief._why_not(time.time()) == "":
                 chief.reopen()
             application = service(chief, folder, host=host, token=token)
             say(f"{settings['name']} on {settings['data']}: {tuner}, {objective}, {_length(settings)}; in {folder}")
-            if not chief.over:
-                runs.write_json(folder / "chief.json", {"address": address, "pid": os.getpid(), "version": __version__})
-                if not workers or host not in ("127.0.0.1", "localhost"):
-                    say(f"Workers join with: kerascnn tune-worker --join {address}" + (" --token ..." if token else ""))
-                asyncio.run(_serve(chief, application, sock, address, token, workers, say))
+            runs.write_json(folder / "chief.json", {"address": address, "pid": os.getpid(), "version": __version__})
+            if not workers or host not in LOOPBACK:
+                say(f"Workers join with: kerascnn tune-worker --join {address}" + (" --token ..." if token else ""))
+            _run(_serve(chief, application, sock, address, token, workers, say))
             interrupted = not chief.over
         finally:
             chief.close()
@@ -159,11 +160,15 @@ def _length(settings):
     return f"{trials} of {settings['epochs']} epochs{limit}, stopping early by: {settings['stop_early']}"
 
 
-def _address(listen):
+def _address(listen, token):
+    """HOST:PORT as (host, port); beyond the loopback address a token is required."""
     host, colon, port = str(listen).rpartition(":")
     if not colon or not port.isdecimal() or int(port) > 65535:
         raise UsageError(f"listen={listen!r} is not HOST:PORT, such as 127.0.0.1:7000.")
-    return host.strip("[]"), int(port)
+    host = host.strip("[]")
+    if host not in LOOPBACK and not token:
+        raise UsageError(f"Listening on {host} lets others in, so a token is needed. Type --token SECRET")
+    return host, int(port)
 
 
 def _absolute(data):
@@ -224,6 +229,17 @@ def _listening(host, port):
         ) from None
     with sock:
         yield sock, f"[{host}]:{sock.getsockname()[1]}" if ":" in host else f"{host}:{sock.getsockname()[1]}"
+
+
+def _run(serving):
+    """Run a coroutine to its end, also in a notebook, whose own loop is running."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(serving)
+    else:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(asyncio.run, serving).result()
 
 
 async def _serve(chief, application, sock, address, token, workers, say):

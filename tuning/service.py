@@ -21,8 +21,7 @@ def service(chief, folder, *, host="127.0.0.1", token=""):
     """The Starlette application of a Chief.
 
     Every request is answered on the event loop, so decisions never run beside each other. A request needs the header
-    X-Kerascnn-Version, which no foreign web page can send, and the token where there is one. Beyond the loopback
-    address a token is required.
+    X-Kerascnn-Version, which no foreign web page can send, and the token where there is one.
 
     Args:
         chief: a Chief.
@@ -30,8 +29,6 @@ def service(chief, folder, *, host="127.0.0.1", token=""):
         host: the address that is listened on.
         token: what workers must show, or "".
     """
-    if host not in LOOPBACK and not token:
-        raise UsageError(f"Listening on {host} lets others in, so a token is needed. Type --token SECRET")
 
     async def ask(message):
         answer = chief.ask(message["worker"], time.time())

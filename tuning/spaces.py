@@ -31,12 +31,14 @@ KEYS = ("low", "high", "step", "log", "values", "default")
 
 
 def load(name):
-    """The space function hp -> Recipe that a user means: a registered name, a .py file or a .toml file.
+    """The space function hp -> Recipe that a user means: itself, a registered name, a .py file or a .toml file.
 
     Raises:
         UsageError: nothing of that name, or a space that cannot be.
         DataError: the file cannot be read.
     """
+    if callable(name):
+        return name
     path = Path(name)
     if path.suffix not in (".py", ".toml"):
         return SEARCHES.get(name)
@@ -117,6 +119,9 @@ def _check_rule(path, name, rule):
             raise UsageError(f"{where} has log = true, so low = {ends[0]} must be above 0.")
     else:
         raise UsageError(f"{where} needs low and high, or values.")
+    default = rule.get("default", ends[0])
+    if not (default in ends if "values" in rule else ends[0] <= default <= ends[1]):
+        raise UsageError(f"{where} has default = {default!r}, which is not among what it searches.")
     for end in ends:
         if "." not in name:
             Recipe(**{name: end})

@@ -45,7 +45,9 @@ class Store:
     def __init__(self, folder, *, readonly=False):
         path = Path(folder) / NAME
         mode = "ro" if readonly else "rwc"
-        self._connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=30)
+        self._connection = sqlite3.connect(
+            f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=30, check_same_thread=False
+        )
         self._connection.isolation_level = None  # transactions are begun by `writing` alone
         self._connection.row_factory = sqlite3.Row
         if not readonly:

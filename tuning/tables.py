@@ -105,12 +105,11 @@ def curves(folder):
 
 
 def best(table, direction):
-    """The row of the best trial that was neither failed nor stopped early, or of the best at all, or None."""
-    for statuses in (("completed",), ("pruned", "stopped")):
-        found = table[table["status"].isin(statuses) & table["score"].notna()]
-        if len(found):
-            return found.loc[found["score"].idxmin() if direction == "min" else found["score"].idxmax()]
-    return None
+    """The row of the trial with the best score, the earliest of equals, or None; `table` is that of `results`."""
+    found = table[table["status"].isin(("completed", "pruned", "stopped")) & table["score"].notna()]
+    if found.empty:
+        return None
+    return found.loc[found["score"].idxmin() if direction == "min" else found["score"].idxmax()]
 
 
 def described(folder):

@@ -1,0 +1,106 @@
+"""A search whose chief and workers are killed again and again: every trial is completed once, and all processes end.
+
+    KERASCNN_CHAOS=30,50 pytest tests/test_tuning_chaos.py -m slow -s
+
+runs it with 30 trials and 50 kills.
+"""
+
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+import tuning
+
+TRIALS, KILLS = map(int, os.environ.get("KERASCNN_CHAOS", "6,8").split(","))
+SPACE = """
+model = "lenet5"
+data = "digits"
+batch_size = 256
+precision = "float32"
+
+[search.learning_rate]
+low = 1e-4
+high = 1e-1
+log = true
+"""
+
+
+class Processes:
+    """The chief and three workers; each is started again when it is gone, until the search has ended."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            self.address = f"127.0.0.1:{sock.getsockname()[1]}"
+        (folder / "space.toml").write_text(SPACE)
+        self.out = folder / "search"
+        self.running = {}
+        for name in ("chief", "worker1", "worker2", "worker3"):
+            self.start(name)
+
+    def start(self, name):
+        command = [sys.executable, "-m", "kerascnn"]
+        if name == "chief":
+            command += ["tune", "--search", str(self.folder / "space.toml"), "--trials", str(TRIALS), "--epochs", "3"]
+            command += ["--workers", "0", "--listen", self.address, "--lease", "4", "--stop-early", "none"]
+            command += ["--winner", "none", "--out", str(self.out)]
+            command += ["--resume"] if (self.out / "search.json").exists() else []
+        else:
+            command += ["tune-worker", "--join", self.address, "--name", name, "--patience", "60"]
+        with open(self.folder / f"{name}.log", "ab") as log:
+            self.running[name] = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def kill(self, name):
+        self.running[name].kill()
+        self.running[name].wait()
+
+    def look(self):
+        """Start again what was killed or failed; True once the chief has ended well."""
+        for name, process in list(self.running.items()):
+            if process.poll() is not None and process.returncode != 0:
+                self.start(name)
+        return self.running["chief"].returncode == 0
+
+
+def alive(address):
+    """Processes of this search that still run: workers, and trials, whose job has been read from the worker's pipe."""
+    found = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in found.splitlines() if address in line and "defunct" not in line]
+
+
+@pytest.mark.slow
+def test_no_trial_is_lost_or_counted_twice(tmp_path):
+    rng = random.Random(0)
+    processes = Processes(tmp_path)
+    kills, deadline = 0, time.monotonic() + 60 * (TRIALS + KILLS)
+    next_kill = time.monotonic() + 15
+    while not processes.look():
+        assert time.monotonic() < deadline, (tmp_path / "chief.log").read_text()[-2000:]
+        if kills < KILLS and time.monotonic() > next_kill:
+            processes.kill(rng.choice(sorted(processes.running)))
+            kills += 1
+            next_kill = time.monotonic() + rng.uniform(2, 8)
+        time.sleep(0.1)
+    ended = time.monotonic()
+    while alive(processes.address) and time.monotonic() - ended < 30:
+        for process in processes.running.values():
+            process.poll()
+        time.sleep(0.2)
+    print(f"{kills} kills; all processes gone {time.monotonic() - ended:.1f} s after the chief")
+    assert alive(processes.address) == []
+    table = tuning.results(processes.out)
+    assert table["trial"].tolist() == list(range(TRIALS))
+    assert table["status"].tolist() == ["completed"] * TRIALS
+    assert table["epochs"].tolist() == [3] * TRIALS
+    for folder, score in zip(table["run"], table["score"], strict=True):
+        rows = tuning.curves(processes.out)
+        own = rows[rows["trial"] == int(folder[-4:])]
+        assert own["value"].max() == score
+        with open(f"{folder}/run.json") as file:
+            assert json.load(file)["status"] == "finished"

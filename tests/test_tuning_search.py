@@ -1,0 +1,276 @@
+"""Whole searches: trials are runs, a killed one ends with the same numbers, failures have reasons, the best is kept."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+
+import pandas
+import pytest
+import uvicorn
+
+import tuning
+from kerascnn import Recipe, cli
+from kerascnn.errors import DataError, UsageError
+from tuning import tables
+from tuning.chief import Chief
+from tuning.searching import as_toml
+from tuning.searching import search as run_search
+from tuning.service import service
+from tuning.store import Store
+from tuning.worker import ChiefGone, Line, work
+
+SPACE = """
+model = "lenet5"
+data = "digits"
+batch_size = 128
+[search.learning_rate]
+low = 1e-4
+high = 1e-1
+log = true
+"""
+
+
+@pytest.fixture
+def space(tmp_path):
+    (tmp_path / "space.toml").write_text(SPACE)
+    return str(tmp_path / "space.toml")
+
+
+def command(*words):
+    return [sys.executable, "-m", "kerascnn", *map(str, words)]
+
+
+@pytest.mark.slow
+def test_a_search_from_the_command_line(tmp_path, space):
+    out = tmp_path / "search"
+    words = ["tune", "--search", space, "--trials", 3, "--epochs", 3, "--seed", 0, "--out", out]
+    done = subprocess.run(command(*words, "--stop-early", "none"), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Winner" in done.stdout
+    table = tuning.results(out)
+    assert table["status"].tolist() == ["completed"] * 3
+    assert table["epochs"].tolist() == [3] * 3
+    for row in table.itertuples():
+        metrics = pandas.read_csv(f"{row.run}/metrics.csv")
+        assert row.score == metrics["val_accuracy"].max()
+        assert row.best_epoch == metrics["val_accuracy"].idxmax() + 1
+        result = json.loads((tmp_path / row.run / "run.json").read_text())["result"]
+        assert "accuracy" not in result  # the test split was left unread
+    best = table.loc[table["score"].idxmax()]
+    winner = json.loads((out / "winner" / "run.json").read_text())
+    assert winner["of_trial"] == f"{best['trial']:04d}"
+    assert 0 < winner["result"]["accuracy"] <= 1
+    assert (out / "winner" / "export" / "saved_model").is_dir()
+    assert "<html" in (out / "report.html").read_text()
+    assert len(pandas.read_csv(out / "results.csv")) == 3
+
+    again = tmp_path / "again"
+    killed = subprocess.Popen(command(*words[:-1], again, "--stop-early", "none"), stdout=subprocess.DEVNULL)
+    while not list(again.glob("trials/0001/checkpoint/state-*")):  # the second trial has begun
+        assert killed.poll() is None
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    resumed = [*words[:-1], again, "--stop-early", "none"]
+    refused = subprocess.run(command(*resumed), capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "--resume" in refused.stderr
+    done = subprocess.run(command(*resumed, "--resume"), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    columns = ["trial", "learning_rate", "status", "score", "best_epoch", "epochs"]
+    pandas.testing.assert_frame_equal(tuning.results(again)[columns], table[columns], check_exact=True)
+    pandas.testing.assert_frame_equal(tuning.curves(again), tuning.curves(out), check_exact=True)
+
+    other = subprocess.run(
+        command(*resumed[:-3], again, "--epochs", 4, "--resume"), capture_output=True, text=True, check=False
+    )
+    assert other.returncode == 2
+    assert "epochs was 3, now 4" in other.stderr
+
+
+@pytest.mark.slow
+def test_failing_trials_are_told_and_the_search_ends(tmp_path, space):
+    said = []
+    (tmp_path / "space.toml").write_text(SPACE.replace("1e-4", "1e36").replace("1e-1", "1e37").replace("high", "high"))
+    with pytest.raises(UsageError, match="learning_rate"):
+        run_search(search=space, trials=3, out=tmp_path / "search")
+    (tmp_path / "space.toml").write_text(SPACE + "[search.batch_size]\nvalues = [5000, 6000]\n")
+    with pytest.raises(DataError, match="No trial was completed"):
+        run_search(search=space, trials=9, max_failures=2, out=tmp_path / "search", say=said.append)
+    table = tuning.results(tmp_path / "search")
+    assert table["status"].tolist() == ["failed"] * 2
+    assert "is more than the" in table["reason"][0]
+    assert "2 trials in a row failed" in tables.described(tmp_path / "search")["reason"]
+    assert (tmp_path / "search" / "report.html").exists()
+
+
+@contextlib.contextmanager
+def served(folder, token="", elsewhere=None):
+    """The address of a chief with its journal in a folder; it answers on a thread and names the folder `elsewhere`."""
+    settings = {"tuner": "random", "objective": "val_accuracy", "trials": 2, "epochs": 2, "seed": 0}
+    settings |= {"stop_early": "none", "max_failures": 3, "seconds": None, "fixed": {}}
+    ready, found = threading.Event(), {}
+
+    async def serve(server, sock):
+        serving = asyncio.create_task(server.serve(sockets=[sock]))
+        ready.set()
+        await serving
+
+    def run():
+        chief = Chief(Store(folder), lambda hp: Recipe(learning_rate=hp.Float("learning_rate", 0.1, 0.2)), settings)
+        application = service(chief, elsewhere or folder, token=token)
+        sock = socket.create_server(("127.0.0.1", 0))
+        found["server"] = uvicorn.Server(uvicorn.Config(application, log_level="error", lifespan="off"))
+        found["address"] = f"127.0.0.1:{sock.getsockname()[1]}"
+        asyncio.run(serve(found["server"], sock))
+        sock.close()
+        chief.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    ready.wait(60)
+    try:
+        yield found["address"]
+    finally:
+        found["server"].should_exit = True
+        thread.join()
+
+
+def test_a_chief_answers_only_those_who_may_ask(tmp_path):
+    with served(tmp_path, token="secret") as address:
+        job = Line(address, "secret").post("ask", worker="a")
+        assert (job["do"], job["trial"], job["lease"]) == ("trial", 0, 1)
+        assert job["folder"] == str(tmp_path / "trials" / "0000")
+        for token in ("", "secre", "wrong"):
+            with pytest.raises(UsageError, match="the token is wrong"):
+                Line(address, token).post("ask", worker="b")
+        other = Line(address, "secret")
+        other.headers["X-Kerascnn-Version"] = "0.0.1"
+        with pytest.raises(UsageError, match=r"this worker is 0\.0\.1"):
+            other.post("ask", worker="b")
+        stranger = Line(address, "secret")
+        stranger.headers["Host"] = "evil.example"  # as a page in a browser would, whose name was made to point here
+        with pytest.raises(UsageError, match="Invalid host header"):
+            stranger.post("ask", worker="b")
+        with pytest.raises(UsageError, match="KeyError"):
+            Line(address, "secret").post("ask")
+        assert Line(address, "secret").post("beat", trial=0, lease=1) == {"answer": "go"}
+        assert Line(address, "secret").post("beat", trial=99, lease=1) == {"answer": "lost"}
+
+
+def test_a_worker_refuses_a_search_whose_folder_it_does_not_see_and_gives_the_trial_back(tmp_path):
+    with served(tmp_path, elsewhere=tmp_path / "elsewhere") as address:
+        with pytest.raises(UsageError, match="elsewhere is not on this machine"):
+            work(address, say=lambda line: None)
+        assert Line(address).post("ask", worker="other")["trial"] == 0
+
+
+def test_a_worker_without_a_chief_gives_up():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        address = f"127.0.0.1:{sock.getsockname()[1]}"
+    with pytest.raises(ChiefGone, match="No chief answers"):
+        work(address, patience=0.5)
+
+
+def test_strangers_need_a_token(tmp_path, space):
+    with pytest.raises(UsageError, match="a token is needed"):
+        run_search(search=space, out=tmp_path / "search", listen="0.0.0.0:0")
+    assert not (tmp_path / "search").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"search": "cifarnet"}, "Did you mean 'cifar_net'"),
+        ({"tuner": "bayes"}, "Did you mean 'bayesian'"),
+        ({"objective": "val_acuracy"}, "Did you mean 'val_accuracy'"),
+        ({"stop_early": "medium"}, "Did you mean 'median'"),
+        ({"winner": "kept"}, "Did you mean 'keep'"),
+        ({"trials": 0}, "trials=0 is out of range"),
+        ({"epochs": 0}, "epochs=0 is out of range"),
+        ({"workers": -1}, "workers=-1 is out of range"),
+        ({"listen": "7000"}, "is not HOST:PORT"),
+        ({"listen": "127.0.0.1:99999"}, "is not HOST:PORT"),
+        ({"learning_rate": 0.1}, "learning_rate is searched"),
+        ({"dropuot": 0.1}, "Did you mean 'dropout'"),
+        ({"data": "no-such-data"}, "no-such-data"),
+        ({"resume": True}, "holds no search to go on with"),
+    ],
+)
+def test_what_cannot_be_searched_is_told_before_anything_is_written(tmp_path, space, options, message):
+    with pytest.raises((UsageError, DataError), match=message):
+        run_search(**({"search": space, "out": tmp_path / "search"} | options))
+    assert not (tmp_path / "search").exists()
+
+
+def test_a_port_in_use_and_a_folder_in_use(tmp_path, space):
+    with socket.create_server(("127.0.0.1", 0)) as sock, pytest.raises(UsageError, match="Nothing can listen on"):
+        run_search(search=space, out=tmp_path / "search", listen=f"127.0.0.1:{sock.getsockname()[1]}")
+    assert not (tmp_path / "search").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("all of it")
+    with pytest.raises(UsageError, match="not empty"):
+        run_search(search=space, out=tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_the_winners_recipe_comes_back_from_toml(tmp_path):
+    recipe = Recipe(model="lenet5", augment=("flip", "crop"), model_options={"variant": "1998"}, learning_rate=3e-05)
+    (tmp_path / "winner.toml").write_text(as_toml(recipe))
+    from kerascnn.recipes import read_config
+
+    assert Recipe().replace(**read_config(tmp_path / "winner.toml")) == recipe
+
+
+def test_commands_on_no_search(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words in (["tune-status"], ["tune-report", "mine"], ["tune", "--time", "soon"]):
+        assert cli.run_command(words) == 2
+    said = capsys.readouterr().err
+    assert "There is no last search" in said
+    assert "Unknown search folder 'mine'" in said
+    assert "--time 'soon' is not a time" in said
+
+
+def test_results_of_a_journal_by_hand(tmp_path):
+    (tmp_path / "search.json").write_text(json.dumps({"hyperparameters": {"a": {}, "b": {}}, "direction": "max"}))
+    store = Store(tmp_path)
+    with store.writing():
+        store.put_fact("began", 100.0)
+        store.add_trial(0, {"a": 1}, {}, 101.0)
+        store.add_trial(1, {"a": 2, "b": "x"}, {}, 102.0)
+        store.add_report(0, 1, 0.9, {})
+        store.add_report(0, 2, 0.8, {})
+        store.set_trial(0, status="pruned", score=0.9, best_epoch=1, ended=105.0)
+    table = tuning.results(tmp_path)
+    assert table["trial"].tolist() == [0, 1]
+    assert table["epochs"].tolist() == [2, 0]
+    assert table["b"].isna().tolist() == [True, False]
+    assert table["started"].tolist() == [1.0, 2.0]
+    assert table["ended"][0] == 5.0
+    assert tables.best(table, "max")["trial"] == 0
+    with store.writing():
+        store.set_trial(1, status="completed", score=0.5)
+    assert tables.best(tuning.results(tmp_path), "max")["trial"] == 0
+    assert tables.best(tuning.results(tmp_path), "min")["trial"] == 1
+    with store.writing():
+        store.set_trial(1, status="failed", score=None)
+        store.set_trial(0, status="running")
+    assert tables.best(tuning.results(tmp_path), "max") is None
+    store.close()
+
+
+def test_a_request_that_is_not_json_is_refused(tmp_path):
+    with served(tmp_path) as address:
+        request = urllib.request.Request(f"http://{address}/ask", b"hello", Line(address).headers)
+        with pytest.raises(urllib.error.HTTPError, match="400"):
+            urllib.request.urlopen(request)
+        assert os.listdir(tmp_path) == ["search.sqlite"]

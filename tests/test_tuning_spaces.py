@@ -1,0 +1,176 @@
+"""Search spaces: ours, a user's Python file, a TOML file; and what is wrong with them, in words."""
+
+import pytest
+
+from kerascnn.errors import DataError, UsageError
+from kerascnn.recipes import Recipe
+from tuning import SEARCHES, spaces
+
+keras_tuner = pytest.importorskip("keras_tuner")
+
+
+def toml(tmp_path, text):
+    path = tmp_path / "space.toml"
+    path.write_text(text)
+    return spaces.load(str(path))
+
+
+def code(tmp_path, text):
+    path = tmp_path / "space.py"
+    path.write_text(text)
+    return spaces.load(str(path))
+
+
+def corners(hp):
+    """Values of HyperParameters with each at its least and at its largest, and each choice once."""
+    for one in hp.space:
+        ends = list(one.values) if type(one).__name__ in ("Choice", "Boolean") else [one.min_value, one.max_value]
+        for end in ends:
+            yield hp.values | {one.name: end}
+
+
+@pytest.mark.parametrize("name", SEARCHES.names())
+def test_the_corners_of_a_space_are_recipes(name):
+    space = spaces.load(name)
+    found = spaces.hyperparameters(space)
+    made = [spaces.recipe_of(space, values) for values in corners(found)]
+    assert all(isinstance(recipe, Recipe) for recipe in made)
+    assert len({repr(recipe) for recipe in made}) > len(found.space)
+
+
+def test_the_space_of_the_report_holds_its_best_settings():
+    hp = spaces.hyperparameters(spaces.load("cifar_net"))
+    defaults = spaces.recipe_of(spaces.load("cifar_net"), hp.values)
+    assert (defaults.rate_patience, defaults.dropout, defaults.learning_rate) == (5, 0.5, 0.001)
+    ranges = spaces.described(hp)
+    assert (ranges["rate_patience"]["low"], ranges["rate_patience"]["high"]) == (2, 10)
+    assert (ranges["dropout"]["low"], ranges["dropout"]["high"]) == (0.0, 0.7)
+    rate = ranges["learning_rate"]
+    assert (rate["low"], rate["high"], rate["log"]) == (1e-5, 1e-1, True)
+
+
+def test_a_toml_space(tmp_path):
+    space = toml(
+        tmp_path,
+        """
+        model = "lenet5"
+        batch_size = 32
+        [search.learning_rate]
+        low = 1e-4
+        high = 1e-1
+        log = true
+        [search.epochs]
+        low = 2
+        high = 10
+        step = 4
+        [search.batch_norm]
+        values = [true, false]
+        [search.augment]
+        values = [["flip"], ["flip", "crop"], []]
+        [search."model_options.variant"]
+        values = ["modern", "1998"]
+        """,
+    )
+    hp = spaces.hyperparameters(space)
+    ranges = spaces.described(hp)
+    assert list(ranges) == ["learning_rate", "epochs", "batch_norm", "augment", "model_options.variant"]
+    assert ranges["learning_rate"] == {"kind": "float", "low": 1e-4, "high": 0.1, "log": True, "values": []}
+    assert list(next(one for one in hp.space if one.name == "epochs").values) == [2, 6, 10]
+    values = {
+        "learning_rate": 0.01,
+        "epochs": 6,
+        "batch_norm": False,
+        "augment": "flip crop",
+        "model_options.variant": "1998",
+    }
+    recipe = spaces.recipe_of(space, values)
+    assert recipe == Recipe(
+        model="lenet5",
+        batch_size=32,
+        learning_rate=0.01,
+        epochs=6,
+        batch_norm=False,
+        augment=("flip", "crop"),
+        model_options={"variant": "1998"},
+    )
+    assert spaces.recipe_of(space, values | {"batch_norm": True}).batch_norm is True
+    assert spaces.recipe_of(space, values | {"augment": ""}).augment == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs = 3", "searches nothing"),
+        ("[search.learning_rat]\nlow = 1\nhigh = 2", "Did you mean 'learning_rate'"),
+        ("modle = 'x'\n[search.dropout]\nlow = 0\nhigh = 1", "Did you mean 'model'"),
+        ("[search.dropout]\nlow = 0.5\nhigh = 0.1", "is empty: low = 0.5 must be below high = 0.1"),
+        ("[search.dropout]\nlow = 0.1\nhigh = 0.1", "is empty"),
+        ("[search.dropout]\nlow = 0.1", "needs low and high, or values"),
+        ("[search.dropout]\nvalues = []", "list of one value or more"),
+        ("[search.dropout]\nlow = 'a'\nhigh = 'b'", "both must be numbers"),
+        ("[search.dropout]\nlow = 0.1\nhigh = 5.0", "dropout=5.0 is out of range"),
+        ("[search.dropout]\nlow = 0.0\nhigh = 0.5\nlog = true", "low = 0.0 must be above 0"),
+        ("[search.dropout]\nlow = 0.0\nhigh = 0.5\nmax = 1", "Unknown word"),
+        ("[search]\ndropout = 0.5", "must be a table"),
+        ("[search.optimizer]\nvalues = ['adam', 'adamm']", "Did you mean 'adam'"),
+        ("[search.learning_rate]\nlow = 0.001\nhigh = 0.1\ndefault = 7.0", "default = 7.0"),
+    ],
+)
+def test_what_is_wrong_with_a_toml_space(tmp_path, text, message):
+    with pytest.raises(UsageError, match=message):
+        toml(tmp_path, text)
+
+
+def test_a_file_that_is_no_toml(tmp_path):
+    with pytest.raises(DataError, match=r"space\.toml cannot be read"):
+        toml(tmp_path, "[search")
+
+
+def test_a_python_space_and_a_question_under_a_choice(tmp_path):
+    space = code(
+        tmp_path,
+        """
+from kerascnn import Recipe
+
+def mine(hp):
+    optimizer = hp.Choice("optimizer", ["adam", "sgd"])
+    momentum = hp.Float("momentum", 0.0, 0.9) if optimizer == "sgd" else 0.9
+    return Recipe(optimizer=optimizer, momentum=momentum)
+""",
+    )
+    assert list(spaces.described(spaces.hyperparameters(space))) == ["optimizer", "momentum"]
+    assert spaces.recipe_of(space, {"optimizer": "sgd", "momentum": 0.5}).momentum == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("def a(hp): pass\ndef b(hp): pass", UsageError, "it has: a, b"),
+        ("x = 1", UsageError, "it has: none"),
+        ("1 / 0", DataError, "cannot be run: ZeroDivisionError"),
+    ],
+)
+def test_what_is_wrong_with_a_python_file(tmp_path, text, error, message):
+    with pytest.raises(error, match=message):
+        code(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda hp: 1 / hp.Int("a", 0, 2), "The space fails: ZeroDivisionError"),
+        (lambda hp: hp.Int("a", 0, 2), "returns int"),
+        (lambda hp: Recipe(), "asks for nothing"),
+        (lambda hp: Recipe(dropout=hp.Float("dropout", 2.0, 3.0)), "dropout=2.0 is out of range"),
+    ],
+)
+def test_what_is_wrong_with_a_function(function, message):
+    with pytest.raises(UsageError, match=message):
+        spaces.hyperparameters(function)
+
+
+def test_an_unknown_search_is_answered_with_the_nearest():
+    with pytest.raises(UsageError, match="Did you mean 'cifar_net'"):
+        spaces.load("cifarnet")
+    with pytest.raises(UsageError, match=r"There is no file mine\.toml"):
+        spaces.load("mine.toml")
