@@ -96,6 +96,7 @@ def test_no_trial_is_lost_or_counted_twice(tmp_path):
     assert alive(processes.address) == []
     table = tuning.results(processes.out)
     assert table["trial"].tolist() == list(range(TRIALS))
+    assert table["reason"].tolist() == [""] * TRIALS
     assert table["status"].tolist() == ["completed"] * TRIALS
     assert table["epochs"].tolist() == [3] * TRIALS
     for folder, score in zip(table["run"], table["score"], strict=True):

@@ -60,7 +60,7 @@ def run(chief, job, now=0.0):
         )
         if answer != "go":
             break
-    chief.finish(job["trial"], "completed", "", 1.0, now)
+    chief.finish(job["trial"], job["lease"], "completed", "", 1.0, now)
     return answer
 
 
@@ -143,8 +143,8 @@ def test_the_first_result_counts_and_repeating_it_changes_nothing(chief):
     job = made.ask("worker", 0.0)
     run(made, job)
     before = made.store.trial(0), len(made.store.events())
-    made.finish(0, "completed", "", 99.0, 5.0)
-    made.finish(0, "failed", "too late", 99.0, 5.0)
+    made.finish(0, job["lease"], "completed", "", 99.0, 5.0)
+    made.finish(0, job["lease"], "failed", "too late", 99.0, 5.0)
     assert (made.store.trial(0), len(made.store.events())) == before
     assert made.report(0, job["lease"], 3, {"val_accuracy": 1.0}, 5.0) == "lost"
 
@@ -163,7 +163,7 @@ def test_failed_trials_keep_their_reason_and_after_three_in_a_row_the_search_sto
         if number == 1:
             run(made, job)
         else:
-            made.finish(job["trial"], "failed", f"no luck {number}", 0.0, 0.0)
+            made.finish(job["trial"], job["lease"], "failed", f"no luck {number}", 0.0, 0.0)
     assert made.ask("worker", 0.0) == {"do": "done"}
     assert statuses(made) == ["failed", "completed", "failed", "failed", "failed"]
     assert made.store.trial(0)["reason"] == "no luck 0"
@@ -194,7 +194,7 @@ def test_an_old_lease_cannot_give_a_trial_back(chief):
 def test_a_trial_without_a_finished_epoch_is_no_success(chief):
     made = chief()
     job = made.ask("worker", 0.0)
-    made.finish(job["trial"], "completed", "", 0.0, 0.0)
+    made.finish(job["trial"], job["lease"], "completed", "", 0.0, 0.0)
     assert (made.store.trial(0)["status"], made.store.trial(0)["reason"]) == ("failed", "no epoch was finished")
 
 
@@ -203,7 +203,7 @@ def test_when_the_time_is_up_trials_stop_with_what_they_have(chief):
     job = made.ask("worker", 0.0)
     assert made.report(0, job["lease"], 1, {"val_accuracy": 0.5}, 99.0) == "go"
     assert made.report(0, job["lease"], 2, {"val_accuracy": 0.6}, 101.0) == "stop"
-    made.finish(0, "completed", "", 1.0, 101.0)
+    made.finish(0, job["lease"], "completed", "", 1.0, 101.0)
     assert made.ask("worker", 102.0) == {"do": "done"}
     assert (made.store.trial(0)["status"], made.store.trial(0)["score"]) == ("stopped", 0.6)
     assert made.store.fact("reason") == "the time of 100 s was up"
@@ -236,7 +236,7 @@ def test_a_minimum_is_searched_where_the_objective_is_a_loss(chief):
     job = made.ask("worker", 0.0)
     for epoch, loss in enumerate((3.0, 1.0, 2.0, math.nan), start=1):
         made.report(0, job["lease"], epoch, {"val_loss": loss}, 0.0)
-    made.finish(0, "completed", "", 0.0, 0.0)
+    made.finish(0, job["lease"], "completed", "", 0.0, 0.0)
     assert (made.store.trial(0)["score"], made.store.trial(0)["best_epoch"]) == (1.0, 2)
 
 
@@ -264,3 +264,53 @@ def test_two_workers_whose_words_cross_lose_nothing(chief):
         if all(job["do"] == "done" for job in jobs):
             break
     assert statuses(made) == ["completed"] * 5
+
+
+def test_a_failure_counts_only_from_the_worker_that_has_the_trial(chief):
+    made = chief()
+    old = made.ask("silent", 0.0)
+    new = made.ask("other", 11.0)
+    made.finish(old["trial"], old["lease"], "failed", "its folder was locked", 0.0, 12.0)
+    assert statuses(made) == ["running"]
+    made.report(new["trial"], new["lease"], 1, {"val_accuracy": 0.5}, 12.0)
+    made.finish(old["trial"], old["lease"], "completed", "", 0.0, 12.0)
+    assert statuses(made) == ["completed"]
+
+
+def test_values_that_make_no_recipe_are_failed_trials(chief):
+    made = chief(fixed={"schedule": "cosine", "rate_patience": 5})
+    assert made.ask("worker", 0.0) == {"do": "done"}
+    assert statuses(made) == ["failed"] * 3
+    assert "rate_patience=5 needs the constant schedule" in made.store.trial(0)["reason"]
+
+
+def test_a_trial_that_was_told_to_stop_and_killed_is_told_again(chief):
+    made = chief(seconds=100.0)
+    job = made.ask("worker", 0.0)
+    assert made.report(0, job["lease"], 1, {"val_accuracy": 0.5}, 101.0) == "stop"
+    again = chief(seconds=None).ask("other", 1.0)
+    assert again["do"] == "trial"
+    assert chief(seconds=None).report(0, job["lease"], 1, {"val_accuracy": 0.5}, 1.0) == "stop"
+
+
+def test_the_curve_of_a_trial_that_goes_on_begins_with_its_parents(chief):
+    made = chief(tuner="hyperband", trials=None)
+    while (job := made.ask("worker", 0.0))["parent"] is None:
+        run(made, job)
+    first = made.store.trial(job["parent"])["best_epoch"] + 1
+    for epoch in range(first, job["recipe"]["epochs"] + 1):
+        made.report(job["trial"], job["lease"], epoch, {"val_accuracy": accuracy(job["recipe"], epoch)}, 0.0)
+    made.finish(job["trial"], job["lease"], "completed", "", 0.0, 0.0)
+    row = made.store.trial(job["trial"])
+    assert (row["best_epoch"], row["score"]) == (3, pytest.approx(accuracy(job["recipe"], 3)))
+
+
+def test_a_search_whose_time_is_up_ends_although_nobody_asks(chief):
+    made = chief(seconds=100.0)
+    job = made.ask("silent", 0.0)
+    made.report(job["trial"], job["lease"], 1, {"val_accuracy": 0.5}, 95.0)
+    made.settle(102.0)
+    assert not made.over  # its lease still runs
+    made.settle(106.0)
+    assert made.over
+    assert (statuses(made), made.store.trial(0)["score"]) == (["stopped"], 0.5)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -66,7 +67,7 @@ def test_a_search_from_the_command_line(tmp_path, space):
         assert "accuracy" not in result  # the test split was left unread
     best = table.loc[table["score"].idxmax()]
     winner = json.loads((out / "winner" / "run.json").read_text())
-    assert winner["of_trial"] == f"{best['trial']:04d}"
+    assert (winner["of_trial"], winner["how"]) == (best["trial"], "keep")
     assert 0 < winner["result"]["accuracy"] <= 1
     assert (out / "winner" / "export" / "saved_model").is_dir()
     assert "<html" in (out / "report.html").read_text()
@@ -79,21 +80,21 @@ def test_a_search_from_the_command_line(tmp_path, space):
         time.sleep(0.05)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    resumed = [*words[:-1], again, "--stop-early", "none"]
-    refused = subprocess.run(command(*resumed), capture_output=True, text=True, check=False)
+    refused = subprocess.run(command(*words[:-1], again), capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert "--resume" in refused.stderr
-    done = subprocess.run(command(*resumed, "--resume"), capture_output=True, text=True, check=False)
+    resumed = ["tune", "--out", again, "--resume"]
+    done = subprocess.run(command(*resumed), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     columns = ["trial", "learning_rate", "status", "score", "best_epoch", "epochs"]
     pandas.testing.assert_frame_equal(tuning.results(again)[columns], table[columns], check_exact=True)
     pandas.testing.assert_frame_equal(tuning.curves(again), tuning.curves(out), check_exact=True)
 
-    other = subprocess.run(
-        command(*resumed[:-3], again, "--epochs", 4, "--resume"), capture_output=True, text=True, check=False
-    )
+    (tmp_path / "space.toml").write_text(SPACE.replace("128", "64"))
+    other = subprocess.run(command(*resumed, "--epochs", 4), capture_output=True, text=True, check=False)
     assert other.returncode == 2
     assert "epochs was 3, now 4" in other.stderr
+    assert "first batch_size was 128, now 64" in other.stderr
 
 
 @pytest.mark.slow
@@ -110,6 +111,39 @@ def test_failing_trials_are_told_and_the_search_ends(tmp_path, space):
     assert "is more than the" in table["reason"][0]
     assert "2 trials in a row failed" in tables.described(tmp_path / "search")["reason"]
     assert (tmp_path / "search" / "report.html").exists()
+
+
+HYPERMODEL = """
+import keras, keras_tuner
+
+class Mine(keras_tuner.HyperModel):
+    def build(self, hp):
+        model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10, "softmax")])
+        rate = hp.Float("rate", 1e-3, 1e-1, sampling="log")
+        model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=[METRIC])
+        hp.Choice("batch", [32, 64])
+        return model
+
+    def fit(self, hp, model, *args, **kwargs):
+        return model.fit(*args, batch_size=hp.get("batch"), **kwargs)
+"""
+
+
+@pytest.mark.slow
+def test_a_hypermodel_of_keras_tuner(tmp_path):
+    (tmp_path / "mine.py").write_text(HYPERMODEL.replace("METRIC", '"accuracy"'))
+    table = run_search(
+        "digits", search=tmp_path / "mine.py", trials=2, epochs=2, stop_early="none", out=tmp_path / "search"
+    )
+    assert table["status"].tolist() == ["completed"] * 2
+    assert table["batch"].isin([32, 64]).all()
+    for row in table.itertuples():
+        assert row.score == pandas.read_csv(f"{row.run}/metrics.csv")["val_accuracy"].max()
+    assert table["score"].max() > 0.5
+
+    (tmp_path / "mine.py").write_text(HYPERMODEL.replace("METRIC", '"sparse_top_k_categorical_accuracy"'))
+    with pytest.raises(DataError, match="'val_accuracy' is not computed"):
+        run_search("digits", search=tmp_path / "mine.py", trials=1, epochs=1, out=tmp_path / "other")
 
 
 @contextlib.contextmanager
@@ -173,6 +207,22 @@ def test_a_worker_refuses_a_search_whose_folder_it_does_not_see_and_gives_the_tr
         assert Line(address).post("ask", worker="other")["trial"] == 0
 
 
+def test_two_chiefs_never_run_one_search(tmp_path, space):
+    folder = tmp_path / "search"
+    with pytest.raises(DataError, match="No trial was made"):
+        run_search(search=space, seconds=1, workers=0, lease_seconds=1, out=folder, say=lambda line: None)
+    with open(folder / "search.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(UsageError, match="is running already"):
+            run_search(out=folder, resume=True)
+
+
+@pytest.mark.parametrize("address", ["foo", "foo:", ":7000", "foo:port"])
+def test_an_address_that_is_none(address):
+    with pytest.raises(UsageError, match="is not HOST:PORT"):
+        work(address)
+
+
 def test_a_worker_without_a_chief_gives_up():
     with socket.create_server(("127.0.0.1", 0)) as sock:
         address = f"127.0.0.1:{sock.getsockname()[1]}"
@@ -203,6 +253,8 @@ def test_strangers_need_a_token(tmp_path, space):
         ({"dropuot": 0.1}, "Did you mean 'dropout'"),
         ({"data": "no-such-data"}, "no-such-data"),
         ({"resume": True}, "holds no search to go on with"),
+        ({"seed": -1}, "seed=-1 is out of range"),
+        ({"monitor": "val_loss"}, "it is the search's own objective"),
     ],
 )
 def test_what_cannot_be_searched_is_told_before_anything_is_written(tmp_path, space, options, message):

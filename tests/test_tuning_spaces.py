@@ -59,7 +59,7 @@ def test_a_toml_space(tmp_path):
         low = 1e-4
         high = 1e-1
         log = true
-        [search.epochs]
+        [search.rate_patience]
         low = 2
         high = 10
         step = 4
@@ -73,12 +73,19 @@ def test_a_toml_space(tmp_path):
     )
     hp = spaces.hyperparameters(space)
     ranges = spaces.described(hp)
-    assert list(ranges) == ["learning_rate", "epochs", "batch_norm", "augment", "model_options.variant"]
-    assert ranges["learning_rate"] == {"kind": "float", "low": 1e-4, "high": 0.1, "log": True, "values": []}
-    assert list(next(one for one in hp.space if one.name == "epochs").values) == [2, 6, 10]
+    assert list(ranges) == ["learning_rate", "rate_patience", "batch_norm", "augment", "model_options.variant"]
+    assert ranges["learning_rate"] == {
+        "kind": "float",
+        "low": 1e-4,
+        "high": 0.1,
+        "log": True,
+        "step": None,
+        "values": [],
+    }
+    assert list(next(one for one in hp.space if one.name == "rate_patience").values) == [2, 6, 10]
     values = {
         "learning_rate": 0.01,
-        "epochs": 6,
+        "rate_patience": 6,
         "batch_norm": False,
         "augment": "flip crop",
         "model_options.variant": "1998",
@@ -88,7 +95,7 @@ def test_a_toml_space(tmp_path):
         model="lenet5",
         batch_size=32,
         learning_rate=0.01,
-        epochs=6,
+        rate_patience=6,
         batch_norm=False,
         augment=("flip", "crop"),
         model_options={"variant": "1998"},
@@ -100,7 +107,8 @@ def test_a_toml_space(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("epochs = 3", "searches nothing"),
+        ("batch_size = 3", "searches nothing"),
+        ("epochs = 3\n[search.dropout]\nlow = 0.0\nhigh = 0.5", "Type --epochs"),
         ("[search.learning_rat]\nlow = 1\nhigh = 2", "Did you mean 'learning_rate'"),
         ("modle = 'x'\n[search.dropout]\nlow = 0\nhigh = 1", "Did you mean 'model'"),
         ("[search.dropout]\nlow = 0.5\nhigh = 0.1", "is empty: low = 0.5 must be below high = 0.1"),
@@ -111,6 +119,10 @@ def test_a_toml_space(tmp_path):
         ("[search.dropout]\nlow = 0.1\nhigh = 5.0", "dropout=5.0 is out of range"),
         ("[search.dropout]\nlow = 0.0\nhigh = 0.5\nlog = true", "low = 0.0 must be above 0"),
         ("[search.dropout]\nlow = 0.0\nhigh = 0.5\nmax = 1", "Unknown word"),
+        ("[search.dropout]\nlow = 0.0\nhigh = 0.5\nstep = -0.1", "step = -0.1: it must be a number above 0"),
+        ("[search.dropout]\nlow = 0.0\nhigh = 0.5\nlog = 'no'", "must be true or false"),
+        ("[search.dropout]\nlow = 0.0\nvalues = [0.5]", "so low cannot stand there"),
+        ("search = [1]", "searches nothing"),
         ("[search]\ndropout = 0.5", "must be a table"),
         ("[search.optimizer]\nvalues = ['adam', 'adamm']", "Did you mean 'adam'"),
         ("[search.learning_rate]\nlow = 0.001\nhigh = 0.1\ndefault = 7.0", "default = 7.0"),
@@ -142,12 +154,32 @@ def mine(hp):
     assert spaces.recipe_of(space, {"optimizer": "sgd", "momentum": 0.5}).momentum == 0.5
 
 
+def test_questions_that_lead_to_questions(tmp_path):
+    def space(hp):
+        for number in range(hp.Int("layers", 1, 3)):
+            hp.Int(f"units_{number}", 10, 100)
+        if hp.Choice("optimizer", ["adam", "sgd"]) == "sgd" and hp.Boolean("heavy"):
+            hp.Float("momentum", 0.5, 0.99)
+        return Recipe()
+
+    names = set(spaces.described(spaces.hyperparameters(space)))
+    assert names == {"layers", "units_0", "units_1", "units_2", "optimizer", "heavy", "momentum"}
+    with pytest.raises(UsageError, match="asks for units_0, units_1, optimizer only here"):
+        spaces.recipe_of(space, {"layers": 2})
+
+
+def test_a_range_of_whole_numbers_for_a_field_of_fractions_is_a_range_of_fractions(tmp_path):
+    space = toml(tmp_path, "[search.weight_decay]\nlow = 0\nhigh = 1")
+    assert spaces.described(spaces.hyperparameters(space))["weight_decay"]["kind"] == "float"
+
+
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
         ("def a(hp): pass\ndef b(hp): pass", UsageError, "it has: a, b"),
         ("x = 1", UsageError, "it has: none"),
         ("1 / 0", DataError, "cannot be run: ZeroDivisionError"),
+        ("import sys; sys.exit(3)", DataError, "cannot be run: SystemExit"),
     ],
 )
 def test_what_is_wrong_with_a_python_file(tmp_path, text, error, message):

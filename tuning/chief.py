@@ -21,6 +21,7 @@ from tuning.store import FINAL
 TUNERS = ("random", "bayesian", "hyperband", "grid")
 OWN = ("tuner/epochs", "tuner/initial_epoch", "tuner/bracket", "tuner/round", "tuner/trial_id")  # Hyperband's marks
 DEATHS = 5  # a trial whose process dies so often while its worker lives has failed
+TIME_UP = "the search's time was up"
 SEED_ZERO = 2**31 - 1  # KerasTuner takes seed 0 for no seed
 
 
@@ -93,18 +94,28 @@ class Chief:
     def ask(self, worker, now):
         """What a worker should do: {"do": "trial", ...}, {"do": "wait"} or {"do": "done"}."""
         with self.store.writing():
-            for row in self.store.trials("running"):
-                if row["expires"] < now:
-                    self.store.set_trial(row["trial"], status="waiting", worker=None)
+            self._expire(now)
+            while not self.store.count("waiting") and not self.why_not(now):
+                if not self._make(now):
+                    break
             waiting = self.store.trials("waiting")
-            if not waiting and not self._why_not(now):
-                waiting = self._make(now)
             if waiting:
                 return self._lend(waiting[0], worker, now)
             if self.store.count("running"):
                 return {"do": "wait"}
             self._end(now)
             return {"do": "done"}
+
+    def settle(self, now):
+        """End a search whose time is up although nobody asks any more; trials that wait keep what they have."""
+        with self.store.writing():
+            self._expire(now)
+            if self.over or not self._time_is_up(now) or self.store.count("running"):
+                return
+            for row in self.store.trials("waiting"):
+                self.store.set_trial(row["trial"], stop="stopped", reason=TIME_UP)
+                self._finish(row["trial"], "completed", "", row["seconds"], now)
+            self._end(now)
 
     def report(self, trial, lease, epoch, metrics, now):
         """Take what a trial measured after an epoch (from 1); returns "go", "stop", or "lost" where it is lent on."""
@@ -118,8 +129,10 @@ class Chief:
                     f"The objective {self.settings['objective']!r} is not computed. Computed: {', '.join(metrics)}."
                 )
             self.store.add_report(trial, epoch, value if math.isfinite(value) else None, metrics)
+            if row["stop"]:  # it was told so before, and killed before it could end
+                return "stop"
             if self._time_is_up(now):
-                self.store.set_trial(trial, stop="stopped", reason="the search's time was up")
+                self.store.set_trial(trial, stop="stopped", reason=TIME_UP)
                 return "stop"
             epochs = json.loads(row["recipe"])["epochs"]
             rule = self.settings["stop_early"]
@@ -144,11 +157,15 @@ class Chief:
             if deaths >= DEATHS:
                 self._finish(trial, "failed", f"its process ended {deaths} times without a result: {died}", 0.0, now)
 
-    def finish(self, trial, status, reason, seconds, now):
-        """Take a trial's end, "completed" or "failed"; the first word counts, and repeating it changes nothing."""
+    def finish(self, trial, lease, status, reason, seconds, now):
+        """Take a trial's end, "completed" or "failed"; the first word counts, and repeating it changes nothing.
+
+        A result counts whoever brings it, because every process of a trial computes the same; a failure counts only
+        from the worker that the trial is lent to.
+        """
         with self.store.writing():
             row = self.store.trial(trial)
-            if row is not None and row["status"] not in FINAL:
+            if row is not None and row["status"] not in FINAL and (status == "completed" or row["lease"] == lease):
                 self._finish(trial, status, reason, seconds, now)
 
     @property
@@ -161,6 +178,12 @@ class Chief:
         with self.store.writing():
             self.store.put_fact("ended", None)
             self.store.put_fact("reason", "")
+
+    def _expire(self, now):
+        """Take the trials back whose leases ran out."""
+        for row in self.store.trials("running"):
+            if row["expires"] < now:
+                self.store.set_trial(row["trial"], status="waiting", worker=None)
 
     def _own(self, trial, lease, now):
         """The trial's row with its lease renewed, or None where the lease is not the newest or the trial has ended."""
@@ -180,19 +203,28 @@ class Chief:
             "trial": trial,
             "lease": lease,
             "recipe": json.loads(row["recipe"]),
+            "hyperparameters": {name: value for name, value in values.items() if name not in OWN},
             "parent": None if parent is None else int(parent),
         }
 
     def _make(self, now):
-        """Ask the oracle for a trial: [its row], or [] where there is none now."""
+        """Ask the oracle for a trial; False where there is none now. Values that make no recipe are a failed trial."""
         number = len(self.store.trials())
         made = self._create(number)
         if made.status != "RUNNING":
-            return []
+            return False
         values = dict(made.hyperparameters.values)
-        recipe = self.recipe(values)
-        self.store.add_trial(number, values, recipe.to_dict(), now)
-        return [self.store.trial(number)]
+        try:
+            recipe, error = self.recipe(values).to_dict(), None
+        except Exception as failure:  # the user's own code
+            recipe, error = {}, failure
+        self.store.add_trial(number, values, recipe, now)
+        if error:
+            self._finish(number, "failed", f"{type(error).__name__}: {error}", 0.0, now)
+        elif "tuner/trial_id" in values:  # Hyperband: the curve begins with that of the trial that goes on
+            for report in self.store.reports(int(values["tuner/trial_id"])):
+                self.store.add_report(number, report["epoch"], report["value"], json.loads(report["metrics"]))
+        return True
 
     def recipe(self, values):
         """The Recipe of a trial's values."""
@@ -267,7 +299,7 @@ class Chief:
         limit = self.settings["seconds"]
         return limit is not None and now - self.store.fact("began") > limit
 
-    def _why_not(self, now):
+    def why_not(self, now):
         """Why no further trial is made, or "" where one may be."""
         trials = self.settings["trials"]
         if self._time_is_up(now):
@@ -283,4 +315,4 @@ class Chief:
     def _end(self, now):
         if not self.over:
             self.store.put_fact("ended", now)
-            self.store.put_fact("reason", self._why_not(now) or "the space was searched to its end")
+            self.store.put_fact("reason", self.why_not(now) or "the space was searched to its end")

@@ -1,50 +1,49 @@
 """A search from its first trial to its winner: the chief with its service, and workers on this machine."""
 
-import asyncio
 import contextlib
+import fcntl
 import json
-import os
 import shutil
 import socket
-import subprocess
-import sys
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import tomli_w
 import uvicorn
 
-from kerascnn import __version__, runs
+from kerascnn import runs
 from kerascnn.errors import DataError, UsageError, unknown
 from kerascnn.recipes import FIELDS, Recipe
 from tuning import spaces, tables
 from tuning.chief import TUNERS, Chief, direction_of
+from tuning.local_workers import LocalWorkers
 from tuning.report import write
-from tuning.service import LOOPBACK, service, until
+from tuning.service import LOOPBACK, service
 from tuning.stopping import RULES
 from tuning.store import FINAL, Store
 
 OBJECTIVES = ("val_accuracy", "val_loss", "accuracy", "loss")
-DEFAULT_TRIALS = 30
+DEFAULTS = {"tuner": "random", "epochs": 20, "seed": 0, "objective": "val_accuracy", "max_failures": 3}
+DEFAULT_TRIALS = 30  # of random and bayesian; hyperband and grid end by themselves
 WINNERS = ("keep", "retrain", "none")
 FAREWELL = 3  # seconds that workers have to hear that the work is done, also from a chief that is started again
-EXTENDABLE = ("trials", "seconds")  # what may change when a search goes on
+EXTENDABLE = ("trials", "seconds", "max_failures")  # what may change when a search goes on
 
 
 def search(
     data=None,
     *,
-    search="cifar_net",
-    tuner="random",
+    search=None,
+    tuner=None,
     trials=None,
-    epochs=20,
-    seed=0,
+    epochs=None,
+    seed=None,
     workers=1,
     seconds=None,
-    objective="val_accuracy",
+    objective=None,
     stop_early=None,
-    max_failures=3,
+    max_failures=None,
     winner="keep",
     out=None,
     resume=False,
@@ -58,19 +57,21 @@ def search(
 
     Args:
         data: name or path of the data; None: the space's own.
-        search: name of a space (kerascnn searches), a .py or .toml file (tuning.spaces), or a function hp -> Recipe.
-        tuner: "random", "bayesian", "hyperband" or "grid": KerasTuner's oracles.
+        search: name of a space (kerascnn searches), a .py or .toml file (tuning.spaces), or a function hp -> Recipe;
+            None: "cifar_net".
+        tuner: "random" (None), "bayesian", "hyperband" or "grid": KerasTuner's oracles.
         trials: number of trials at most; None: 30, or all that hyperband and grid make.
-        epochs: epochs of a whole trial.
-        seed: seed of the suggestions and of every training.
+        epochs: epochs of a whole trial; None: 20.
+        seed: seed of the suggestions and of every training; None: 0.
         workers: worker processes on this machine, which share its cores; 0: only those that join.
         seconds: time of the whole search; None: no limit.
-        objective: what is searched for: val_accuracy, val_loss, accuracy or loss.
+        objective: what is searched for: val_accuracy (None), val_loss, accuracy or loss.
         stop_early: "halving", "median" or "none" (tuning.stopping); None: halving, but for hyperband, which halves.
-        max_failures: failed trials in a row after which the search stops.
+        max_failures: failed trials in a row after which the search stops; None: 3.
         winner: "keep" the best trial's weights, "retrain" it on training and validation images together, or "none".
         out: the search's folder; None: saved_models/<date>-search-<name>.
-        resume: True goes on with the search in `out`; then only `trials` and `seconds` may differ from what it asked.
+        resume: True goes on with the search in `out`. What is None then is as it was; only trials, seconds and
+            max_failures may differ.
         listen: HOST:PORT that workers join; port 0: any that is free.
         token: what workers must show; needed beyond the loopback address.
         lease_seconds: silence after which a worker is taken for dead and its trial is given to another.
@@ -84,80 +85,95 @@ def search(
     for name in fixed:
         if name not in FIELDS:
             raise unknown("recipe field", name, FIELDS)
-    _check(tuner, objective, stop_early, winner, trials, epochs, workers, seconds, max_failures, lease_seconds)
-    called = search.__name__ if callable(search) else str(search)
-    settings = {
-        "search": str(Path(called).resolve()) if Path(called).suffix in (".py", ".toml") else called,
-        "name": Path(called).stem,
-        "tuner": tuner,
-        "objective": objective,
-        "direction": direction_of(objective),
-        "trials": trials if trials is not None or tuner in ("hyperband", "grid") else DEFAULT_TRIALS,
-        "epochs": epochs,
-        "seed": seed,
-        "stop_early": stop_early or ("none" if tuner == "hyperband" else "halving"),
-        "max_failures": max_failures,
-        "seconds": seconds,
-        "fixed": json.loads(json.dumps(fixed)),
-    }
-    space = spaces.load(search)
-    found = spaces.hyperparameters(space)
-    settings["hyperparameters"] = json.loads(json.dumps(spaces.described(found)))
-    for name in fixed:
-        if name in settings["hyperparameters"]:
-            raise UsageError(f"{name} is searched, so it cannot be fixed to {fixed[name]!r}. Leave it out.")
-    first = space(found).replace(**fixed)
-    settings["fixed"]["data"] = _absolute(data if data is not None else first.data)
-    settings["data"] = settings["fixed"]["data"]
-    space(found).replace(epochs=epochs, seed=seed, monitor=objective, **settings["fixed"])
+        if name in spaces.OPTIONS:
+            raise UsageError(f"{name} cannot be fixed: it is the search's own {spaces.OPTIONS[name]}.")
+    old = _old(out, resume)
+    asked = {"tuner": tuner, "trials": trials, "epochs": epochs, "seed": seed, "seconds": seconds}
+    asked |= {"objective": objective, "stop_early": stop_early, "max_failures": max_failures}
+    if search is None:
+        search = old.get("search", "cifar_net")
+    settings = {name: old.get(name) if value is None else value for name, value in asked.items()}
+    settings = _checked(settings, winner, workers, lease_seconds)
+    space, described = _space(search, data, settings, old.get("fixed", {}) | fixed)
+    settings = json.loads(json.dumps({**described, **settings}))
     with _listening(host, port) as (sock, address):
-        folder = _folder(out, resume, settings, say)
-        chief = Chief(Store(folder), space, settings, lease_seconds=lease_seconds)
-        try:
-            if chief.over and chief._why_not(time.time()) == "":
+        folder = _folder(out, old, settings, say)
+        with (
+            _alone(folder),
+            contextlib.closing(Chief(Store(folder), space, settings, lease_seconds=lease_seconds)) as chief,
+        ):
+            if chief.over and not chief.why_not(time.time()):
                 chief.reopen()
-            application = service(chief, folder, host=host, token=token)
-            say(f"{settings['name']} on {settings['data']}: {tuner}, {objective}, {_length(settings)}; in {folder}")
-            runs.write_json(folder / "chief.json", {"address": address, "pid": os.getpid(), "version": __version__})
+            say(f"{settings['name']} on {settings['data']}: {_words(settings)}; in {folder}")
             if not workers or host not in LOOPBACK:
                 say(f"Workers join with: kerascnn tune-worker --join {address}" + (" --token ..." if token else ""))
-            _run(_serve(chief, application, sock, address, token, workers, say))
-            interrupted = not chief.over
-        finally:
-            chief.close()
-            with contextlib.suppress(FileNotFoundError):
-                (folder / "chief.json").unlink()
-    if interrupted:
-        raise KeyboardInterrupt
-    return _closing(folder, winner, say)
+            application = service(chief, folder, host=host, token=token)
+            _serve(chief, application, sock, LocalWorkers(address, token, workers), say)
+            return _closing(folder, winner, say)
 
 
-def _check(tuner, objective, stop_early, winner, trials, epochs, workers, seconds, max_failures, lease_seconds):
-    """Errors that need no data and no space."""
-    for kind, name, known in (
-        ("tuner", tuner, TUNERS),
-        ("objective", objective, OBJECTIVES),
-        ("stop_early", stop_early or "none", RULES),
-        ("winner", winner, WINNERS),
-    ):
-        if name not in known:
-            raise unknown(kind, name, known)
-    for name, value, low in (
-        ("trials", trials, 1),
-        ("epochs", epochs, 1),
-        ("workers", workers, 0),
-        ("max_failures", max_failures, 1),
-        ("seconds", seconds, 1),
-        ("lease_seconds", lease_seconds, 1),
-    ):
-        if value is not None and not value >= low:
-            raise UsageError(f"{name}={value} is out of range: it must be at least {low}.")
+def _old(out, resume):
+    """search.json of the search that goes on, or {} where a new one begins."""
+    if resume and out is None:
+        raise UsageError("resume needs to know which search goes on. Type --out FOLDER with --resume.")
+    there = out is not None and (Path(out) / "search.json").exists()
+    if resume and not there:
+        raise UsageError(f"{out} holds no search to go on with. Leave --resume out to begin one.")
+    if there and not resume:
+        raise UsageError(
+            f"{out} already holds a search; nothing was changed. Go on with --resume, or type another --out."
+        )
+    return json.loads((Path(out) / "search.json").read_text(encoding="utf-8")) if there else {}
 
 
-def _length(settings):
+def _space(search, data, settings, fixed):
+    """(function hp -> Recipe, what search.json says of it) after checking that it makes recipes."""
+    called = search.__name__ if callable(search) else str(search)
+    space = spaces.load(search)
+    found = spaces.hyperparameters(space)
+    hyperparameters = spaces.described(found)
+    for name in hyperparameters:
+        if name in fixed:
+            raise UsageError(f"{name} is searched, so it cannot be fixed to {fixed[name]!r}. Leave it out.")
+        if name in (*spaces.OPTIONS, "data"):
+            raise UsageError(f"{name} cannot be searched: the search sets it for all trials. Take it out of the space.")
+    first = space(found).replace(**fixed)
+    fixed = {**fixed, "data": _absolute(data if data is not None else first.data)}
+    first = first.replace(**fixed, epochs=settings["epochs"], seed=settings["seed"], monitor=settings["objective"])
+    return space, {
+        "search": str(Path(called).resolve()) if Path(called).suffix in (".py", ".toml") else called,
+        "name": Path(called).stem,
+        "data": fixed["data"],
+        "fixed": fixed,
+        "hyperparameters": hyperparameters,
+        "first": first.to_dict(),  # so that a space whose fixed parts were changed is another space
+    }
+
+
+def _checked(settings, winner, workers, lease_seconds):
+    """The settings with their defaults, after checking what needs no data and no space."""
+    settings = {name: DEFAULTS.get(name) if value is None else value for name, value in settings.items()}
+    if settings["trials"] is None and settings["tuner"] in ("random", "bayesian"):
+        settings["trials"] = DEFAULT_TRIALS
+    settings["stop_early"] = settings["stop_early"] or ("none" if settings["tuner"] == "hyperband" else "halving")
+    for kind, known in (("tuner", TUNERS), ("objective", OBJECTIVES), ("stop_early", RULES)):
+        if settings[kind] not in known:
+            raise unknown(kind, settings[kind], known)
+    if winner not in WINNERS:
+        raise unknown("winner", winner, WINNERS)
+    lows = {"trials": 1, "epochs": 1, "seed": 0, "max_failures": 1, "seconds": 1, "workers": 0, "lease_seconds": 1}
+    for name, value in {**settings, "workers": workers, "lease_seconds": lease_seconds}.items():
+        if name in lows and value is not None and not value >= lows[name]:
+            raise UsageError(f"{name}={value} is out of range: it must be at least {lows[name]}.")
+    return {**settings, "direction": direction_of(settings["objective"])}
+
+
+def _words(settings):
+    """What a search does, in words."""
     trials = "all trials" if settings["trials"] is None else f"{settings['trials']} trials"
     limit = "" if settings["seconds"] is None else f" within {settings['seconds']:g} s"
-    return f"{trials} of {settings['epochs']} epochs{limit}, stopping early by: {settings['stop_early']}"
+    length = f"{trials} of {settings['epochs']} epochs{limit}"
+    return f"{settings['tuner']}, {settings['objective']}, {length}, stop early: {settings['stop_early']}"
 
 
 def _address(listen, token):
@@ -179,31 +195,33 @@ def _absolute(data):
     return data if data in DATASETS else str(Path(data).expanduser().resolve())
 
 
-def _folder(out, resume, settings, say):
+def _folder(out, old, settings, say):
     """The search's folder with search.json in it; a search that goes on must be the same one."""
-    if out is None:
-        if resume:
-            raise UsageError("resume needs to know which search goes on. Type --out FOLDER with --resume.")
-        return _new_folder(runs.create(None, model="search", data=settings["name"]).folder, settings)
-    folder = Path(out)
-    if not (folder / "search.json").exists():
-        if resume:
-            raise UsageError(f"{folder} holds no search to go on with. Leave --resume out to begin one.")
-        runs.check_new(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        return _new_folder(folder, settings)
-    if not resume:
-        raise UsageError(
-            f"{folder} already holds a search; nothing was changed. Go on with --resume, or type another --out."
-        )
-    old = json.loads((folder / "search.json").read_text(encoding="utf-8"))
-    differing = [name for name in settings if old.get(name) != settings[name] and name not in EXTENDABLE]
+    folder = Path(out) if out is not None else runs.create(None, model="search", data=settings["name"]).folder
+    differing = [name for name in settings if old and old.get(name) != settings[name] and name not in EXTENDABLE]
     if differing:
         listed = "; ".join(_difference(name, old.get(name), settings[name]) for name in differing)
         raise UsageError(f"The search in {folder} is another one ({listed}). Type what it had, or another --out.")
+    if old:
+        say(f"Going on with {folder}")
+    else:
+        runs.check_new(folder)
+        folder.mkdir(parents=True, exist_ok=True)
     runs.write_json(folder / "search.json", settings)
-    say(f"Going on with {folder}")
     return folder
+
+
+@contextlib.contextmanager
+def _alone(folder):
+    """Within this block no other process on this file system runs the search."""
+    with open(folder / "search.lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"The search in {folder} is running already. Look at it: kerascnn tune-status {folder}"
+            ) from None
+        yield
 
 
 def _difference(name, old, new):
@@ -211,11 +229,6 @@ def _difference(name, old, new):
         names = [key for key in {**old, **new} if old.get(key) != new.get(key)]
         return "; ".join(f"{name} {key} was {old.get(key)!r}, now {new.get(key)!r}" for key in names)
     return f"{name} was {old!r}, now {new!r}"
-
-
-def _new_folder(folder, settings):
-    runs.write_json(folder / "search.json", settings)
-    return folder
 
 
 @contextlib.contextmanager
@@ -231,69 +244,38 @@ def _listening(host, port):
         yield sock, f"[{host}]:{sock.getsockname()[1]}" if ":" in host else f"{host}:{sock.getsockname()[1]}"
 
 
-def _run(serving):
-    """Run a coroutine to its end, also in a notebook, whose own loop is running."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        asyncio.run(serving)
-    else:
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(asyncio.run, serving).result()
-
-
-async def _serve(chief, application, sock, address, token, workers, say):
-    """Answer workers until the search is over, with `workers` of our own that are started again when they die."""
+def _serve(chief, application, sock, local, say):
+    """Answer workers on a thread until the search is over, while our own are tended; then until they have gone."""
     server = uvicorn.Server(uvicorn.Config(application, log_level="error", lifespan="off", timeout_graceful_shutdown=5))
-    serving = asyncio.create_task(server.serve(sockets=[sock]))
-    own = [None] * workers
+    serving = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
+    serving.start()
     told = set()
     try:
-        while not chief.over and not serving.done():
-            for number, process in enumerate(own):
-                if process is None or process.poll() is not None:
-                    own[number] = _start_worker(address, token, number, workers)
-            _tell_news(chief, told, say)
-            await asyncio.sleep(0.2)
-        _tell_news(chief, told, say)
+        while not chief.over and serving.is_alive():
+            local.tend()
+            chief.settle(time.time())
+            _tell_news(chief.store, told, say)
+            time.sleep(0.2)
+        _tell_news(chief.store, told, say)
+        if not chief.over:
+            raise RuntimeError("The service ended too early. Go on with --resume.")
         ended = time.monotonic()
-        if chief.over:
-            await until(lambda: _all_gone(own) and time.monotonic() - ended > FAREWELL, server)
+        while serving.is_alive() and not (local.gone() and time.monotonic() - ended > FAREWELL):
+            time.sleep(0.2)
     finally:
+        local.stop()  # while the service still takes back their trials
         server.should_exit = True
-        for process in own:
-            if process is not None and process.poll() is None:
-                process.terminate()
-        await serving
-        for process in own:
-            if process is not None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(60)
+        serving.join()
 
 
-def _all_gone(processes):
-    return all(process is None or process.poll() is not None for process in processes)
-
-
-def _start_worker(address, token, number, workers):
-    """A worker of our own, on its share of the cores; it ends when our end of its pipe closes."""
-    command = [sys.executable, "-m", "kerascnn", "tune-worker", "--join", address, "--with-parent"]
-    if hasattr(os, "sched_getaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        share = cores[number % len(cores) :: workers] or [cores[number % len(cores)]]
-        command += ["--cores", ",".join(map(str, share))]
-    environment = {**os.environ, "KERASCNN_TOKEN": token}
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
-
-
-def _tell_news(chief, told, say):
+def _tell_news(store, told, say):
     """Say of each trial that has ended since the last call what came of it."""
-    for row in chief.store.trials(*FINAL):
+    for row in store.trials(*FINAL):
         if row["trial"] not in told:
             told.add(row["trial"])
             values = json.loads(row["hyperparameters"])
             shown = "  ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in values.items())
-            score = "" if row["score"] is None else f"  {chief.settings['objective']} {row['score']:.4f}"
+            score = "" if row["score"] is None else f"  score {row['score']:.4f}"
             reason = f"  ({row['reason']})" if row["reason"] else ""
             say(f"trial {row['trial']:>3}  {row['status']}{score}{reason}  {shown}")
 
@@ -307,12 +289,18 @@ def _closing(folder, winner, say):
         write(folder)
         reasons = "; ".join(sorted({reason for reason in table["reason"] if reason}))
         raise DataError(f"No trial was completed, so there is no winner. {reasons or 'No trial was made.'}")
-    recipe = Recipe.from_dict(runs.Run(row["run"]).read("recipe"))
+    say(f"Best: trial {row['trial']}, {search['objective']} {row['score']:.4f} after epoch {row['best_epoch']:.0f}")
+    run = runs.Run(row["run"])
+    if "hypermodel" in run.read("run"):
+        write(folder)
+        say(f"Network   {run / 'best.keras'}")
+        say(f"Page      {folder / 'report.html'}")
+        return table
+    recipe = Recipe.from_dict(run.read("recipe"))
     with runs.replacing(folder / "winner.toml") as temporary:
         temporary.write_text(as_toml(recipe), encoding="utf-8")
-    say(f"Best: trial {row['trial']}, {search['objective']} {row['score']:.4f} after epoch {row['best_epoch']:.0f}")
     if winner != "none":
-        _crown(folder, runs.Run(row["run"]), recipe, int(row["best_epoch"]), winner, say)
+        _crown(folder, run, recipe, int(row["best_epoch"]), winner, say)
     write(folder)
     say(f"Recipe    kerascnn train --config {folder / 'winner.toml'}")
     say(f"Page      {folder / 'report.html'}")
@@ -325,22 +313,20 @@ def _crown(folder, run, recipe, best_epoch, how, say):
     from kerascnn.saved_model import export
     from kerascnn.training.train import train
 
-    home = folder / "winner"
-    if (home / "run.json").exists() and runs.Run(home).read("run").get("of_trial") == run.folder.name:
-        return
-    shutil.rmtree(home, ignore_errors=True)
-    if how == "retrain":
-        recipe = recipe.replace(validation=0.0, monitor="loss", epochs=best_epoch, stop_patience=0)
-        crowned = train(recipe, out=home, say=say)
-    else:
+    home, made = folder / "winner", {"of_trial": int(run.folder.name), "how": how}
+    if not (home / "run.json").exists() or any(runs.Run(home).read("run").get(k) != v for k, v in made.items()):
         with runs.replacing(home) as temporary:
-            shutil.copytree(run.folder, temporary, ignore=shutil.ignore_patterns("checkpoint"))
-        crowned = runs.Run(home)
-        measured = inference.evaluate(crowned)
-        crowned.update(result={**measured.to_dict(), **crowned.read("run")["result"]})
-    crowned.update(of_trial=run.folder.name)
-    export(crowned)
-    result = crowned.read("run")["result"]
+            if how == "retrain":
+                changes = {"validation": 0.0, "monitor": "loss", "epochs": best_epoch, "stop_patience": 0}
+                crowned = train(recipe.replace(**changes), out=temporary, say=say)
+            else:
+                shutil.copytree(run.folder, temporary, ignore=shutil.ignore_patterns("checkpoint"))
+                crowned = runs.Run(temporary)
+                measured = inference.evaluate(crowned)
+                crowned.update(result={**measured.to_dict(), **crowned.read("run")["result"]})
+            export(crowned)
+            crowned.update(**made)
+    result = runs.Run(home).read("run")["result"]
     low, high = result["accuracy_interval"]
     interval = f"95% interval {100 * low:.2f} to {100 * high:.2f}"
     say(f"Winner    {home}: test accuracy {100 * result['accuracy']:.2f}% ({interval}), with its SavedModel")

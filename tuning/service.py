@@ -1,6 +1,5 @@
 """The chief as a small HTTP service: JSON in, JSON out, one decision at a time."""
 
-import asyncio
 import hmac
 import time
 
@@ -38,6 +37,7 @@ def service(chief, folder, *, host="127.0.0.1", token=""):
         return {
             **answer,
             "folder": str(run_folder(folder, answer["trial"])),
+            "hypermodel": getattr(chief.space, "path", None),
             "parent": None if parent is None else str(run_folder(folder, parent)),
             "beat_seconds": chief.lease_seconds / 4,
         }
@@ -55,7 +55,9 @@ def service(chief, folder, *, host="127.0.0.1", token=""):
         return {}
 
     async def finish(message):
-        chief.finish(message["trial"], message["status"], message["reason"], message["seconds"], time.time())
+        chief.finish(
+            message["trial"], message["lease"], message["status"], message["reason"], message["seconds"], time.time()
+        )
         return {}
 
     def guarded(action):
@@ -77,10 +79,3 @@ def service(chief, folder, *, host="127.0.0.1", token=""):
         routes=[Route(f"/{action.__name__}", guarded(action), methods=["POST"]) for action in actions],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK)] if host in LOOPBACK else [],
     )
-
-
-async def until(condition, server, every=0.2):
-    """Let a uvicorn server go once the condition holds."""
-    while not condition() and not server.should_exit:
-        await asyncio.sleep(every)
-    server.should_exit = True

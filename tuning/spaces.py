@@ -20,13 +20,16 @@ A TOML space holds recipe fields as they are, and a table for each field that is
 import importlib.util
 import inspect
 import itertools
+import sys
 import tomllib
+import typing
 from pathlib import Path
 
 from kerascnn.errors import DataError, UsageError, unknown
 from kerascnn.recipes import FIELDS, Recipe
 from tuning import SEARCHES
 
+OPTIONS = {"epochs": "epochs", "seed": "seed", "monitor": "objective"}  # recipe fields that a search sets itself
 KEYS = ("low", "high", "step", "log", "values", "default")
 
 
@@ -51,9 +54,19 @@ def _from_python(path):
     spec = importlib.util.spec_from_file_location(f"search_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     try:
+        sys.modules[module.__name__] = module  # dataclasses look for it there
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DataError(f"{path} cannot be run: {type(error).__name__}: {error}.") from error
+    models = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value) and value.__module__ == module.__name__ and _is_hypermodel(value)
+    ]
+    if len(models) == 1:
+        from tuning.hypermodels import HyperModelSpace
+
+        return HyperModelSpace(models[0](), path.resolve())
     own = [
         value
         for value in vars(module).values()
@@ -61,12 +74,19 @@ def _from_python(path):
         and value.__module__ == module.__name__
         and list(inspect.signature(value).parameters)[:1] == ["hp"]
     ]
+    named = [function for function in own if function.__name__ == "space"]
+    own = named or own
     if len(own) != 1:
         found = ", ".join(f.__name__ for f in own) or "none"
         raise UsageError(
-            f"{path} must hold one function whose first argument is hp, and that returns a Recipe; it has: {found}."
+            f"{path} must hold one function whose first argument is hp and that returns a Recipe, or one HyperModel; "
+            f"it has: {found}. Of several functions, call the one that is meant `space`."
         )
     return own[0]
+
+
+def _is_hypermodel(kind):
+    return any(base.__name__ == "HyperModel" and base.__module__.startswith("keras_tuner") for base in kind.__mro__)
 
 
 def _from_toml(path):
@@ -75,11 +95,13 @@ def _from_toml(path):
     except ValueError as error:
         raise DataError(f"{path} cannot be read: {error}. See tuning.spaces for an example.") from None
     searched = fixed.pop("search", {})
-    if not searched:
+    if not isinstance(searched, dict) or not searched:
         raise UsageError(f"{path} searches nothing. Add a table such as: [search.learning_rate] low = 1e-4, high = 0.1")
     for name in (*fixed, *searched):
         if name.partition(".")[0] not in FIELDS:
             raise unknown(f"recipe field in {path}:", name, FIELDS)
+        if name in OPTIONS:
+            raise UsageError(f"{path} sets {name}, which is an option of the search itself. Type --{OPTIONS[name]}")
     Recipe(**fixed)
     for name, rule in searched.items():
         _check_rule(path, name, rule)
@@ -103,40 +125,65 @@ def _check_rule(path, name, rule):
     for key in rule:
         if key not in KEYS:
             raise unknown(f"word in {where}:", key, KEYS)
-    if "values" in rule:
-        if not isinstance(rule["values"], list) or not rule["values"]:
-            raise UsageError(f"{where} has values = {rule['values']!r}: it must be a list of one value or more.")
-        ends = rule["values"]
-    elif {"low", "high"} <= rule.keys():
-        ends = [rule["low"], rule["high"]]
-        if any(isinstance(end, bool) or not isinstance(end, int | float) for end in ends):
-            raise UsageError(
-                f"{where} goes from {ends[0]!r} to {ends[1]!r}: both must be numbers. Or give values = [..]"
-            )
-        if not ends[0] < ends[1]:
-            raise UsageError(f"{where} is empty: low = {ends[0]} must be below high = {ends[1]}.")
-        if rule.get("log") and not ends[0] > 0:
-            raise UsageError(f"{where} has log = true, so low = {ends[0]} must be above 0.")
-    else:
-        raise UsageError(f"{where} needs low and high, or values.")
-    default = rule.get("default", ends[0])
-    if not (default in ends if "values" in rule else ends[0] <= default <= ends[1]):
-        raise UsageError(f"{where} has default = {default!r}, which is not among what it searches.")
-    for end in ends:
+    allowed = _check_values(where, rule) if "values" in rule else _check_range(where, rule)
+    if "default" in rule and not allowed(rule["default"]):
+        raise UsageError(f"{where} has default = {rule['default']!r}, which is not among what it searches.")
+    for end in rule.get("values", [rule.get("low"), rule.get("high")]):
         if "." not in name:
             Recipe(**{name: end})
 
 
+def _check_values(where, rule):
+    """Check a rule with values; returns what says whether a default is allowed."""
+    if len(rule.keys() - {"values", "default"}):
+        raise UsageError(f"{where} has values, so {', '.join(rule.keys() - {'values', 'default'})} cannot stand there.")
+    values = rule["values"]
+    if not isinstance(values, list) or not values:
+        raise UsageError(f"{where} has values = {values!r}: it must be a list of one value or more.")
+    if any(isinstance(value, list) for value in values) and not all(isinstance(value, list) for value in values):
+        raise UsageError(f"{where} has values = {values!r}: all must be lists, or none.")
+    return lambda default: default in values
+
+
+def _check_range(where, rule):
+    """Check a rule with low and high; returns what says whether a default is allowed."""
+    if not {"low", "high"} <= rule.keys():
+        raise UsageError(f"{where} needs low and high, or values.")
+    low, high = rule["low"], rule["high"]
+    if not (_number(low) and _number(high)):
+        raise UsageError(f"{where} goes from {low!r} to {high!r}: both must be numbers. Or give values = [...]")
+    if not low < high:
+        raise UsageError(f"{where} is empty: low = {low} must be below high = {high}.")
+    if not isinstance(rule.get("log", False), bool):
+        raise UsageError(f"{where} has log = {rule['log']!r}: it must be true or false.")
+    if rule.get("log") and not low > 0:
+        raise UsageError(f"{where} has log = true, so low = {low} must be above 0.")
+    if "step" in rule and not (_number(rule["step"]) and rule["step"] > (1 if rule.get("log") else 0)):
+        raise UsageError(
+            f"{where} has step = {rule['step']!r}: it must be a number above {1 if rule.get('log') else 0}."
+        )
+    return lambda default: _number(default) and low <= default <= high
+
+
+def _number(value):
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _suggested(hp, name, rule):
+    if "values" in rule and all(isinstance(value, bool) for value in rule["values"]):
+        return hp.Boolean(name, default=rule.get("default", rule["values"][0]))
+    if "values" in rule and all(map(_number, rule["values"])):
+        kind = float if any(isinstance(value, float) for value in rule["values"]) else int
+        return hp.Choice(name, list(map(kind, rule["values"])), default=kind(rule.get("default", rule["values"][0])))
+    if "values" in rule:  # Choice takes values of one type: words stand for them
+        words = {str(v) if not isinstance(v, list) else " ".join(map(str, v)): v for v in rule["values"]}
+        default = next((word for word, value in words.items() if value == rule.get("default")), None)
+        return words[hp.Choice(name, list(words), default=default)]
     more = {"default": rule["default"]} if "default" in rule else {}
-    if "values" in rule:
-        if all(isinstance(value, bool) for value in rule["values"]):
-            return hp.Choice(name, [int(v) for v in rule["values"]], **more) == 1
-        if any(isinstance(value, list) for value in rule["values"]):
-            words = {" ".join(value): value for value in rule["values"]}
-            return words[hp.Choice(name, list(words), **more)]
-        return hp.Choice(name, rule["values"], **more)
-    kind = hp.Float if any(isinstance(rule[end], float) for end in ("low", "high")) else hp.Int
+    whole = isinstance(rule["low"], int) and isinstance(rule["high"], int)
+    if name in FIELDS:
+        whole = whole and float not in (FIELDS[name].type, *typing.get_args(FIELDS[name].type))
+    kind = hp.Int if whole else hp.Float
     if "step" in rule:
         more["step"] = rule["step"]
     return kind(name, rule["low"], rule["high"], sampling="log" if rule.get("log") else "linear", **more)
@@ -151,18 +198,28 @@ def hyperparameters(space):
     import keras_tuner
 
     found = keras_tuner.HyperParameters()
-    _asked(space, found)
-    choices = [hp for hp in found.space if type(hp).__name__ in ("Choice", "Boolean")]
-    for chosen in choices:  # a choice may lead to questions that are not asked otherwise
-        for value in chosen.values:
-            branch = keras_tuner.HyperParameters()
-            branch.values = {chosen.name: value}
-            _asked(space, branch)
-            known = [hp.name for hp in found.space]
-            found.merge([hp for hp in branch.space if hp.name not in known])
+    waiting = [{}]
+    while waiting:  # an answer may lead to questions that are not asked otherwise
+        values = waiting.pop()
+        branch = keras_tuner.HyperParameters()
+        branch.values = dict(values)
+        _asked(space, branch)
+        known = [hp.name for hp in found.space]
+        new = [hp for hp in branch.space if hp.name not in known]
+        found.merge(new)
+        waiting += [values | {hp.name: value} for hp in new for value in _few(hp)]
     if not found.space:
         raise UsageError("The space asks for nothing: it must call hp.Float, hp.Int, hp.Choice or hp.Boolean.")
     return found
+
+
+def _few(hp):
+    """All values of a choice or of a short range of whole numbers; none of anything else."""
+    if type(hp).__name__ in ("Choice", "Boolean"):
+        return list(hp.values)
+    if type(hp).__name__ == "Int" and hp.max_value - hp.min_value < 20:
+        return list(hp.values)
+    return []
 
 
 def _asked(space, hp):
@@ -170,7 +227,7 @@ def _asked(space, hp):
         recipe = space(hp)
     except UsageError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"The space fails: {type(error).__name__}: {error}. Mend the function or the file.") from error
     if not isinstance(recipe, Recipe):
         raise UsageError(f"The space returns {type(recipe).__name__}, but it must return a kerascnn.recipes.Recipe.")
@@ -178,21 +235,29 @@ def _asked(space, hp):
 
 def recipe_of(space, values):
     """The Recipe of a trial's values, a dict by hyperparameter."""
+    if hasattr(space, "hypermodel"):
+        return Recipe()  # its networks are built where they are trained
     import keras_tuner
 
     hp = keras_tuner.HyperParameters()
     hp.values = dict(values)
-    return space(hp)
+    recipe = space(hp)
+    missing = [one.name for one in hp.space if one.name not in values]
+    if missing:
+        raise UsageError(
+            f"The space asks for {', '.join(missing)} only here, so it cannot be searched. Ask for it always."
+        )
+    return recipe
 
 
 def described(hp):
-    """{name: {"kind", "low", "high", "log", "values"}} of HyperParameters, for pages and for comparison."""
+    """{name: {"kind", "low", "high", "log", "step", "values"}} of HyperParameters, for pages and for comparison."""
     rows = {}
     for one in hp.space:
         kind = type(one).__name__.lower()
-        row = {"kind": kind, "low": None, "high": None, "log": False, "values": []}
+        row = {"kind": kind, "low": None, "high": None, "log": False, "step": None, "values": []}
         if kind in ("float", "int"):
-            row |= {"low": one.min_value, "high": one.max_value, "log": one.sampling != "linear"}
+            row |= {"low": one.min_value, "high": one.max_value, "log": one.sampling != "linear", "step": one.step}
         else:
             row["values"] = list(itertools.islice(one.values, 1000))
         rows[one.name] = row

@@ -8,6 +8,7 @@ process's memory, and are written in place.
 import contextlib
 import json
 import sqlite3
+import threading
 from pathlib import Path
 
 NAME = "search.sqlite"
@@ -39,18 +40,21 @@ class Store:
 
     Args:
         folder: the search's folder.
-        readonly: True opens an existing journal without ever writing.
+        readonly: True opens an existing journal and refuses to write.
     """
 
     def __init__(self, folder, *, readonly=False):
         path = Path(folder) / NAME
-        mode = "ro" if readonly else "rwc"
+        mode = "rw" if readonly else "rwc"  # a reader, too, must roll back what a killed writer left half done
         self._connection = sqlite3.connect(
             f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=30, check_same_thread=False
         )
+        self._lock = threading.Lock()
         self._connection.isolation_level = None  # transactions are begun by `writing` alone
         self._connection.row_factory = sqlite3.Row
-        if not readonly:
+        if readonly:
+            self._connection.execute("PRAGMA query_only = ON")
+        else:
             self._connection.execute("PRAGMA synchronous = FULL")
             with self.writing():
                 for statement in filter(str.strip, SCHEMA.split(";\n")):
@@ -61,14 +65,15 @@ class Store:
 
     @contextlib.contextmanager
     def writing(self):
-        """Everything written within this block is written together, or not at all."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+        """Everything written within this block is written together, or not at all; one thread at a time."""
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
 
     def rows(self, query, *values):
         """The rows of a query, as dicts."""

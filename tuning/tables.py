@@ -124,11 +124,12 @@ def described(folder):
     state = "running" if ended is None else "stopped" if failed else "finished"
     winner, home = None, Path(folder) / "winner"
     if (home / "run.json").is_file():
-        row = best(results(folder), search["direction"])
+        crowned = Run(home).read("run")
+        table = results(folder)
         winner = {
-            "trial": int(row["trial"]),
-            "score": float(row["score"]),
-            "test_accuracy": Run(home).read("run")["result"].get("accuracy"),
+            "trial": crowned["of_trial"],
+            "score": float(table.loc[table["trial"] == crowned["of_trial"], "score"].iloc[0]),
+            "test_accuracy": crowned["result"]["accuracy"],
             "run": str(home),
             "recipe": str(Path(folder) / "winner.toml"),
         }

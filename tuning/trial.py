@@ -20,6 +20,10 @@ from pathlib import Path
 LOCK_SECONDS = 60  # how long a trial waits for a process that still holds its folder
 
 
+class Busy(Exception):  # noqa: N818 (what happened)
+    """Another process still holds the run folder."""
+
+
 def main():
     """The program: reads a job from standard input, answers on standard output; everything else goes to stderr."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
@@ -37,7 +41,7 @@ def main():
     try:
         run(job, lambda epoch, metrics: (say(epoch=epoch, metrics=metrics), lines.get())[1], print)
     except Exception as error:
-        if type(error).__name__ == "Stopped":
+        if type(error).__name__ in ("Stopped", "Busy"):
             say(released=str(error))
             return
         say(failed=str(error) if type(error).__name__ == "TrainingFailed" else f"{type(error).__name__}: {error}")
@@ -57,7 +61,8 @@ def run(job, told, say):
     """Train as the job asks, from where an earlier process of the same trial left off.
 
     Args:
-        job: dict: recipe, folder (the run folder), parent (a run folder whose training goes on in this one, or None).
+        job: dict: recipe, folder (the run folder), parent (a run folder whose training goes on in this one, or None),
+            hypermodel (a Python file with the user's HyperModel, or None) and its hyperparameters.
         told: function (epoch from 1, metrics) -> "go" or "stop".
         say: called with each line of progress.
     Returns:
@@ -80,8 +85,14 @@ def run(job, told, say):
 
         recipe = Recipe.from_dict(job["recipe"])
         options = {"callbacks": [Reporter()], "test": False, "say": say}
-        if (folder / "recipe.json").exists() and runs.Run(folder).read("run").get("status") == "finished":
+        if (folder / "run.json").exists() and runs.Run(folder).read("run").get("status") == "finished":
             return runs.Run(folder)
+        if job["hypermodel"]:
+            from tuning import hypermodels, spaces
+
+            shutil.rmtree(folder, ignore_errors=True)
+            space = spaces.load(job["hypermodel"])
+            return hypermodels.fit(space, job["hyperparameters"], recipe, folder, Reporter())
         if any(folder.glob("checkpoint/state-*.npz")):
             return train(recipe, resume=folder, **options)
         shutil.rmtree(folder, ignore_errors=True)  # what a process left that was killed before its first checkpoint
@@ -105,7 +116,7 @@ def _locked(path):
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"{path} is held by another process.") from None
+                    raise Busy(f"{path} is held by another process.") from None
                 time.sleep(0.2)
         yield
 

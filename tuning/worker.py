@@ -13,13 +13,13 @@ import urllib.request
 from pathlib import Path
 
 from kerascnn import __version__
-from kerascnn.errors import UsageError
+from kerascnn.errors import DataError, UsageError
 
 TIMEOUT = 30  # seconds for one answer of the chief
 PATIENCE = 300  # seconds without a chief after which a worker gives up
 
 
-class ChiefGone(RuntimeError):  # noqa: N818 (what happened)
+class ChiefGone(DataError):  # noqa: N818 (what happened)
     """The chief has not answered for too long."""
 
 
@@ -30,10 +30,16 @@ class Line:
         address: HOST:PORT.
         token: what the chief asks for, or "".
         patience: seconds to go on trying.
+        stopping: threading.Event after which a failure is final; None: never.
     """
 
-    def __init__(self, address, token="", patience=PATIENCE):
-        self.address, self.patience = address, patience
+    def __init__(self, address, token="", patience=PATIENCE, stopping=None):
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal():
+            raise UsageError(f"{address!r} is not HOST:PORT, such as 127.0.0.1:7000.")
+        if not patience >= 0:
+            raise UsageError(f"patience={patience} is not allowed: it must be 0 or more.")
+        self.address, self.patience, self.stopping = address, patience, stopping or threading.Event()
         self.headers = {"Content-Type": "application/json", "X-Kerascnn-Version": __version__}
         if token:
             self.headers["Authorization"] = f"Bearer {token}"
@@ -56,9 +62,8 @@ class Line:
                     f"The chief at {self.address} refuses: {error.read().decode(errors='replace')}"
                 ) from None
             except (OSError, ValueError) as error:
-                if time.monotonic() > deadline:
+                if time.monotonic() > deadline or self.stopping.wait(0.3):
                     raise ChiefGone(f"No chief answers at {self.address} ({error}).") from None
-                time.sleep(0.3)
 
 
 def work(address, *, token="", name=None, cores=None, patience=PATIENCE, say=print):
@@ -73,8 +78,8 @@ def work(address, *, token="", name=None, cores=None, patience=PATIENCE, say=pri
         say: called with each line of progress.
     """
     name = name or f"{os.uname().nodename}-{os.getpid()}"
-    line = Line(address, token, patience)
     stopping = threading.Event()
+    line = Line(address, token, patience, stopping)
     with _terminated(stopping):
         while not stopping.is_set():
             job = line.post("ask", worker=name)
@@ -99,19 +104,28 @@ def _run_trial(line, job, cores, stopping):
     Path(job["folder"]).parent.mkdir(parents=True, exist_ok=True)
     with open(Path(job["folder"]).with_suffix(".log"), "ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tuning.trial"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+            [sys.executable, "-m", "tuning.trial"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,
         )
     ended = threading.Event()
     lost = threading.Event()
 
     def beat():
-        while not ended.wait(job["beat_seconds"]):
-            with contextlib.suppress(ChiefGone, UsageError):
-                if line.post("beat", **ticket)["answer"] == "lost":
-                    lost.set()
-                    process.kill()
-            if stopping.is_set():
-                process.terminate()
+        last, told = time.monotonic(), False
+        while not ended.wait(0.2):
+            if stopping.is_set() and not told:
+                process.terminate()  # once: a second signal would not let it save
+                told = True
+            if time.monotonic() - last >= job["beat_seconds"]:
+                last = time.monotonic()
+                with contextlib.suppress(ChiefGone, UsageError):
+                    if line.post("beat", **ticket)["answer"] == "lost":
+                        lost.set()
+                        process.kill()
 
     beating = threading.Thread(target=beat, daemon=True)
     beating.start()
@@ -120,13 +134,18 @@ def _run_trial(line, job, cores, stopping):
         for text in process.stdout:
             message = json.loads(text)
             if "epoch" in message:
-                answer = line.post("report", **ticket, **message)["answer"]
+                try:
+                    answer = line.post("report", **ticket, **message)["answer"]
+                except UsageError as error:  # such as an objective that is not computed
+                    line.post("finish", **ticket, status="failed", reason=str(error), seconds=0.0)
+                    return "failed"
                 if answer == "lost":
                     process.kill()
                     lost.set()
                 _write(process, answer)
             elif "released" in message:
-                break
+                line.post("release", **ticket)
+                return f"given back: {message['released']}"
             else:
                 status = "completed" if "completed" in message else "failed"
                 line.post(

@@ -20,16 +20,16 @@ def tune(
     data: str | None = None,
     /,
     *,
-    search: str = "cifar_net",
-    tuner: str = "random",
+    search: str | None = None,
+    tuner: str | None = None,
     trials: int | None = None,
-    epochs: int = 20,
-    seed: int = 0,
+    epochs: int | None = None,
+    seed: int | None = None,
     workers: int = 1,
     time: str | None = None,
-    objective: str = "val_accuracy",
+    objective: str | None = None,
     stop_early: str | None = None,
-    max_failures: int = 3,
+    max_failures: int | None = None,
     winner: str = "keep",
     out: str | None = None,
     resume: Flag = False,
@@ -47,31 +47,31 @@ def tune(
     data
         name of a data set, or a folder or file [default: the search's own]
     search
-        a space: its name (kerascnn searches), or a .py or .toml file
+        a space: its name (kerascnn searches), or a .py or .toml file [default: cifar_net]
     tuner
-        random, bayesian, hyperband or grid
+        random, bayesian, hyperband or grid [default: random]
     trials
         trials at most [default: 30; all that hyperband and grid make]
     epochs
-        epochs of a whole trial
+        epochs of a whole trial [default: 20]
     seed
-        seed of the suggestions and of every training
+        seed of the suggestions and of every training [default: 0]
     workers
         worker processes on this machine, which share its cores; 0: only those that join (kerascnn tune-worker)
     time
         time of the whole search, such as 2h or 30m
     objective
-        val_accuracy, val_loss, accuracy or loss: the best value over a trial's epochs is its score
+        val_accuracy, val_loss, accuracy or loss; a trial's score is its best over the epochs [default: val_accuracy]
     stop_early
         halving, median or none [default: halving; none for hyperband]
     max_failures
-        failed trials in a row after which the search stops
+        failed trials in a row after which the search stops [default: 3]
     winner
         keep the best trial's weights, retrain it on training and validation images together, or none
     out
         folder of the search, new or empty, or with --resume the one that goes on
     resume
-        go on with the search in --out
+        go on with the search in --out; what is not typed is as it was
     listen
         HOST:PORT that workers join; port 0: any that is free
     lease
