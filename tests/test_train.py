@@ -12,8 +12,8 @@ import kerascnn
 from kerascnn import runs
 from kerascnn.errors import DataError, UsageError
 from kerascnn.recipes import Recipe
-from kerascnn.training.resume import Stopped
 from kerascnn.training.failures import TrainingFailed
+from kerascnn.training.resume import Stopped
 
 QUICK = {"epochs": 3, "batch_size": 256, "dropout": 0.3, "augment": ("crop",), "monitor": "val_accuracy"}
 
