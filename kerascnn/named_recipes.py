@@ -67,6 +67,34 @@ def cs7011():
     )
 
 
+@register("cifar-net-best")
+def cifar_net_best():
+    """The CS7011 report's network, its 6,216,114 parameters unchanged, as far as we got: 86.84% (one seed, 30 epochs).
+
+    `kerascnn train cifar10-jpeg --recipe cifar-net-best`: 86.84% of the test images (95% interval 86.16 to 87.49),
+    86.86% of the validation images, in 75 minutes on 2 cores beside other work. It ends at 86.1% of the training images
+    as they are augmented, so less dropout or more epochs have room. Batch normalisation stands before each ReLU in
+    training and is folded into the convolutions afterwards.
+    """
+    return Recipe(
+        model="cifar_net",
+        data="cifar10",
+        validation=5000,
+        epochs=30,
+        batch_size=128,
+        optimizer="adamw",
+        learning_rate=3e-3,
+        weight_decay=0.05,
+        schedule="one_cycle",
+        label_smoothing=0.1,
+        dropout=0.2,
+        fold_norm=True,
+        augment=("flip", "crop", "cutout"),
+        test_flip=True,
+        monitor="val_accuracy",
+    )
+
+
 @register(source="CS280 report 2017")
 def miniplaces():
     """The CS280 report's ZF Net on MiniPlaces: mean subtraction, 96x96 crops of 128x128, a look every 2,500 steps."""

@@ -1,6 +1,6 @@
 """A search whose chief and workers are killed again and again: every trial is completed once, and all processes end.
 
-    KERASCNN_CHAOS=30,50 pytest tests/test_tuning_chaos.py -m slow -s
+    KERASCNN_CHAOS=30,50 pytest tests/test_tuning_chaos.py -m slow -s -n 0
 
 runs it with 30 trials and 50 kills.
 """

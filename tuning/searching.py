@@ -99,7 +99,7 @@ def search(
     with _listening(host, port) as (sock, address):
         folder = _folder(out, old, settings, say)
         with (
-            _alone(folder),
+            _alone(folder, settings),
             contextlib.closing(Chief(Store(folder), space, settings, lease_seconds=lease_seconds)) as chief,
         ):
             if chief.over and not chief.why_not(time.time()):
@@ -196,7 +196,7 @@ def _absolute(data):
 
 
 def _folder(out, old, settings, say):
-    """The search's folder with search.json in it; a search that goes on must be the same one."""
+    """The search's folder; a search that goes on must be the same one."""
     folder = Path(out) if out is not None else runs.create(None, model="search", data=settings["name"]).folder
     differing = [name for name in settings if old and old.get(name) != settings[name] and name not in EXTENDABLE]
     if differing:
@@ -207,13 +207,12 @@ def _folder(out, old, settings, say):
     else:
         runs.check_new(folder)
         folder.mkdir(parents=True, exist_ok=True)
-    runs.write_json(folder / "search.json", settings)
     return folder
 
 
 @contextlib.contextmanager
-def _alone(folder):
-    """Within this block no other process on this file system runs the search."""
+def _alone(folder, settings):
+    """Within this block search.json holds the settings, and no other process on this file system runs the search."""
     with open(folder / "search.lock", "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -221,6 +220,7 @@ def _alone(folder):
             raise UsageError(
                 f"The search in {folder} is running already. Look at it: kerascnn tune-status {folder}"
             ) from None
+        runs.write_json(folder / "search.json", settings)
         yield
 
 
