@@ -270,5 +270,6 @@ def write(folder):
     with runs.replacing(folder / "results.csv") as temporary:
         results.to_csv(temporary, index=False)
     with runs.replacing(folder / "report.html") as temporary:
-        temporary.write_text(page(results, tables.curves(folder), tables.described(folder)), encoding="utf-8")
+        shown = results.assign(run=[str(Path(run).relative_to(folder.resolve())) for run in results["run"]])
+        temporary.write_text(page(shown, tables.curves(folder), tables.described(folder)), encoding="utf-8")
     return folder / "report.html", folder / "results.csv"
