@@ -108,7 +108,11 @@ def search(
             if not workers or host not in LOOPBACK:
                 say(f"Workers join with: kerascnn tune-worker --join {address}" + (" --token ..." if token else ""))
             application = service(chief, folder, host=host, token=token)
-            _serve(chief, application, sock, LocalWorkers(address, token, workers), say)
+            try:
+                _serve(chief, application, sock, LocalWorkers(address, token, workers), say)
+            except KeyboardInterrupt:
+                say(f"Interrupted; what was done is kept. Go on with: kerascnn tune --resume --out {folder}")
+                raise
             return _closing(folder, winner, say)
 
 
@@ -249,7 +253,7 @@ def _serve(chief, application, sock, local, say):
     server = uvicorn.Server(uvicorn.Config(application, log_level="error", lifespan="off", timeout_graceful_shutdown=5))
     serving = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
     serving.start()
-    told = set()
+    told = {row["trial"] for row in chief.store.trials(*FINAL)}
     try:
         while not chief.over and serving.is_alive():
             local.tend()
