@@ -79,13 +79,13 @@ def test_no_trial_is_lost_or_counted_twice(tmp_path):
     rng = random.Random(0)
     processes = Processes(tmp_path)
     kills, deadline = 0, time.monotonic() + 60 * (TRIALS + KILLS)
-    next_kill = time.monotonic() + 15
+    next_kill = time.monotonic() + 10
     while not processes.look():
         assert time.monotonic() < deadline, (tmp_path / "chief.log").read_text()[-2000:]
         if kills < KILLS and time.monotonic() > next_kill:
             processes.kill(rng.choice(sorted(processes.running)))
             kills += 1
-            next_kill = time.monotonic() + rng.uniform(2, 8)
+            next_kill = time.monotonic() + rng.uniform(1, 5)
         time.sleep(0.1)
     ended = time.monotonic()
     while alive(processes.address) and time.monotonic() - ended < 30:
