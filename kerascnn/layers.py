@@ -1,6 +1,6 @@
-"""The two layers that the classic networks need and Keras lacks: both run on TensorFlow, JAX and torch.
+"""The layers that the networks need and Keras lacks: they run on TensorFlow, JAX and torch.
 
-Both are registered for saving under the package "kerascnn": a `.keras` file that holds them loads after
+They are registered for saving under the package "kerascnn": a `.keras` file that holds one loads after
 `import kerascnn.layers`, and a SavedModel loads without.
 """
 
@@ -107,3 +107,51 @@ class GroupedConv2D(layers.Conv2D):
             )
         ]
         return ops.concatenate(parts, axis=axis)
+
+
+@keras.saving.register_keras_serializable("kerascnn")
+class PatchWhitening(layers.Conv2D):
+    """A convolution whose responses to patches of the training images are uncorrelated, with variance 1 each.
+
+    Its filters are the principal components of the patches, each divided by the square root of its variance, and their
+    negatives, so that nothing is lost in a rectifier (Page 2018, "How to train your ResNet"; Jordan 2024,
+    arXiv:2404.00498, section 3.2). `adapt` sets them; they are not trained, the bias is.
+
+    Args:
+        size: side of a patch, pixels.
+        epsilon: added to each variance: directions with less than this are not blown up.
+    Shapes:
+        (N, height, width, channels) -> (N, height - size + 1, width - size + 1, 2 size**2 channels).
+    """
+
+    def __init__(self, size=2, *, epsilon=5e-4, **kwargs):
+        super().__init__(filters=1, kernel_size=size, **kwargs)  # filters: known in build
+        self.size, self.epsilon = size, epsilon
+
+    def build(self, input_shape):
+        self.filters = 2 * self.size**2 * input_shape[-1]
+        super().build(input_shape)
+        self.kernel.trainable = False
+
+    def compute_output_shape(self, input_shape):
+        height, width = (side - self.size + 1 for side in input_shape[1:3])
+        return (input_shape[0], height, width, 2 * self.size**2 * input_shape[-1])
+
+    def adapt(self, images):
+        """Set the filters from the patches of images float32 (N, height, width, channels), as the layer sees them."""
+        windows = np.lib.stride_tricks.sliding_window_view(np.asarray(images), (self.size, self.size), axis=(1, 2))
+        windows = np.moveaxis(windows, 3, -1)  # (N, y, x, size, size, channels), as the kernel
+        length = self.size**2 * windows.shape[-1]
+        total, products, count = np.zeros(length), np.zeros((length, length)), 0
+        for image in windows:
+            patches = image.reshape(-1, length).astype("float64")
+            total, products, count = total + patches.sum(0), products + patches.T @ patches, count + len(patches)
+        mean = total / count
+        variances, directions = np.linalg.eigh(products / count - np.outer(mean, mean))
+        filters = directions / np.sqrt(np.maximum(variances, 0) + self.epsilon)
+        self.kernel.assign(np.concatenate([filters, -filters], 1).reshape(self.kernel.shape))
+
+    def get_config(self):
+        config = super().get_config()
+        del config["filters"], config["kernel_size"]
+        return {**config, "size": self.size, "epsilon": self.epsilon}

@@ -21,7 +21,7 @@ RECIPES = Registry("recipe", "kerascnn.named_recipes", HOME, hint="kerascnn reci
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
 SCHEDULES = ("constant", "cosine", "one_cycle")
-AUGMENTATIONS = ("flip", "crop", "cutout", "colour", "pca", "mixup")
+AUGMENTATIONS = ("flip", "crop", "translate", "cutout", "colour", "pca", "mixup")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 WATCHES = ("filters", "activations", "patches", "features", "explain")  # looks during training; no part of a recipe
 NORMALIZATIONS = ("standard", "mean", "none")
@@ -59,9 +59,10 @@ class Recipe:
     )
     augment: tuple[str, ...] = setting(
         (),
-        "random changes of training images: flip (left to right), crop (shifted by up to 1/8 of the side), cutout (a "
-        "grey square of a quarter of the side), colour (brightness, contrast, saturation), pca (AlexNet's colour "
-        "noise), mixup (pairs of images and labels blended)",
+        "random changes of training images: flip (left to right, in every other pass), crop (shifted by up to 1/8 of "
+        "the side, over black), translate (by up to 1/16, over the mirrored border), cutout (a grey square of a "
+        "quarter of the side), colour (brightness, contrast, saturation), pca (AlexNet's colour noise), mixup (pairs "
+        "of images and labels blended)",
         choices=AUGMENTATIONS,
     )
     dropout: float | None = setting(
@@ -85,6 +86,9 @@ class Recipe:
     momentum: float = setting(0.9, "momentum of sgd and rmsprop", low=0, high=0.9999)
     weight_decay: float = setting(0.0, "decoupled weight decay, a fraction of learning rate x weight a step", low=0)
     l2: float = setting(0.0, "classic L2 decay in the gradient: this times each kernel is added to it", low=0)
+    norm_bias_rate: float = setting(
+        1.0, "times learning_rate: at what rate batch normalisation's biases learn", low=1e-6, high=1e6
+    )
     schedule: str = setting(
         "constant",
         "course of the learning rate: constant, cosine (after warmup_epochs), one_cycle (up to learning_rate over the "

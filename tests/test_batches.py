@@ -73,6 +73,17 @@ def test_epochs_of_so_many_steps_go_through_the_same_passes(split):
         np.testing.assert_array_equal(labels, b)
 
 
+def test_two_passes_in_a_row_show_both_sides_of_every_image():
+    images = np.tile(np.arange(4, dtype="uint8")[:, None], (400, 4, 1, 1))
+    batches = Batches(Split(images, np.arange(400)), AS_IS, 150, augmentations=("flip",), seed=3, epochs=4)
+    mirrored = np.zeros((4, 400), bool)
+    for batches.epoch in range(4):
+        for x, y in read(batches):
+            mirrored[batches.epoch, y] = x[:, 0, 0, 0] == 3
+    np.testing.assert_array_equal(mirrored, [mirrored[0], ~mirrored[0], mirrored[0], ~mirrored[0]])
+    assert 160 < mirrored[0].sum() < 240  # 400 fair coins: four standard deviations are 40
+
+
 def test_balanced_weights_make_every_class_count_the_same():
     labels = np.array([0] * 6 + [1] * 2 + [3] * 4)
     split = Split(np.zeros((12, 4, 4, 1), "uint8"), labels)

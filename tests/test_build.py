@@ -41,6 +41,24 @@ def test_optimizers_get_the_recipes_numbers(name):
     assert optimizer.global_clipnorm == 2.0
 
 
+def test_biases_of_normalisations_learn_at_their_own_rate():
+    """One step of gradient descent without momentum moves each weight by its rate times its gradient."""
+    moved = []
+    for factor in (1.0, 8.0):
+        keras.utils.set_random_seed(0)
+        recipe = Recipe(model="cifar_net", batch_norm=True, optimizer="sgd", momentum=0.0, norm_bias_rate=factor)
+        model = network(recipe, (8, 8, 1), 4)
+        compile_model(model, recipe, 10, 10)
+        before = {v.path: keras.ops.convert_to_numpy(v) for v in model.trainable_variables}
+        model.train_on_batch(np.random.default_rng(0).normal(size=(16, 8, 8, 1)).astype("float32"), np.arange(16) % 4)
+        moved.append({v.path: keras.ops.convert_to_numpy(v) - before[v.path] for v in model.trainable_variables})
+    learnt = {path: step for path, step in moved[0].items() if abs(step).max() > 1e-7}  # biases before them do not
+    assert sum(path.endswith("beta") for path in learnt) == 5
+    for path, step in learnt.items():
+        expected = (8 if path.endswith("beta") else 1) * step
+        np.testing.assert_allclose(moved[1][path], expected, atol=1e-3 * abs(expected).max())
+
+
 def test_cosine_with_warm_up_by_pencil():
     rate = compiled(10, optimizer="sgd", schedule="cosine", epochs=5, warmup_epochs=1, learning_rate=0.5).optimizer
     schedule = rate._learning_rate

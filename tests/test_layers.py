@@ -1,4 +1,4 @@
-"""LocalResponseNormalization against loops; GroupedConv2D against Keras' own grouped convolution."""
+"""LocalResponseNormalization against loops, GroupedConv2D against Keras' own grouped convolution, PatchWhitening."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from kerascnn.errors import UsageError
-from kerascnn.layers import GroupedConv2D, LocalResponseNormalization
+from kerascnn.layers import GroupedConv2D, LocalResponseNormalization, PatchWhitening
 
 
 def lrn_loops(x, size, alpha, beta, k):
@@ -103,3 +103,30 @@ def test_both_layers_survive_saving(tmp_path):
     norm = again.get_layer("norm")
     assert (norm.size, norm.depth_radius, norm.alpha, norm.beta, norm.k) == (3, 1, 0.1, 0.5, 1.5)
     assert again.get_layer("conv").groups == 2
+
+
+def test_whitened_patches_are_uncorrelated_with_variance_1():
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(40, 9, 7, 3)) @ rng.normal(size=(3, 3)) + 5
+    images[:, 1:] += images[:, :-1]  # rows depend on one another
+    layer = PatchWhitening(2, epsilon=0.0)
+    layer.build((None, 9, 7, 3))
+    layer.adapt(images)
+    out = ops.convert_to_numpy(layer(images.astype("float32")))
+    assert out.shape == (40, 8, 6, 24) == (40, *layer.compute_output_shape((None, 9, 7, 3))[1:])
+    first, negative = np.split(out.reshape(-1, 24).astype("float64"), 2, axis=1)
+    np.testing.assert_allclose(np.cov(first, rowvar=False, bias=True), np.eye(12), atol=1e-4)
+    np.testing.assert_allclose(first, -negative, atol=1e-4)
+
+
+def test_whitening_by_pencil():
+    """Grey 1x1 patches of variance 4: the filter is 1/2, with epsilon 5 it is 1/3; only the bias is trained."""
+    images = np.array([-2.0, 2.0]).reshape(2, 1, 1, 1)
+    for epsilon, factor in ((0.0, 0.5), (5.0, 1 / 3)):
+        layer = PatchWhitening(1, epsilon=epsilon)
+        layer.build((None, 1, 1, 1))
+        layer.adapt(images)
+        np.testing.assert_allclose(sorted(layer.get_weights()[0].ravel()), [-factor, factor], rtol=1e-6)
+    assert [v.name for v in layer.trainable_variables] == ["bias"]
+    again = PatchWhitening.from_config(layer.get_config())
+    assert (again.size, again.epsilon) == (1, 5.0)

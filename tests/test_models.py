@@ -18,6 +18,7 @@ from kerascnn.models import MODELS
 
 # The smallest images that each network takes (residual and recurrent ones take any), and few units in wide layers.
 SMALL = {
+    "airbench94": {"input_shape": (25, 25, 3)},
     "alexnet": {"input_shape": (67, 67, 3), "dense_units": 32},
     "alexnet_miniplaces": {"input_shape": (67, 67, 3)},
     "cifar_net": {"input_shape": (8, 8, 3)},

@@ -47,15 +47,19 @@ def cifar_net(
     def dropped(x, after):
         return layers.Dropout(dropout, name=f"{after}_dropout")(x) if dropout else x
 
-    def convolution(x, filters, name, pool=None):
-        activation = None if foldable_norm else "relu"
-        x = layers.Conv2D(filters, 3, padding="same", activation=activation, name=name)(x)
-        if pool:
-            x = layers.MaxPooling2D(2, name=pool)(x)
-        if foldable_norm:  # after the pooling: an increasing function and the largest of four change places
+    activation = None if foldable_norm else "relu"
+
+    def normalized(x, name):
+        if foldable_norm:
             x = layers.BatchNormalization(momentum=0.9, scale=False, name=f"{name}_bn")(x)
             x = layers.ReLU(name=f"{name}_relu")(x)
         return x
+
+    def convolution(x, filters, name, pool=None):
+        x = layers.Conv2D(filters, 3, padding="same", activation=activation, name=name)(x)
+        if pool:
+            x = layers.MaxPooling2D(2, name=pool)(x)
+        return normalized(x, name)  # after the pooling: an increasing function and the largest of four change places
 
     inputs = Input(input_shape, name="image")
     x = convolution(inputs, 64, "conv1", "pool1")
@@ -67,10 +71,8 @@ def cifar_net(
     x = convolution(x, 256, "conv4", "pool3")
     x = block_end(x, "pool3")
     x = layers.Flatten(name="flatten")(x)
-    x = layers.Dense(1024, activation="relu", name="fc1")(x)
-    x = dropped(x, "fc1")
-    x = layers.Dense(1024, activation="relu", name="fc2")(x)
-    x = dropped(x, "fc2")
+    x = dropped(normalized(layers.Dense(1024, activation=activation, name="fc1")(x), "fc1"), "fc1")
+    x = dropped(normalized(layers.Dense(1024, activation=activation, name="fc2")(x), "fc2"), "fc2")
     x = layers.Dense(num_classes, name="softmax")(x)
     x = layers.BatchNormalization(momentum=0.9, name="bn")(x)
     outputs = layers.Softmax(dtype="float32", name="softmax_activation")(x)

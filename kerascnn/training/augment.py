@@ -5,21 +5,21 @@ import functools
 import numpy as np
 
 
-def flip(images, rng):
-    """Each of the images (N, H, W, C) mirrored left to right with probability 1/2."""
-    mirrored = rng.random(len(images)) < 0.5
+def flip(images, mirrored):
+    """Those of the images (N, H, W, C) mirrored left to right for which `mirrored` bool (N,) is True."""
     return np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
 
 
-def crop(images, rng, size, padding):
+def crop(images, rng, size, padding, mode="constant"):
     """A window of `size` cut from each of the images (N, H, W, C) at a random place.
 
     Args:
         size: (height, width) of the window, pixels.
-        padding: zeros put around the images first, pixels.
+        padding: pixels put around the images first.
+        mode: NumPy's name of what they are: "constant" for zeros, "reflect" for the mirrored border.
     """
     if padding:
-        images = np.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+        images = np.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)), mode)
     windows = np.lib.stride_tricks.sliding_window_view(images, size, axis=(1, 2))
     rows = rng.integers(windows.shape[1], size=len(images))
     columns = rng.integers(windows.shape[2], size=len(images))
@@ -101,22 +101,29 @@ def mixup(images, labels, rng, alpha=0.2):
     return mixed, share[:, None] * labels + (1 - share[:, None]) * labels[other]
 
 
-def augment(images, rng, names, size, components=None):
-    """Training images as the recipe's `augment` asks: crops where images are larger than the network's input or
-    "crop" is named (then shifted by up to 1/8 of the side, zeros moving in), mirrored where "flip" is named, then
-    changes of colour, then cutout. Mixing comes after scaling (`mixup`).
+def augment(images, rng, names, size, *, mirrored=None, components=None):
+    """Training images as the recipe's `augment` asks: crops where images are larger than the network's input, else
+    shifted where "crop" (by up to 1/8 of the side, zeros moving in) or "translate" (by up to 1/16, the mirrored border
+    moving in) is named, mirrored where "flip" is named, then changes of colour, then cutout. Mixing comes after
+    scaling (`mixup`).
 
     Args:
         images: uint8 (N, H, W, C).
         names: the recipe's `augment`.
         size: (height, width) of the network's input.
+        mirrored: for "flip", bool (N,).
         components: for "pca", as of `colour_components`.
     """
-    padding = max(size) // 8 if "crop" in names and images.shape[1:3] == tuple(size) else 0
-    if padding or images.shape[1:3] != tuple(size):
-        images = crop(images, rng, tuple(size), padding)
+    if images.shape[1:3] != tuple(size):
+        images = crop(images, rng, tuple(size), 0)
+    elif "crop" in names:
+        images = crop(images, rng, tuple(size), max(size) // 8)
+    elif "translate" in names:
+        images = crop(images, rng, tuple(size), max(size) // 16, "reflect")
+    if "flip" in names:
+        images = flip(images, mirrored)
     noise = functools.partial(pca, components=components)
-    for name, change in (("flip", flip), ("colour", colour), ("pca", noise), ("cutout", cutout)):
+    for name, change in (("colour", colour), ("pca", noise), ("cutout", cutout)):
         if name in names:
             images = change(images, rng)
     return images

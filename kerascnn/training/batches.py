@@ -54,6 +54,11 @@ class Batches(keras.utils.PyDataset):
         self.period = period or self.pass_steps
         self.total = total or epochs * self.period
         self.epochs = -(-self.total // self.period)
+        # In every other pass each image is mirrored, so that any two in a row show both of its sides (Jordan 2024,
+        # arXiv:2404.00498, section 3.6)
+        self.first_mirrored = (
+            np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,))).random(len(split)) < 0.5
+        )
         self.components = colour_components(split.images) if "pca" in augmentations else None
         self.weights = None
         if balanced:
@@ -87,7 +92,14 @@ class Batches(keras.utils.PyDataset):
         index = self.order(number)[step * self.batch_size : (step + 1) * self.batch_size]
         rng = np.random.default_rng([self.seed, number, step])
         size = self.preprocessing.image_size
-        images = augment(self.split.images[index], rng, self.augmentations, size, self.components)
+        images = augment(
+            self.split.images[index],
+            rng,
+            self.augmentations,
+            size,
+            mirrored=self.first_mirrored[index] ^ (number % 2 == 1),
+            components=self.components,
+        )
         images, labels = self.preprocessing.scale(images), self.split.labels[index]
         weights = None if self.weights is None else self.weights[labels]
         if "mixup" in self.augmentations:

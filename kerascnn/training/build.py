@@ -3,15 +3,18 @@
 import inspect
 
 import keras
+import numpy as np
 from keras import ops
 
 from kerascnn import backends
 from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.errors import UsageError, unknown
+from kerascnn.layers import PatchWhitening
 from kerascnn.models import MODELS
 from kerascnn.training.batches import Batches
 from kerascnn.training.prepare import image_size
 
+PATCH_IMAGES = 5_000  # training images at most from which a whitening layer's filters come, evenly spread
 TRAINED_BY = ("input_shape", "num_classes", "name", "weights")  # arguments of builders that a run sets itself
 
 
@@ -51,6 +54,9 @@ def ready(recipe, data, precision, devices=1):
     prepared = Preprocessing.fit(data.train.images, image_size=image_size(recipe), normalize=recipe.normalize)
     keras.utils.set_random_seed(recipe.seed)
     model = network(recipe, (*prepared.image_size, prepared.channels), len(data.class_names), precision)
+    for layer in model.layers:
+        if isinstance(layer, PatchWhitening):
+            layer.adapt(prepared(data.train.images[np.arange(0, len(data.train), -(-len(data.train) // PATCH_IMAGES))]))
     batches = Batches(
         data.train,
         prepared,
@@ -119,17 +125,32 @@ def _rate(recipe, steps, steps_per_epoch):
 
 
 def _optimizer(recipe, rate):
+    momentum = {"momentum": recipe.momentum}
+    kind, own = {
+        "adam": (keras.optimizers.Adam, {}),
+        "adamw": (keras.optimizers.AdamW, {"weight_decay": recipe.weight_decay}),  # None would be Keras' 0.004
+        "sgd": (keras.optimizers.SGD, {**momentum, "nesterov": recipe.momentum > 0}),
+        "rmsprop": (keras.optimizers.RMSprop, momentum),
+    }[recipe.optimizer]
     common = {
         "learning_rate": rate,
         "weight_decay": recipe.weight_decay or None,
         "global_clipnorm": recipe.clip_norm or None,
     }
-    if recipe.ema:
-        common |= {"use_ema": True, "ema_momentum": recipe.ema}
-    if recipe.optimizer == "adam":
-        return keras.optimizers.Adam(**common)
-    if recipe.optimizer == "adamw":
-        return keras.optimizers.AdamW(**{**common, "weight_decay": recipe.weight_decay})
-    if recipe.optimizer == "sgd":
-        return keras.optimizers.SGD(momentum=recipe.momentum, nesterov=recipe.momentum > 0, **common)
-    return keras.optimizers.RMSprop(momentum=recipe.momentum, **common)
+    average = {"use_ema": True, "ema_momentum": recipe.ema} if recipe.ema else {}
+    return _scaled(kind, recipe.norm_bias_rate)(**{**common, **average, **own})
+
+
+def _scaled(kind, factor):
+    """The class of Keras' optimizer, or one of it whose learning rate is `factor` times as high for batch
+    normalisation's biases (Jordan 2024, arXiv:2404.00498, section 3.4)."""
+    if factor == 1:
+        return kind
+
+    class Scaled(kind):
+        def update_step(self, gradient, variable, learning_rate):
+            name = self._trainable_variables[self._get_variable_index(variable)].name  # TensorFlow's own lacks it
+            super().update_step(gradient, variable, learning_rate * (factor if name == "beta" else 1))
+
+    Scaled.__name__ = kind.__name__  # by which its memory is counted
+    return Scaled

@@ -1,0 +1,51 @@
+"""The airbench94 network: the source's sides, its count by pencil, and the whitening that a run sets."""
+
+import keras
+import numpy as np
+
+from kerascnn import graph, models
+from kerascnn.datasets.image_data import ImageData, Split
+from kerascnn.layers import PatchWhitening
+from kerascnn.models.jordan2024 import IdentityFirst
+from kerascnn.recipes import Recipe
+from kerascnn.training.build import ready
+
+
+def test_sides_and_count_by_pencil():
+    with graph.without_weights():
+        model = models.airbench94()
+    shapes = {layer.name: tuple(layer.output.shape[1:]) for layer in model.layers}
+    assert [shapes[n] for n in ("whiten", "pool1", "pool2", "pool3", "flatten")] == [
+        (31, 31, 24),
+        (15, 15, 64),
+        (7, 7, 256),
+        (3, 3, 256),
+        (256,),
+    ]
+    kernels = 9 * (24 * 64 + 64 * 64 + 64 * 256 + 3 * 256 * 256) + 256 * 10
+    normalisations = 64 + 64 + 4 * 256
+    facts = models.MODELS.facts("airbench94")
+    assert facts["trainable"] == kernels + normalisations + 24
+    assert facts["parameters"] == facts["trainable"] + 2 * normalisations + 24 * 12
+
+
+def test_a_run_whitens_with_its_training_images():
+    images = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3), dtype="uint8")
+    images[:, 1:] = images[:, 1:] // 2 + images[:, :-1] // 2
+    data = ImageData("noise", "noise", tuple("abcdefghij"), Split(images, np.arange(60) % 10))
+    prepared, model, _ = ready(Recipe(model="airbench94", batch_size=20), data, "float32")
+    expected = PatchWhitening(2)
+    expected.build((None, 32, 32, 3))
+    expected.adapt(prepared(images))
+    np.testing.assert_array_equal(model.get_layer("whiten").get_weights()[0], expected.get_weights()[0])
+    assert np.ptp(expected.get_weights()[0]) > 1
+
+
+def test_convolutions_begin_as_an_identity_with_new_features():
+    layer = keras.layers.Conv2D(7, 3, padding="same", use_bias=False, kernel_initializer=IdentityFirst(seed=1))
+    images = np.random.default_rng(0).normal(size=(2, 6, 5, 4)).astype("float32")
+    out = keras.ops.convert_to_numpy(layer(images))
+    np.testing.assert_allclose(out[..., :4], images, atol=1e-6)
+    new = layer.get_weights()[0][..., 4:]
+    assert 0.9 / 6 < abs(new).max() <= 1 / 6  # fan in 36
+    assert IdentityFirst.from_config(IdentityFirst(seed=1).get_config()).seed == 1
