@@ -71,8 +71,8 @@ class Recipe:
     batch_norm: bool | None = setting(None, "batch normalisation on or off; none: the network's own")
     fold_norm: bool = setting(
         False,
-        "train with batch normalisation before each ReLU and fold it into the convolutions afterwards: the network "
-        "that is kept has its own layers and parameters",
+        "train with batch normalisation before each ReLU and fold it into the weights before it afterwards: the "
+        "network that is kept has its own layers and parameters",
     )
     model_options: dict[str, typing.Any] = setting({}, "further arguments of the network's builder, by name")
     epochs: int = setting(20, "passes over the training images (or evaluation periods, with eval_every)", low=1)

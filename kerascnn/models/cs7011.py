@@ -29,7 +29,7 @@ def cifar_net(
         batch_norm: True adds batch normalisation (momentum 0.9) after each block: a convolution with its pooling, or
             a convolution alone (the report's Task V).
         foldable_norm: True adds batch normalisation (momentum 0.9, no scale) between each convolution, with its
-            pooling, and its ReLU: `kerascnn.training.fold` turns the trained network into one without.
+            pooling, or dense layer and its ReLU: `kerascnn.training.fold` turns the trained network into one without.
         dropout: fraction dropped in training after each block and after each dense layer.
         name: the model's name.
     Returns:

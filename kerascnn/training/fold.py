@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the convolutions before it: what it does at inference is one more affine map."""
+"""Batch normalisation folded into the layer before it: what it does at inference is one more affine map."""
 
 import numpy as np
 from keras import layers, ops
