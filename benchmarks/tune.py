@@ -1,13 +1,16 @@
-"""What a search loses to a killed worker, what two workers gain, and what a hundred trials cost in memory.
+"""What a search loses to a killed worker, what two workers gain, what a hundred trials cost in memory, and what is lost
+where bad trials stop early.
 
     python benchmarks/tune.py kill      # six trials, one of two workers killed: plain KerasTuner, then kerascnn
     python benchmarks/tune.py workers   # twelve single-threaded trials by one worker and by two
     python benchmarks/tune.py memory    # resident memory of chief and worker over a hundred tiny trials
+    python benchmarks/tune.py pruning FOLDER  # searches in full and with early stopping, on a folder of class folders
 
 Each prints a table and writes its part of benchmarks/results/tune.json. Plain KerasTuner needs tensorboard installed,
 or each of its trials fails.
 """
 
+import itertools
 import json
 import os
 import signal
@@ -31,6 +34,24 @@ batch_size = {batch_size}
 precision = "float32"
 [search.learning_rate]
 low = 1e-4
+high = 1e-1
+log = true
+"""
+REAL = """
+model = "cifar_net"
+image_size = 16
+optimizer = "adam"
+batch_size = 100
+validation = 0.25
+augment = ["flip", "crop"]
+[search.rate_patience]
+low = 2
+high = 10
+[search.dropout]
+low = 0.0
+high = 0.7
+[search.learning_rate]
+low = 1e-5
 high = 1e-1
 log = true
 """
@@ -177,6 +198,53 @@ def memory(trials: int = 100):
             "chief_mb_at_the_end": late[0],
             "worker_mb_after_a_tenth": early[1],
             "worker_mb_at_the_end": late[1],
+        },
+    )
+
+
+@app.command
+def pruning(
+    data: Path,
+    /,
+    seeds: tuple[int, ...] = (0, 1, 2),
+    trials: int = 16,
+    epochs: int = 27,
+    out: Path = RESULTS.parents[2] / "saved_models" / "pruning",
+):
+    """The best validation accuracy, and the epochs trained, of searches in full and with successive halving.
+
+    The searches stay in `out`: one that is there is read, and one that was interrupted goes on.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "space.toml").write_text(REAL)
+    found = []
+    for rule, seed in itertools.product(("none", "halving"), seeds):
+        folder = out / f"{rule}-seed{seed}"
+        command = [sys.executable, "-m", "kerascnn", "tune", data, "--search", out / "space.toml", "--seed", seed]
+        command += ["--trials", trials, "--epochs", epochs, "--stop-early", rule, "--winner", "none", "--out", folder]
+        if not (folder / "results.csv").exists():
+            resume = ["--resume"] if folder.exists() else []
+            subprocess.run([*map(str, command), *resume, "--workers", "2"], check=True)
+        table = tuning.results(folder)
+        found.append(
+            {
+                "rule": rule,
+                "seed": seed,
+                "best": table["score"].max(),
+                "epochs": int(table["epochs"].sum()),
+                "seconds": round(table["ended"].max() - table["started"].min()),
+            }
+        )
+        print(found[-1], flush=True)
+    full, pruned = (pandas.DataFrame(found).query(f"rule == {rule!r}") for rule in ("none", "halving"))
+    write(
+        "pruning",
+        {
+            "trials": trials,
+            "epochs_of_a_trial": epochs,
+            "searches": found,
+            "points_lost_mean": 100 * (full["best"].mean() - pruned["best"].mean()),
+            "share_of_epochs": pruned["epochs"].sum() / full["epochs"].sum(),
         },
     )
 
