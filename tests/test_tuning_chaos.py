@@ -18,6 +18,7 @@ import pytest
 import tuning
 
 TRIALS, KILLS = map(int, os.environ.get("KERASCNN_CHAOS", "6,8").split(","))
+SEARCH = {"trials": TRIALS, "epochs": 3, "stop_early": "none"}
 SPACE = """
 model = "lenet5"
 data = "digits"
@@ -47,9 +48,10 @@ class Processes:
     def start(self, name):
         command = [sys.executable, "-m", "kerascnn"]
         if name == "chief":
-            command += ["tune", "--search", str(self.folder / "space.toml"), "--trials", str(TRIALS), "--epochs", "3"]
-            command += ["--workers", "0", "--listen", self.address, "--lease", "4", "--stop-early", "none"]
-            command += ["--winner", "none", "--out", str(self.out)]
+            command += ["tune", "--search", str(self.folder / "space.toml"), "--out", str(self.out)]
+            command += ["--workers", "0", "--listen", self.address, "--lease", "4", "--winner", "none"]
+            for option, value in SEARCH.items():
+                command += ["--" + option.replace("_", "-"), str(value)]
             command += ["--resume"] if (self.out / "search.json").exists() else []
         else:
             command += ["tune-worker", "--join", self.address, "--name", name, "--patience", "60"]
@@ -68,10 +70,10 @@ class Processes:
         return self.running["chief"].returncode == 0
 
 
-def alive(address):
-    """Processes of this search that still run: workers, and trials, whose job has been read from the worker's pipe."""
+def alive(*words):
+    """Processes that still run with one of these words among their arguments."""
     found = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
-    return [line for line in found.splitlines() if address in line and "defunct" not in line]
+    return [line for line in found.splitlines() if any(map(line.__contains__, words)) and "defunct" not in line]
 
 
 @pytest.mark.slow
@@ -88,17 +90,21 @@ def test_no_trial_is_lost_or_counted_twice(tmp_path):
             next_kill = time.monotonic() + rng.uniform(1, 5)
         time.sleep(0.1)
     ended = time.monotonic()
-    while alive(processes.address) and time.monotonic() - ended < 30:
+    belonging = processes.address, str(processes.out)  # of workers; of the chief and of trials
+    while alive(*belonging) and time.monotonic() - ended < 30:
         for process in processes.running.values():
             process.poll()
         time.sleep(0.2)
     print(f"{kills} kills; all processes gone {time.monotonic() - ended:.1f} s after the chief")
-    assert alive(processes.address) == []
+    assert alive(*belonging) == []
+    assert kills >= KILLS // 2
     table = tuning.results(processes.out)
     assert table["trial"].tolist() == list(range(TRIALS))
     assert table["reason"].tolist() == [""] * TRIALS
     assert table["status"].tolist() == ["completed"] * TRIALS
     assert table["epochs"].tolist() == [3] * TRIALS
+    calm = tuning.search(search=tmp_path / "space.toml", out=tmp_path / "calm", workers=2, winner="none", **SEARCH)
+    assert table["score"].tolist() == calm["score"].tolist()
     for folder, score in zip(table["run"], table["score"], strict=True):
         rows = tuning.curves(processes.out)
         own = rows[rows["trial"] == int(folder[-4:])]

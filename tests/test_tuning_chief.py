@@ -314,3 +314,63 @@ def test_a_search_whose_time_is_up_ends_although_nobody_asks(chief):
     made.settle(106.0)
     assert made.over
     assert (statuses(made), made.store.trial(0)["score"]) == (["stopped"], 0.5)
+
+
+def test_a_search_that_has_nothing_left_ends_although_nobody_asks(chief):
+    made = chief(trials=2)
+    for _ in range(2):
+        made.settle(0.0)
+        assert not made.over
+        run(made, made.ask("mortal", 0.0))
+    made.settle(0.0)
+    assert made.over
+    assert statuses(made) == ["completed"] * 2
+
+
+def test_no_time_passes_while_no_chief_lives(chief):
+    made = chief(seconds=100.0)
+    job = made.ask("worker", 60.0)
+    made = chief(now=1000.0, seconds=100.0)
+    assert made.report(0, job["lease"], 1, {"val_accuracy": 0.5}, 1039.0) == "go"
+    assert made.report(0, job["lease"], 2, {"val_accuracy": 0.5}, 1041.0) == "stop"
+
+
+def test_a_trial_that_ends_with_its_last_epoch_is_complete_although_the_time_is_up(chief):
+    made = chief(seconds=100.0, epochs=1)
+    job = made.ask("worker", 0.0)
+    made.report(0, job["lease"], 1, {"val_accuracy": 0.5}, 101.0)
+    made.finish(0, job["lease"], "completed", "", 1.0, 101.0)
+    assert statuses(made) == ["completed"]
+
+
+def test_who_asks_again_gets_the_trial_of_the_one_before_at_once(chief):
+    made = chief()
+    first = made.ask("local 0", 0.0)
+    other = made.ask("local 1", 0.0)
+    again = made.ask("local 0", 1.0)  # killed and started again, long before its lease runs out
+    assert (again["trial"], again["lease"]) == (first["trial"], first["lease"] + 1)
+    assert made.report(other["trial"], other["lease"], 1, {"val_accuracy": 0.5}, 2.0) == "go"
+    assert made.report(first["trial"], first["lease"], 1, {"val_accuracy": 0.5}, 2.0) == "lost"
+
+
+def test_the_best_epoch_counts_epochs_whose_score_was_no_number(chief):
+    made = chief(objective="val_loss")
+    job = made.ask("worker", 0.0)
+    for epoch, loss in enumerate((math.nan, 3.0, 1.0), start=1):
+        made.report(0, job["lease"], epoch, {"val_loss": loss}, 0.0)
+    made.finish(0, job["lease"], "completed", "", 0.0, 0.0)
+    assert (made.store.trial(0)["score"], made.store.trial(0)["best_epoch"]) == (1.0, 3)
+
+
+@pytest.mark.parametrize("fixed", [{}, {"schedule": "cosine"}])
+def test_after_a_trial_that_was_cut_short_hyperband_begins_anew(chief, fixed):
+    """Every trial of the first bracket is cut short, or has a schedule that spans its own length."""
+    made = chief(tuner="hyperband", trials=None, fixed=fixed)
+    while "tuner/trial_id" not in suggested(made)[-1] if made.store.count() else True:
+        job = made.ask("worker", 0.0)
+        made.report(job["trial"], job["lease"], 1, {"val_accuracy": accuracy(job["recipe"], 1)}, 0.0)
+        if not fixed:
+            made.store.set_trial(job["trial"], stop="pruned")
+        made.finish(job["trial"], job["lease"], "completed", "", 0.0, 0.0)
+    assert job["parent"] is None
+    assert [report["epoch"] for report in made.store.reports(job["trial"])] == [1]

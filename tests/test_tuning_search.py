@@ -18,11 +18,11 @@ import pytest
 import uvicorn
 
 import tuning
-from kerascnn import Recipe, cli
+from kerascnn import Recipe, cli, runs
 from kerascnn.errors import DataError, UsageError
-from tuning import tables
+from tuning import tables, trial
 from tuning.chief import Chief
-from tuning.searching import as_toml
+from tuning.searching import _folder, as_toml
 from tuning.searching import search as run_search
 from tuning.service import service
 from tuning.store import Store
@@ -248,6 +248,11 @@ def test_strangers_need_a_token(tmp_path, space):
         ({"epochs": 0}, "epochs=0 is out of range"),
         ({"workers": -1}, "workers=-1 is out of range"),
         ({"listen": "7000"}, "is not HOST:PORT"),
+        ({"listen": ":7000", "token": "x"}, "is not HOST:PORT"),
+        ({"token": "schlüssel"}, "not ASCII"),
+        ({"search": "recurrent", "model": "gru"}, "model is searched by cell, so it cannot be fixed to 'gru'"),
+        ({"search": "cifar_net", "data": "digits", "augment": ("flip",)}, "augment is searched"),
+        ({"steps": 100}, "steps cannot be fixed"),
         ({"listen": "127.0.0.1:99999"}, "is not HOST:PORT"),
         ({"learning_rate": 0.1}, "learning_rate is searched"),
         ({"dropuot": 0.1}, "Did you mean 'dropout'"),
@@ -272,6 +277,61 @@ def test_a_port_in_use_and_a_folder_in_use(tmp_path, space):
     with pytest.raises(UsageError, match="not empty"):
         run_search(search=space, out=tmp_path / "mine")
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_a_search_that_was_killed_before_it_wrote_anything_can_begin_again(tmp_path, space):
+    (tmp_path / "search").mkdir()
+    for name in ("search.lock", ".search.17.tmp.json"):
+        (tmp_path / "search" / name).write_text("")
+    with pytest.raises(UsageError, match="seconds=0 is out of range"):
+        run_search(search=space, out=tmp_path / "search", seconds=0)
+    assert _folder(tmp_path / "search", {}, {"name": "space"}, print) == tmp_path / "search"
+
+
+def test_a_search_that_goes_on_keeps_the_trials_that_were_made(tmp_path, space):
+    with contextlib.closing(Store(tmp_path)) as store, store.writing():
+        for number in range(3):
+            store.add_trial(number, {}, {}, 0.0)
+    (tmp_path / "search.json").write_text(json.dumps({"search": space}))
+    before = (tmp_path / "search.json").read_bytes()
+    with pytest.raises(UsageError, match="trials=2 is below the 3 that were made"):
+        run_search(search=space, trials=2, out=tmp_path, resume=True)
+    assert (tmp_path / "search.json").read_bytes() == before
+
+
+def test_a_hyperparameter_called_like_a_column_is_refused(tmp_path):
+    def space(hp):
+        return Recipe(dropout=hp.Float("score", 0, 0.5))
+
+    with pytest.raises(UsageError, match="'score', which is a column of the results"):
+        run_search("digits", search=space, out=tmp_path / "search")
+
+
+def test_a_trial_that_goes_on_with_another_is_not_finished_by_its_beginning(tmp_path):
+    """It is killed (here: its data are gone) after its folder was copied and before its own training began."""
+    parent = runs.create(tmp_path / "trials" / "0000", model="lenet5", data="digits")
+    recipe = Recipe(data=str(tmp_path / "gone"))
+    parent.write("recipe", recipe.to_dict())
+    parent.update(status="finished")
+    job = {"folder": str(tmp_path / "trials" / "0001"), "parent": str(parent.folder), "hypermodel": None}
+    with pytest.raises((UsageError, DataError)):
+        trial.run({**job, "recipe": recipe.to_dict()}, None, print)
+    assert runs.Run(tmp_path / "trials" / "0001").status != "finished"
+
+
+def test_a_searchs_state_is_interrupted_where_nobody_runs_it(tmp_path):
+    (tmp_path / "search.json").write_text(json.dumps({"hyperparameters": {}, "direction": "max"}))
+    Store(tmp_path).close()
+    (tmp_path / "search.lock").write_text("")
+    assert tables.described(tmp_path)["state"] == "interrupted"
+    with open(tmp_path / "search.lock") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert tables.described(tmp_path)["state"] == "running"
+
+
+def test_cores_that_are_not_there_are_told_by_the_worker():
+    with pytest.raises(UsageError, match="cores=4096 are not all there"):
+        work("127.0.0.1:1", cores=[4096])
 
 
 def test_the_winners_recipe_comes_back_from_toml(tmp_path):

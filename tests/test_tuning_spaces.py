@@ -115,6 +115,9 @@ def test_a_toml_space(tmp_path):
         ("[search.dropout]\nlow = 0.1\nhigh = 0.1", "is empty"),
         ("[search.dropout]\nlow = 0.1", "needs low and high, or values"),
         ("[search.dropout]\nvalues = []", "list of one value or more"),
+        ("[search.batch_norm]\nvalues = [false]", "that is no choice"),
+        ("[search.'dropout.x']\nvalues = [0.5]", "Unknown recipe field"),
+        ("steps = 100\n[search.dropout]\nvalues = [0.5]", "Type --epochs"),
         ("[search.dropout]\nlow = 'a'\nhigh = 'b'", "both must be numbers"),
         ("[search.dropout]\nlow = 0.1\nhigh = 5.0", "dropout=5.0 is out of range"),
         ("[search.dropout]\nlow = 0.0\nhigh = 0.5\nlog = true", "low = 0.0 must be above 0"),
@@ -152,6 +155,27 @@ def mine(hp):
     )
     assert list(spaces.described(spaces.hyperparameters(space))) == ["optimizer", "momentum"]
     assert spaces.recipe_of(space, {"optimizer": "sgd", "momentum": 0.5}).momentum == 0.5
+
+
+def test_a_conditional_scope_of_keras_tuner():
+    def space(hp):
+        optimizer = hp.Choice("optimizer", ["adam", "sgd"])
+        with hp.conditional_scope("optimizer", ["sgd"]):
+            momentum = hp.Float("momentum", 0.5, 0.99)
+        return Recipe(optimizer=optimizer, momentum=momentum if optimizer == "sgd" else 0.9)
+
+    found = spaces.hyperparameters(space)
+    assert [hp.name for hp in found.space] == ["optimizer", "momentum"]
+    assert spaces.recipe_of(space, {"optimizer": "adam"}).momentum == 0.9
+    assert spaces.recipe_of(space, {"optimizer": "sgd", "momentum": 0.7}).momentum == 0.7
+    assert spaces.searched_fields(space, found) == {"optimizer": "optimizer", "momentum": "optimizer"}
+
+
+def test_the_fields_that_a_space_searches():
+    space = spaces.load("recurrent")
+    expected = {"model": "cell", "model_options": "hidden_units"}
+    expected |= {"learning_rate": "learning_rate", "batch_size": "batch_size"}
+    assert spaces.searched_fields(space, spaces.hyperparameters(space)) == expected
 
 
 def test_questions_that_lead_to_questions(tmp_path):

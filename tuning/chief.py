@@ -5,6 +5,7 @@ the lease, and a trial whose lease runs out is lent to the next worker that asks
 Every decision is in the journal before anyone hears of it.
 """
 
+import contextlib
 import json
 import math
 import tempfile
@@ -80,6 +81,7 @@ class Chief:
         self.oracle._set_project_dir(self._scratch.name, "oracle")
         self._replay()
         now = time.time() if now is None else now
+        self._opened, self._spent_before = now, store.fact("spent", 0.0)  # seconds; while no chief lives, none pass
         with store.writing():
             if store.fact("began") is None:
                 store.put_fact("began", now)
@@ -92,13 +94,18 @@ class Chief:
         self._scratch.cleanup()
 
     def ask(self, worker, now):
-        """What a worker should do: {"do": "trial", ...}, {"do": "wait"} or {"do": "done"}."""
-        with self.store.writing():
+        """What a worker should do: {"do": "trial", ...}, {"do": "wait"} or {"do": "done"}.
+
+        Args:
+            worker: its name, which no other living worker has: who asks has no trial, so one that was lent to that name
+                is free at once.
+        """
+        with self._writing(now):
             self._expire(now)
-            while not self.store.count("waiting") and not self.why_not(now):
-                if not self._make(now):
-                    break
-            waiting = self.store.trials("waiting")
+            for row in self.store.trials("running"):
+                if row["worker"] == worker:
+                    self.store.set_trial(row["trial"], status="waiting", worker=None)
+            waiting = self._waiting(now)
             if waiting:
                 return self._lend(waiting[0], worker, now)
             if self.store.count("running"):
@@ -107,19 +114,23 @@ class Chief:
             return {"do": "done"}
 
     def settle(self, now):
-        """End a search whose time is up although nobody asks any more; trials that wait keep what they have."""
+        """End a search that has nothing left to do although nobody asks any more; when its time is up, trials that
+        wait keep what they have."""
         with self.store.writing():
             self._expire(now)
-            if self.over or not self._time_is_up(now) or self.store.count("running"):
+            if self.over or self.store.count("running"):
                 return
-            for row in self.store.trials("waiting"):
-                self.store.set_trial(row["trial"], stop="stopped", reason=TIME_UP)
-                self._finish(row["trial"], "completed", "", row["seconds"], now)
-            self._end(now)
+            if self._time_is_up(now):
+                for row in self.store.trials("waiting"):
+                    self.store.set_trial(row["trial"], stop="stopped", reason=TIME_UP)
+                    self._finish(row["trial"], "completed", "", row["seconds"], now)
+            begun = self.store.count() > 0  # else nobody has come yet
+            if (begun or self._time_is_up(now)) and not self._waiting(now):
+                self._end(now)
 
     def report(self, trial, lease, epoch, metrics, now):
         """Take what a trial measured after an epoch (from 1); returns "go", "stop", or "lost" where it is lent on."""
-        with self.store.writing():
+        with self._writing(now):
             row = self._own(trial, lease, now)
             if row is None:
                 return "lost"
@@ -131,10 +142,10 @@ class Chief:
             self.store.add_report(trial, epoch, value if math.isfinite(value) else None, metrics)
             if row["stop"]:  # it was told so before, and killed before it could end
                 return "stop"
-            if self._time_is_up(now):
+            epochs = json.loads(row["recipe"])["epochs"]
+            if self._time_is_up(now) and epoch < epochs:
                 self.store.set_trial(trial, stop="stopped", reason=TIME_UP)
                 return "stop"
-            epochs = json.loads(row["recipe"])["epochs"]
             rule = self.settings["stop_early"]
             if should_stop(rule, self._curves(), trial, self.direction, epochs):
                 self.store.set_trial(trial, stop="pruned", reason=f"{rule} after epoch {epoch}")
@@ -143,7 +154,7 @@ class Chief:
 
     def beat(self, trial, lease, now):
         """Renew a lease; returns "go", or "lost"."""
-        with self.store.writing():
+        with self._writing(now):
             return "lost" if self._own(trial, lease, now) is None else "go"
 
     def release(self, trial, lease, now, *, died=""):
@@ -179,6 +190,16 @@ class Chief:
             self.store.put_fact("ended", None)
             self.store.put_fact("reason", "")
 
+    @contextlib.contextmanager
+    def _writing(self, now):
+        """A decision, with the seconds that the search has taken so far."""
+        with self.store.writing():
+            self.store.put_fact("spent", self._spent(now))
+            yield
+
+    def _spent(self, now):
+        return self._spent_before + now - self._opened
+
     def _expire(self, now):
         """Take the trials back whose leases ran out."""
         for row in self.store.trials("running"):
@@ -197,15 +218,21 @@ class Chief:
         trial, lease = row["trial"], row["lease"] + 1
         self.store.set_trial(trial, status="running", worker=worker, lease=lease, expires=now + self.lease_seconds)
         values = json.loads(row["hyperparameters"])
-        parent = values.get("tuner/trial_id")
         return {
             "do": "trial",
             "trial": trial,
             "lease": lease,
             "recipe": json.loads(row["recipe"]),
             "hyperparameters": {name: value for name, value in values.items() if name not in OWN},
-            "parent": None if parent is None else int(parent),
+            "parent": row["parent"],
         }
+
+    def _waiting(self, now):
+        """The trials that wait for a worker; one is made where there is none and one may be made."""
+        while not self.store.count("waiting") and not self.why_not(now):
+            if not self._make(now):
+                break
+        return self.store.trials("waiting")
 
     def _make(self, now):
         """Ask the oracle for a trial; False where there is none now. Values that make no recipe are a failed trial."""
@@ -218,13 +245,25 @@ class Chief:
             recipe, error = self.recipe(values).to_dict(), None
         except Exception as failure:  # the user's own code
             recipe, error = {}, failure
-        self.store.add_trial(number, values, recipe, now)
+        parent = None if error else self._parent(values, recipe)
+        self.store.add_trial(number, values, recipe, now, parent)
         if error:
             self._finish(number, "failed", f"{type(error).__name__}: {error}", 0.0, now)
-        elif "tuner/trial_id" in values:  # Hyperband: the curve begins with that of the trial that goes on
-            for report in self.store.reports(int(values["tuner/trial_id"])):
+        elif parent is not None:  # the curve begins with that of the trial that goes on
+            for report in self.store.reports(parent):
                 self.store.add_report(number, report["epoch"], report["value"], json.loads(report["metrics"]))
         return True
+
+    def _parent(self, values, recipe):
+        """The trial whose training Hyperband lets go on in a new one; None: it begins anew.
+
+        So it does after a trial that was cut short, under a schedule, which spans the longer training anew, and for a
+        HyperModel, whose training cannot be taken up.
+        """
+        number = values.get("tuner/trial_id")
+        if number is None or recipe["schedule"] != "constant" or hasattr(self.space, "hypermodel"):
+            return None
+        return int(number) if self.store.trial(int(number))["status"] == "completed" else None
 
     def recipe(self, values):
         """The Recipe of a trial's values."""
@@ -240,10 +279,9 @@ class Chief:
 
     def _finish(self, trial, status, reason, seconds, now):
         row = self.store.trial(trial)
-        curve = [r["value"] for r in self.store.reports(trial) if r["value"] is not None]
+        best = best_so_far(self._curves(trial).get(trial, []), self.direction)
         score = best_epoch = None
-        if curve:
-            best = best_so_far(curve, self.direction)
+        if best and math.isfinite(best[-1]):
             score, best_epoch = best[-1], best.index(best[-1]) + 1
         elif status == "completed":
             status, reason = "failed", "no epoch was finished"
@@ -287,9 +325,10 @@ class Chief:
             else:
                 self._tell(row)
 
-    def _curves(self):
+    def _curves(self, trial=None):
+        """{trial: [objective after epoch 1, 2 ...]} of one trial or of all, the worst number where it is none."""
         curves = {}
-        for report in self.store.reports():
+        for report in self.store.reports(trial):
             value = report["value"]
             worst = -math.inf if self.direction == "max" else math.inf
             curves.setdefault(report["trial"], []).append(worst if value is None else value)
@@ -297,7 +336,7 @@ class Chief:
 
     def _time_is_up(self, now):
         limit = self.settings["seconds"]
-        return limit is not None and now - self.store.fact("began") > limit
+        return limit is not None and self._spent(now) > limit
 
     def why_not(self, now):
         """Why no further trial is made, or "" where one may be."""

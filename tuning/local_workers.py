@@ -44,7 +44,7 @@ class LocalWorkers:
     def _start(self, number):
         host, colon, port = self.address.rpartition(":")
         here = f"127.0.0.1{colon}{port}" if host == "0.0.0.0" else self.address
-        command = [sys.executable, "-m", "kerascnn", "tune-worker", "--join", here, "--with-parent"]
+        command = [sys.executable, "-m", "kerascnn", "tune-worker", "--join", here, "--number", str(number)]
         if hasattr(os, "sched_getaffinity"):
             cores = sorted(os.sched_getaffinity(0))
             share = cores[number :: self.count] or [cores[number % len(cores)]]

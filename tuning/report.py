@@ -65,9 +65,9 @@ def page(results, curves, search):
             NaN while not ended), run (path), reason (why it failed or was pruned, or "").
         curves: DataFrame: trial, epoch (from 1), value (the objective after that epoch).
         search: dict: name, data, tuner, objective, direction ("max" or "min"), trials (how many were asked), epochs,
-            seed, stop_early ("none", "median", "halving"), state ("running", "finished", "stopped"), reason,
-            hyperparameters {name: {"kind": "float"|"int"|"choice"|"boolean", "low", "high", "log", "values"}}, winner
-            (None or {"trial", "score", "test_accuracy", "run", "recipe"}).
+            seed, stop_early ("none", "median", "halving"), state ("running", "interrupted", "finished", "stopped"),
+            reason, hyperparameters {name: {"kind": "float"|"int"|"choice"|"boolean", "low", "high", "log", "values"}},
+            winner (None or {"trial", "score", "test_accuracy", "run", "recipe"}).
     """
     results, curves = _typed(results, search["hyperparameters"]), curves.reindex(columns=["trial", "epoch", "value"])
     curves = curves.assign(value=pd.to_numeric(curves["value"], errors="coerce"))
@@ -123,7 +123,7 @@ def _best(results, search):
     row = leaders.iloc[0]
     test_accuracy = winner.get("test_accuracy")
     return {
-        "title": "Winner" if winner else "Best so far" if search["state"] == "running" else "Best",
+        "title": "Winner" if winner else "Best so far" if search["state"] in ("running", "interrupted") else "Best",
         "trial": row["trial"],
         "score": _score(winner.get("score", row["score"])),
         "test_accuracy": None if test_accuracy is None else _score(test_accuracy),

@@ -21,13 +21,15 @@ from tuning.local_workers import LocalWorkers
 from tuning.report import write
 from tuning.service import LOOPBACK, service
 from tuning.stopping import RULES
-from tuning.store import FINAL, Store
+from tuning.store import FINAL, NAME, Store
+from tuning.worker import check_token
 
 OBJECTIVES = ("val_accuracy", "val_loss", "accuracy", "loss")
 DEFAULTS = {"tuner": "random", "epochs": 20, "seed": 0, "objective": "val_accuracy", "max_failures": 3}
 DEFAULT_TRIALS = 30  # of random and bayesian; hyperband and grid end by themselves
 WINNERS = ("keep", "retrain", "none")
 FAREWELL = 3  # seconds that workers have to hear that the work is done, also from a chief that is started again
+LONGEST_FAREWELL = 10  # likewise for those that asked before and may have died since
 EXTENDABLE = ("trials", "seconds", "max_failures")  # what may change when a search goes on
 
 
@@ -94,6 +96,7 @@ def search(
         search = old.get("search", "cifar_net")
     settings = {name: old.get(name) if value is None else value for name, value in asked.items()}
     settings = _checked(settings, winner, workers, lease_seconds)
+    _check_made(out, old, settings)
     space, described = _space(search, data, settings, old.get("fixed", {}) | fixed)
     settings = json.loads(json.dumps({**described, **settings}))
     with _listening(host, port) as (sock, address):
@@ -130,6 +133,18 @@ def _old(out, resume):
     return json.loads((Path(out) / "search.json").read_text(encoding="utf-8")) if there else {}
 
 
+def _check_made(out, old, settings):
+    """A search that goes on may not have fewer trials than it has made."""
+    if not old or not (Path(out) / NAME).exists() or settings["trials"] is None:
+        return
+    with contextlib.closing(Store(out, readonly=True)) as store:
+        made = len(store.trials())
+    if settings["trials"] < made:
+        raise UsageError(
+            f"trials={settings['trials']} is below the {made} that were made. Type --trials {made} or more."
+        )
+
+
 def _space(search, data, settings, fixed):
     """(function hp -> Recipe, what search.json says of it) after checking that it makes recipes."""
     called = search.__name__ if callable(search) else str(search)
@@ -137,8 +152,12 @@ def _space(search, data, settings, fixed):
     found = spaces.hyperparameters(space)
     hyperparameters = spaces.described(found)
     for name in hyperparameters:
+        if name in ("trial", *tables.FIXED_COLUMNS):
+            raise UsageError(f"The space asks for {name!r}, which is a column of the results. Call it something else.")
+    for name, asked in spaces.searched_fields(space, found).items():
         if name in fixed:
-            raise UsageError(f"{name} is searched, so it cannot be fixed to {fixed[name]!r}. Leave it out.")
+            by = "" if asked == name else f" by {asked}"
+            raise UsageError(f"{name} is searched{by}, so it cannot be fixed to {fixed[name]!r}. Leave it out.")
         if name in (*spaces.OPTIONS, "data"):
             raise UsageError(f"{name} cannot be searched: the search sets it for all trials. Take it out of the space.")
     first = space(found).replace(**fixed)
@@ -182,10 +201,11 @@ def _words(settings):
 
 def _address(listen, token):
     """HOST:PORT as (host, port); beyond the loopback address a token is required."""
-    host, colon, port = str(listen).rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:
+    host, _, port = str(listen).rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
         raise UsageError(f"listen={listen!r} is not HOST:PORT, such as 127.0.0.1:7000.")
     host = host.strip("[]")
+    check_token(token)
     if host not in LOOPBACK and not token:
         raise UsageError(f"Listening on {host} lets others in, so a token is needed. Type --token SECRET")
     return host, int(port)
@@ -209,15 +229,21 @@ def _folder(out, old, settings, say):
     if old:
         say(f"Going on with {folder}")
     else:
-        runs.check_new(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        if any(not _begun(path.name) for path in folder.iterdir()):
+            runs.check_new(folder)
     return folder
+
+
+def _begun(name):
+    """True for a file that a search leaves which was killed before it wrote search.json."""
+    return name == tables.LOCK or name.startswith(".search.")
 
 
 @contextlib.contextmanager
 def _alone(folder, settings):
     """Within this block search.json holds the settings, and no other process on this file system runs the search."""
-    with open(folder / "search.lock", "w") as file:
+    with open(folder / tables.LOCK, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -264,12 +290,17 @@ def _serve(chief, application, sock, local, say):
         if not chief.over:
             raise RuntimeError("The service ended too early. Go on with --resume.")
         ended = time.monotonic()
-        while serving.is_alive() and not (local.gone() and time.monotonic() - ended > FAREWELL):
+        while serving.is_alive():
+            since = time.monotonic() - ended
+            if local.gone() and since > (LONGEST_FAREWELL if application.state.working else FAREWELL):
+                break
             time.sleep(0.2)
     finally:
-        local.stop()  # while the service still takes back their trials
-        server.should_exit = True
-        serving.join()
+        try:
+            local.stop()  # while the service still takes back their trials
+        finally:
+            server.should_exit = True
+            serving.join()
 
 
 def _tell_news(store, told, say):
@@ -314,7 +345,6 @@ def _closing(folder, winner, say):
 def _crown(folder, run, recipe, best_epoch, how, say):
     """Make winner/: the best trial's run, or a new training on validation images too; its test split is read once."""
     from kerascnn import inference
-    from kerascnn.saved_model import export
     from kerascnn.training.train import train
 
     home, made = folder / "winner", {"of_trial": int(run.folder.name), "how": how}
@@ -328,12 +358,24 @@ def _crown(folder, run, recipe, best_epoch, how, say):
                 crowned = runs.Run(temporary)
                 measured = inference.evaluate(crowned)
                 crowned.update(result={**measured.to_dict(), **crowned.read("run")["result"]})
-            export(crowned)
             crowned.update(**made)
     result = runs.Run(home).read("run")["result"]
     low, high = result["accuracy_interval"]
     interval = f"95% interval {100 * low:.2f} to {100 * high:.2f}"
-    say(f"Winner    {home}: test accuracy {100 * result['accuracy']:.2f}% ({interval}), with its SavedModel")
+    say(f"Winner    {home}: test accuracy {100 * result['accuracy']:.2f}% ({interval})")
+    say(f"SavedModel {_exported(home)}")
+
+
+def _exported(home):
+    """Where the winner's SavedModel lies, made where it is not there; or why it cannot be made."""
+    from kerascnn.saved_model import export
+
+    try:
+        if not (home / "export" / "saved_model").is_dir():
+            export(runs.Run(home))
+    except Exception as error:  # the search is finished; whatever goes wrong here must not hide its result
+        return f"not written: {(str(error) or type(error).__name__).splitlines()[0]}  (again: kerascnn export {home})"
+    return home / "export" / "saved_model"
 
 
 def as_toml(recipe):

@@ -13,7 +13,7 @@ from kerascnn import __version__
 from kerascnn.errors import UsageError
 from tuning.tables import run_folder
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 
 
 def service(chief, folder, *, host="127.0.0.1", token=""):
@@ -27,10 +27,14 @@ def service(chief, folder, *, host="127.0.0.1", token=""):
         folder: the search's folder.
         host: the address that is listened on.
         token: what workers must show, or "".
+    Returns:
+        the application; its `state.working` is the set of the workers that asked and were not yet told to end.
     """
+    working = set()
 
     async def ask(message):
         answer = chief.ask(message["worker"], time.time())
+        (working.discard if answer["do"] == "done" else working.add)(message["worker"])
         if answer["do"] != "trial":
             return answer
         parent = answer["parent"]
@@ -65,7 +69,8 @@ def service(chief, folder, *, host="127.0.0.1", token=""):
             theirs = request.headers.get("X-Kerascnn-Version")
             if theirs != __version__:
                 return PlainTextResponse(f"it is kerascnn {__version__} and this worker is {theirs}", 409)
-            if token and not hmac.compare_digest(request.headers.get("Authorization", ""), f"Bearer {token}"):
+            theirs = request.headers.get("Authorization", "")
+            if token and not hmac.compare_digest(theirs.encode(), f"Bearer {token}".encode()):
                 return PlainTextResponse("the token is wrong. Type --token with the chief's", 401)
             try:
                 return JSONResponse(await action(await request.json()))
@@ -75,7 +80,9 @@ def service(chief, folder, *, host="127.0.0.1", token=""):
         return answer
 
     actions = (ask, report, beat, release, finish)
-    return Starlette(
+    application = Starlette(
         routes=[Route(f"/{action.__name__}", guarded(action), methods=["POST"]) for action in actions],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK)] if host in LOOPBACK else [],
     )
+    application.state.working = working
+    return application

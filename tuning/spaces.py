@@ -29,7 +29,12 @@ from kerascnn.errors import DataError, UsageError, unknown
 from kerascnn.recipes import FIELDS, Recipe
 from tuning import SEARCHES
 
-OPTIONS = {"epochs": "epochs", "seed": "seed", "monitor": "objective"}  # recipe fields that a search sets itself
+OPTIONS = {
+    "epochs": "epochs",
+    "steps": "epochs",
+    "seed": "seed",
+    "monitor": "objective",
+}  # recipe fields that a search sets itself
 KEYS = ("low", "high", "step", "log", "values", "default")
 
 
@@ -98,7 +103,8 @@ def _from_toml(path):
     if not isinstance(searched, dict) or not searched:
         raise UsageError(f"{path} searches nothing. Add a table such as: [search.learning_rate] low = 1e-4, high = 0.1")
     for name in (*fixed, *searched):
-        if name.partition(".")[0] not in FIELDS:
+        field, dot, _ = name.partition(".")
+        if field not in FIELDS or (dot and field != "model_options"):
             raise unknown(f"recipe field in {path}:", name, FIELDS)
         if name in OPTIONS:
             raise UsageError(f"{path} sets {name}, which is an option of the search itself. Type --{OPTIONS[name]}")
@@ -142,6 +148,10 @@ def _check_values(where, rule):
         raise UsageError(f"{where} has values = {values!r}: it must be a list of one value or more.")
     if any(isinstance(value, list) for value in values) and not all(isinstance(value, list) for value in values):
         raise UsageError(f"{where} has values = {values!r}: all must be lists, or none.")
+    if all(isinstance(value, bool) for value in values) and len(set(values)) < 2:
+        raise UsageError(
+            f"{where} has values = {values!r}: that is no choice. Write it above the tables, without search."
+        )
     return lambda default: default in values
 
 
@@ -242,12 +252,36 @@ def recipe_of(space, values):
     hp = keras_tuner.HyperParameters()
     hp.values = dict(values)
     recipe = space(hp)
-    missing = [one.name for one in hp.space if one.name not in values]
+    missing = [one.name for one in hp.space if one.name not in values and hp.is_active(one)]
     if missing:
         raise UsageError(
             f"The space asks for {', '.join(missing)} only here, so it cannot be searched. Ask for it always."
         )
     return recipe
+
+
+def searched_fields(space, found):
+    """{recipe field: name of a hyperparameter that changes it}, found by changing one at a time.
+
+    Args:
+        found: the space's HyperParameters.
+    """
+
+    def recipe(**values):
+        try:
+            return recipe_of(space, defaults | values)
+        except UsageError:  # such a combination is a failed trial
+            return None
+
+    defaults = {hp.name: hp.default for hp in found.space}
+    usual, fields = recipe(), {}
+    for hp in found.space:
+        ends = [hp.min_value, hp.max_value] if hasattr(hp, "min_value") else hp.values
+        for value in itertools.islice(ends, 50):
+            other = recipe(**{hp.name: value})
+            if usual and other:
+                fields |= dict.fromkeys(usual.differences(other), hp.name)
+    return fields
 
 
 def described(hp):

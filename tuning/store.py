@@ -20,6 +20,7 @@ CREATE TABLE IF NOT EXISTS trials (
     trial INTEGER PRIMARY KEY,
     hyperparameters TEXT NOT NULL,      -- JSON, as KerasTuner suggested them
     recipe TEXT NOT NULL,               -- JSON
+    parent INTEGER,                     -- the trial whose training goes on in this one
     status TEXT NOT NULL,               -- waiting, running, or one of FINAL
     reason TEXT NOT NULL DEFAULT '',
     score REAL, best_epoch INTEGER,
@@ -101,10 +102,11 @@ class Store:
     def count(self, *statuses):
         return len(self.trials(*statuses))
 
-    def add_trial(self, trial, hyperparameters, recipe, now):
+    def add_trial(self, trial, hyperparameters, recipe, now, parent=None):
         self._connection.execute(
-            "INSERT INTO trials (trial, hyperparameters, recipe, status, started) VALUES (?, ?, ?, 'waiting', ?)",
-            (trial, json.dumps(hyperparameters), json.dumps(recipe), now),
+            "INSERT INTO trials (trial, hyperparameters, recipe, parent, status, started) "
+            "VALUES (?, ?, ?, ?, 'waiting', ?)",
+            (trial, json.dumps(hyperparameters), json.dumps(recipe), parent, now),
         )
         self.add_event("made", trial)
 

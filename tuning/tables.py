@@ -1,6 +1,7 @@
 """A search's folder, read back: its trials as a DataFrame, their curves, what was asked. Reading never changes it.
 
 search.json        what was asked
+search.lock        held by the process that runs the search
 search.sqlite      the journal (tuning.store)
 trials/0007/       an ordinary run folder for each trial, and trials/0007.log
 winner.toml        the best trial's recipe, for kerascnn train --config
@@ -8,6 +9,8 @@ winner/            the best trial's run with its test result and SavedModel
 results.csv, report.html
 """
 
+import contextlib
+import fcntl
 import json
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from kerascnn.errors import UsageError, unknown
 from kerascnn.runs import ROOT, Run
 from tuning.store import NAME, Store
 
+LOCK = "search.lock"
 FIXED_COLUMNS = ("status", "score", "best_epoch", "epochs", "seconds", "started", "ended", "run", "reason")
 
 
@@ -60,8 +64,8 @@ def results(folder):
     Returns:
         DataFrame with columns trial, one for each hyperparameter (None where it was not active), status (waiting,
         running, completed, pruned, stopped, failed), score (the objective's best value over the epochs), best_epoch
-        (from 1), epochs (finished), seconds (of its last process), started and ended (seconds since the search began),
-        run (its run folder), reason.
+        (from 1), epochs (finished; without those of the trial that it goes on with), seconds (of its last process),
+        started and ended (seconds since the search began), run (its run folder), reason.
     """
     names = asked(folder)["hyperparameters"]
     store = Store(folder, readonly=True)
@@ -78,7 +82,7 @@ def results(folder):
                     "trial": row["trial"],
                     **{name: values.get(name) for name in names},
                     **{name: row[name] for name in ("status", "score", "best_epoch", "seconds", "reason")},
-                    "epochs": int(epochs.get(row["trial"], 0)),
+                    "epochs": int(epochs.get(row["trial"], 0) - epochs.get(row["parent"], 0)),
                     "started": row["started"] - began,
                     "ended": None if row["ended"] is None else row["ended"] - began,
                     "run": str(run_folder(folder, row["trial"])),
@@ -112,6 +116,16 @@ def best(table, direction):
     return found.loc[found["score"].idxmin() if direction == "min" else found["score"].idxmax()]
 
 
+def _runs(folder):
+    """True if a process holds the search's lock."""
+    with contextlib.suppress(FileNotFoundError), open(Path(folder) / LOCK) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def described(folder):
     """What a search asked and where it stands, as a dict: search.json, with state, reason and winner."""
     search = asked(folder)
@@ -121,7 +135,8 @@ def described(folder):
     finally:
         store.close()
     failed = "failed" in reason or "time of" in reason
-    state = "running" if ended is None else "stopped" if failed else "finished"
+    going = "running" if _runs(folder) else "interrupted"
+    state = going if ended is None else "stopped" if failed else "finished"
     winner, home = None, Path(folder) / "winner"
     if (home / "run.json").is_file():
         crowned = Run(home).read("run")

@@ -44,7 +44,8 @@ def main():
         if type(error).__name__ in ("Stopped", "Busy"):
             say(released=str(error))
             return
-        say(failed=str(error) if type(error).__name__ == "TrainingFailed" else f"{type(error).__name__}: {error}")
+        reason = str(error) if type(error).__name__ == "TrainingFailed" else f"{type(error).__name__}: {error}"
+        say(failed=reason, seconds=time.monotonic() - began)
         if type(error).__name__ != "TrainingFailed":
             raise
         return
@@ -96,10 +97,11 @@ def run(job, told, say):
         if any(folder.glob("checkpoint/state-*.npz")):
             return train(recipe, resume=folder, **options)
         shutil.rmtree(folder, ignore_errors=True)  # what a process left that was killed before its first checkpoint
-        if job["parent"] and recipe.schedule == "constant":  # another schedule spans the longer training anew
+        if job["parent"]:
             copied = folder.with_suffix(".copy")
             shutil.rmtree(copied, ignore_errors=True)
             shutil.copytree(job["parent"], copied)
+            runs.Run(copied).update(status="interrupted", reason="")  # or a kill now would leave a finished run
             copied.rename(folder)
             return train(recipe, resume=folder, **options)
         return train(recipe, out=folder, **options)

@@ -1,8 +1,10 @@
 """A worker: asks the chief for trials and runs each in a process of its own. It never imports Keras itself."""
 
 import contextlib
+import http.client
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -17,6 +19,12 @@ from kerascnn.errors import DataError, UsageError
 
 TIMEOUT = 30  # seconds for one answer of the chief
 PATIENCE = 300  # seconds without a chief after which a worker gives up
+
+
+def check_token(token):
+    """A token travels in an HTTP header, so it must be printable ASCII."""
+    if not (token.isascii() and token.isprintable()):
+        raise UsageError("The token holds a letter that is not ASCII. Type one of letters, digits and signs.")
 
 
 class ChiefGone(DataError):  # noqa: N818 (what happened)
@@ -39,6 +47,7 @@ class Line:
             raise UsageError(f"{address!r} is not HOST:PORT, such as 127.0.0.1:7000.")
         if not patience >= 0:
             raise UsageError(f"patience={patience} is not allowed: it must be 0 or more.")
+        check_token(token)
         self.address, self.patience, self.stopping = address, patience, stopping or threading.Event()
         self.headers = {"Content-Type": "application/json", "X-Kerascnn-Version": __version__}
         if token:
@@ -57,27 +66,34 @@ class Line:
             try:
                 with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=TIMEOUT) as got:
                     return json.loads(got.read())
-            except urllib.error.HTTPError as error:
-                raise UsageError(
-                    f"The chief at {self.address} refuses: {error.read().decode(errors='replace')}"
-                ) from None
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                if isinstance(error, urllib.error.HTTPError) and error.code < 500:
+                    refusal = error.read().decode(errors="replace")
+                    raise UsageError(f"The chief at {self.address} refuses: {refusal}") from None
                 if time.monotonic() > deadline or self.stopping.wait(0.3):
                     raise ChiefGone(f"No chief answers at {self.address} ({error}).") from None
 
 
-def work(address, *, token="", name=None, cores=None, patience=PATIENCE, say=print):
+def work(address, *, token="", name=None, number=None, cores=None, patience=PATIENCE, say=print):
     """Run trials until the chief has no more.
 
     Args:
         address: HOST:PORT of the chief.
         token: the chief's token, where it has one.
-        name: what the chief calls this worker; None: host and process.
+        name: what the chief calls this worker, with some random letters; None: host and process.
+        number: of a worker that the chief itself has started, in place of the name: one that is started again under
+            its number goes on with the trial of the one before.
         cores: numbers of the processor cores that trials may use; None: all.
         patience: seconds without a chief after which to give up.
         say: called with each line of progress.
     """
-    name = name or f"{os.uname().nodename}-{os.getpid()}"
+    if number is None:
+        name = f"{name or f'{os.uname().nodename}-{os.getpid()}'}-{secrets.token_hex(4)}"
+    else:
+        name = f"local {number}"
+    if cores and hasattr(os, "sched_getaffinity") and not set(cores) <= os.sched_getaffinity(0):
+        there = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+        raise UsageError(f"cores={','.join(map(str, cores))} are not all there. Allowed: {there}.")
     stopping = threading.Event()
     line = Line(address, token, patience, stopping)
     with _terminated(stopping):
@@ -104,7 +120,7 @@ def _run_trial(line, job, cores, stopping):
     Path(job["folder"]).parent.mkdir(parents=True, exist_ok=True)
     with open(Path(job["folder"]).with_suffix(".log"), "ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tuning.trial"],
+            [sys.executable, "-m", "tuning.trial", job["folder"]],  # the folder is for who lists processes
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

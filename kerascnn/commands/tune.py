@@ -11,7 +11,7 @@ from kerascnn.commands.terminal import Flag, Json, computing, let_interrupts_thr
 from kerascnn.commands.train import make_fields, typed_fields
 from kerascnn.errors import UsageError
 
-Fixed = make_fields("Fixed", leave_out=("data", "epochs", "seed", "monitor"))
+Fixed = make_fields("Fixed", leave_out=("data", "epochs", "steps", "seed", "monitor"))
 Token = Annotated[str, Parameter(help="secret that workers show to the chief", env_var="KERASCNN_TOKEN")]
 Folder = Annotated[str, Parameter(help='a search: its folder, its name under saved_models, or "last"')]
 
@@ -59,7 +59,7 @@ def tune(
     workers
         worker processes on this machine, which share its cores; 0: only those that join (kerascnn tune-worker)
     time
-        time of the whole search, such as 2h or 30m
+        time of the whole search, such as 2h, 30m or 90 (seconds); while it is interrupted, none passes
     objective
         val_accuracy, val_loss, accuracy or loss; a trial's score is its best over the epochs [default: val_accuracy]
     stop_early
@@ -112,7 +112,7 @@ def tune_worker(
     name: str | None = None,
     cores: str | None = None,
     patience: float = 300.0,
-    with_parent: Annotated[bool, Parameter(negative="", show=False)] = False,
+    number: Annotated[int | None, Parameter(show=False)] = None,
 ):
     """Run trials for the search whose chief listens at HOST:PORT, until it has no more.
 
@@ -129,13 +129,21 @@ def tune_worker(
     """
     from tuning.worker import work
 
-    if with_parent:
+    if number is not None:  # started by the chief itself, whose pipe closes when it ends
         threading.Thread(target=_leave_with_parent, daemon=True).start()
     try:
         numbers = None if cores is None else [int(core) for core in cores.split(",")]
     except ValueError:
         raise UsageError(f"--cores {cores!r} is not a list of numbers, such as 0,1.") from None
-    work(join, token=token, name=name, cores=numbers, patience=patience, say=lambda line: print(line, flush=True))
+    work(
+        join,
+        token=token,
+        name=name,
+        number=number,
+        cores=numbers,
+        patience=patience,
+        say=lambda line: print(line, flush=True),
+    )
 
 
 def tune_status(search: Folder = "last", /, *, json: Json = False):
@@ -189,7 +197,7 @@ def _seconds(text):
     import pandas
 
     try:
-        seconds = pandas.Timedelta(text).total_seconds()
+        seconds = float(text) if text.isdecimal() else pandas.Timedelta(text).total_seconds()
     except ValueError:
         seconds = 0
     if not seconds > 0:
