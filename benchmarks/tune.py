@@ -39,7 +39,7 @@ log = true
 """
 REAL = """
 model = "cifar_net"
-image_size = 16
+image_size = 12
 optimizer = "adam"
 batch_size = 100
 validation = 0.25
