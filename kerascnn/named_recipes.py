@@ -69,9 +69,13 @@ def cs7011():
 
 @register("cifar-net-best")
 def cifar_net_best():
-    """The CS7011 report's network, its 6,216,114 parameters unchanged, as far as we got.
+    """The CS7011 report's network, its 6,216,114 parameters unchanged, as far as we got: 88.79% (one seed, 20 epochs).
 
-    Batch normalisation stands before each ReLU in training and is folded into the weights before it afterwards.
+    `kerascnn train cifar10-jpeg --recipe cifar-net-best`: 88.79% of the test images (95% interval 88.16 to 89.39),
+    88.14% of the validation images, in 27 minutes on 2 cores (49 CPU minutes). It ends at 96% of the training images,
+    so longer trainings need stronger augmentation. Batch normalisation stands before each ReLU in training and is
+    folded into the weights before it afterwards. The optimizer's settings are those of `cifar-94`; in 4 epochs they
+    gave 82.6% of the validation images, without the fast biases, where AdamW at 0.003 gave 81.3%.
     """
     return Recipe(
         model="cifar_net",
@@ -95,7 +99,12 @@ def cifar_net_best():
 
 @register("cifar-94", source="Jordan 2024")
 def cifar_94():
-    """The network with which CIFAR-10 is learnt fastest, and its source's settings for smaller batches."""
+    """The network with which CIFAR-10 is learnt fastest, with its source's settings for smaller batches: not 94% yet.
+
+    On JPEG copies (quality 75, half the colour resolution) and 45,000 training images, `kerascnn train cifar10-jpeg
+    --recipe cifar-94 --epochs 4` gave 87.03% of the test images (95% interval 86.36 to 87.67; one seed) in 9.5 minutes
+    on 2 cores: about 2 minutes an epoch. The whole length was not run yet.
+    """
     return Recipe(
         model="airbench94",
         data="cifar10",

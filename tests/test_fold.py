@@ -55,3 +55,4 @@ def test_a_run_keeps_the_folded_network(tmp_path):
     kept = keras.models.load_model(run / "best.keras")
     assert [layer.name for layer in kept.layers if layer.name.endswith("_bn")] == []
     assert kept.get_layer("conv1").activation is keras.activations.relu
+    assert run.read("run")["parameters"] == kept.count_params()

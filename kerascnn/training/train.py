@@ -133,7 +133,8 @@ def train(
     try:
         with _told_failures(run, recipe, model, precision, free, batches), backends.data_parallel(count):
             _fit(run, recipe, model, batches, data, state, [*looks, *callbacks], checkpoint_minutes, say)
-        result = results(run, recipe, write_best(run, recipe, model), data, prepared, test=test)
+        final = write_best(run, recipe, model)
+        result = results(run, recipe, final, data, prepared, test=test)
     except Stopped as stop:
         write_best(run, recipe, model)
         run.update(status="interrupted", reason=str(stop), **spent(began, before))
@@ -142,7 +143,7 @@ def train(
         with contextlib.suppress(OSError):
             run.update(status="failed", reason=f"{type(error).__name__}: {error}", **spent(began, before))
         raise
-    run.update(status="finished", result=result, **spent(began, before))
+    run.update(status="finished", result=result, parameters=final.count_params(), **spent(began, before))
     return run
 
 
