@@ -100,7 +100,7 @@ def test_the_page_needs_no_keras():
 )
 def test_importance_finds_what_alone_decides_the_score(planted, score, direction):
     results, _ = trials(EIGHT, ["completed"] * 40, score)
-    shares = ranking.importance(results, EIGHT, direction)
+    shares = ranking.importance_and_fit(results, EIGHT, direction)[0]
     assert shares.index[0] == planted
     assert set(shares.index) == set(EIGHT)
     assert shares.iloc[0] > 0.8
@@ -110,9 +110,9 @@ def test_importance_finds_what_alone_decides_the_score(planted, score, direction
 
 def test_importance_is_the_same_twice_and_ignores_failed_trials():
     results, _ = trials(EIGHT, ["completed"] * 12 + ["failed", "running"])
-    first = ranking.importance(results, EIGHT, "max")
-    pd.testing.assert_series_equal(first, ranking.importance(results, EIGHT, "max"))
-    pd.testing.assert_series_equal(first, ranking.importance(results.head(12), EIGHT, "max"))
+    first = ranking.importance_and_fit(results, EIGHT, "max")[0]
+    pd.testing.assert_series_equal(first, ranking.importance_and_fit(results, EIGHT, "max")[0])
+    pd.testing.assert_series_equal(first, ranking.importance_and_fit(results.head(12), EIGHT, "max")[0])
 
 
 def test_one_diverged_loss_does_not_decide_the_importance():
@@ -130,7 +130,7 @@ def test_an_inactive_hyperparameter_takes_part():
     results["momentum"] = results["momentum"].where(results["optimizer"] == "sgd")
     results["units"] = np.nan
     results["batch_size"] = None
-    shares = ranking.importance(results, EIGHT, "max")
+    shares = ranking.importance_and_fit(results, EIGHT, "max")[0]
     assert shares.index[0] == "dropout"
     assert shares["units"] == shares["batch_size"] == 0
 
@@ -138,7 +138,7 @@ def test_an_inactive_hyperparameter_takes_part():
 @pytest.mark.parametrize(("number", "score"), [(7, lambda row: row["dropout"]), (20, lambda row: 0.5)])
 def test_importance_is_unknown_with_few_trials_or_equal_scores(number, score):
     results, _ = trials(EIGHT, ["completed"] * number, score)
-    assert ranking.importance(results, EIGHT, "max").isna().all()
+    assert ranking.importance_and_fit(results, EIGHT, "max")[0].isna().all()
 
 
 def test_the_best_so_far_by_hand():

@@ -22,6 +22,7 @@ from kerascnn import Recipe, cli, runs
 from kerascnn.errors import DataError, UsageError
 from tuning import tables, trial
 from tuning.chief import Chief
+from tuning.local_workers import LocalWorkers
 from tuning.searching import _folder, as_toml
 from tuning.searching import search as run_search
 from tuning.service import service
@@ -71,6 +72,8 @@ def test_a_search_from_the_command_line(tmp_path, space):
     assert 0 < winner["result"]["accuracy"] <= 1
     assert (out / "winner" / "export" / "saved_model").is_dir()
     assert "<html" in (out / "report.html").read_text()
+    (out / "results.csv").unlink()
+    assert cli.run_command(["tune-report", str(out)]) == 0
     assert len(pandas.read_csv(out / "results.csv")) == 3
 
     again = tmp_path / "again"
@@ -78,13 +81,15 @@ def test_a_search_from_the_command_line(tmp_path, space):
     while not list(again.glob("trials/0001/checkpoint/state-*")):  # the second trial has begun
         assert killed.poll() is None
         time.sleep(0.05)
+    assert tables.described(again)["state"] == "running"
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     refused = subprocess.run(command(*words[:-1], again), capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert "--resume" in refused.stderr
     resumed = ["tune", "--out", again, "--resume"]
-    done = subprocess.run(command(*resumed), capture_output=True, text=True, check=False)
+    words = [sys.executable, "-m", "tuning", *map(str, resumed[1:])]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     columns = ["trial", "learning_rate", "status", "score", "best_epoch", "epochs"]
     pandas.testing.assert_frame_equal(tuning.results(again)[columns], table[columns], check_exact=True)
@@ -111,6 +116,57 @@ def test_failing_trials_are_told_and_the_search_ends(tmp_path, space):
     assert "is more than the" in table["reason"][0]
     assert "2 trials in a row failed" in tables.described(tmp_path / "search")["reason"]
     assert (tmp_path / "search" / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_fails_its_trial_and_the_best_of_the_others_is_retrained(tmp_path, space):
+    (tmp_path / "space.toml").write_text(
+        'model = "lenet5"\ndata = "digits"\noptimizer = "sgd"\nl2 = 10.0\nprecision = "float32"\n'
+        "[search.learning_rate]\nvalues = [1000.0, 0.01]\n"
+    )
+    table = run_search(search=space, tuner="grid", epochs=1, out=tmp_path / "search", winner="retrain", say=no_word)
+    assert table["status"].tolist() == ["failed", "completed"]
+    assert "NaN" in table["reason"][0]
+    own, again = (runs.Run(tmp_path / "search" / name).read("data")["splits"] for name in ("trials/0001", "winner"))
+    assert again["train"]["images"] == own["train"]["images"] + own["validation"]["images"]
+    assert "validation" not in again
+    assert runs.Run(tmp_path / "search" / "winner").read("run")["how"] == "retrain"
+
+
+@pytest.mark.slow
+def test_hyperband_goes_on_with_the_runs_that_it_chose(tmp_path, space):
+    table = run_search(search=space, tuner="hyperband", epochs=3, out=tmp_path / "search", winner="none", say=no_word)
+    assert set(table["status"]) == {"completed"}
+    with contextlib.closing(Store(tmp_path / "search", readonly=True)) as store:
+        parents = {row["trial"]: row["parent"] for row in store.trials() if row["parent"] is not None}
+    assert parents
+    for child, parent in parents.items():
+        folders = [tables.run_folder(tmp_path / "search", number) for number in (child, parent)]
+        rows, first = (pandas.read_csv(folder / "metrics.csv") for folder in folders)
+        assert (len(rows), len(first)) == (3, 1)
+        pandas.testing.assert_frame_equal(rows.head(1), first, check_exact=True)
+        assert table["epochs"][child] == 2
+
+
+def no_word(line):
+    """Says nothing."""
+
+
+def test_local_workers_share_the_cores_and_are_given_up_where_they_cannot_begin():
+    workers = LocalWorkers("nowhere", "", 2)
+    workers.tend()
+    cores = [
+        set(process.args[process.args.index("--cores") + 1].split(",")) for process, _ in workers._running.values()
+    ]
+    there = set(map(str, os.sched_getaffinity(0)))
+    assert cores[0] | cores[1] == there
+    assert len(there) < 2 or not cores[0] & cores[1]
+    with pytest.raises(RuntimeError, match="end as soon as they are started"):
+        while True:
+            workers.tend()
+            time.sleep(0.1)
+    workers.stop()
+    assert workers.gone()
 
 
 HYPERMODEL = """

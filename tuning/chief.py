@@ -147,7 +147,7 @@ class Chief:
                 self.store.set_trial(trial, stop="stopped", reason=TIME_UP)
                 return "stop"
             rule = self.settings["stop_early"]
-            if should_stop(rule, self._curves(), trial, self.direction, epochs):
+            if rule != "none" and should_stop(rule, self._curves(), trial, self.direction, epochs):
                 self.store.set_trial(trial, stop="pruned", reason=f"{rule} after epoch {epoch}")
                 return "stop"
             return "go"
@@ -236,7 +236,7 @@ class Chief:
 
     def _make(self, now):
         """Ask the oracle for a trial; False where there is none now. Values that make no recipe are a failed trial."""
-        number = len(self.store.trials())
+        number = self.store.count()
         made = self._create(number)
         if made.status != "RUNNING":
             return False
@@ -343,7 +343,7 @@ class Chief:
         trials = self.settings["trials"]
         if self._time_is_up(now):
             return f"the time of {self.settings['seconds']:g} s was up"
-        if trials is not None and len(self.store.trials()) >= trials:
+        if trials is not None and self.store.count() >= trials:
             return f"all {trials} trials were made"
         ended = [self.store.trial(e["trial"]) for e in self.store.events() if e["kind"] == "ended"]
         last = ended[-self.settings["max_failures"] :]

@@ -10,6 +10,7 @@ from kerascnn import runs
 from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.recipes import Recipe
 from kerascnn.training.prepare import described, load_data, write_samples
+from tuning.chief import direction_of
 
 
 class HyperModelSpace:
@@ -58,9 +59,8 @@ def fit(space, values, recipe, folder, report):
     run.write("labels", list(data.class_names))
     run.update(status="running", hypermodel=space.path, hyperparameters=values)
     write_samples(run, data)
-    mode = "min" if "loss" in recipe.monitor else "max"
     best = keras.callbacks.ModelCheckpoint(
-        str(run / "best.keras"), monitor=recipe.monitor, mode=mode, save_best_only=True
+        str(run / "best.keras"), monitor=recipe.monitor, mode=direction_of(recipe.monitor), save_best_only=True
     )
     table = keras.callbacks.CSVLogger(str(run / "metrics.csv"))
     images, held_out = (prepared(np.asarray(split.images[:])) for split in (data.train, data.validation))

@@ -63,10 +63,14 @@ def codes(column, hyperparameter):
 
 
 def importance_and_fit(results, hyperparameters, direction):
-    """What `importance` says, and how far to trust it.
+    """The share of each hyperparameter in the differences between the scores, and how far to trust it.
+
+    Permutation importance (Breiman 2001, section 10) of a random forest fitted to the trials that ended with a score:
+    how much worse it predicts with one column shuffled. Scores beyond the `fence` count as if they lay on it.
 
     Returns:
-        shares: pandas.Series, index the names, largest first, see `importance`.
+        shares: pandas.Series, index the names, largest first, sum 1. All NaN where nothing can be told: fewer than 8
+            such trials, or equal scores.
         r2: float, the forest's out-of-bag R2 (1: it predicts unseen trials exactly; 0 or less: no better than their
             mean); NaN where the shares are.
     """
@@ -89,13 +93,3 @@ def importance_and_fit(results, hyperparameters, direction):
         return nothing
     shares = pd.Series(drops / drops.sum(), index=list(hyperparameters), name="share")
     return shares.sort_values(ascending=False, kind="stable"), float(forest.oob_score_)
-
-
-def importance(results, hyperparameters, direction):
-    """The share of each hyperparameter in the differences between the scores: pandas.Series, largest first, sum 1.
-
-    Permutation importance (Breiman 2001, section 10) of a random forest fitted to the trials that ended with a score:
-    how much worse it predicts with one column shuffled. Scores beyond the `fence` count as if they lay on it. All NaN
-    where nothing can be told: fewer than 8 such trials, or equal scores.
-    """
-    return importance_and_fit(results, hyperparameters, direction)[0]

@@ -17,7 +17,7 @@ from kerascnn import runs
 from tuning import figures, tables
 from tuning.ranking import FEWEST_TRIALS, GROUPS, importance_and_fit, ranked, scored
 
-COLUMNS = ("trial", "status", "score", "best_epoch", "epochs", "seconds", "started", "ended", "run", "reason")
+COLUMNS = ("trial", *tables.FIXED_COLUMNS)
 NUMBERS = ("score", "best_epoch", "epochs", "seconds", "started", "ended")
 STOP_EARLY = {"none": "none", "median": "median rule", "halving": "successive halving"}
 MISSING = "-"

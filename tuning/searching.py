@@ -70,7 +70,8 @@ def search(
         objective: what is searched for: val_accuracy (None), val_loss, accuracy or loss.
         stop_early: "halving", "median" or "none" (tuning.stopping); None: halving, but for hyperband, which halves.
         max_failures: failed trials in a row after which the search stops; None: 3.
-        winner: "keep" the best trial's weights, "retrain" it on training and validation images together, or "none".
+        winner: "keep" the best trial's weights, "retrain" it on training and held-out validation images together (a
+            validation split of the data's own stays one), or "none".
         out: the search's folder; None: saved_models/<date>-search-<name>.
         resume: True goes on with the search in `out`. What is None then is as it was; only trials, seconds and
             max_failures may differ.
@@ -138,7 +139,7 @@ def _check_made(out, old, settings):
     if not old or not (Path(out) / NAME).exists() or settings["trials"] is None:
         return
     with contextlib.closing(Store(out, readonly=True)) as store:
-        made = len(store.trials())
+        made = store.count()
     if settings["trials"] < made:
         raise UsageError(
             f"trials={settings['trials']} is below the {made} that were made. Type --trials {made} or more."

@@ -18,6 +18,7 @@ import pandas
 
 from kerascnn.errors import UsageError, unknown
 from kerascnn.runs import ROOT, Run
+from tuning.ranking import ranked, scored
 from tuning.store import NAME, Store
 
 LOCK = "search.lock"
@@ -110,10 +111,8 @@ def curves(folder):
 
 def best(table, direction):
     """The row of the trial with the best score, the earliest of equals, or None; `table` is that of `results`."""
-    found = table[table["status"].isin(("completed", "pruned", "stopped")) & table["score"].notna()]
-    if found.empty:
-        return None
-    return found.loc[found["score"].idxmin() if direction == "min" else found["score"].idxmax()]
+    leaders = ranked(scored(table), direction)
+    return None if leaders.empty else leaders.iloc[0]
 
 
 def _runs(folder):
