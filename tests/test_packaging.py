@@ -78,3 +78,15 @@ def test_without_tensorflow_it_trains_predicts_and_resumes(environment, tmp_path
     assert f"{accuracy:.2f}%" in again.stdout
     doctor = run(environment, "kerascnn", "doctor", cwd=tmp_path, **variables)
     assert "TensorFlow is missing" in doctor.stdout
+
+
+def test_without_tensorflow_a_search_keeps_its_winner(environment, tmp_path):
+    if importlib.util.find_spec("jax") is None:
+        pytest.skip("needs jax")
+    (tmp_path / "space.toml").write_text('model = "lenet5"\ndata = "digits"\n[search.batch_size]\nvalues = [64, 128]\n')
+    words = ["tune", "--search", "space.toml", "--trials", "1", "--epochs", "1", "--out", "s"]
+    done = run(environment, "kerascnn", *words, cwd=tmp_path, KERAS_BACKEND="jax")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "SavedModel not written: A SavedModel can only be written where TensorFlow is installed" in done.stdout
+    assert (tmp_path / "s" / "winner" / "best.keras").exists()
+    assert (tmp_path / "s" / "report.html").exists()

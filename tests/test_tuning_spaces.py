@@ -217,6 +217,8 @@ def test_what_is_wrong_with_a_python_file(tmp_path, text, error, message):
         (lambda hp: 1 / hp.Int("a", 0, 2), "The space fails: ZeroDivisionError"),
         (lambda hp: hp.Int("a", 0, 2), "returns int"),
         (lambda hp: Recipe(), "asks for nothing"),
+        (lambda hp: Recipe(dropout=hp.Float("dropout", 0.1, 0.1)), "range of dropout is empty"),
+        (lambda hp: Recipe(batch_size=hp.Int("batch_size", 64, 32)), "range of batch_size is empty|batch_size"),
         (lambda hp: Recipe(dropout=hp.Float("dropout", 2.0, 3.0)), "dropout=2.0 is out of range"),
     ],
 )

@@ -220,6 +220,9 @@ def hyperparameters(space):
         waiting += [values | {hp.name: value} for hp in new for value in _few(hp)]
     if not found.space:
         raise UsageError("The space asks for nothing: it must call hp.Float, hp.Int, hp.Choice or hp.Boolean.")
+    for hp in found.space:
+        if hasattr(hp, "min_value") and not hp.min_value < hp.max_value:
+            raise UsageError(f"The range of {hp.name} is empty: {hp.min_value} must be below {hp.max_value}.")
     return found
 
 
