@@ -53,14 +53,17 @@ def accuracy(recipe, epoch):
 
 
 def run(chief, job, now=0.0):
-    """Run a lent trial to its end; returns the chief's last answer."""
-    for epoch in range(1, job["recipe"]["epochs"] + 1):
+    """Run a lent trial to its end or its next pause; returns the chief's last answer."""
+    for epoch in range(len(chief.store.reports(job["trial"])) + 1, job["recipe"]["epochs"] + 1):
         answer = chief.report(
             job["trial"], job["lease"], epoch, {"val_accuracy": accuracy(job["recipe"], epoch), "loss": 0.5}, now
         )
         if answer != "go":
             break
-    chief.finish(job["trial"], job["lease"], "completed", "", 1.0, now)
+    if answer == "pause":
+        chief.release(job["trial"], job["lease"], now)
+    else:
+        chief.finish(job["trial"], job["lease"], "completed", "", 1.0, now)
     return answer
 
 
@@ -99,9 +102,12 @@ def test_a_chief_that_is_started_again_after_every_trial_suggests_the_same(tuner
         "tuner": tuner,
         "trials": 7,
         "folder": tmp_path / "undisturbed",
+        "stop_early": "none" if tuner == "hyperband" else "halving",
     }  # the Gaussian process begins with the 7th
     asked["folder"].mkdir()
-    undisturbed = search(chief(**asked))
+    made = chief(**asked)
+    undisturbed = search(made)
+    order = [(event["kind"], event["trial"]) for event in made.store.events()]
     asked["folder"] = tmp_path
     made = chief(**asked)
     while (job := made.ask("worker", 0.0))["do"] == "trial":
@@ -110,6 +116,7 @@ def test_a_chief_that_is_started_again_after_every_trial_suggests_the_same(tuner
     made = chief(**asked)
     assert suggested(made) == undisturbed
     assert len(undisturbed) == 7
+    assert [(event["kind"], event["trial"]) for event in made.store.events()] == order
 
 
 def test_seed_zero_is_a_seed_and_others_differ(tmp_path, chief):
@@ -213,7 +220,7 @@ def test_halving_spares_epochs_and_keeps_the_best(chief):
     made = chief(stop_early="halving", trials=30)
     search(made)
     reports = made.store.reports()
-    assert len(reports) < 30 * 9 / 2
+    assert 30 + 10 * 2 + 4 * 6 <= len(reports) < 30 * 9 / 2
     rows = made.store.trials()
     nearest = min(rows, key=lambda row: abs(math.log10(json.loads(row["recipe"])["learning_rate"]) + 2))
     assert nearest["status"] == "completed"
@@ -222,6 +229,42 @@ def test_halving_spares_epochs_and_keeps_the_best(chief):
         "halving after epoch 1",
         "halving after epoch 3",
     }
+
+
+def test_a_paused_trial_goes_on_where_it_was_and_the_oracle_knew_its_score(chief):
+    made = chief(stop_early="halving", trials=2, epochs=3)
+    jobs = [made.ask(name, 0.0) for name in "ab"]
+    answers = [
+        made.report(job["trial"], job["lease"], 1, {"val_accuracy": 0.5 + job["trial"] / 9}, 7.0) for job in jobs
+    ]
+    assert answers == ["pause", "pause"]
+    assert statuses(made) == ["paused", "paused"]
+    assert [row["seconds"] for row in made.store.trials()] == [7.0, 7.0]
+    made = chief(stop_early="halving", trials=2, epochs=3)
+    assert {trial.score for trial in made.oracle.trials.values()} == {0.5, 0.5 + 1 / 9}
+    job = made.ask("c", 8.0)
+    assert (job["trial"], job["lease"]) == (1, 2)
+    assert made.ask("d", 8.0) == {"do": "wait"}
+    assert made.report(1, 1, 2, {"val_accuracy": 0.1}, 8.0) == "lost"  # of the worker that it was lent to before
+    assert made.report(1, 2, 1, {"val_accuracy": 0.5 + 1 / 9}, 8.0) == "go"  # killed before its checkpoint was whole
+    assert made.report(1, 2, 2, {"val_accuracy": 0.7}, 9.0) == "go"
+    assert made.report(1, 2, 3, {"val_accuracy": 0.6}, 9.0) == "go"
+    made.finish(1, 2, "completed", "", 2.0, 9.0)
+    assert made.ask("d", 9.0) == {"do": "done"}
+    rows = made.store.trials()
+    assert [(row["status"], row["score"], row["seconds"]) for row in rows] == [
+        ("pruned", 0.5, 7.0),
+        ("completed", 0.7, 9.0),
+    ]
+    assert rows[0]["reason"] == "halving after epoch 1"
+
+
+def test_when_the_time_is_up_paused_trials_keep_what_they_have(chief):
+    made = chief(stop_early="halving", seconds=100.0)
+    run(made, made.ask("worker", 0.0), 50.0)
+    made.settle(101.0)
+    assert made.over
+    assert statuses(made) == ["pruned"]
 
 
 def test_a_metric_that_is_not_computed_is_named(chief):

@@ -134,6 +134,22 @@ def test_a_loss_that_is_no_number_fails_its_trial_and_the_best_of_the_others_is_
 
 
 @pytest.mark.slow
+def test_a_paused_trial_trains_on_as_if_it_had_not_been(tmp_path, space):
+    options = {"search": space, "trials": 4, "epochs": 3, "winner": "none", "say": no_word}
+    whole = run_search(out=tmp_path / "whole", stop_early="none", **options)
+    table = run_search(out=tmp_path / "halved", stop_early="halving", **options)
+    assert sorted(table["status"]) == ["completed", "completed", "pruned", "pruned"]
+    long = table["status"] == "completed"
+    assert table["epochs"].tolist() == [3 if done else 1 for done in long]
+    pandas.testing.assert_series_equal(table["score"][long], whole["score"][long], check_exact=True)
+    kept, expected = (tuning.curves(tmp_path / name) for name in ("halved", "whole"))
+    merged = kept.merge(expected, on=["trial", "epoch"])
+    assert len(merged) == 8
+    assert merged["value_x"].tolist() == merged["value_y"].tolist()
+    assert table["seconds"].min() > 0
+
+
+@pytest.mark.slow
 def test_hyperband_goes_on_with_the_runs_that_it_chose(tmp_path, space):
     table = run_search(search=space, tuner="hyperband", epochs=3, out=tmp_path / "search", winner="none", say=no_word)
     assert set(table["status"]) == {"completed"}
@@ -300,6 +316,7 @@ def test_strangers_need_a_token(tmp_path, space):
         ({"objective": "val_acuracy"}, "Did you mean 'val_accuracy'"),
         ({"stop_early": "medium"}, "Did you mean 'median'"),
         ({"winner": "kept"}, "Did you mean 'keep'"),
+        ({"tuner": "hyperband", "stop_early": "halving"}, "hyperband halves itself"),
         ({"trials": 0}, "trials=0 is out of range"),
         ({"epochs": 0}, "epochs=0 is out of range"),
         ({"workers": -1}, "workers=-1 is out of range"),

@@ -4,13 +4,11 @@ import math
 
 import pytest
 
-from tuning.stopping import best_so_far, rungs, should_stop
+from tuning.stopping import below_median, best_so_far, rungs, who_goes_on
 
 
-def test_the_rungs_are_powers_of_three_below_the_end():
-    assert rungs(20) == [1, 3, 9]
-    assert rungs(9) == [1, 3]
-    assert rungs(1) == []
+def test_the_rungs_are_a_ninth_and_a_third():
+    assert [rungs(epochs) for epochs in (1, 2, 3, 9, 12, 20, 27)] == [[], [1], [1], [1, 3], [1, 4], [2, 7], [3, 9]]
 
 
 def test_the_best_so_far():
@@ -18,31 +16,45 @@ def test_the_best_so_far():
     assert best_so_far([3, 1, 2], "min") == [3, 1, 1]
 
 
-@pytest.mark.parametrize(("mine", "stops"), [(0.9, False), (0.75, False), (0.5, True)])
-def test_of_six_on_a_rung_the_best_two_go_on(mine, stops):
-    curves = {0: [mine], **{t: [0.1 * t + 0.2] for t in range(1, 6)}}  # 0.3 ... 0.7
-    assert should_stop("halving", curves, 0, "max", 9) is stops
-    assert should_stop("halving", {t: [-v for v in c] for t, c in curves.items()}, 0, "min", 9) is stops
+SIX = {trial: [0.1 * trial] for trial in range(6)}
 
 
-def test_halving_decides_on_rungs_only_and_never_at_the_end():
-    curves = {0: [0.1, 0.1], 1: [0.9, 0.9], 2: [0.9, 0.9], 3: [0.9, 0.9]}
-    assert should_stop("halving", curves, 0, "max", 9) is False
-    assert should_stop("halving", {**curves, 0: [0.1]}, 0, "max", 9) is True
-    assert should_stop("halving", {**curves, 0: [0.1]}, 0, "max", 1) is False
+@pytest.mark.parametrize(("direction", "order"), [("max", [5, 4]), ("min", [0, 1])])
+def test_of_six_on_a_rung_the_best_two_go_on_best_first(direction, order):
+    paused, found = dict.fromkeys(SIX, 1), []
+    while (trial := who_goes_on(SIX, paused, direction, 9, exhausted=True)) is not None:
+        found.append(trial)
+        del paused[trial]
+    assert found == order
 
 
-def test_the_first_on_a_rung_goes_on():
-    assert should_stop("halving", {0: [0.1]}, 0, "max", 9) is False
+def test_a_third_is_rounded_down_while_others_may_come():
+    five = {trial: SIX[trial] for trial in range(5)}
+    assert who_goes_on(five, {4: 1}, "max", 9, exhausted=False) == 4
+    assert who_goes_on(five, {3: 1}, "max", 9, exhausted=False) is None
+    assert who_goes_on(five, {3: 1}, "max", 9, exhausted=True) == 3
+    assert who_goes_on({0: [0.5]}, {0: 1}, "max", 9, exhausted=False) is None
+    assert who_goes_on({0: [0.5]}, {0: 1}, "max", 9, exhausted=True) == 0
+
+
+def test_the_highest_rung_comes_first_and_counts_the_best_up_to_it():
+    curves = {**SIX, 6: [0.9, 0.9, 0.9, 0.0], 7: [0.8, 0.1, 0.1], 8: [0.7, 0.1, 0.1]}
+    assert who_goes_on(curves, {5: 1, 6: 3}, "max", 9, exhausted=False) == 6
+    assert who_goes_on(curves, {5: 1, 7: 3}, "max", 9, exhausted=False) is None  # 6, 7 and 8 are the third of nine
+    assert who_goes_on({**curves, 8: [0.45]}, {5: 1}, "max", 9, exhausted=False) == 5
+
+
+def test_the_earlier_of_equals_goes_on():
+    assert who_goes_on({0: [0.5], 1: [0.5]}, {0: 1, 1: 1}, "max", 9, exhausted=True) == 0
 
 
 def test_the_median_rule_compares_with_the_means_of_the_others():
     others = {t: [0.0, 0.2 * t] for t in range(1, 6)}  # means 0.1 ... 0.5, median 0.3
-    assert should_stop("median", {0: [0.0, 0.31], **others}, 0, "max", 9) is False
-    assert should_stop("median", {0: [0.0, 0.29], **others}, 0, "max", 9) is True
+    assert below_median({0: [0.0, 0.31], **others}, 0, "max") is False
+    assert below_median({0: [0.0, 0.29], **others}, 0, "max") is True
     del others[5]
-    assert should_stop("median", {0: [0.0, 0.0], **others}, 0, "max", 9) is False  # too few to judge
+    assert below_median({0: [0.0, 0.0], **others}, 0, "max") is False  # too few to judge
 
 
 def test_a_score_that_is_no_number_is_left_to_training():
-    assert should_stop("halving", {0: [-math.inf], 1: [1.0], 2: [1.0], 3: [1.0]}, 0, "max", 9) is False
+    assert below_median({0: [-math.inf], **{t: [1.0] for t in range(1, 6)}}, 0, "max") is False

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from kerascnn.errors import UsageError, unknown
 from tuning import spaces
-from tuning.stopping import best_so_far, should_stop
+from tuning.stopping import below_median, best_so_far, rungs, who_goes_on
 from tuning.store import FINAL
 
 TUNERS = ("random", "bayesian", "hyperband", "grid")
@@ -122,14 +122,14 @@ class Chief:
                 return
             if self._time_is_up(now):
                 for row in self.store.trials("waiting"):
-                    self.store.set_trial(row["trial"], stop="stopped", reason=TIME_UP)
-                    self._finish(row["trial"], "completed", "", row["seconds"], now)
+                    self._cut(row, "stopped", TIME_UP, now)
             begun = self.store.count() > 0  # else nobody has come yet
             if (begun or self._time_is_up(now)) and not self._waiting(now):
                 self._end(now)
 
     def report(self, trial, lease, epoch, metrics, now):
-        """Take what a trial measured after an epoch (from 1); returns "go", "stop", or "lost" where it is lent on."""
+        """Take what a trial measured after an epoch (from 1); returns "go", "stop", "pause" (it saves its state and its
+        process ends), or "lost" where it is lent on."""
         with self._writing(now):
             row = self._own(trial, lease, now)
             if row is None:
@@ -147,8 +147,11 @@ class Chief:
                 self.store.set_trial(trial, stop="stopped", reason=TIME_UP)
                 return "stop"
             rule = self.settings["stop_early"]
-            if rule != "none" and should_stop(rule, self._curves(), trial, self.direction, epochs):
-                self.store.set_trial(trial, stop="pruned", reason=f"{rule} after epoch {epoch}")
+            if rule == "halving" and epoch in rungs(epochs) and epoch > row["passed"]:
+                self._pause(row, now)
+                return "pause"
+            if rule == "median" and epoch < epochs and below_median(self._curves(), trial, self.direction):
+                self.store.set_trial(trial, stop="pruned", reason=f"median after epoch {epoch}")
                 return "stop"
             return "go"
 
@@ -216,7 +219,8 @@ class Chief:
 
     def _lend(self, row, worker, now):
         trial, lease = row["trial"], row["lease"] + 1
-        self.store.set_trial(trial, status="running", worker=worker, lease=lease, expires=now + self.lease_seconds)
+        until = now + self.lease_seconds
+        self.store.set_trial(trial, status="running", worker=worker, lease=lease, lent=now, expires=until)
         values = json.loads(row["hyperparameters"])
         return {
             "do": "trial",
@@ -228,15 +232,47 @@ class Chief:
         }
 
     def _waiting(self, now):
-        """The trials that wait for a worker; one is made where there is none and one may be made."""
-        while not self.store.count("waiting") and not self.why_not(now):
-            if not self._make(now):
+        """The trials that wait for a worker; where there is none, a paused one goes on or a new one is made."""
+        while not self.store.count("waiting") and not self._stopped(now):
+            found = self._promote(exhausted=False) or self._make(now)
+            if not found and (self.store.count("running") or not self._promote(exhausted=True)):
                 break
         return self.store.trials("waiting")
+
+    def _promote(self, *, exhausted):
+        """Let the paused trial go on that halving chooses; False where there is none."""
+        paused = {row["trial"]: row["passed"] for row in self.store.trials("paused")}
+        if not paused:
+            return False
+        steps = rungs(self.settings["epochs"])
+        paused = {trial: min(rung for rung in steps if rung > passed) for trial, passed in paused.items()}
+        chosen = who_goes_on(self._curves(), paused, self.direction, self.settings["epochs"], exhausted=exhausted)
+        if chosen is None:
+            return False
+        self.store.set_trial(chosen, status="waiting", passed=paused[chosen])
+        return True
+
+    def _pause(self, row, now):
+        """Let a trial wait on its rung; the oracle learns its score so far, because it may get no further."""
+        score, best_epoch = self._score(row["trial"])
+        seconds = row["seconds"] + now - row["lent"]
+        found = {"score": score, "best_epoch": best_epoch, "seconds": seconds, "ended": now}
+        self.store.set_trial(row["trial"], status="paused", worker=None, **found)
+        if row["told"] is None and score is not None:
+            self.store.set_trial(row["trial"], told=score, told_epoch=best_epoch)
+            self.store.add_event("ended", row["trial"])
+            self._tell(self.store.trial(row["trial"]))
+
+    def _cut(self, row, stop, reason, now):
+        """End a trial that does not run with what it has."""
+        self.store.set_trial(row["trial"], stop=stop, reason=reason)
+        self._finish(row["trial"], "completed", "", 0.0, now)
 
     def _make(self, now):
         """Ask the oracle for a trial; False where there is none now. Values that make no recipe are a failed trial."""
         number = self.store.count()
+        if self.settings["trials"] is not None and number >= self.settings["trials"]:
+            return False
         made = self._create(number)
         if made.status != "RUNNING":
             return False
@@ -279,11 +315,8 @@ class Chief:
 
     def _finish(self, trial, status, reason, seconds, now):
         row = self.store.trial(trial)
-        best = best_so_far(self._curves(trial).get(trial, []), self.direction)
-        score = best_epoch = None
-        if best and math.isfinite(best[-1]):
-            score, best_epoch = best[-1], best.index(best[-1]) + 1
-        elif status == "completed":
+        score, best_epoch = self._score(trial)
+        if score is None and status == "completed":
             status, reason = "failed", "no epoch was finished"
         if status == "completed" and row["stop"]:
             status, reason = row["stop"], row["reason"]
@@ -293,23 +326,31 @@ class Chief:
             reason=reason,
             score=None if status == "failed" else score,
             best_epoch=best_epoch,
-            seconds=seconds,
+            seconds=row["seconds"] + seconds,
             ended=now,
             worker=None,
         )
-        self.store.add_event("ended", trial)
-        self._tell(self.store.trial(trial))
+        if row["told"] is None:
+            if status != "failed":
+                self.store.set_trial(trial, told=score, told_epoch=best_epoch)
+            self.store.add_event("ended", trial)
+            self._tell(self.store.trial(trial))
+
+    def _score(self, trial):
+        """(the best value of a trial's curve, its epoch from 1), or (None, None) without a number."""
+        best = best_so_far(self._curves(trial).get(trial, []), self.direction)
+        return (best[-1], best.index(best[-1]) + 1) if best and math.isfinite(best[-1]) else (None, None)
 
     def _tell(self, row):
-        """Tell the oracle how a trial ended."""
+        """Tell the oracle how a trial ended, or how good it was when it first paused."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ended = self.oracle.trials[self._name(row["trial"])]
-            if row["status"] == "failed":
+            if row["told"] is None:
                 ended.status, ended.message = "FAILED", row["reason"]
             else:
                 ended.status = "COMPLETED"
-                self.oracle.update_trial(ended.trial_id, {self.settings["objective"]: row["score"]}, row["best_epoch"])
+                self.oracle.update_trial(ended.trial_id, {self.settings["objective"]: row["told"]}, row["told_epoch"])
             self.oracle.end_trial(ended)
 
     def _name(self, trial):
@@ -341,10 +382,13 @@ class Chief:
     def why_not(self, now):
         """Why no further trial is made, or "" where one may be."""
         trials = self.settings["trials"]
+        made = f"all {trials} trials were made" if trials is not None and self.store.count() >= trials else ""
+        return self._stopped(now) or made
+
+    def _stopped(self, now):
+        """Why nothing is begun any more although there may be something left, or ""."""
         if self._time_is_up(now):
             return f"the time of {self.settings['seconds']:g} s was up"
-        if trials is not None and self.store.count() >= trials:
-            return f"all {trials} trials were made"
         ended = [self.store.trial(e["trial"]) for e in self.store.events() if e["kind"] == "ended"]
         last = ended[-self.settings["max_failures"] :]
         if len(last) == self.settings["max_failures"] and all(row["status"] == "failed" for row in last):
@@ -353,5 +397,8 @@ class Chief:
 
     def _end(self, now):
         if not self.over:
+            for row in self.store.trials("paused"):
+                rung = len(self._curves(row["trial"])[row["trial"]])
+                self._cut(row, "pruned", f"halving after epoch {rung}", row["ended"])
             self.store.put_fact("ended", now)
             self.store.put_fact("reason", self.why_not(now) or "the space was searched to its end")

@@ -8,7 +8,7 @@ Everywhere `results` has one row a trial (columns trial, status, score, ended an
 import numpy as np
 import pandas as pd
 
-SCORED = ("completed", "pruned", "stopped")
+SCORED = ("completed", "pruned", "stopped", "paused")
 GROUPS = (*SCORED, "running", "waiting", "failed")
 FEWEST_TRIALS = 8
 

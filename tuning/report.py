@@ -60,9 +60,9 @@ def page(results, curves, search):
 
     Args:
         results: DataFrame, one row a trial: trial (int), one column for each hyperparameter (None or NaN: not active),
-            status ("completed", "pruned", "stopped", "failed", "running", "waiting"), score (the objective's best value
-            over the epochs, or NaN), best_epoch, epochs, seconds, started and ended (seconds since the search began,
-            NaN while not ended), run (path), reason (why it failed or was pruned, or "").
+            status ("completed", "pruned", "stopped", "paused", "failed", "running", "waiting"), score (the best value
+            of the objective over the epochs, or NaN), best_epoch, epochs, seconds, started and ended (seconds since
+            the search began, NaN while not ended), run (path), reason (why it failed or was pruned, or "").
         curves: DataFrame: trial, epoch (from 1), value (the objective after that epoch).
         search: dict: name, data, tuner, objective, direction ("max" or "min"), trials (how many were asked), epochs,
             seed, stop_early ("none", "median", "halving"), state ("running", "interrupted", "finished", "stopped"),

@@ -68,7 +68,8 @@ def search(
         workers: worker processes on this machine, which share its cores; 0: only those that join.
         seconds: time of the whole search; None: no limit.
         objective: what is searched for: val_accuracy (None), val_loss, accuracy or loss.
-        stop_early: "halving", "median" or "none" (tuning.stopping); None: halving, but for hyperband, which halves.
+        stop_early: "halving", "median" or "none" (tuning.stopping); None: halving, but none for hyperband, which halves
+            itself, and median for a HyperModel, whose training cannot be taken up again.
         max_failures: failed trials in a row after which the search stops; None: 3.
         winner: "keep" the best trial's weights, "retrain" it on training and held-out validation images together (a
             validation split of the data's own stays one), or "none".
@@ -96,9 +97,10 @@ def search(
     if search is None:
         search = old.get("search", "cifar_net")
     settings = {name: old.get(name) if value is None else value for name, value in asked.items()}
-    settings = _checked(settings, winner, workers, lease_seconds)
+    space = spaces.load(search)
+    settings = _checked(settings, hasattr(space, "hypermodel"), winner, workers, lease_seconds)
     _check_made(out, old, settings)
-    space, described = _space(search, data, settings, old.get("fixed", {}) | fixed)
+    described = _described(search, space, data, settings, old.get("fixed", {}) | fixed)
     settings = json.loads(json.dumps({**described, **settings}))
     with _listening(host, port) as (sock, address):
         folder = _folder(out, old, settings, say)
@@ -146,10 +148,9 @@ def _check_made(out, old, settings):
         )
 
 
-def _space(search, data, settings, fixed):
-    """(function hp -> Recipe, what search.json says of it) after checking that it makes recipes."""
+def _described(search, space, data, settings, fixed):
+    """What search.json says of a space, after checking that it makes recipes."""
     called = search.__name__ if callable(search) else str(search)
-    space = spaces.load(search)
     found = spaces.hyperparameters(space)
     hyperparameters = spaces.described(found)
     for name in hyperparameters:
@@ -164,7 +165,7 @@ def _space(search, data, settings, fixed):
     first = space(found).replace(**fixed)
     fixed = {**fixed, "data": _absolute(data if data is not None else first.data)}
     first = first.replace(**fixed, epochs=settings["epochs"], seed=settings["seed"], monitor=settings["objective"])
-    return space, {
+    return {
         "search": str(Path(called).resolve()) if Path(called).suffix in (".py", ".toml") else called,
         "name": Path(called).stem,
         "data": fixed["data"],
@@ -174,12 +175,19 @@ def _space(search, data, settings, fixed):
     }
 
 
-def _checked(settings, winner, workers, lease_seconds):
+def _checked(settings, hypermodel, winner, workers, lease_seconds):
     """The settings with their defaults, after checking what needs no data and no space."""
     settings = {name: DEFAULTS.get(name) if value is None else value for name, value in settings.items()}
     if settings["trials"] is None and settings["tuner"] in ("random", "bayesian"):
         settings["trials"] = DEFAULT_TRIALS
-    settings["stop_early"] = settings["stop_early"] or ("none" if settings["tuner"] == "hyperband" else "halving")
+    usual, why = "halving", ""
+    if settings["tuner"] == "hyperband":
+        usual, why = "none", "hyperband halves itself"
+    elif hypermodel:
+        usual, why = "median", "a HyperModel's training cannot be taken up again"
+    settings["stop_early"] = settings["stop_early"] or usual
+    if settings["stop_early"] == "halving" and why:
+        raise UsageError(f"stop_early='halving' cannot be: {why}. Type --stop-early median, or none.")
     for kind, known in (("tuner", TUNERS), ("objective", OBJECTIVES), ("stop_early", RULES)):
         if settings[kind] not in known:
             raise unknown(kind, settings[kind], known)

@@ -1,4 +1,4 @@
-"""When a trial is not worth its remaining epochs: the median rule and asynchronous successive halving."""
+"""When a trial is not worth its remaining epochs: successive halving and the median rule."""
 
 import math
 import statistics
@@ -17,36 +17,45 @@ def best_so_far(values, direction):
     return found
 
 
-def should_stop(rule, curves, trial, direction, epochs):
-    """True if a trial should stop after its newest epoch.
+def rungs(epochs):
+    """The epochs after which halving lets trials wait: a ninth and a third of all, at least 1, below `epochs`."""
+    return sorted({max(1, round(epochs / FACTOR**k)) for k in (1, 2)} - {epochs})
+
+
+def who_goes_on(curves, paused, direction, epochs, *, exhausted):
+    """The waiting trial whose training successive halving continues, or None where others must come first.
+
+    On each rung the best third of all trials that reached it go on as soon as they are known to be in it, the highest
+    rung first (ASHA: Li et al. 2020, arXiv:1810.05934, algorithm 2).
 
     Args:
-        rule: "halving": after epochs 1, 3, 9 ... (`rungs`), only the best third of all trials that came so far goes on
-            (Li et al. 2020, arXiv:1810.05934, in the form that stops instead of pausing). "median": it stops where its
-            best is worse than the median of the others' mean up to that epoch (Golovin et al. 2017, Vizier,
-            section 3.2.2). "none": never.
         curves: {trial: [objective after epoch 1, 2, ...]} of all trials.
-        trial: the one that has just reported.
+        paused: {trial: the rung on which it waits}.
         direction: "max" or "min".
         epochs: epochs of a whole trial.
+        exhausted: True if no further trials come; a third is then rounded up.
     """
-    own = curves[trial]
-    epoch = len(own)
-    if rule == "none" or epoch >= epochs:
-        return False
     sign = 1 if direction == "max" else -1
+    for rung in reversed(rungs(epochs)):
+        reached = {t: sign * best_so_far(c[:rung], direction)[-1] for t, c in curves.items() if len(c) >= rung}
+        number = math.ceil(len(reached) / FACTOR) if exhausted else len(reached) // FACTOR
+        for trial in sorted(reached, key=lambda t: (-reached[t], t))[:number]:
+            if paused.get(trial) == rung:
+                return trial
+    return None
+
+
+def below_median(curves, trial, direction):
+    """True if the median rule stops a trial after its newest epoch: where its best is worse than the median of the
+    others' means up to that epoch (Golovin et al. 2017, Vizier, section 3.2.2), once there are five of them.
+
+    Args:
+        curves: as of `who_goes_on`.
+        trial: the one that has just reported.
+    """
+    own, sign = curves[trial], 1 if direction == "max" else -1
     mine = sign * best_so_far(own, direction)[-1]
+    others = [sign * statistics.fmean(c[: len(own)]) for t, c in curves.items() if t != trial and len(c) >= len(own)]
     if not math.isfinite(mine):
         return False  # training itself ends where the loss is not finite
-    if rule == "halving":
-        if epoch not in rungs(epochs):
-            return False
-        reached = [sign * best_so_far(c[:epoch], direction)[-1] for c in curves.values() if len(c) >= epoch]
-        return sum(value > mine for value in reached) >= max(1, math.ceil(len(reached) / FACTOR))
-    others = [sign * statistics.fmean(c[:epoch]) for t, c in curves.items() if t != trial and len(c) >= epoch]
     return len(others) >= STARTUP and mine < statistics.median(others)
-
-
-def rungs(epochs):
-    """The epochs after which successive halving decides: 1, 3, 9 ... below `epochs`."""
-    return [FACTOR**k for k in range(int(math.log(epochs, FACTOR)) + 1) if FACTOR**k < epochs]

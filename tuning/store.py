@@ -21,10 +21,12 @@ CREATE TABLE IF NOT EXISTS trials (
     hyperparameters TEXT NOT NULL,      -- JSON, as KerasTuner suggested them
     recipe TEXT NOT NULL,               -- JSON
     parent INTEGER,                     -- the trial whose training goes on in this one
-    status TEXT NOT NULL,               -- waiting, running, or one of FINAL
+    status TEXT NOT NULL,               -- waiting, running, paused (on a rung of halving), or one of FINAL
     reason TEXT NOT NULL DEFAULT '',
     score REAL, best_epoch INTEGER,
-    worker TEXT, lease INTEGER NOT NULL DEFAULT 0, expires REAL,
+    worker TEXT, lease INTEGER NOT NULL DEFAULT 0, lent REAL, expires REAL,
+    passed INTEGER NOT NULL DEFAULT 0,  -- the last rung from which halving let it go on
+    told REAL, told_epoch INTEGER,      -- the score that the oracle knows, when it first paused or at the end
     deaths INTEGER NOT NULL DEFAULT 0,  -- how often its process died while the worker lived
     stop TEXT NOT NULL DEFAULT '',      -- pruned or stopped: it was told to end early
     seconds REAL NOT NULL DEFAULT 0, started REAL, ended REAL

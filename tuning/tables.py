@@ -64,9 +64,9 @@ def results(folder):
 
     Returns:
         DataFrame with columns trial, one for each hyperparameter (None where it was not active), status (waiting,
-        running, completed, pruned, stopped, failed), score (the objective's best value over the epochs), best_epoch
-        (from 1), epochs (finished; without those of the trial that it goes on with), seconds (of its last process),
-        started and ended (seconds since the search began), run (its run folder), reason.
+        running, paused, completed, pruned, stopped, failed), score (the objective's best value over the epochs),
+        best_epoch (from 1), epochs (finished; without those of the trial that it goes on with), seconds (of its
+        processes but killed ones), started and ended (seconds since the search began), run (its run folder), reason.
     """
     names = asked(folder)["hyperparameters"]
     store = Store(folder, readonly=True)

@@ -1,8 +1,9 @@
 """One trial in a process of its own: `python -m tuning.trial`, started by a worker and led by it through two pipes.
 
-The worker writes one line of JSON, the job; after each epoch the trial writes its metrics and waits for "go" or "stop".
-Where the worker's end closes, the worker is gone and the trial ends at once, so that no two processes ever write into
-one run folder; a lock on the folder sees to it where the worker's machine has only lost its network.
+The worker writes one line of JSON, the job; after each epoch the trial writes its metrics and waits for "go", "pause"
+(it is to save its state and to end, for it may go on later) or "stop". Where the worker's end closes, the worker is
+gone and the trial ends at once, so that no two processes ever write into one run folder; a lock on the folder sees to
+it where the worker's machine has only lost its network.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import math
 import os
 import queue
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -64,7 +66,7 @@ def run(job, told, say):
     Args:
         job: dict: recipe, folder (the run folder), parent (a run folder whose training goes on in this one, or None),
             hypermodel (a Python file with the user's HyperModel, or None) and its hyperparameters.
-        told: function (epoch from 1, metrics) -> "go" or "stop".
+        told: function (epoch from 1, metrics) -> "go", "pause" or "stop".
         say: called with each line of progress.
     Returns:
         the finished Run.
@@ -81,7 +83,10 @@ def run(job, told, say):
         class Reporter(keras.callbacks.Callback):
             def on_epoch_end(self, epoch, logs=None):
                 metrics = {name: float(value) for name, value in logs.items()}
-                if told(epoch + 1, {k: v if math.isfinite(v) else str(v) for k, v in metrics.items()}) != "go":
+                answer = told(epoch + 1, {k: v if math.isfinite(v) else str(v) for k, v in metrics.items()})
+                if answer == "pause":
+                    signal.raise_signal(signal.SIGTERM)  # the training saves its state and ends
+                elif answer != "go":
                     self.model.stop_training = True
 
         recipe = Recipe.from_dict(job["recipe"])

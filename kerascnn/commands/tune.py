@@ -63,7 +63,7 @@ def tune(
     objective
         val_accuracy, val_loss, accuracy or loss; a trial's score is its best over the epochs [default: val_accuracy]
     stop_early
-        halving, median or none [default: halving; none for hyperband]
+        halving, median or none [default: halving; none for hyperband, median for a HyperModel]
     max_failures
         failed trials in a row after which the search stops [default: 3]
     winner
