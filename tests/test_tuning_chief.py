@@ -238,18 +238,20 @@ def test_a_paused_trial_goes_on_where_it_was_and_the_oracle_knew_its_score(chief
         made.report(job["trial"], job["lease"], 1, {"val_accuracy": 0.5 + job["trial"] / 9}, 7.0) for job in jobs
     ]
     assert answers == ["pause", "pause"]
+    assert made.beat(0, jobs[0]["lease"], 7.5) == "go"  # its process is still saving
+    assert made.report(1, jobs[1]["lease"], 1, {"val_accuracy": 0.5 + 1 / 9}, 7.5) == "pause"  # said twice
     assert statuses(made) == ["paused", "paused"]
     assert [row["seconds"] for row in made.store.trials()] == [7.0, 7.0]
     made = chief(stop_early="halving", trials=2, epochs=3)
     assert {trial.score for trial in made.oracle.trials.values()} == {0.5, 0.5 + 1 / 9}
     job = made.ask("c", 8.0)
-    assert (job["trial"], job["lease"]) == (1, 2)
+    assert (job["trial"], job["lease"]) == (1, 3)
     assert made.ask("d", 8.0) == {"do": "wait"}
     assert made.report(1, 1, 2, {"val_accuracy": 0.1}, 8.0) == "lost"  # of the worker that it was lent to before
-    assert made.report(1, 2, 1, {"val_accuracy": 0.5 + 1 / 9}, 8.0) == "go"  # killed before its checkpoint was whole
-    assert made.report(1, 2, 2, {"val_accuracy": 0.7}, 9.0) == "go"
-    assert made.report(1, 2, 3, {"val_accuracy": 0.6}, 9.0) == "go"
-    made.finish(1, 2, "completed", "", 2.0, 9.0)
+    assert made.report(1, 3, 1, {"val_accuracy": 0.5 + 1 / 9}, 8.0) == "go"  # killed before its checkpoint was whole
+    assert made.report(1, 3, 2, {"val_accuracy": 0.7}, 9.0) == "go"
+    assert made.report(1, 3, 3, {"val_accuracy": 0.6}, 9.0) == "go"
+    made.finish(1, 3, "completed", "", 2.0, 9.0)
     assert made.ask("d", 9.0) == {"do": "done"}
     rows = made.store.trials()
     assert [(row["status"], row["score"], row["seconds"]) for row in rows] == [

@@ -134,6 +134,8 @@ class Chief:
             row = self._own(trial, lease, now)
             if row is None:
                 return "lost"
+            if row["status"] == "paused":  # the answer to the same report did not arrive
+                return "pause"
             value = metrics.get(self.settings["objective"])
             if value is None:
                 raise UsageError(
@@ -214,6 +216,8 @@ class Chief:
         row = self.store.trial(trial)
         if row is None or row["status"] in FINAL or row["lease"] != lease:
             return None
+        if row["status"] == "paused":  # its process is still saving
+            return row
         self.store.set_trial(trial, status="running", expires=now + self.lease_seconds)
         return row
 
@@ -249,7 +253,8 @@ class Chief:
         chosen = who_goes_on(self._curves(), paused, self.direction, self.settings["epochs"], exhausted=exhausted)
         if chosen is None:
             return False
-        self.store.set_trial(chosen, status="waiting", passed=paused[chosen])
+        lease = self.store.trial(chosen)["lease"] + 1  # the words of the worker before come too late
+        self.store.set_trial(chosen, status="waiting", passed=paused[chosen], lease=lease)
         return True
 
     def _pause(self, row, now):
