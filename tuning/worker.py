@@ -145,6 +145,7 @@ def _run_trial(line, job, cores, stopping):
 
     beating = threading.Thread(target=beat, daemon=True)
     beating.start()
+    answer = ""
     try:
         _write(process, json.dumps({**job, "cores": cores}))
         for text in process.stdout:
@@ -161,7 +162,7 @@ def _run_trial(line, job, cores, stopping):
                 _write(process, answer)
             elif "released" in message:
                 line.post("release", **ticket)
-                return f"given back: {message['released']}"
+                return "waits on its rung" if answer == "pause" else f"given back: {message['released']}"
             else:
                 status = "completed" if "completed" in message else "failed"
                 line.post(
