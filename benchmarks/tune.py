@@ -230,7 +230,7 @@ def pruning(
             {
                 "rule": rule,
                 "seed": seed,
-                "best": table["score"].max(),
+                "best": float(table["score"].max()),
                 "epochs": int(table["epochs"].sum()),
                 "seconds": round(table["ended"].max() - table["started"].min()),
             }
