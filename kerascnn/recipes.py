@@ -140,6 +140,8 @@ class Recipe:
             object.__setattr__(self, spec.name, _checked(spec, getattr(self, spec.name)))
         if self.freeze and self.train_last:
             raise UsageError(f"freeze={self.freeze!r} and train_last={self.train_last} cannot both be given. Type one.")
+        if {"crop", "translate"} <= set(self.augment):
+            raise UsageError("augment has both crop and translate, and each shifts the images. Type one.")
         if self.rate_patience and self.schedule != "constant":
             raise UsageError(
                 f"rate_patience={self.rate_patience} needs the constant schedule, not {self.schedule!r}: a schedule "

@@ -59,6 +59,11 @@ def test_biases_of_normalisations_learn_at_their_own_rate():
         np.testing.assert_allclose(moved[1][path], expected, atol=1e-3 * abs(expected).max())
 
 
+def test_a_rate_for_biases_of_normalisations_that_are_not_there_is_refused():
+    with pytest.raises(UsageError, match="norm_bias_rate=64 has nothing to act on: lenet5 is trained without batch"):
+        compiled(norm_bias_rate=64.0)
+
+
 def test_cosine_with_warm_up_by_pencil():
     rate = compiled(10, optimizer="sgd", schedule="cosine", epochs=5, warmup_epochs=1, learning_rate=0.5).optimizer
     schedule = rate._learning_rate

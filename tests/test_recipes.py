@@ -52,6 +52,7 @@ def test_a_recipe_cannot_be_changed():
         ({"channels": 2}, r"channels=2 is not allowed. Allowed: None, 1, 3"),
         ({"batch_norm": 1}, r"batch_norm=1 is not allowed: it must be true or false"),
         ({"model": None}, r"model=None is not allowed: it must be text"),
+        ({"augment": ("crop", "flip", "translate")}, r"augment has both crop and translate"),
         ({"schedule": "cosine", "rate_patience": 3}, r"rate_patience=3 needs the constant schedule, not 'cosine'"),
     ],
 )

@@ -5,82 +5,12 @@ import json
 import math
 
 import pytest
+from tuning_chief import accuracy, run, search, statuses, suggested
 
 from kerascnn.errors import UsageError
 from kerascnn.recipes import Recipe
-from tuning.chief import DEATHS, TUNERS, Chief
-from tuning.store import Store
-
-SETTINGS = {
-    "tuner": "random",
-    "objective": "val_accuracy",
-    "trials": 6,
-    "epochs": 9,
-    "seed": 0,
-    "stop_early": "none",
-    "max_failures": 3,
-    "seconds": None,
-    "fixed": {},
-}
-
-
-def space(hp):
-    return Recipe(
-        learning_rate=hp.Float("learning_rate", 1e-4, 1e-1, sampling="log"),
-        batch_size=hp.Choice("batch_size", [32, 64]),
-    )
-
-
-@pytest.fixture
-def chief(tmp_path):
-    """Makes a Chief on the same journal, as a chief that is started again would be."""
-    made = []
-
-    def make(now=0.0, folder=tmp_path, **changes):
-        while made:
-            made.pop().close()
-        made.append(Chief(Store(folder), space, SETTINGS | changes, lease_seconds=10, now=now))
-        return made[0]
-
-    yield make
-    while made:
-        made.pop().close()
-
-
-def accuracy(recipe, epoch):
-    """A planted curve: the nearer the learning rate to 0.01, the better."""
-    return 1 - abs(math.log10(recipe["learning_rate"]) + 2) / 10 + epoch / 1000
-
-
-def run(chief, job, now=0.0):
-    """Run a lent trial to its end or its next pause; returns the chief's last answer."""
-    for epoch in range(len(chief.store.reports(job["trial"])) + 1, job["recipe"]["epochs"] + 1):
-        answer = chief.report(
-            job["trial"], job["lease"], epoch, {"val_accuracy": accuracy(job["recipe"], epoch), "loss": 0.5}, now
-        )
-        if answer != "go":
-            break
-    if answer == "pause":
-        chief.release(job["trial"], job["lease"], now)
-    else:
-        chief.finish(job["trial"], job["lease"], "completed", "", 1.0, now)
-    return answer
-
-
-def search(chief):
-    """Run trials until the chief has no more; returns the values of each."""
-    while (job := chief.ask("worker", 0.0))["do"] == "trial":
-        run(chief, job)
-    assert job == {"do": "done"}
-    return suggested(chief)
-
-
-def suggested(chief):
-    return [json.loads(row["hyperparameters"]) for row in chief.store.trials()]
-
-
-def statuses(chief):
-    return [row["status"] for row in chief.store.trials()]
+from tuning.chief import DEATHS
+from tuning.oracles import TUNERS
 
 
 def test_a_search_makes_its_trials_and_ends(chief):
@@ -216,59 +146,6 @@ def test_when_the_time_is_up_trials_stop_with_what_they_have(chief):
     assert made.store.fact("reason") == "the time of 100 s was up"
 
 
-def test_halving_spares_epochs_and_keeps_the_best(chief):
-    made = chief(stop_early="halving", trials=30)
-    search(made)
-    reports = made.store.reports()
-    assert 30 + 10 * 2 + 4 * 6 <= len(reports) < 30 * 9 / 2
-    rows = made.store.trials()
-    nearest = min(rows, key=lambda row: abs(math.log10(json.loads(row["recipe"])["learning_rate"]) + 2))
-    assert nearest["status"] == "completed"
-    assert set(statuses(made)) == {"completed", "pruned"}
-    assert {row["reason"] for row in rows if row["status"] == "pruned"} <= {
-        "halving after epoch 1",
-        "halving after epoch 3",
-    }
-
-
-def test_a_paused_trial_goes_on_where_it_was_and_the_oracle_knew_its_score(chief):
-    made = chief(stop_early="halving", trials=2, epochs=3)
-    jobs = [made.ask(name, 0.0) for name in "ab"]
-    answers = [
-        made.report(job["trial"], job["lease"], 1, {"val_accuracy": 0.5 + job["trial"] / 9}, 7.0) for job in jobs
-    ]
-    assert answers == ["pause", "pause"]
-    assert made.beat(0, jobs[0]["lease"], 7.5) == "go"  # its process is still saving
-    assert made.report(1, jobs[1]["lease"], 1, {"val_accuracy": 0.5 + 1 / 9}, 7.5) == "pause"  # said twice
-    assert statuses(made) == ["paused", "paused"]
-    assert [row["seconds"] for row in made.store.trials()] == [7.0, 7.0]
-    made = chief(stop_early="halving", trials=2, epochs=3)
-    assert {trial.score for trial in made.oracle.trials.values()} == {0.5, 0.5 + 1 / 9}
-    job = made.ask("c", 8.0)
-    assert (job["trial"], job["lease"]) == (1, 3)
-    assert made.ask("d", 8.0) == {"do": "wait"}
-    assert made.report(1, 1, 2, {"val_accuracy": 0.1}, 8.0) == "lost"  # of the worker that it was lent to before
-    assert made.report(1, 3, 1, {"val_accuracy": 0.5 + 1 / 9}, 8.0) == "go"  # killed before its checkpoint was whole
-    assert made.report(1, 3, 2, {"val_accuracy": 0.7}, 9.0) == "go"
-    assert made.report(1, 3, 3, {"val_accuracy": 0.6}, 9.0) == "go"
-    made.finish(1, 3, "completed", "", 2.0, 9.0)
-    assert made.ask("d", 9.0) == {"do": "done"}
-    rows = made.store.trials()
-    assert [(row["status"], row["score"], row["seconds"]) for row in rows] == [
-        ("pruned", 0.5, 7.0),
-        ("completed", 0.7, 9.0),
-    ]
-    assert rows[0]["reason"] == "halving after epoch 1"
-
-
-def test_when_the_time_is_up_paused_trials_keep_what_they_have(chief):
-    made = chief(stop_early="halving", seconds=100.0)
-    run(made, made.ask("worker", 0.0), 50.0)
-    made.settle(101.0)
-    assert made.over
-    assert statuses(made) == ["pruned"]
-
-
 def test_a_metric_that_is_not_computed_is_named(chief):
     made = chief()
     job = made.ask("worker", 0.0)
@@ -283,19 +160,6 @@ def test_a_minimum_is_searched_where_the_objective_is_a_loss(chief):
         made.report(0, job["lease"], epoch, {"val_loss": loss}, 0.0)
     made.finish(0, job["lease"], "completed", "", 0.0, 0.0)
     assert (made.store.trial(0)["score"], made.store.trial(0)["best_epoch"]) == (1.0, 2)
-
-
-def test_hyperband_goes_on_with_the_trials_that_it_chose(chief):
-    made = chief(tuner="hyperband", trials=None)
-    epochs = {}
-    while (job := made.ask("worker", 0.0))["do"] == "trial":
-        epochs[job["trial"]] = job["recipe"]["epochs"]
-        if job["parent"] is not None:
-            parent = json.loads(made.store.trial(job["parent"])["recipe"])
-            assert {**parent, "epochs": job["recipe"]["epochs"]} == job["recipe"]
-            assert epochs[job["parent"]] < job["recipe"]["epochs"]
-        run(made, job)
-    assert sorted(set(epochs.values())) == [1, 3, 9]
 
 
 def test_two_workers_whose_words_cross_lose_nothing(chief):
@@ -329,6 +193,13 @@ def test_values_that_make_no_recipe_are_failed_trials(chief):
     assert "rate_patience=5 needs the constant schedule" in made.store.trial(0)["reason"]
 
 
+def test_a_space_whose_recipe_counts_steps_is_searched_in_epochs(chief):
+    made = chief(fixed={})
+    made.space = lambda hp: Recipe(steps=5000, eval_every=100, dropout=hp.Float("dropout", 0.1, 0.5))
+    recipe = made.recipe({"dropout": 0.2})
+    assert (recipe.steps, recipe.epochs, recipe.eval_every) == (0, 9, 100)
+
+
 def test_a_trial_that_was_told_to_stop_and_killed_is_told_again(chief):
     made = chief(seconds=100.0)
     job = made.ask("worker", 0.0)
@@ -336,18 +207,6 @@ def test_a_trial_that_was_told_to_stop_and_killed_is_told_again(chief):
     again = chief(seconds=None).ask("other", 1.0)
     assert again["do"] == "trial"
     assert chief(seconds=None).report(0, job["lease"], 1, {"val_accuracy": 0.5}, 1.0) == "stop"
-
-
-def test_the_curve_of_a_trial_that_goes_on_begins_with_its_parents(chief):
-    made = chief(tuner="hyperband", trials=None)
-    while (job := made.ask("worker", 0.0))["parent"] is None:
-        run(made, job)
-    first = made.store.trial(job["parent"])["best_epoch"] + 1
-    for epoch in range(first, job["recipe"]["epochs"] + 1):
-        made.report(job["trial"], job["lease"], epoch, {"val_accuracy": accuracy(job["recipe"], epoch)}, 0.0)
-    made.finish(job["trial"], job["lease"], "completed", "", 0.0, 0.0)
-    row = made.store.trial(job["trial"])
-    assert (row["best_epoch"], row["score"]) == (3, pytest.approx(accuracy(job["recipe"], 3)))
 
 
 def test_a_search_whose_time_is_up_ends_although_nobody_asks(chief):
@@ -405,17 +264,3 @@ def test_the_best_epoch_counts_epochs_whose_score_was_no_number(chief):
         made.report(0, job["lease"], epoch, {"val_loss": loss}, 0.0)
     made.finish(0, job["lease"], "completed", "", 0.0, 0.0)
     assert (made.store.trial(0)["score"], made.store.trial(0)["best_epoch"]) == (1.0, 3)
-
-
-@pytest.mark.parametrize("fixed", [{}, {"schedule": "cosine"}])
-def test_after_a_trial_that_was_cut_short_hyperband_begins_anew(chief, fixed):
-    """Every trial of the first bracket is cut short, or has a schedule that spans its own length."""
-    made = chief(tuner="hyperband", trials=None, fixed=fixed)
-    while "tuner/trial_id" not in suggested(made)[-1] if made.store.count() else True:
-        job = made.ask("worker", 0.0)
-        made.report(job["trial"], job["lease"], 1, {"val_accuracy": accuracy(job["recipe"], 1)}, 0.0)
-        if not fixed:
-            made.store.set_trial(job["trial"], stop="pruned")
-        made.finish(job["trial"], job["lease"], "completed", "", 0.0, 0.0)
-    assert job["parent"] is None
-    assert [report["epoch"] for report in made.store.reports(job["trial"])] == [1]

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tuning import figures, ranking, report
+from tuning import ranking
+from tuning.page import figures, report
 
 RATE = {"kind": "float", "low": 1e-5, "high": 1e-1, "log": True}
 DROPOUT = {"kind": "float", "low": 0.0, "high": 0.7, "log": False}
@@ -81,7 +82,7 @@ def images(page):
 
 
 def test_the_page_needs_no_keras():
-    code = "import sys, tuning.report; print(sorted({'keras', 'tensorflow', 'sklearn'} & set(sys.modules)))"
+    code = "import sys, tuning.page.report; print(sorted({'keras', 'tensorflow', 'sklearn'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -1,33 +1,24 @@
 """Whole searches: trials are runs, a killed one ends with the same numbers, failures have reasons, the best is kept."""
 
-import asyncio
 import contextlib
 import fcntl
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-import urllib.request
 
 import pandas
 import pytest
-import uvicorn
 
 import tuning
 from kerascnn import Recipe, cli, runs
 from kerascnn.errors import DataError, UsageError
-from tuning import tables, trial
-from tuning.chief import Chief
-from tuning.local_workers import LocalWorkers
+from tuning import tables
 from tuning.searching import _folder, as_toml
 from tuning.searching import search as run_search
-from tuning.service import service
 from tuning.store import Store
-from tuning.worker import ChiefGone, Line, work
 
 SPACE = """
 model = "lenet5"
@@ -164,29 +155,23 @@ def test_hyperband_goes_on_with_the_runs_that_it_chose(tmp_path, space):
         assert table["epochs"][child] == 2
 
 
+@pytest.mark.slow
+def test_a_winner_whose_process_was_killed_gets_its_weights_from_its_checkpoint(tmp_path, space):
+    out = tmp_path / "search"
+    run_search(search=space, trials=1, epochs=1, out=out, winner="none", say=no_word)
+    (out / "trials" / "0000" / "best.keras").unlink()
+    run_search(search=space, out=out, resume=True, say=no_word)
+    assert runs.Run(out / "winner").read("run")["result"]["accuracy"] > 0
+    assert (out / "winner" / "best.keras").exists()
+
+
 def no_word(line):
     """Says nothing."""
 
 
-def test_local_workers_share_the_cores_and_are_given_up_where_they_cannot_begin():
-    workers = LocalWorkers("nowhere", "", 2)
-    workers.tend()
-    cores = [
-        set(process.args[process.args.index("--cores") + 1].split(",")) for process, _ in workers._running.values()
-    ]
-    there = set(map(str, os.sched_getaffinity(0)))
-    assert cores[0] | cores[1] == there
-    assert len(there) < 2 or not cores[0] & cores[1]
-    with pytest.raises(RuntimeError, match="end as soon as they are started"):
-        while True:
-            workers.tend()
-            time.sleep(0.1)
-    workers.stop()
-    assert workers.gone()
-
-
 HYPERMODEL = """
 import keras, keras_tuner
+
 
 class Mine(keras_tuner.HyperModel):
     def build(self, hp):
@@ -218,67 +203,6 @@ def test_a_hypermodel_of_keras_tuner(tmp_path):
         run_search("digits", search=tmp_path / "mine.py", trials=1, epochs=1, out=tmp_path / "other")
 
 
-@contextlib.contextmanager
-def served(folder, token="", elsewhere=None):
-    """The address of a chief with its journal in a folder; it answers on a thread and names the folder `elsewhere`."""
-    settings = {"tuner": "random", "objective": "val_accuracy", "trials": 2, "epochs": 2, "seed": 0}
-    settings |= {"stop_early": "none", "max_failures": 3, "seconds": None, "fixed": {}}
-    ready, found = threading.Event(), {}
-
-    async def serve(server, sock):
-        serving = asyncio.create_task(server.serve(sockets=[sock]))
-        ready.set()
-        await serving
-
-    def run():
-        chief = Chief(Store(folder), lambda hp: Recipe(learning_rate=hp.Float("learning_rate", 0.1, 0.2)), settings)
-        application = service(chief, elsewhere or folder, token=token)
-        sock = socket.create_server(("127.0.0.1", 0))
-        found["server"] = uvicorn.Server(uvicorn.Config(application, log_level="error", lifespan="off"))
-        found["address"] = f"127.0.0.1:{sock.getsockname()[1]}"
-        asyncio.run(serve(found["server"], sock))
-        sock.close()
-        chief.close()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    ready.wait(60)
-    try:
-        yield found["address"]
-    finally:
-        found["server"].should_exit = True
-        thread.join()
-
-
-def test_a_chief_answers_only_those_who_may_ask(tmp_path):
-    with served(tmp_path, token="secret") as address:
-        job = Line(address, "secret").post("ask", worker="a")
-        assert (job["do"], job["trial"], job["lease"]) == ("trial", 0, 1)
-        assert job["folder"] == str(tmp_path / "trials" / "0000")
-        for token in ("", "secre", "wrong"):
-            with pytest.raises(UsageError, match="the token is wrong"):
-                Line(address, token).post("ask", worker="b")
-        other = Line(address, "secret")
-        other.headers["X-Kerascnn-Version"] = "0.0.1"
-        with pytest.raises(UsageError, match=r"this worker is 0\.0\.1"):
-            other.post("ask", worker="b")
-        stranger = Line(address, "secret")
-        stranger.headers["Host"] = "evil.example"  # as a page in a browser would, whose name was made to point here
-        with pytest.raises(UsageError, match="Invalid host header"):
-            stranger.post("ask", worker="b")
-        with pytest.raises(UsageError, match="KeyError"):
-            Line(address, "secret").post("ask")
-        assert Line(address, "secret").post("beat", trial=0, lease=1) == {"answer": "go"}
-        assert Line(address, "secret").post("beat", trial=99, lease=1) == {"answer": "lost"}
-
-
-def test_a_worker_refuses_a_search_whose_folder_it_does_not_see_and_gives_the_trial_back(tmp_path):
-    with served(tmp_path, elsewhere=tmp_path / "elsewhere") as address:
-        with pytest.raises(UsageError, match="elsewhere is not on this machine"):
-            work(address, say=lambda line: None)
-        assert Line(address).post("ask", worker="other")["trial"] == 0
-
-
 def test_two_chiefs_never_run_one_search(tmp_path, space):
     folder = tmp_path / "search"
     with pytest.raises(DataError, match="No trial was made"):
@@ -287,19 +211,6 @@ def test_two_chiefs_never_run_one_search(tmp_path, space):
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(UsageError, match="is running already"):
             run_search(out=folder, resume=True)
-
-
-@pytest.mark.parametrize("address", ["foo", "foo:", ":7000", "foo:port"])
-def test_an_address_that_is_none(address):
-    with pytest.raises(UsageError, match="is not HOST:PORT"):
-        work(address)
-
-
-def test_a_worker_without_a_chief_gives_up():
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        address = f"127.0.0.1:{sock.getsockname()[1]}"
-    with pytest.raises(ChiefGone, match="No chief answers"):
-        work(address, patience=0.5)
 
 
 def test_strangers_need_a_token(tmp_path, space):
@@ -380,33 +291,6 @@ def test_a_hyperparameter_called_like_a_column_is_refused(tmp_path):
         run_search("digits", search=space, out=tmp_path / "search")
 
 
-def test_a_trial_that_goes_on_with_another_is_not_finished_by_its_beginning(tmp_path):
-    """It is killed (here: its data are gone) after its folder was copied and before its own training began."""
-    parent = runs.create(tmp_path / "trials" / "0000", model="lenet5", data="digits")
-    recipe = Recipe(data=str(tmp_path / "gone"))
-    parent.write("recipe", recipe.to_dict())
-    parent.update(status="finished")
-    job = {"folder": str(tmp_path / "trials" / "0001"), "parent": str(parent.folder), "hypermodel": None}
-    with pytest.raises((UsageError, DataError)):
-        trial.run({**job, "recipe": recipe.to_dict()}, None, print)
-    assert runs.Run(tmp_path / "trials" / "0001").status != "finished"
-
-
-def test_a_searchs_state_is_interrupted_where_nobody_runs_it(tmp_path):
-    (tmp_path / "search.json").write_text(json.dumps({"hyperparameters": {}, "direction": "max"}))
-    Store(tmp_path).close()
-    (tmp_path / "search.lock").write_text("")
-    assert tables.described(tmp_path)["state"] == "interrupted"
-    with open(tmp_path / "search.lock") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        assert tables.described(tmp_path)["state"] == "running"
-
-
-def test_cores_that_are_not_there_are_told_by_the_worker():
-    with pytest.raises(UsageError, match="cores=4096 are not all there"):
-        work("127.0.0.1:1", cores=[4096])
-
-
 def test_the_winners_recipe_comes_back_from_toml(tmp_path):
     recipe = Recipe(model="lenet5", augment=("flip", "crop"), model_options={"variant": "1998"}, learning_rate=3e-05)
     (tmp_path / "winner.toml").write_text(as_toml(recipe))
@@ -423,39 +307,3 @@ def test_commands_on_no_search(tmp_path, capsys, monkeypatch):
     assert "There is no last search" in said
     assert "Unknown search folder 'mine'" in said
     assert "--time 'soon' is not a time" in said
-
-
-def test_results_of_a_journal_by_hand(tmp_path):
-    (tmp_path / "search.json").write_text(json.dumps({"hyperparameters": {"a": {}, "b": {}}, "direction": "max"}))
-    store = Store(tmp_path)
-    with store.writing():
-        store.put_fact("began", 100.0)
-        store.add_trial(0, {"a": 1}, {}, 101.0)
-        store.add_trial(1, {"a": 2, "b": "x"}, {}, 102.0)
-        store.add_report(0, 1, 0.9, {})
-        store.add_report(0, 2, 0.8, {})
-        store.set_trial(0, status="pruned", score=0.9, best_epoch=1, ended=105.0)
-    table = tuning.results(tmp_path)
-    assert table["trial"].tolist() == [0, 1]
-    assert table["epochs"].tolist() == [2, 0]
-    assert table["b"].isna().tolist() == [True, False]
-    assert table["started"].tolist() == [1.0, 2.0]
-    assert table["ended"][0] == 5.0
-    assert tables.best(table, "max")["trial"] == 0
-    with store.writing():
-        store.set_trial(1, status="completed", score=0.5)
-    assert tables.best(tuning.results(tmp_path), "max")["trial"] == 0
-    assert tables.best(tuning.results(tmp_path), "min")["trial"] == 1
-    with store.writing():
-        store.set_trial(1, status="failed", score=None)
-        store.set_trial(0, status="running")
-    assert tables.best(tuning.results(tmp_path), "max") is None
-    store.close()
-
-
-def test_a_request_that_is_not_json_is_refused(tmp_path):
-    with served(tmp_path) as address:
-        request = urllib.request.Request(f"http://{address}/ask", b"hello", Line(address).headers)
-        with pytest.raises(urllib.error.HTTPError, match="400"):
-            urllib.request.urlopen(request)
-        assert os.listdir(tmp_path) == ["search.sqlite"]

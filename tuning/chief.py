@@ -14,52 +14,15 @@ import warnings
 
 from threadpoolctl import threadpool_limits
 
-from kerascnn.errors import UsageError, unknown
+from kerascnn.errors import UsageError
 from tuning import spaces
+from tuning.oracles import direction_of, oracle
 from tuning.stopping import below_median, best_so_far, rungs, who_goes_on
 from tuning.store import FINAL
 
-TUNERS = ("random", "bayesian", "hyperband", "grid")
 OWN = ("tuner/epochs", "tuner/initial_epoch", "tuner/bracket", "tuner/round", "tuner/trial_id")  # Hyperband's marks
 DEATHS = 5  # a trial whose process dies so often while its worker lives has failed
 TIME_UP = "the search's time was up"
-SEED_ZERO = 2**31 - 1  # KerasTuner takes seed 0 for no seed
-
-
-def direction_of(objective):
-    """Whether the objective should be as small ("min") or as large ("max") as possible."""
-    return "min" if "loss" in objective else "max"
-
-
-def oracle(settings, hyperparameters):
-    """KerasTuner's oracle of a search.
-
-    Args:
-        settings: dict with tuner, objective, trials, epochs and seed.
-        hyperparameters: keras_tuner.HyperParameters.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import keras_tuner
-        from keras_tuner import oracles
-
-    common = {
-        "objective": keras_tuner.Objective(settings["objective"], direction_of(settings["objective"])),
-        "hyperparameters": hyperparameters,
-        "seed": settings["seed"] or SEED_ZERO,
-        "max_consecutive_failed_trials": None,  # the chief counts failures itself, and says why it stops
-    }
-    kinds = {
-        "random": lambda: oracles.RandomSearchOracle(max_trials=settings["trials"], **common),
-        "bayesian": lambda: oracles.BayesianOptimizationOracle(max_trials=settings["trials"], **common),
-        "hyperband": lambda: oracles.HyperbandOracle(max_epochs=settings["epochs"], **common),
-        "grid": lambda: oracles.GridSearchOracle(max_trials=settings["trials"], **common),
-    }
-    if settings["tuner"] not in kinds:
-        raise unknown("tuner", settings["tuner"], TUNERS)
-    made = kinds[settings["tuner"]]()
-    made.verbose = 0
-    return made
 
 
 class Chief:
@@ -310,7 +273,7 @@ class Chief:
         """The Recipe of a trial's values."""
         recipe = spaces.recipe_of(self.space, {k: v for k, v in values.items() if k not in OWN})
         epochs = values.get("tuner/epochs", self.settings["epochs"])
-        fixed = {"epochs": epochs, "monitor": self.settings["objective"], "seed": self.settings["seed"]}
+        fixed = {"epochs": epochs, "steps": 0, "monitor": self.settings["objective"], "seed": self.settings["seed"]}
         return recipe.replace(**(fixed | self.settings["fixed"]))
 
     def _create(self, number):

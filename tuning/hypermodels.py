@@ -10,7 +10,7 @@ from kerascnn import runs
 from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.recipes import Recipe
 from kerascnn.training.prepare import described, load_data, write_samples
-from tuning.chief import direction_of
+from tuning.oracles import direction_of
 
 
 class HyperModelSpace:

@@ -8,7 +8,6 @@ from tuning import register
 def lenet_grey(hp):
     """LeNet-5 on grey CIFAR-10 within the eight COMP576 trials: optimizer, learning rate, batch size, keep rate."""
     return RECIPES.get("comp576-1")().replace(
-        steps=0,  # a search counts epochs
         eval_every=0,
         optimizer=hp.Choice("optimizer", ["adam", "sgd", "rmsprop"]),
         learning_rate=hp.Float("learning_rate", 1e-4, 5e-2, sampling="log", default=1e-4),

@@ -16,13 +16,14 @@ from kerascnn import runs
 from kerascnn.errors import DataError, UsageError, unknown
 from kerascnn.recipes import FIELDS, Recipe
 from tuning import spaces, tables
-from tuning.chief import TUNERS, Chief, direction_of
-from tuning.local_workers import LocalWorkers
-from tuning.report import write
-from tuning.service import LOOPBACK, service
+from tuning.chief import Chief
+from tuning.oracles import TUNERS, direction_of
+from tuning.page.report import write
 from tuning.stopping import RULES
 from tuning.store import FINAL, NAME, Store
-from tuning.worker import check_token
+from tuning.workers.local import LocalWorkers
+from tuning.workers.service import LOOPBACK, service
+from tuning.workers.worker import check_token
 
 OBJECTIVES = ("val_accuracy", "val_loss", "accuracy", "loss")
 DEFAULTS = {"tuner": "random", "epochs": 20, "seed": 0, "objective": "val_accuracy", "max_failures": 3}
@@ -354,6 +355,7 @@ def _closing(folder, winner, say):
 def _crown(folder, run, recipe, best_epoch, how, say):
     """Make winner/: the best trial's run, or a new training on validation images too; its test split is read once."""
     from kerascnn import inference
+    from kerascnn.training.finish import write_best
     from kerascnn.training.train import train
 
     home, made = folder / "winner", {"of_trial": int(run.folder.name), "how": how}
@@ -363,6 +365,8 @@ def _crown(folder, run, recipe, best_epoch, how, say):
                 changes = {"validation": 0.0, "monitor": "loss", "epochs": best_epoch, "stop_patience": 0}
                 crowned = train(recipe.replace(**changes), out=temporary, say=say)
             else:
+                if not (run / "best.keras").exists() and write_best(run, recipe) is None:  # its process was killed
+                    raise DataError(f"{run.folder} has no weights yet. Type --resume with --winner retrain.")
                 shutil.copytree(run.folder, temporary, ignore=shutil.ignore_patterns("checkpoint"))
                 crowned = runs.Run(temporary)
                 measured = inference.evaluate(crowned)

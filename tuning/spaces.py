@@ -29,12 +29,8 @@ from kerascnn.errors import DataError, UsageError, unknown
 from kerascnn.recipes import FIELDS, Recipe
 from tuning import SEARCHES
 
-OPTIONS = {
-    "epochs": "epochs",
-    "steps": "epochs",
-    "seed": "seed",
-    "monitor": "objective",
-}  # recipe fields that a search sets itself
+# Recipe fields that a search sets itself, and its option for each
+OPTIONS = {"epochs": "epochs", "steps": "epochs", "seed": "seed", "monitor": "objective"}
 KEYS = ("low", "high", "step", "log", "values", "default")
 
 

@@ -127,7 +127,7 @@ def tune_worker(
     patience
         seconds without a chief after which to give up
     """
-    from tuning.worker import work
+    from tuning.workers.worker import work
 
     if number is not None:  # started by the chief itself, whose pipe closes when it ends
         threading.Thread(target=_leave_with_parent, daemon=True).start()
@@ -175,7 +175,7 @@ def tune_status(search: Folder = "last", /, *, json: Json = False):
 def tune_report(search: Folder = "last", /):
     """Write a search's page, report.html, and its table, results.csv; also while it runs."""
     from tuning import tables
-    from tuning.report import write
+    from tuning.page.report import write
 
     folder = tables.find(search)
     for path in write(folder):

@@ -80,7 +80,14 @@ def compile_model(model, recipe, steps, steps_per_epoch, rate=None):
         steps: steps of the whole training.
         steps_per_epoch: steps of one epoch, for warm-up.
         rate: learning rate or Keras' schedule in place of the recipe's.
+    Raises:
+        UsageError: settings that this network or this length cannot have.
     """
+    if recipe.norm_bias_rate != 1 and not any(v.name == "beta" for v in model.trainable_variables):
+        raise UsageError(
+            f"norm_bias_rate={recipe.norm_bias_rate:g} has nothing to act on: {recipe.model} is trained without batch "
+            "normalisation. Leave it out, or type --batch-norm."
+        )
     num_classes = model.output_shape[-1]
     mixed = "mixup" in recipe.augment
     if recipe.l2:

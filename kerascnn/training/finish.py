@@ -8,18 +8,21 @@ import time
 import pandas
 
 from kerascnn import plots, runs
+from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.training.build import network
 from kerascnn.training.evaluate import evaluate_split
 from kerascnn.training.fold import fold
 from kerascnn.training.resume import BEST
 
 
-def write_best(run, recipe, model):
-    """Write best.keras, the best weights in a float32 twin of the model, and return it; None where none is best yet."""
+def write_best(run, recipe):
+    """Write best.keras, the best weights in a float32 network, and return it; None where none are best yet."""
     weights = run / "checkpoint" / BEST
     if not weights.exists():
         return None
-    shapes = model.input_shape[1:], model.output_shape[-1]
+    data = run.read("data")
+    prepared = Preprocessing.from_dict(data["preprocessing"])
+    shapes = (*prepared.image_size, prepared.channels), len(data["class_names"])
     final = network(recipe, *shapes)
     final.load_weights(weights)
     if recipe.fold_norm:

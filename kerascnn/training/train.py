@@ -133,10 +133,10 @@ def train(
     try:
         with _told_failures(run, recipe, model, precision, free, batches), backends.data_parallel(count):
             _fit(run, recipe, model, batches, data, state, [*looks, *callbacks], checkpoint_minutes, say)
-        final = write_best(run, recipe, model)
+        final = write_best(run, recipe)
         result = results(run, recipe, final, data, prepared, test=test)
     except Stopped as stop:
-        write_best(run, recipe, model)
+        write_best(run, recipe)
         run.update(status="interrupted", reason=str(stop), **spent(began, before))
         raise
     except BaseException as error:
@@ -206,7 +206,7 @@ def _told_failures(run, recipe, model, precision, free, batches):
         diverged = isinstance(error, RuntimeError) and "NaN or Inf loss" in str(error)
         if not diverged and not backends.out_of_memory(error):
             raise
-        kept = "the best weights so far are kept" if write_best(run, recipe, model) else "no epoch was finished"
+        kept = "the best weights so far are kept" if write_best(run, recipe) else "no epoch was finished"
         if diverged:
             raise not_a_number(recipe, batches.epoch, kept) from None
         raise memory_ran_out(recipe, model, precision, free, batches.epoch, kept) from error

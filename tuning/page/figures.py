@@ -25,8 +25,12 @@ LEADERS = tuple(
 )
 OTHERS = {"color": "#9a9a9a", "linewidth": 0.8, "alpha": 0.6, "zorder": 1}
 # status: colour, marker, size in points^2; both colour and marker tell them apart
-MARKS = {"completed": (BLUE, "o", 26), "pruned": (ORANGE, "v", 30), "stopped": (GREEN, "s", 24)}
-MARKS["paused"] = (PURPLE, "D", 22)
+MARKS = {
+    "completed": (BLUE, "o", 26),
+    "pruned": (ORANGE, "v", 30),
+    "stopped": (GREEN, "s", 24),
+    "paused": (PURPLE, "D", 22),
+}
 # Viridis without its lightest yellow, which white paper swallows.
 DARK_TO_LIGHT = LinearSegmentedColormap.from_list("score", matplotlib.colormaps["viridis"](np.linspace(0, 0.92, 256)))
 INACTIVE = -0.13

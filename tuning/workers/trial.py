@@ -1,4 +1,4 @@
-"""One trial in a process of its own: `python -m tuning.trial`, started by a worker and led by it through two pipes.
+"""One trial in a process of its own, `python -m tuning.workers.trial`, which a worker starts and leads by two pipes.
 
 The worker writes one line of JSON, the job; after each epoch the trial writes its metrics and waits for "go", "pause"
 (it is to save its state and to end, for it may go on later) or "stop". Where the worker's end closes, the worker is

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from kerascnn import runs
-from tuning import figures, tables
+from tuning import tables
+from tuning.page import figures
 from tuning.ranking import FEWEST_TRIALS, GROUPS, importance_and_fit, ranked, scored
 
 COLUMNS = ("trial", *tables.FIXED_COLUMNS)
@@ -23,7 +24,7 @@ STOP_EARLY = {"none": "none", "median": "median rule", "halving": "successive ha
 MISSING = "-"
 CSS_PIXELS_AN_INCH = 96
 TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("tuning"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    loader=jinja2.PackageLoader("tuning.page"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
 )
 
 

@@ -120,7 +120,7 @@ def _run_trial(line, job, cores, stopping):
     Path(job["folder"]).parent.mkdir(parents=True, exist_ok=True)
     with open(Path(job["folder"]).with_suffix(".log"), "ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tuning.trial", job["folder"]],  # the folder is for who lists processes
+            [sys.executable, "-m", "tuning.workers.trial", job["folder"]],  # the folder is for who lists processes
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

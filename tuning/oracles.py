@@ -1,0 +1,44 @@
+"""KerasTuner's search algorithms, unpatched."""
+
+import warnings
+
+from kerascnn.errors import unknown
+
+TUNERS = ("random", "bayesian", "hyperband", "grid")
+SEED_ZERO = 2**31 - 1  # KerasTuner takes seed 0 for no seed
+
+
+def direction_of(objective):
+    """Whether the objective should be as small ("min") or as large ("max") as possible."""
+    return "min" if "loss" in objective else "max"
+
+
+def oracle(settings, hyperparameters):
+    """KerasTuner's oracle of a search.
+
+    Args:
+        settings: dict with tuner, objective, trials, epochs and seed.
+        hyperparameters: keras_tuner.HyperParameters.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import keras_tuner
+        from keras_tuner import oracles
+
+    common = {
+        "objective": keras_tuner.Objective(settings["objective"], direction_of(settings["objective"])),
+        "hyperparameters": hyperparameters,
+        "seed": settings["seed"] or SEED_ZERO,
+        "max_consecutive_failed_trials": None,  # the chief counts failures itself, and says why it stops
+    }
+    kinds = {
+        "random": lambda: oracles.RandomSearchOracle(max_trials=settings["trials"], **common),
+        "bayesian": lambda: oracles.BayesianOptimizationOracle(max_trials=settings["trials"], **common),
+        "hyperband": lambda: oracles.HyperbandOracle(max_epochs=settings["epochs"], **common),
+        "grid": lambda: oracles.GridSearchOracle(max_trials=settings["trials"], **common),
+    }
+    if settings["tuner"] not in kinds:
+        raise unknown("tuner", settings["tuner"], TUNERS)
+    made = kinds[settings["tuner"]]()
+    made.verbose = 0
+    return made

@@ -1,0 +1,1 @@
+"""The page of a search: its tables and figures, from data frames alone."""
