@@ -100,7 +100,7 @@ def test_a_worker_refuses_a_search_whose_folder_it_does_not_see_and_gives_the_tr
         assert Line(address).post("ask", worker="other")["trial"] == 0
 
 
-@pytest.mark.parametrize("address", ["foo", "foo:", ":7000", "foo:port"])
+@pytest.mark.parametrize("address", ["foo", "foo:", ":7000", "foo:port", "http://foo:7000"])
 def test_an_address_that_is_none(address):
     with pytest.raises(UsageError, match="is not HOST:PORT"):
         work(address)

@@ -113,7 +113,8 @@ def search(
                 chief.reopen()
             say(f"{settings['name']} on {settings['data']}: {_words(settings)}; in {folder}")
             if not workers or host not in LOOPBACK:
-                say(f"Workers join with: kerascnn tune-worker --join {address}" + (" --token ..." if token else ""))
+                reached = address.replace("0.0.0.0", socket.gethostname())
+                say(f"Workers join with: kerascnn tune-worker --join {reached}" + (" --token ..." if token else ""))
             application = service(chief, folder, host=host, token=token)
             try:
                 _serve(chief, application, sock, LocalWorkers(address, token, workers), say)

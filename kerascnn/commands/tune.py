@@ -40,7 +40,8 @@ def tune(
 ):
     """Search for the best settings with KerasTuner; every trial is a run, and a killed search goes on with --resume.
 
-    Recipe fields that are typed, such as --image-size 16, replace what the search's space gives.
+    Recipe fields that are typed, such as --image-size 16, replace what the search's space fixes; their defaults hold
+    where it says nothing, and what it searches cannot be typed.
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ class Line:
 
     def __init__(self, address, token="", patience=PATIENCE, stopping=None):
         host, _, port = address.rpartition(":")
-        if not host or not port.isdecimal():
+        if not host or "/" in host or not port.isdecimal():
             raise UsageError(f"{address!r} is not HOST:PORT, such as 127.0.0.1:7000.")
         if not patience >= 0:
             raise UsageError(f"patience={patience} is not allowed: it must be 0 or more.")
