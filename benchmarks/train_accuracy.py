@@ -4,11 +4,12 @@
     python benchmarks/train_accuracy.py --table
 
 FOLDER is what `kerascnn train` takes: a folder of class folders, or the name of a data set; without it each recipe's
-own. Every finished run is written to the results at once; runs that are in them are skipped, and a run that was
-stopped goes on where it stood. Weights are chosen on validation images and the test images read once, by
-`kerascnn train` itself.
+own. Every finished run is written to the results at once; runs that are in them with the recipe as it is now are
+skipped, and a run that was stopped goes on where it stood. Weights are chosen on validation images and the test images
+read once, by `kerascnn train` itself.
 """
 
+import itertools
 import json
 import resource
 import shlex
@@ -21,7 +22,7 @@ from typing import Annotated
 import pandas as pd
 from cyclopts import App, Parameter
 
-from kerascnn.recipes import RECIPES
+from kerascnn.recipes import RECIPES, Recipe
 from kerascnn.runs import Run, plain, replacing, write_json
 
 HERE = Path(__file__).parent
@@ -62,13 +63,36 @@ class Asked:
         return RECIPES.get(self.recipe)().data if self.data is None else Path(self.data).name
 
     @property
+    def settings(self):
+        """The recipe's fields as they are now, but for the data."""
+        length = {} if self.epochs is None else {"epochs": self.epochs}
+        return settings_of(RECIPES.get(self.recipe)().replace(seed=self.seed, **length))
+
+    @property
     def command(self):
         """The command as the results hold it: of a path only the last part."""
         return shlex.join(["kerascnn", "train", *self.arguments(self.data and self.data_name)])
 
-    def folder(self, runs):
+    def folder(self, runs, again):
+        """Where the run is, or is to be made: a new folder if `again`, or if the recipe was another one then."""
         length = "" if self.epochs is None else f"-{self.epochs}epochs"
-        return runs / f"{self.recipe}-{plain(self.data_name)}{length}-seed{self.seed}"
+        stem = f"{self.recipe}-{plain(self.data_name)}{length}-seed{self.seed}"
+        for number in itertools.count(1):
+            folder = runs / (stem if number == 1 else f"{stem}-{number}")
+            if not folder.exists() or (not again and made_with(folder) == self.settings):
+                return folder
+
+
+def settings_of(recipe):
+    """A recipe's fields, but for the data, as JSON holds them."""
+    return {name: value for name, value in recipe.to_dict().items() if name != "data"}
+
+
+def made_with(folder):
+    """The `settings_of` the run in a folder; None where there is none."""
+    if (folder / "recipe.json").exists():
+        return settings_of(Recipe.from_dict(Run(folder).read("recipe")))
+    return None
 
 
 @app.default
@@ -111,28 +135,26 @@ def main(
     asked = [Asked(recipe, data, seed, epochs) for recipe in recipes for seed in seeds]
     for one in asked:
         RECIPES.get(one.recipe)  # typos, before hours of training
-    rows = json.loads(results.read_text()) if results.exists() else []
     for one in asked:
-        if not again and any(row["command"] == one.command for row in rows):
+        if not again and (one.command, one.settings) in [(row["command"], row["settings"]) for row in read(results)]:
             print(f"{one.command}: is in {results}", flush=True)
             continue
         row = measured(one, runs, again)
-        rows = [*(other for other in rows if other["command"] != one.command), row]
-        write_json(results, rows)
+        write_json(results, [*(other for other in read(results) if other["command"] != one.command), row])
         print(f"{one.command}: {100 * row['test_accuracy']:.2f}% in {row['minutes']:.1f} min", flush=True)
     if table:
-        write_table(rows, page)
+        write_table(read(results), page)
         print(f"Wrote {page}")
+
+
+def read(results):
+    """The rows of the results."""
+    return json.loads(results.read_text()) if results.exists() else []
 
 
 def measured(asked, runs, again):
     """Make one run in a process of its own; returns its row of the results."""
-    folder = asked.folder(runs)
-    if again and folder.exists():
-        number = 2
-        while folder.with_name(f"{folder.name}-{number}").exists():
-            number += 1
-        folder = folder.with_name(f"{folder.name}-{number}")
+    folder = asked.folder(runs, again)
     resumed = (folder / "recipe.json").exists()
     cpu_minutes = None
     if not resumed or Run(folder).status != "finished":
@@ -173,6 +195,7 @@ def row_of(asked, run, cpu_minutes):
         "precision": state["precision"],
         "versions": state["versions"],
         "command": asked.command,
+        "settings": asked.settings,
     }
 
 

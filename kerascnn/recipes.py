@@ -127,7 +127,11 @@ class Recipe:
     train_last: int = setting(
         0, "train only the last so many convolutions and dense layers, with what lies between them; 0: all", low=0
     )
-    test_flip: bool = setting(False, "evaluate with the mean of the probabilities of each image and its mirror image")
+    test_flip: bool = setting(
+        False,
+        "test with the mean of the probabilities of each image and its mirror image; predictions and exports see the "
+        "image alone",
+    )
     precision: str = setting(
         "auto",
         "number format of the arithmetic; auto: mixed bfloat16 where it is faster, for a million parameters and more",

@@ -25,6 +25,7 @@ import os
 import platform
 import re
 import shutil
+import time
 from pathlib import Path
 
 from kerascnn.errors import DataError, UsageError, nearest
@@ -54,6 +55,35 @@ def replacing(path):
             shutil.rmtree(temporary)
         else:
             temporary.unlink(missing_ok=True)
+
+
+class Busy(UsageError):  # noqa: N818 (what happened)
+    """Another process is at work in a folder."""
+
+
+@contextlib.contextmanager
+def locked(path, seconds=0.0):
+    """Within this block no other process holds the lock file at `path`; it may stay behind, which means nothing.
+
+    Args:
+        seconds: how long to wait for a process that holds it.
+    Raises:
+        Busy: it is still held then.
+    """
+    import fcntl  # not on Windows, where everything but training works
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise Busy(f"Another process holds {path}. Wait until it has ended.") from None
+                time.sleep(0.2)
+        yield
 
 
 def write_json(path, value):

@@ -94,6 +94,22 @@ def test_balanced_weights_make_every_class_count_the_same():
     np.testing.assert_allclose(w.mean(), 1, rtol=1e-6)
 
 
+def test_mixup_balances_every_class_s_share():
+    """Class c's part of the loss has the factor weight * target[c]; mixed, these are the shares times class weights."""
+    labels = np.array([0] * 900 + [1] * 100)
+    split = Split(np.repeat(labels[:, None, None, None], 4, 1).repeat(4, 2).astype("uint8"), labels)
+    batches = Batches(split, AS_IS, 1000, augmentations=("mixup",), num_classes=2, balanced=True, epochs=40)
+    factors = np.zeros(2)
+    for batches.epoch in range(40):
+        images, targets, weights = batches[0]
+        np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-6)
+        share = images[:, 0, 0, 0]  # of class 1
+        np.testing.assert_allclose(weights * targets[:, 1], 5 * share, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(weights * targets[:, 0], (1 - share) / 1.8, rtol=1e-5, atol=1e-6)
+        factors += (weights[:, None] * targets).sum(0)
+    np.testing.assert_allclose(factors, 40 * 500, rtol=0.02)  # drawn shares; 14,000 and 6,000 unbalanced
+
+
 def test_mixup_gives_soft_labels(split):
     batches = Batches(split, AS_IS, 23, augmentations=("mixup",), num_classes=23, seed=1)
     images, targets = batches[0]

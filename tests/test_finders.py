@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -70,3 +72,40 @@ def test_both_commands(tmp_path, monkeypatch, capfd):
             assert figure.width > 500
         assert len(pd.read_csv(f"{name}.csv")) > 3
     assert cli.run_command(["lr-find", "--model", "lenet6"]) == 2
+
+
+def test_the_network_is_the_one_that_would_be_trained(digits):
+    with pytest.raises(UsageError, match="There is no run 'nowhere'"):
+        learning_rates(RECIPE.replace(start_from="nowhere"), steps=60, data=digits)
+    with pytest.raises(UsageError, match="head"):
+        learning_rates(RECIPE.replace(freeze="head*"), steps=60, data=digits)
+
+
+def test_batch_sizes_whatever_the_schedule(digits):
+    warm = RECIPE.replace(schedule="cosine", warmup_epochs=3)
+    assert batch_sizes(warm, sizes=(16,), seconds=0.05, data=digits)[1] == 16
+
+
+class TooManyAtOnce:
+    """Images that cannot be held more than 32 at a time."""
+
+    def __init__(self, images):
+        self.images, self.shape = images, images.shape
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        if len(index) > 32:
+            np.empty(2**58)
+        return self.images[index]
+
+
+def test_batch_sizes_up_to_the_first_that_does_not_fit(digits):
+    train = datasets.image_data.Split(TooManyAtOnce(digits.train.images), digits.train.labels)
+    scarce = dataclasses.replace(digits, train=train)
+    recipe = RECIPE.replace(normalize="none")
+    table, _ = batch_sizes(recipe, sizes=(16, 32, 64, 128), seconds=0.05, data=scarce)
+    assert table["batch_size"].tolist() == [16, 32]
+    with pytest.raises(MemoryError):
+        batch_sizes(recipe, sizes=(64, 128), seconds=0.05, data=scarce)

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+import kerascnn
 from kerascnn import graph, models
 from kerascnn.errors import UsageError
 
@@ -138,3 +139,25 @@ def test_a_torch_checkpoint_gives_torchs_logits(name, blocks, bottleneck, side, 
 def test_pytorchs_count_of_trainable_parameters():
     twin = torch_resnet((2, 2, 2, 2), bottleneck=False, num_classes=1000)
     assert sum(p.numel() for p in twin.parameters()) == models.MODELS.facts("resnet18")["published"] == 11_689_512
+
+
+def test_a_run_starts_from_a_torch_checkpoint_and_reads_it_once(tmp_path):
+    torch = pytest.importorskip("torch")
+    twin = torch_resnet((2, 2, 2, 2), bottleneck=False, num_classes=1000)
+    path = tmp_path / "twin.pth"
+    torch.save(twin.state_dict(), path)
+    run = kerascnn.train(
+        model="resnet18",
+        model_options={"weights": str(path), "skip": ["fc"]},
+        image_size=32,
+        channels=3,
+        batch_size=16,
+        steps=1,
+        eval_every=1,
+        train_last=1,
+        out=tmp_path / "run",
+        on_run=lambda run: path.unlink(),
+        say=lambda line: None,
+    )
+    first = kerascnn.load(run).get_layer("conv1").get_weights()[0]
+    np.testing.assert_array_equal(first, twin.conv1.weight.detach().numpy().transpose(2, 3, 1, 0))

@@ -1,4 +1,5 @@
 import dataclasses
+import inspect
 import json
 
 import pytest
@@ -7,6 +8,7 @@ from kerascnn.datasets import DATASETS
 from kerascnn.errors import DataError, UsageError
 from kerascnn.models import MODELS
 from kerascnn.recipes import FIELDS, RECIPES, Recipe, read_config
+from kerascnn.training.build import TRAINED_BY
 
 
 @pytest.mark.parametrize("name", RECIPES.names())
@@ -16,6 +18,7 @@ def test_a_named_recipe_is_a_recipe_for_a_model_and_data_that_exist(name):
     assert recipe.model in MODELS
     assert recipe.data in DATASETS
     assert RECIPES.get(name).__doc__
+    assert set(recipe.model_options) <= set(inspect.signature(MODELS.get(recipe.model)).parameters) - set(TRAINED_BY)
 
 
 def test_every_field_says_what_it_is():

@@ -200,6 +200,7 @@ def test_errors_leave_no_folder_behind(make_folder):
         ({"model": "lenet6"}, "Unknown model 'lenet6'. Did you mean 'lenet5'"),
         ({"data": "digit"}, "digits"),
         ({"image_size": 8}, "cannot take images of 8x8 pixels"),
+        ({"resize_to": 24}, "resize_to=24 is less than the 32 pixels .*--resize-to 32 or more, or --image-size 24"),
         ({"batch_size": 5000}, "batch_size=5000 is more than the 1293 training images"),
         ({"model_options": {"varian": 1}}, "Unknown option of model 'lenet5': 'varian'. Did you mean 'variant'"),
         ({"batch_norm": True}, "Unknown option of model 'lenet5': 'batch_norm'"),
@@ -223,11 +224,14 @@ def test_patience_stops_and_says_so():
     run, said = train(epochs=30, learning_rate=1e-9, stop_patience=2, monitor="val_loss", augment=(), dropout=None)
     assert run.read("run")["result"]["epochs"] < 30
     assert any(line.startswith("Stopped: val_loss has not") for line in said)
-    with pytest.raises(UsageError, match=r"has finished its 30 epochs\. Type --epochs 31 or more to go on"):
-        kerascnn.train(resume=run.folder)
+    for longer in ({}, {"epochs": 31}):
+        with pytest.raises(UsageError, match=r"was stopped after epoch \d+, by its patience or a callback"):
+            kerascnn.train(resume=run.folder, **longer)
+    run.update(status="running", pid=None)  # as if killed before its test
     again = []
-    kerascnn.train(resume=run.folder, epochs=31, say=again.append)
+    kerascnn.train(resume=run.folder, say=again.append)
     assert any("already stopped" in line for line in again)
+    assert run.status == "finished"
     _, said = train(epochs=1, stop_patience=5)
     assert any("stop_patience=5 is not below epochs=1" in line for line in said)
 
@@ -275,6 +279,33 @@ def test_steps_and_evaluation_every_n_steps(tmp_path):
     short, _ = train(steps=10, eval_every=5, out=tmp_path / "c")
     longer = kerascnn.train(resume=short, steps=17, say=lambda line: None)
     same_weights(run, longer)
+    before = (longer / "recipe.json").read_text()
+    for change, message in [
+        ({"steps": 20}, r"ended after 17 steps, within a period of 5, so it cannot go on exactly"),
+        ({"steps": 11}, r"was made for 17 steps; 11 are fewer\. Leave --steps out"),
+        ({"epochs": 50}, r"another recipe \(epochs was 3, now 50\)"),
+        ({}, r"has finished its 17 steps\. Type more --steps to go on"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            kerascnn.train(resume=longer, **change)
+    assert (longer / "recipe.json").read_text() == before
+
+
+def test_a_run_that_another_process_trains_is_left_alone(tmp_path):
+    with pytest.raises(Stopped):
+        train(out=tmp_path / "run", callbacks=[SignalAt(1, 1)])
+    run = runs.Run(tmp_path / "run")
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    with runs.locked(run / "checkpoint" / "lock"), pytest.raises(runs.Busy, match=r"Another process holds .*lock"):
+        kerascnn.train(resume=run, say=lambda line: None)
+    assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
+    assert kerascnn.train(resume=run, say=lambda line: None).status == "finished"
+
+
+def test_half_precision_scales_its_loss(tmp_path):
+    run, _ = train(precision="mixed_float16", epochs=2, out=tmp_path / "run")
+    assert run.status == "finished"
+    assert float(metrics(run)[1]["accuracy"]) > 0.15
 
 
 @pytest.mark.slow

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 
@@ -99,6 +101,17 @@ def test_frozen_layers_and_their_batch_statistics_stay_in_training(lender, tmp_p
 def test_bad_names(wrong, message):
     with pytest.raises(UsageError, match=message):
         frozen_layers(small(), **wrong)
+
+
+def test_a_run_goes_on_without_what_it_started_from(lender, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(lender.folder, "first")
+    recipe = {**lender.read("recipe"), "start_from": "first", "schedule": "constant"}
+    run = kerascnn.train(kerascnn.Recipe.from_dict(recipe), out="second", say=lambda line: None)
+    shutil.rmtree("first")
+    assert kerascnn.train(resume=run, epochs=2, say=lambda line: None).read("run")["result"]["epochs"] == 2
+    with pytest.raises(UsageError, match="There is no run 'another'"):
+        kerascnn.train(resume=run, start_from="another")
 
 
 def test_other_errors(lender, tmp_path):

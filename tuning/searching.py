@@ -1,7 +1,6 @@
 """A search from its first trial to its winner: the chief with its service, and workers on this machine."""
 
 import contextlib
-import fcntl
 import json
 import shutil
 import socket
@@ -254,10 +253,10 @@ def _begun(name):
 @contextlib.contextmanager
 def _alone(folder, settings):
     """Within this block search.json holds the settings, and no other process on this file system runs the search."""
-    with open(folder / tables.LOCK, "w") as file:
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            held.enter_context(runs.locked(folder / tables.LOCK))
+        except runs.Busy:
             raise UsageError(
                 f"The search in {folder} is running already. Look at it: kerascnn tune-status {folder}"
             ) from None

@@ -177,6 +177,7 @@ def cost(model, batch_size=32, precision=None, optimizer="adam", *, input_shape=
 
 def _slots(optimizer):
     """(name, numbers kept per trainable weight) of an optimizer's name or of an optimizer."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of mixed float16's LossScaleOptimizer
     name = optimizer if isinstance(optimizer, str) else type(optimizer).__name__
     name = name.lower()
     if name not in SLOTS:

@@ -101,10 +101,14 @@ class Batches(keras.utils.PyDataset):
             components=self.components,
         )
         images, labels = self.preprocessing.scale(images), self.split.labels[index]
-        weights = None if self.weights is None else self.weights[labels]
         if "mixup" in self.augmentations:
             images, labels = mixup(images, np.eye(self.num_classes, dtype="float32")[labels], rng)
-        return (images, labels) if weights is None else (images, labels, weights)
+            if self.weights is None:
+                return images, labels
+            labels = labels * self.weights  # each class's share of an image counts with the weight of that class
+            weights = labels.sum(-1)
+            return images, labels / weights[:, None], weights
+        return (images, labels) if self.weights is None else (images, labels, self.weights[labels])
 
 
 class InOrder(keras.utils.PyDataset):

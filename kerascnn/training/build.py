@@ -15,7 +15,7 @@ from kerascnn.training.batches import Batches
 from kerascnn.training.prepare import image_size
 
 PATCH_IMAGES = 5_000  # training images at most from which a whitening layer's filters come, evenly spread
-TRAINED_BY = ("input_shape", "num_classes", "name", "weights")  # arguments of builders that a run sets itself
+TRAINED_BY = ("input_shape", "num_classes", "name")  # arguments of builders that a run sets itself
 
 
 def network(recipe, input_shape, num_classes, precision="float32"):

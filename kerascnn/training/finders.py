@@ -7,10 +7,12 @@ import keras
 import numpy as np
 import pandas as pd
 
+from kerascnn import backends
 from kerascnn.anatomy.cost import cost
 from kerascnn.errors import UsageError
 from kerascnn.training.build import compile_model, ready
 from kerascnn.training.prepare import check, load_data, precision_of
+from kerascnn.training.transfer import transfer
 
 SMOOTHING = 0.95  # of the loss, as a moving average
 BATCH_SIZES = (16, 32, 64, 128, 256, 512, 1024)
@@ -71,7 +73,8 @@ def learning_rates(recipe, *, low=1e-6, high=10.0, steps=200, data=None):
 
 
 def batch_sizes(recipe, *, sizes=BATCH_SIZES, seconds=5.0, data=None):
-    """Images a second for batch sizes that fit, and the smallest that reaches 95% of the fastest.
+    """Images a second for batch sizes up to the first that runs out of memory, and the smallest that reaches 95% of
+    the fastest.
 
     Args:
         recipe: what would be trained.
@@ -86,17 +89,12 @@ def batch_sizes(recipe, *, sizes=BATCH_SIZES, seconds=5.0, data=None):
     for size in sizes:
         if size > len(data.train):
             break
-        model, batches = _ready(recipe.replace(batch_size=size, steps=10_000, eval_every=10_000), data)
-        whole = len(data.train) // size  # batches that are not cut short
-        for _ in range(2):
-            model.train_on_batch(*batches[0])
-        began, count = time.perf_counter(), 0
-        while time.perf_counter() - began < seconds or count < 2:
-            model.train_on_batch(*batches[count % whole])
-            count += 1
-        rate = size * count / (time.perf_counter() - began)
-        memory = cost(model, size, precision_of(recipe), recipe.optimizer).training_bytes
-        rows.append({"batch_size": size, "images_per_second": rate, "memory_bytes": memory})
+        try:
+            rows.append(_timed(recipe.replace(batch_size=size, steps=10_000, eval_every=10_000), data, seconds))
+        except Exception as error:
+            if not rows or not backends.out_of_memory(error):
+                raise
+            break
     if not rows:
         raise UsageError(f"The {len(data.train)} training images are fewer than the smallest batch, {sizes[0]}.")
     table = pd.DataFrame(rows)
@@ -104,10 +102,26 @@ def batch_sizes(recipe, *, sizes=BATCH_SIZES, seconds=5.0, data=None):
     return table, int(enough["batch_size"].iloc[0])
 
 
-def _ready(recipe, data, rate=None):
-    """(compiled network, batches) of a recipe."""
+def _timed(recipe, data, seconds):
+    """A row of `batch_sizes`."""
+    model, batches = _ready(recipe, data, recipe.learning_rate)
+    whole = len(data.train) // recipe.batch_size  # batches that are not cut short
+    for _ in range(2):
+        model.train_on_batch(*batches[0])
+    began, count = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds or count < 2:
+        model.train_on_batch(*batches[count % whole])
+        count += 1
+    rate = recipe.batch_size * count / (time.perf_counter() - began)
+    memory = cost(model, recipe.batch_size, precision_of(recipe), recipe.optimizer).training_bytes
+    return {"batch_size": recipe.batch_size, "images_per_second": rate, "memory_bytes": memory}
+
+
+def _ready(recipe, data, rate):
+    """(compiled network, batches) of a recipe, with a learning rate, or a schedule of it, in place of the recipe's."""
     data = load_data(recipe) if data is None else data
     check(recipe, data)
     _, model, batches = ready(recipe, data, precision_of(recipe))
+    transfer(recipe, model, data.class_names)
     compile_model(model, recipe, batches.total, batches.period, rate)
     return model, batches

@@ -23,6 +23,8 @@ def write_best(run, recipe):
     data = run.read("data")
     prepared = Preprocessing.from_dict(data["preprocessing"])
     shapes = (*prepared.image_size, prepared.channels), len(data["class_names"])
+    if "weights" in recipe.model_options:  # which are overwritten here
+        recipe = recipe.replace(model_options={**recipe.model_options, "weights": None})
     final = network(recipe, *shapes)
     final.load_weights(weights)
     if recipe.fold_norm:

@@ -90,38 +90,66 @@ def device_count(devices, batch_size, run=None):
     return count
 
 
-def continued(run, recipe, fields):
-    """The recipe of a run that goes on; more epochs are allowed, anything else that differs is an error."""
+def continued(run, recipe, fields, state):
+    """The recipe of a run that goes on; more epochs, or steps where the run counts those, are allowed, anything else
+    that differs is an error.
+
+    Args:
+        state: the run's newest checkpoint, or None.
+    """
     old = Recipe.from_dict(run.read("recipe"))
-    new = anchored((recipe or old).replace(**fields))
-    lengths = ("epochs", "steps")
-    differing = [name for name in old.differences(new) if name not in lengths]
-    longer = any(getattr(new, name) != getattr(old, name) for name in lengths)
+    new = (recipe or old).replace(**fields)
+    if new.start_from == old.start_from:  # which a run that goes on does not read again
+        new = anchored(new.replace(start_from="")).replace(start_from=old.start_from)
+    else:
+        new = anchored(new)
+    length = "steps" if old.steps else "epochs"
+    had, asked = getattr(old, length), getattr(new, length)
+    longer = asked > had
+    differing = [name for name in old.differences(new) if name != length]
     if differing:
         listed = "; ".join(f"{n} was {getattr(old, n)!r}, now {getattr(new, n)!r}" for n in differing)
         raise UsageError(
             f"The run {run.folder} was made with another recipe ({listed}), so it cannot go on exactly. "
             f"Leave these out, or start a new run without --resume."
         )
-    if run.status == "finished" and not longer:
-        length = f"--steps {old.steps + 1}" if old.steps else f"--epochs {old.epochs + 1}"
-        done = f"{old.steps} steps" if old.steps else f"{old.epochs} epochs"
-        more = f"Type {length} or more to go on. " if old.schedule == "constant" else ""
+    if asked < had:
+        raise UsageError(f"The run {run.folder} was made for {had} {length}; {asked} are fewer. Leave --{length} out.")
+    stopped = state and state["stop_training"]
+    if run.status == "finished" and (stopped or not longer):
+        done = f"has finished its {had} {length}"
+        if stopped:
+            done = f"was stopped after epoch {state['epoch']}, by its patience or a callback"
+        more = f"Type more --{length} to go on. " if old.schedule == "constant" and not stopped else ""
         raise UsageError(
-            f"The run {run.folder} has finished its {done}. {more}"
-            f"To write its SavedModel again, type: kerascnn export {run.folder}"
+            f"The run {run.folder} {done}. {more}To write its SavedModel again, type: kerascnn export {run.folder}"
         )
     if longer and old.schedule != "constant":
-        typed = f"--steps {new.steps}" if new.steps != old.steps else f"--epochs {new.epochs}"
         raise UsageError(
-            f"The run {run.folder} has a {old.schedule} schedule over its whole length, so {typed} would change its "
-            f"past. Leave {typed.split()[0]} out."
+            f"The run {run.folder} has a {old.schedule} schedule over its whole length, so --{length} {asked} would "
+            f"change its past. Leave --{length} out."
         )
     return new
 
 
+def check_whole(run, state, batches):
+    """Raise a UsageError if a run cannot be made longer exactly, because it was evaluated after a part of a period."""
+    had = run.read("recipe")["steps"]
+    if had and state and not state["step"] and batches.total > had and state["epoch"] * batches.period > had:
+        raise UsageError(
+            f"The run {run.folder} ended after {had} steps, within a period of {batches.period}, so it cannot go on "
+            "exactly. Start a new run without --resume, with all its steps."
+        )
+
+
 def check(recipe, data):
-    """Errors that need both recipe and data."""
+    """Errors that need both recipe and data, or what is known of the model."""
+    size = image_size(recipe)
+    if recipe.resize_to and recipe.resize_to < max(size):
+        raise UsageError(
+            f"resize_to={recipe.resize_to} is less than the {max(size)} pixels of the images that the network sees. "
+            f"Type --resize-to {max(size)} or more, or --image-size {recipe.resize_to} or less."
+        )
     if recipe.batch_size > len(data.train):
         raise UsageError(
             f"batch_size={recipe.batch_size} is more than the {len(data.train)} training images. "

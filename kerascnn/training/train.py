@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import math
 import os
 import platform
 import signal
@@ -25,6 +24,7 @@ from kerascnn.training.prepare import (
     check,
     check_same_data,
     check_space,
+    check_whole,
     continued,
     described,
     device_count,
@@ -34,7 +34,7 @@ from kerascnn.training.prepare import (
 )
 from kerascnn.training.progress import EpochLines
 from kerascnn.training.resume import BEST, Checkpoint, Stopped
-from kerascnn.training.transfer import freeze, frozen_layers, start_from
+from kerascnn.training.transfer import transfer
 
 
 def train(
@@ -82,8 +82,8 @@ def train(
         raise UsageError(f"checkpoint_minutes={checkpoint_minutes} is not allowed: it must be 0 or more.")
     run = resume if isinstance(resume, runs.Run) or resume is None else runs.find(resume)
     if run:
-        recipe = continued(run, recipe, fields)
         state = resuming.newest(run / "checkpoint", say)
+        recipe = continued(run, recipe, fields, state)
         resuming.check_table(run / "checkpoint", run / "metrics.csv", state)
         precision = run.read("run").get("precision") or precision_of(recipe)
     else:
@@ -96,7 +96,9 @@ def train(
     check(recipe, data)
     with backends.data_parallel(count):
         prepared, model, batches = ready(recipe, data, precision, count)
-        notes = _transfer(recipe, model, data.class_names, state)
+        if run:
+            check_whole(run, state, batches)
+        notes = transfer(recipe, model, data.class_names, fill=not state)
         compile_model(model, recipe, batches.total, batches.period)
     if watch is None:
         watch = run.read("run").get("watch", ()) if run else ()
@@ -106,75 +108,63 @@ def train(
         look.check()
 
     check_space(run.folder if run else out or runs.ROOT, model.count_params())
-    run, before = _open(run, out, recipe, data, prepared)
-    run.update(
-        status="running",
-        reason=None,
-        host=platform.node(),
-        pid=os.getpid(),
-        started=datetime.datetime.now().isoformat(timespec="seconds"),
-        versions={"kerascnn": __version__, **backends.versions()},
-        device=backends.devices(),
-        processor=backends.processor(),
-        precision=precision,
-        data_parallel=count,
-        seed=recipe.seed,
-        watch=list(watch),
-        parameters=model.count_params(),
-    )
-    for look in looks:
-        look.parent = run / "watch"
-    if on_run:
-        on_run(run)
-    _announce(recipe, data, model, precision, count, say)
-    free = memory()
-    for note in filter(None, [*notes, foreseen(recipe, model, precision, free)]):
-        say(note)
-    try:
-        with _told_failures(run, recipe, model, precision, free, batches), backends.data_parallel(count):
-            _fit(run, recipe, model, batches, data, state, [*looks, *callbacks], checkpoint_minutes, say)
-        final = write_best(run, recipe)
-        result = results(run, recipe, final, data, prepared, test=test)
-    except Stopped as stop:
-        write_best(run, recipe)
-        run.update(status="interrupted", reason=str(stop), **spent(began, before))
-        raise
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            run.update(status="failed", reason=f"{type(error).__name__}: {error}", **spent(began, before))
-        raise
-    run.update(status="finished", result=result, parameters=final.count_params(), **spent(began, before))
-    return run
+    known = run is not None
+    run = run or runs.create(out, model=recipe.model, data=data.name)
+    with runs.locked(run / "checkpoint" / "lock"):
+        before = _open(run, known, recipe, data, prepared)
+        run.update(
+            status="running",
+            reason=None,
+            host=platform.node(),
+            pid=os.getpid(),
+            started=datetime.datetime.now().isoformat(timespec="seconds"),
+            versions={"kerascnn": __version__, **backends.versions()},
+            device=backends.devices(),
+            processor=backends.processor(),
+            precision=precision,
+            data_parallel=count,
+            seed=recipe.seed,
+            watch=list(watch),
+            parameters=model.count_params(),
+        )
+        for look in looks:
+            look.parent = run / "watch"
+        try:
+            if on_run:
+                on_run(run)
+            _announce(recipe, data, model, precision, count, say)
+            free = memory()
+            for note in filter(None, [*notes, foreseen(recipe, model, precision, free)]):
+                say(note)
+            with _told_failures(run, recipe, model, precision, free, batches), backends.data_parallel(count):
+                _fit(run, recipe, model, batches, data, state, [*looks, *callbacks], checkpoint_minutes, say)
+            final = write_best(run, recipe)
+            result = results(run, recipe, final, data, prepared, test=test)
+        except Stopped as stop:
+            write_best(run, recipe)
+            run.update(status="interrupted", reason=str(stop), **spent(began, before))
+            raise
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                run.update(status="failed", reason=f"{type(error).__name__}: {error}", **spent(began, before))
+            raise
+        run.update(status="finished", result=result, parameters=final.count_params(), **spent(began, before))
+        return run
 
 
-def _open(run, out, recipe, data, prepared):
-    """(the run folder with recipe, data and labels written, seconds already spent in it)."""
+def _open(run, known, recipe, data, prepared):
+    """Write recipe, data and labels into the run folder, or check them where it is `known`; returns the seconds already
+    spent in it."""
     description = described(data, prepared)
-    if run:
+    if known:
         check_same_data(run, description)
         run.write("recipe", recipe.to_dict())
-        return run, run.read("run").get("seconds", 0.0)
-    run = runs.create(out, model=recipe.model, data=data.name)
+        return run.read("run").get("seconds", 0.0)
     run.write("recipe", recipe.to_dict())
     run.write("data", description)
     run.write("labels", list(data.class_names))
     write_samples(run, data)
-    return run, 0.0
-
-
-def _transfer(recipe, model, class_names, state):
-    """Start from other weights and freeze, as the recipe asks; returns sentences about what was done."""
-    notes = []
-    if recipe.start_from and not state:
-        filled, left = start_from(model, recipe.start_from, class_names)
-        new = f"; new: {', '.join(left)}" if left else ""
-        notes.append(f"{len(filled)} layers start from {recipe.start_from}{new}")
-    names = frozen_layers(model, recipe.freeze, recipe.train_last)
-    if names:
-        freeze(model, names)
-        trained = sum(math.prod(v.shape) for v in model.trainable_variables)
-        notes.append(f"{len(names)} layers are frozen, {names[0]} to {names[-1]}; {trained:,} parameters are trained")
-    return notes
+    return 0.0
 
 
 def _announce(recipe, data, model, precision, count, say):

@@ -1,6 +1,7 @@
 """Starting from another network's weights, and training only a part of a network."""
 
 import fnmatch
+import math
 import warnings
 from pathlib import Path
 
@@ -8,6 +9,25 @@ import keras
 
 from kerascnn import runs
 from kerascnn.errors import DataError, UsageError, unknown
+
+
+def transfer(recipe, model, class_names, fill=True):
+    """Start from other weights and freeze, as the recipe asks; returns sentences about what was done.
+
+    Args:
+        fill: False leaves the weights as they are, for a run that goes on.
+    """
+    notes = []
+    if recipe.start_from and fill:
+        filled, left = start_from(model, recipe.start_from, class_names)
+        new = f"; new: {', '.join(left)}" if left else ""
+        notes.append(f"{len(filled)} layers start from {recipe.start_from}{new}")
+    names = frozen_layers(model, recipe.freeze, recipe.train_last)
+    if names:
+        freeze(model, names)
+        trained = sum(math.prod(v.shape) for v in model.trainable_variables)
+        notes.append(f"{len(names)} layers are frozen, {names[0]} to {names[-1]}; {trained:,} parameters are trained")
+    return notes
 
 
 def start_from(model, source, class_names):

@@ -6,8 +6,6 @@ gone and the trial ends at once, so that no two processes ever write into one ru
 it where the worker's machine has only lost its network.
 """
 
-import contextlib
-import fcntl
 import json
 import math
 import os
@@ -19,11 +17,10 @@ import threading
 import time
 from pathlib import Path
 
+from kerascnn import runs
+from kerascnn.recipes import Recipe
+
 LOCK_SECONDS = 60  # how long a trial waits for a process that still holds its folder
-
-
-class Busy(Exception):  # noqa: N818 (what happened)
-    """Another process still holds the run folder."""
 
 
 def main():
@@ -72,12 +69,9 @@ def run(job, told, say):
         the finished Run.
     """
     folder = Path(job["folder"])
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_suffix(".lock")):
+    with runs.locked(folder.with_suffix(".lock"), LOCK_SECONDS):
         import keras
 
-        from kerascnn import runs
-        from kerascnn.recipes import Recipe
         from kerascnn.training.train import train
 
         class Reporter(keras.callbacks.Callback):
@@ -110,22 +104,6 @@ def run(job, told, say):
             copied.rename(folder)
             return train(recipe, resume=folder, **options)
         return train(recipe, out=folder, **options)
-
-
-@contextlib.contextmanager
-def _locked(path):
-    """Within this block no other process holds the lock file."""
-    with open(path, "w") as file:
-        deadline = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise Busy(f"{path} is held by another process.") from None
-                time.sleep(0.2)
-        yield
 
 
 if __name__ == "__main__":
