@@ -189,7 +189,10 @@ def comp576_8():
 
 @register("mnist-rnn", source="COMP 576 report 2017")
 def mnist_rnn():
-    """The COMP 576 report's RNN on rows of MNIST: Adam 0.001, batches of 100, 50,000 steps, keep rate 0.6."""
+    """The COMP 576 report's RNN on rows of MNIST: Adam 0.001, batches of 100, 50,000 steps, keep rate 0.6: 97.93%.
+
+    `kerascnn train mnist --recipe mnist-rnn`, one seed, 8 minutes on 2 cores beside another training.
+    """
     return Recipe(
         model="rnn",
         data="mnist",
@@ -204,7 +207,9 @@ def mnist_rnn():
 
 @register("mnist-lstm", source="COMP 576 report 2017")
 def mnist_lstm():
-    """The COMP 576 report's LSTM on rows of MNIST: as its RNN."""
+    """The COMP 576 report's LSTM on rows of MNIST: as its RNN; 98.96% (one seed, 26 minutes on 2 cores beside another
+    training).
+    """
     return mnist_rnn().replace(model="lstm")
 
 
@@ -221,19 +226,28 @@ def _tdt4265(model):
 
 @register("tdt4265-lenet", source="TDT4265 report 2019")
 def tdt4265_lenet():
-    """The TDT4265 report's LeNet: Adam 0.001, batches of 64, ten epochs; it prints 71.49%."""
+    """The TDT4265 report's LeNet: Adam 0.001, batches of 64, ten epochs; it prints 71.49%, ours gave 72.11%.
+
+    `kerascnn train cifar10-jpeg --recipe tdt4265-lenet`, one seed, 13 minutes on 2 cores beside another training.
+    """
     return _tdt4265("tdt_lenet")
 
 
 @register("tdt4265-model1", source="TDT4265 report 2019")
 def tdt4265_model1():
-    """The TDT4265 report's Model 1: Adam 0.001, batches of 64, ten epochs; it prints 77.92%."""
+    """The TDT4265 report's Model 1: Adam 0.001, batches of 64, ten epochs; it prints 77.92%, ours gave 76.69%.
+
+    `kerascnn train cifar10-jpeg --recipe tdt4265-model1`, one seed, 43 minutes on 2 cores beside another training.
+    """
     return _tdt4265("tdt_model1")
 
 
 @register("tdt4265-model2", source="TDT4265 report 2019")
 def tdt4265_model2():
-    """The TDT4265 report's Model 2: Adam 0.001, batches of 64, ten epochs; it prints 75.28%."""
+    """The TDT4265 report's Model 2: Adam 0.001, batches of 64, ten epochs; it prints 75.28%, ours gave 73.15%.
+
+    `kerascnn train cifar10-jpeg --recipe tdt4265-model2`, one seed, 11 minutes on 2 cores.
+    """
     return _tdt4265("tdt_model2")
 
 
