@@ -15,7 +15,7 @@ from kerascnn.datasets.resize import resize_batch
 from kerascnn.errors import DataError, UsageError
 from kerascnn.recipes import Recipe
 from kerascnn.training.evaluate import evaluate_split
-from kerascnn.training.prepare import load_data
+from kerascnn.training.prepare import fingerprint, load_data
 
 
 def load(run):
@@ -138,10 +138,18 @@ def data_of(run, data=None, *, strict=False):
     Args:
         run: a Run, its folder, its name or "last".
         data: a registered name or a path; None: the run's.
+    Raises:
+        DataError: the run's data have changed, so that its splits can no longer be told.
     """
     run = as_run(run)
     if data is None:
-        return load_data(Recipe.from_dict(run.read("recipe")), strict=strict)
+        own = load_data(Recipe.from_dict(run.read("recipe")), strict=strict)
+        if run.read("data").get("fingerprint", "") not in ("", fingerprint(own)):
+            raise DataError(
+                f"The data at {own.source} have changed since {run.folder} was trained on them, so its test images can "
+                "no longer be told from its training images. Bring the old data back, or name others to look at."
+            )
+        return own
     prepared = preprocessing(run)
     return datasets.load(
         data, image_size=prepared.resize_to, channels=prepared.channels, validation=0, test=0, strict=strict

@@ -3,7 +3,8 @@
 Two endpoints, each answering {"probabilities": float32 (N, num_classes), "label": string (N,)}:
 
     serve         uint8 images (N, height, width, channels) of any size
-    serve_bytes   strings (N,), the contents of JPEG, PNG, BMP or GIF files
+    serve_bytes   strings (N,), the contents of JPEG, PNG, BMP or GIF files; upright and opaque ones, for TensorFlow
+                  neither turns images by their EXIF tag nor lays transparency over white
 
 `classes()` on the loaded object gives the class names, in the order of the probabilities.
 """

@@ -6,6 +6,7 @@ POST /predict   the contents of one image file -> [{"rank", "index", "probabilit
 """
 
 import io
+import threading
 
 import numpy as np
 from starlette.applications import Starlette
@@ -55,9 +56,16 @@ def service(run):
     model, prepared, labels = load(run), preprocessing(run), run.read("labels")
     page = PAGE.replace("NAME", run.read("recipe")["model"] + " on " + run.read("data")["name"])
 
+    one_at_a_time = threading.Lock()  # Keras on JAX takes the weights out of the model while it predicts
+
     def answer(content, top):
-        pixels = read_image(io.BytesIO(content), prepared.resize_to, prepared.channels)
-        return predict(run, np.asarray(pixels)[None], top=top, model=model).drop(columns="image").to_dict("records")
+        try:
+            pixels = read_image(io.BytesIO(content), prepared.resize_to, prepared.channels)
+        except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and more
+            return {"error": f"This is not an image that can be read ({type(error).__name__})."}, 400
+        with one_at_a_time:
+            table = predict(run, np.asarray(pixels)[None], top=top, model=model)
+        return table.drop(columns="image").to_dict("records"), 200
 
     async def on_predict(request):
         content = bytearray()
@@ -66,12 +74,9 @@ def service(run):
             if len(content) > LARGEST:
                 return JSONResponse({"error": f"The file is larger than {LARGEST:,} bytes."}, 413)
         top = request.query_params.get("top", "5")
-        if not top.isdecimal() or int(top) < 1:
+        if not top.isdecimal() or len(top) > 9 or int(top) < 1:
             return JSONResponse({"error": f"top={top} is not allowed: it must be a whole number from 1 up."}, 400)
-        try:
-            return JSONResponse(await run_in_threadpool(answer, bytes(content), int(top)))
-        except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and more
-            return JSONResponse({"error": f"This is not an image that can be read ({type(error).__name__})."}, 400)
+        return JSONResponse(*await run_in_threadpool(answer, bytes(content), int(top)))
 
     return Starlette(
         routes=[

@@ -37,6 +37,14 @@ def test_by_pencil():
     assert found.inference_bytes == 4 * (conv + fc) + 10 * int(image + 1.5 * mid)
 
 
+def test_what_is_no_product_is_not_counted():
+    """A GRU with two biases of rank 2, and a PReLU on maps, whose slopes have rank 3."""
+    gru = Sequential([Input((5, 3)), layers.GRU(4)])
+    assert cost(gru, batch_size=1).macs == 5 * (3 * 12 + 4 * 12)
+    conv = layers.Conv2D(2, 3, padding="same", name="conv")
+    assert cost(Sequential([Input((4, 4, 1)), conv, layers.PReLU()]), batch_size=1).macs == 16 * 18
+
+
 @pytest.mark.parametrize(
     ("optimizer", "slots"),
     [

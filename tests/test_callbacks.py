@@ -92,6 +92,26 @@ def test_the_files_of_every_look(watched):
     assert files == expected | folders
 
 
+def test_filters_of_other_convolutions_by_their_definition():
+    """Each filter put alone: a depthwise one answers to one channel, a transposed one paints its kernel."""
+    inputs = keras.Input((5, 5, 3))
+    x = keras.layers.DepthwiseConv2D(3, depth_multiplier=2, padding="same", use_bias=False, name="depth")(inputs)
+    model = keras.Model(inputs, keras.layers.Conv2DTranspose(4, 3, padding="same", use_bias=False, name="up")(x))
+    depth, up = filters_of(model, "depth"), filters_of(model, "up")
+    assert (depth.shape, up.shape) == ((6, 3, 3, 1), (4, 3, 3, 6))
+    for channel in range(3):
+        one = np.zeros((1, 5, 5, 3), "float32")
+        one[0, 2, 2, channel] = 1
+        answer = keras.ops.convert_to_numpy(model.get_layer("depth")(one))[0, 1:4, 1:4]
+        for part in range(2):  # correlation turns the kernel round
+            np.testing.assert_array_equal(answer[::-1, ::-1, 2 * channel + part], depth[2 * channel + part, ..., 0])
+        assert np.abs(np.delete(answer, [2 * channel, 2 * channel + 1], -1)).max() == 0
+    one = np.zeros((1, 5, 5, 6), "float32")
+    one[0, 2, 2, 4] = 1
+    answer = keras.ops.convert_to_numpy(model.get_layer("up")(one))[0, 1:4, 1:4]
+    np.testing.assert_array_equal(np.moveaxis(answer, -1, 0), up[..., 4])
+
+
 def test_what_is_kept_are_the_networks_numbers(watched):
     model, folder = watched
     x, _ = images(20, 1)

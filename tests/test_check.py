@@ -140,7 +140,16 @@ def test_lines(folder):
 def test_what_cannot_be_loaded_raises_as_load_does(folder):
     with pytest.raises(DataError, match=r"Broken image .*broken\.png: empty file"):
         check(folder, strict=True)
+    next(folder.rglob("broken.png")).unlink()
+    check(folder, strict=True)
+    path = folder / "train" / "a" / "half.jpg"
+    Image.effect_noise((64, 64), 50).convert("RGB").save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"Broken image .*half\.jpg: .*without --strict"):
+        check(folder, strict=True)
+    path.unlink()
     for file in (folder / "train").rglob("*.png"):
         file.write_bytes(b"")
-    with pytest.raises(DataError, match="none of the 10 train images can be read"):
+    with pytest.raises(DataError, match="none of the 9 train images can be read"):
         check(folder)

@@ -69,6 +69,9 @@ def test_grad_cam_takes_a_layer(call, trained, photo, tmp_path):
         (["IMAGE", "--top", "0"], "--top 0 is not allowed"),
         (["IMAGE", "--method", "occlusion", "--patch", "99"], "99"),
         (["nowhere.png"], "There is no image 'nowhere.png'"),
+        (["IMAGE", "--method", "all", "--layer", "c3"], "--method all explains classes, so --layer c3 has no place"),
+        (["IMAGE", "--method", "occlusion", "--layer", "c3"], "--method occlusion explains classes"),
+        (["IMAGE", "--layer", "c3", "--class", "tomato"], "Type one of them"),
     ],
 )
 def test_what_is_typed_wrong_gets_one_line_and_exit_2(call, trained, photo, arguments, message):
@@ -94,3 +97,18 @@ def test_activations_of_every_kind_of_layer(call, trained, photo, tmp_path):
     )
     assert call("activations", trained.folder, photo, "--layers", "c9")[0] == 2
     assert "No image was named" in call("activations", trained.folder)[2]
+
+
+def test_images_of_one_name_in_several_folders_get_names_of_their_own(call, trained, tmp_path):
+    photos = trained.folder.parent / "photos"
+    paths = [photos / "grass" / "0.png", photos / "tomato" / "0.png", photos / "tomato" / "1.png"]
+    code, out, _ = call("explain", trained.folder, *paths, "--method", "saliency", "--out", "x")
+    assert code == 0
+    assert out.split() == ["x/grass-0.png-saliency.png", "x/tomato-0.png-saliency.png", "x/1-saliency.png"]
+    for path, name in zip(paths, ("grass-0.png", "tomato-0.png", "1"), strict=True):
+        numbers = np.load(tmp_path / "x" / f"{name}-saliency.npz")
+        np.testing.assert_array_equal(numbers["image"], prepared(trained, path)[0])
+    assert call("activations", trained.folder, *paths, "--layers", "c1", "--out", "a")[0] == 0
+    assert sorted(path.name for path in (tmp_path / "a").glob("*-c1.npz")) == [
+        *("1-c1.npz", "grass-0.png-c1.npz", "tomato-0.png-c1.npz"),
+    ]

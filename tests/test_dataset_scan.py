@@ -254,6 +254,17 @@ def test_nested_and_shared_layers():
     assert first.layers == ["block/conv#1"]
     assert first.patches("block/conv#1", 0).shape == (1, 3, 3, 3)
     assert second.patches("block/conv#2", 0).shape == (1, 5, 5, 3)
+    assert kerascnn.scan(model, images, k=1).layers == ["block/conv#1", "block/conv#2"]
+
+
+def test_a_network_for_images_of_any_size_has_fields_of_its_own():
+    inputs = keras.Input((None, None, 3))
+    x = layers.Conv2D(4, 3, padding="same", name="conv1")(inputs)
+    model = keras.Model(inputs, layers.Conv2D(4, 3, name="conv2")(x))
+    images, _ = whole_images(10)
+    result = kerascnn.scan(model, images, k=2)
+    assert result.patches("conv1", 0).shape == (2, 3, 3, 3)
+    assert result.patches("conv2", 0).shape == (2, 5, 5, 3)
 
 
 def test_conv5_is_the_deepest_convolution():
@@ -279,6 +290,10 @@ def test_interesting_neurons_come_out_by_themselves():
     means = [images[labels == c].sum(-1).mean() for c in range(3)]  # channel 0 adds the colours up
     best, rest = max(means), (sum(means) - max(means)) / 2
     np.testing.assert_allclose(result.selectivity("relu")["index"][0], (best - rest) / (best + rest), rtol=1e-5)
+    # classes of which there are no images count for nothing
+    more = kerascnn.scan(model, images, "relu", labels=labels + 1, class_names=("none", "red", "green", "blue", "no"))
+    np.testing.assert_allclose(more.selectivity("relu")["index"], result.selectivity("relu")["index"], rtol=1e-6)
+    assert more.selectivity("relu")["preferred"].tolist() == result.selectivity("relu")["preferred"].tolist()
 
 
 def test_other_data_does_not_go_on_from_a_state(tmp_path):

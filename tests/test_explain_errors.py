@@ -142,3 +142,12 @@ def test_images_of_another_range_than_the_model_s_own_scaling():
         explain.saliency(scaling, images, 0)
     assert explain.saliency(scaling, images * 255, 0).shape == images.shape
     assert explain.saliency(scaling, np.zeros_like(images), 0).shape == images.shape  # black is black in any range
+    # on the way from black the first point is nearly black; its range says nothing
+    parts = explain.integrated_gradients(scaling, images * 255, 0).sum((1, 2, 3))
+    scores = scaling.predict(images * 255, verbose=0)[:, 0] - scaling.predict(images * 0, verbose=0)[:, 0]
+    np.testing.assert_allclose(parts, scores, rtol=1e-3)
+    with pytest.raises(UsageError, match="expects 0 to 255"):
+        explain.integrated_gradients(scaling, images, 0)
+    faint = np.full_like(images, 0.5)
+    faint[0, 0, 0] = 1.5
+    assert explain.smoothgrad(scaling, faint, 0, noise=0).shape == images.shape

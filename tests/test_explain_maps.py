@@ -164,6 +164,15 @@ def test_randomisation_changes_a_copy_only(mode):
     assert table["spearman"].between(-1, 1).all()
 
 
+def test_randomisation_reaches_frozen_layers():
+    model, images = small_model(), RNG.normal(size=(2, 12, 12, 3)).astype("float32")
+    thawed = evaluate.randomisation(model, images)
+    for layer in model.layers[:-1]:
+        layer.trainable = False
+    assert evaluate.randomisation(model, images).equals(thawed)
+    assert [layer.name for layer in model.layers if layer.trainable_weights] == ["head"]
+
+
 def test_evaluate_scores_every_method_and_random_maps():
     model, images = small_model(), RNG.normal(size=(2, 12, 12, 3)).astype("float32")
     masks = np.zeros((2, 12, 12), bool)

@@ -254,3 +254,20 @@ def test_a_batch_of_two_is_two_batches_of_one():
         apart = np.concatenate([method(model, x[i : i + 1]) for i in range(5)])
         np.testing.assert_allclose(together, apart, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(method(model, x, batch_size=2), together, rtol=1e-5, atol=1e-6)
+
+
+def test_every_call_of_a_shared_layer_has_its_own_switches():
+    inputs = keras.Input((4, 4, 1))
+    pool = layers.MaxPooling2D(2, name="pool")
+    model = keras.Model(inputs, pool(pool(inputs)))
+    image = np.zeros((1, 4, 4, 1), "float32")
+    image[0, :, :, 0] = [[1, 2, 0, 0], [0, 0, 0, 3], [0, 0, 9, 0], [4, 0, 0, 0]]
+    first = [[[0, 1], [1, 3]], [[3, 0], [2, 2]]]
+    found = explain.switches(model, image)
+    assert list(found) == ["pool#1", "pool#2"]
+    np.testing.assert_array_equal(found["pool#1"][0, :, :, 0], first)
+    np.testing.assert_array_equal(found["pool#2"][0, :, :, 0], [[[1, 1]]])  # the 9
+    np.testing.assert_array_equal(explain.switches(model, image, "pool#1"), found["pool#1"])
+    values = explain.activations(model, image)
+    np.testing.assert_array_equal(values["pool#1"][0, :, :, 0], [[2, 3], [4, 9]])
+    np.testing.assert_array_equal(values["pool#2"][0, :, :, 0], [[9]])

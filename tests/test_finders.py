@@ -72,6 +72,9 @@ def test_both_commands(tmp_path, monkeypatch, capfd):
             assert figure.width > 500
         assert len(pd.read_csv(f"{name}.csv")) > 3
     assert cli.run_command(["lr-find", "--model", "lenet6"]) == 2
+    for name in ("lr-find", "batch-find"):
+        assert cli.run_command([name, "--out", "curve.csv"]) == 2
+        assert "--out curve.csv is no PNG file. Type for example --out curve.png" in capfd.readouterr().err
 
 
 def test_the_network_is_the_one_that_would_be_trained(digits):

@@ -71,7 +71,6 @@ def test_colours_by_pencil(tmp_path):
     assert one_pixel(tmp_path, "CMYK", (0, 255, 255, 0), "tiff") == [255, 0, 0]
     assert one_pixel(tmp_path, "I;16", 0x1234) == [0x12]
     assert one_pixel(tmp_path, "I;16", 0xFFFF, channels=3) == [255, 255, 255]
-    assert one_pixel(tmp_path, "I", 0x1234, "tiff") == [0x12]
 
 
 def test_a_transparent_palette_lies_over_white(tmp_path):
@@ -82,10 +81,22 @@ def test_a_transparent_palette_lies_over_white(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), [[[255, 255, 255], [40, 50, 60]]])
 
 
+def test_a_transparent_colour_lies_over_white(tmp_path):
+    for mode, clear, seen in (("L", 0, 200), ("RGB", (10, 20, 30), (40, 50, 60))):
+        image = Image.new(mode, (2, 1), clear)
+        image.putpixel((1, 0), seen)
+        image.save(tmp_path / "a.png", transparency=clear)
+        for channels in (None, 1, 3):
+            left, right = read_image(tmp_path / "a.png", channels=channels)[0]
+            assert set(left.tolist()) == {255}
+            assert right.tolist() == one_pixel(tmp_path, mode, seen, channels=channels)
+
+
 def test_pixels_beyond_16_bits_are_refused(tmp_path):
-    Image.new("I", (1, 1), 70000).save(tmp_path / "a.tiff")
-    with pytest.raises(ValueError, match="32-bit"):
-        read_image(tmp_path / "a.tiff")
+    for value in (70000, 200):  # 200 of 65535 is black, of 255 light: nobody knows
+        Image.new("I", (1, 1), value).save(tmp_path / "a.tiff")
+        with pytest.raises(ValueError, match="32-bit"):
+            read_image(tmp_path / "a.tiff")
     Image.new("F", (1, 1), 0.5).save(tmp_path / "b.tiff")
     with pytest.raises(ValueError, match="floating point"):
         read_image(tmp_path / "b.tiff")

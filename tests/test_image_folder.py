@@ -168,3 +168,11 @@ def test_a_named_pipe_is_no_image(make_folder):
     root = make_folder({"a": 4, "b": 4})
     os.mkfifo(root / "a" / "pipe.png")
     assert len(load(root, validation=0, test=0).train) == 8
+
+
+def test_thumbnails_that_a_system_made_are_no_images(make_folder):
+    root = make_folder({"car": 2, "car/@eaDir/0.png": 2, "train": 2, "train/@eaDir/0.png": 1, "train/__MACOSX": 1})
+    data = image_folder(root)
+    assert data.class_names == ("car", "train")
+    assert data.train.files == ("car/0.png", "car/1.png", "train/0.png", "train/1.png")
+    assert any("car/@eaDir" in note for note in data.notes)

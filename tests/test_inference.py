@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -96,6 +98,18 @@ def test_evaluate_repeats_the_runs_own_test_and_takes_other_data(trained, tmp_pa
     few = kerascnn.evaluate(trained, tmp_path / "few")
     assert few.per_class["images"].tolist() == [0, 4, 4]
     assert few.accuracy > 0.8
+
+
+def test_a_run_whose_data_have_changed_has_no_test_images_of_its_own(trained, tmp_path):
+    shutil.copytree(photos(trained), tmp_path / "photos")
+    shutil.copytree(trained.folder, tmp_path / "run")
+    run = kerascnn.runs.Run(tmp_path / "run")
+    run.write("recipe", {**run.read("recipe"), "data": str(tmp_path / "photos")})
+    assert kerascnn.evaluate(run).accuracy == trained.read("run")["result"]["accuracy"]
+    shutil.copy(photos(trained) / "grass" / "0.png", tmp_path / "photos" / "grass" / "new.png")
+    with pytest.raises(DataError, match=r"The data at .*photos have changed since .*run was trained on them"):
+        kerascnn.evaluate(run)
+    assert kerascnn.evaluate(run, tmp_path / "photos").images == 73
 
 
 def test_evaluate_refuses_classes_that_the_run_does_not_know(trained, make_folder):

@@ -130,6 +130,9 @@ def test_files_that_are_no_checkpoints(tmp_path):
     (tmp_path / "list.pth").write_bytes(pickle.dumps([1, 2]))
     with pytest.raises(DataError, match=r"list\.pth is not a torch checkpoint"):
         checkpoint.read_state_dict(tmp_path / "list.pth")
+    np.savez(tmp_path / "arrays.npz", x=np.zeros(3))
+    with pytest.raises(DataError, match=r"arrays\.npz is not a torch checkpoint: it is a ZIP file without data\.pkl"):
+        checkpoint.read_state_dict(tmp_path / "arrays.npz")
     (tmp_path / "text.safetensors").write_text("weights")
     pytest.importorskip("safetensors")
     with pytest.raises(DataError, match=r"text\.safetensors is not a safetensors file"):

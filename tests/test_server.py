@@ -6,6 +6,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -57,6 +58,14 @@ def test_the_service_answers_like_predict(trained, address):
     assert json.loads(get(f"{address}/labels")[1]) == ["blue sky", "grass", "tomato"]
 
 
+def test_requests_at_once_are_answered_like_one_alone(trained, address):
+    paths = sorted((trained.folder.parent / "photos").rglob("*.png"))[:12]
+    alone = [get(f"{address}/predict", path.read_bytes()) for path in paths]
+    with ThreadPoolExecutor(12) as pool:
+        together = list(pool.map(lambda path: get(f"{address}/predict", path.read_bytes()), paths))
+    assert together == alone
+
+
 def test_the_page_needs_nothing_from_elsewhere(address):
     status, page = get(f"{address}/")
     assert status == 200
@@ -68,6 +77,7 @@ def test_what_is_no_image_is_answered_and_the_server_goes_on(address):
     status, text = get(f"{address}/predict", b"no image")
     assert (status, list(json.loads(text))) == (400, ["error"])
     assert get(f"{address}/predict?top=0", b"x")[0] == 400
+    assert get(f"{address}/predict?top={'9' * 5000}", b"x")[0] == 400
     assert get(f"{address}/labels")[0] == 200
 
 

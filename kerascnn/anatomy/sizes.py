@@ -60,7 +60,11 @@ def macs(operation, input_shape, output_shape):
     Returns:
         int, or None where a size is open or the layer's arithmetic is not known here.
     """
-    kernels = {v.name: tuple(v.shape) for v in getattr(operation, "weights", ()) if len(v.shape) > 1}
+    kernels = {
+        v.name: tuple(v.shape)
+        for v in getattr(operation, "weights", ())
+        if len(v.shape) > 1 and v.name not in ("bias", "alpha", "gamma", "beta")
+    }
     if not kernels:
         return 0
     if None in input_shape[1:] or None in output_shape[1:]:

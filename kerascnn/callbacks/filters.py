@@ -41,9 +41,14 @@ def model_layer(model, path):
 
 def filters_of(model, name=None):
     """float32 (filters, h, w, input channels) of a convolution's kernel; None: of the first convolution."""
-    from keras import ops
+    import keras
 
-    kernel = np.asarray(ops.convert_to_numpy(layer_of(model, name)[1].kernel), "float32")
+    layer = layer_of(model, name)[1]
+    kernel = np.asarray(keras.ops.convert_to_numpy(layer.kernel), "float32")
+    if isinstance(layer, keras.layers.DepthwiseConv2D):  # (h, w, channels, multiplier): each filter sees one channel
+        return np.moveaxis(kernel.reshape(*kernel.shape[:2], 1, -1), -1, 0)
+    if isinstance(layer, keras.layers.Conv2DTranspose):  # (h, w, filters, input channels)
+        return np.moveaxis(kernel, 2, 0)
     return np.moveaxis(kernel, -1, 0)
 
 

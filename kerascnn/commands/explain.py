@@ -1,6 +1,8 @@
 """`kerascnn explain`: what in an image the answer of a run's network, or one of its neurons, depends on."""
 
+import os
 import re
+from collections import Counter
 from pathlib import Path
 
 from kerascnn import runs
@@ -53,6 +55,10 @@ def explain(
     of_maps = method in ("grad_cam", "layer_cam")
     if neuron is not None and (layer is None or of_maps or method in ("all", "occlusion")):
         raise UsageError(f"--neuron {neuron} needs --layer NAME, and a method that goes back to the pixels.")
+    if layer is not None and method in ("all", "occlusion"):
+        raise UsageError(f"--method {method} explains classes, so --layer {layer} has no place. Leave it out.")
+    if layer is not None and class_ is not None and not of_maps:
+        raise UsageError(f"--layer {layer} asks for neurons and --class {class_} for a class. Type one of them.")
     place = None if neuron is None else _numbers(neuron)
     if top < 1:
         raise UsageError(f"--top {top} is not allowed: it must be at least 1.")
@@ -70,25 +76,25 @@ def explain(
         chosen = _class(class_, labels)
         targets = model.predict(x, verbose=0).argmax(1) if chosen is None else np.full(len(x), chosen)
         options = {"layer": layer} if of_maps and layer else {}
-        for number, path in enumerate(paths):
+        for number, (path, name) in enumerate(zip(paths, _names(paths), strict=True)):
             one, target = x[number : number + 1], int(targets[number])
             title = f"{model.name}, class {labels[target]!r}, {path.name}"
-            stem = folder / f"{path.stem}-{method}"
+            stem = folder / f"{name}-{method}"
             if method == "all":
-                names = [name for name in EXPLANATIONS.names() if name != "occlusion"] + ["occlusion"]
-                maps = {name: _map(name, model, one, target, patch, stride) for name in names}
+                methods = [each for each in EXPLANATIONS.names() if each != "occlusion"] + ["occlusion"]
+                maps = {each: _map(each, model, one, target, patch, stride) for each in methods}
                 figure = sheets.comparison_sheet(one, maps, [path.name], title)
             elif layer and not of_maps:
-                stem = folder / f"{path.stem}-{method}-{runs.plain(layer)}"
+                stem = folder / f"{name}-{method}-{runs.plain(layer)}"
                 maps = {}
                 for channel, *unit in [place] if place else _strongest(activations(model, one, layer)[0], top):
-                    name = f"{layer} {channel}" + (f" at {unit[0]},{unit[1]}" if unit else "")
-                    maps[name] = EXPLANATIONS.get(method)(model, one, Neuron(layer, channel, *unit))
+                    shown = f"{layer} {channel}" + (f" at {unit[0]},{unit[1]}" if unit else "")
+                    maps[shown] = EXPLANATIONS.get(method)(model, one, Neuron(layer, channel, *unit))
                 figure = sheets.comparison_sheet(one, maps, [path.name], f"{method}, {model.name}, {path.name}")
             else:
                 maps = {method: _map(method, model, one, target, patch, stride, **options)}
                 figure = sheets.explanation_sheet(one[0], maps[method][0], f"{method}: {title}")
-            _save(figure, stem, {"image": one[0], **{name.replace(" ", "_"): m[0] for name, m in maps.items()}})
+            _save(figure, stem, {"image": one[0], **{title.replace(" ", "_"): m[0] for title, m in maps.items()}})
             say(f"{stem}.png")
 
 
@@ -119,10 +125,10 @@ def activations(run: RunName, /, *images: str, layers: str | None = None, out: P
         x = prepared(pixels)
         names = _shown_layers(model) if layers is None else [name.strip() for name in layers.split(",")]
         values = explain.activations(model, x, names)
-        for number, path in enumerate(paths):
-            stem = folder / path.stem
+        for number, (path, own) in enumerate(zip(paths, _names(paths), strict=True)):
+            stem = folder / own
             sheet = sheets.preprocessing_sheet(pixels[number], x[number], f"{path.name} before and after preprocessing")
-            _save(sheet, stem.with_name(f"{path.stem}-input"), {"pixels": pixels[number], "image": x[number]})
+            _save(sheet, stem.with_name(f"{own}-input"), {"pixels": pixels[number], "image": x[number]})
             for name in names:
                 value, title = values[name][number], f"{name} of {model.name}, {path.name}"
                 if value.ndim == 3:
@@ -130,7 +136,7 @@ def activations(run: RunName, /, *images: str, layers: str | None = None, out: P
                     figure = sheets.activation_grid(value, f"{title}\n{shown} of {value.shape[-1]} channels")
                 else:
                     figure = sheets.unit_sheet(value.ravel(), title)
-                _save(figure, stem.with_name(f"{path.stem}-{runs.plain(name.replace('/', '-'))}"), {"values": value})
+                _save(figure, stem.with_name(f"{own}-{runs.plain(name.replace('/', '-'))}"), {"values": value})
             say(f"{stem}-*.png")
 
 
@@ -154,6 +160,14 @@ def _read_all(images, prepared):
 
     paths = inference.image_paths(images)
     return paths, np.stack([_read(read_image, path, prepared) for path in paths])
+
+
+def _names(paths):
+    """What the files of each image begin with: its stem, and where several have one stem, its path below the folder
+    that all share, such as cat-0001.png."""
+    shared = Path(os.path.commonpath([path.parent for path in paths]))
+    often = Counter(path.stem for path in paths)
+    return [path.stem if often[path.stem] == 1 else "-".join(path.relative_to(shared).parts) for path in paths]
 
 
 def _numbers(neuron):

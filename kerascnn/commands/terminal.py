@@ -54,7 +54,12 @@ def let_interrupts_through():
 
 
 def print_json(value):
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=lambda number: number.item()))  # NumPy's
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+
+
+def _plain(number):
+    """NumPy's number as Python's; None for pandas' NA, which says that something is not known."""
+    return number.item() if hasattr(number, "item") else None
 
 
 def print_table(header, rows, align=""):

@@ -82,6 +82,11 @@ def _asked(data, recipe, config, fields):
     return asked
 
 
+def _check_picture(out):
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"--out {out} is no PNG file. Type for example --out {out.with_suffix('.png')}")
+
+
 def lr_find(
     data: str | None = None,
     /,
@@ -110,6 +115,7 @@ def lr_find(
         PNG file for the curve; its numbers (CSV) go beside it
     """
     asked = _asked(data, recipe, config, fields)
+    _check_picture(out)
     with computing() as (say, _):
         from kerascnn import plots
         from kerascnn.training.finders import learning_rates
@@ -146,6 +152,7 @@ def batch_find(
         PNG file for the curve; its numbers (CSV) go beside it
     """
     asked = _asked(data, recipe, config, fields)
+    _check_picture(out)
     with computing() as (say, _):
         from kerascnn import plots
         from kerascnn.training.finders import batch_sizes

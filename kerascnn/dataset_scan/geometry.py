@@ -36,8 +36,9 @@ class Geometry:
         """
         rows, cols = map_shape[:2] if len(map_shape) == 3 else (1, 1)
         name, _, call = path.partition("#")
+        shape = tuple(image_shape) if None in model.input_shape[1:] else None
         try:
-            field = receptive_field(model, name if call in ("", "1") else f"{name} (call {call})")
+            field = receptive_field(model, name if call in ("", "1") else f"{name} (call {call})", input_shape=shape)
         except UsageError:
             boxes = np.tile([0, 0, *image_shape[:2]], (rows * cols, 1))
             return cls(rows, cols, boxes, boxes[:, :2], tuple(image_shape[:2]))

@@ -145,11 +145,11 @@ class ScanResult:
         counts = np.stack([(labels == number).sum(1) for number in range(len(self.class_names))], 1)
         seen = np.maximum(1, (found.leaders.image != NONE).sum(1))
         statistics = found.statistics
-        count = np.maximum(1, statistics.images)[:, None] * int(statistics.places)
-        means = statistics.total / count
-        best = means.argmax(0)
+        present = np.flatnonzero(statistics.images)  # classes of which there are images
+        means = statistics.total[present] / (statistics.images[present, None] * int(statistics.places))
+        best = present[means.argmax(0)]
         largest = means.max(0)
-        rest = (means.sum(0) - largest) / max(1, len(means) - 1)
+        rest = (means.sum(0) - largest) / max(1, len(present) - 1)
         with np.errstate(invalid="ignore", divide="ignore"):
             index = np.where((largest > 0) & (largest + rest > 0), (largest - rest) / (largest + rest), np.nan)
         names = np.array(self.class_names)

@@ -19,7 +19,7 @@ from kerascnn.dataset_scan.statistics import Statistics
 from kerascnn.errors import DataError, UsageError
 from kerascnn.explain.plans.plan import make_plan
 from kerascnn.explain.subjects import check_images, opaque_step
-from kerascnn.explain.targets import convolutions, find_layer
+from kerascnn.explain.targets import convolutions, every_call, find_layer
 from kerascnn.explain.walk import check_finite
 
 
@@ -143,7 +143,7 @@ def _check_k(k, count):
 
 def _names(plan, layers):
     """The names that a user asks for, with a stand-in for "conv5"."""
-    deep = convolutions(plan)
+    deep = every_call(plan, convolutions(plan))
     if layers is None:
         if not deep:
             raise UsageError(

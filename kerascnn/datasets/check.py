@@ -15,7 +15,7 @@ import numpy as np
 
 from kerascnn.datasets.hold_out import hold_out
 from kerascnn.datasets.image_data import Split
-from kerascnn.datasets.image_files import ImageFiles, open_image, pixels, reason_of, survey
+from kerascnn.datasets.image_files import ImageFiles, check_whole, open_image, pixels, reason_of, survey
 from kerascnn.datasets.loading import default_limit, plan, read, settle, without
 from kerascnn.datasets.resize import as_size, fit, for_each
 
@@ -187,6 +187,8 @@ def _visit_files(data, size, channels, strict, limit):
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             sizes = surveys[name][0]
             for_each(work, len(split), int(np.median(sizes.prod(axis=1))))
+        if strict:
+            check_whole(split.images, reasons)
         good[name] = np.array([row not in reasons for row in range(len(split))])
         digests[name], file_digests[name] = of_pixels, of_files
         broken += [(split.files[row], reason) for row, reason in sorted(reasons.items())]

@@ -16,6 +16,7 @@ from kerascnn.errors import DataError
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L")
 ORIENTATION = 0x0112  # EXIF tag; 5 to 8 exchange height and width
+BITS_PER_SAMPLE = 0x0102  # TIFF tag
 
 
 def open_image(file, channels=None):
@@ -28,14 +29,15 @@ def open_image(file, channels=None):
 
     with Image.open(file) as image:
         image.load()
+        bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (16,))[0]
         if image.format != "JPEG" or "exif" in image.info:
             image = ImageOps.exif_transpose(image)
         wanted = {1: "L", 3: "RGB"}.get(channels) or ("L" if image.mode in GREY_MODES else "RGB")
-        if image.mode == wanted:
+        if image.mode == wanted and "transparency" not in image.info:
             return image
         if image.mode.startswith("I"):  # 16 bits of grey, which Pillow may hand over in 32
             grey = np.asarray(image)
-            if grey.min() < 0 or grey.max() > 65535:
+            if bits > 16 or grey.min() < 0 or grey.max() > 65535:
                 raise ValueError("its pixels are 32-bit integers, at most 16 bits are read")
             image = Image.fromarray((grey >> 8).astype(np.uint8))
         elif image.mode == "F":
@@ -194,13 +196,19 @@ def _visit(images, work, pixels, strict):
         warnings.simplefilter("ignore")  # such as "Corrupt EXIF data": the pixels are what counts
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for_each(one, len(images), pixels)
-    if strict and broken:
+    if strict:
+        check_whole(images, broken)
+    return broken
+
+
+def check_whole(images, broken):
+    """Raise a DataError that names the first of the broken files, {row: reason}, if there are any."""
+    if broken:
         row = min(broken)
         raise DataError(
             f"Broken image {images.path(row)}: {broken[row]}. "
             f"{len(broken)} of {len(images)} files are broken; without --strict they are skipped and listed."
         )
-    return broken
 
 
 def decode_all(images, *, same_size=False, all_grey=False, strict=False):

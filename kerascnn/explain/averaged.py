@@ -43,7 +43,7 @@ def integrated_gradients(model, images, target=None, *, baseline=0.0, steps=50, 
     totals = [0.0] * len(arrays)
     for point, weight in zip((points + 1) / 2, weights / 2, strict=True):
         between = [(s + point * (a - s)).astype(a.dtype) for s, a in zip(starts, arrays, strict=True)]
-        maps = walk_back(model, between if len(between) > 1 else between[0], target, **options)[0]
+        maps = walk_back(model, between if len(between) > 1 else between[0], target, derived=True, **options)[0]
         totals = [t + weight * m for t, m in zip(totals, maps, strict=True)]
     dtype = options.get("dtype", "float32")
     return unpack([(t * (a - s)).astype(dtype) for t, a, s in zip(totals, arrays, starts, strict=True)])
@@ -70,6 +70,6 @@ def smoothgrad(model, images, target=None, *, noise=0.15, samples=25, squared=Fa
         for a, spread, own in zip(arrays, spreads, streams, strict=True):
             drawn = np.stack([stream.standard_normal(a.shape[1:]) for stream in own])
             noisy.append((a + spread * drawn).astype(a.dtype))
-        maps = walk_back(model, noisy if len(noisy) > 1 else noisy[0], target, **options)[0]
+        maps = walk_back(model, noisy if len(noisy) > 1 else noisy[0], target, derived=True, **options)[0]
         totals = [t + (m * m if squared else m) / samples for t, m in zip(totals, maps, strict=True)]
     return unpack([t.astype(options.get("dtype", "float32")) for t in totals])

@@ -72,6 +72,8 @@ def randomisation(model, images, target=None, *, methods=("saliency",), mode="ca
     if others:
         raise UsageError("The randomisation check takes models with one input.")
     copy, rng = keras.models.clone_model(model), np.random.default_rng(random_seed)
+    for layer in copy._flatten_layers():
+        layer.trainable = True  # frozen layers, too, are made random; the model's own setter leaves them
     copy.set_weights(model.get_weights())
     before = {m: maps_of(m, copy, images, target, **options) for m in methods}
     rows = []

@@ -49,7 +49,7 @@ def feature_images(
         images = low + (high - low) * squashed
         moves = [_transformation(rng, height, width, jitter, scale, rotate) for _ in range(n)]
         seen = np.stack([_moved(image, *move) for image, move in zip(images, moves, strict=True)])
-        maps, _, scores = walk_back(model, seen.astype("float32"), targets if n > 1 else targets[0])
+        maps, _, scores = walk_back(model, seen.astype("float32"), targets if n > 1 else targets[0], derived=True)
         history.append(scores)
         back = np.stack([_moved_back(g, *move) for g, move in zip(maps[0].astype(float), moves, strict=True)])
         norm = np.sqrt((back**2).mean((1, 2, 3), keepdims=True)) + 1e-12

@@ -5,7 +5,7 @@ import numpy as np
 from kerascnn.errors import UsageError
 from kerascnn.explain.rules.pooling import switch_positions
 from kerascnn.explain.subjects import subject
-from kerascnn.explain.targets import find_layer
+from kerascnn.explain.targets import every_call, find_layer
 from kerascnn.explain.walk import Task, run
 
 
@@ -14,12 +14,12 @@ def activations(model, images, layers=None, *, batch_size=64, dtype="float32"):
 
     Args:
         model, images: as for every look.
-        layers: a layer's name, or a list of names; None: every layer's.
+        layers: a layer's name, or a list of names; None: every layer's, "name#1" and so on where one is called twice.
     Returns:
         `dtype` array (N, H, W, channels) or (N, units) for one name, a dict {name: array} otherwise.
     """
     plan, arrays = subject(model, images)
-    names = list(plan.layers) if layers is None else [layers] if isinstance(layers, str) else list(layers)
+    names = every_call(plan, plan.layers) if layers is None else [layers] if isinstance(layers, str) else list(layers)
     wanted = tuple(find_layer(plan, name)[1] for name in names)
     found, _ = run(plan, Task(plan.steps, plan.inputs, wanted), arrays, [], dtype=dtype, batch_size=batch_size)
     return found[0] if isinstance(layers, str) else dict(zip(names, found, strict=True))
@@ -36,16 +36,17 @@ def switches(model, images, layers=None, *, batch_size=64):
         number for one-dimensional pooling), for one name; a dict {name: array} otherwise.
     """
     plan, arrays = subject(model, images)
-    pools = {step.layer: step for step in plan.steps if step.rule == "max_pool"}
-    names = list(pools) if layers is None else [layers] if isinstance(layers, str) else list(layers)
-    paths = [find_layer(plan, name)[0] for name in names]
-    for path in paths:
-        if path not in pools:
+    pools = {step.output: step for step in plan.steps if step.rule == "max_pool"}
+    every = every_call(plan, dict.fromkeys(step.layer for step in pools.values()))
+    names = every if layers is None else [layers] if isinstance(layers, str) else list(layers)
+    outputs = [find_layer(plan, name)[1] for name in names]
+    for name, output in zip(names, outputs, strict=True):
+        if output not in pools:
             raise UsageError(
-                f"Layer {path!r} of model {plan.model!r} is no max-pooling layer; "
-                f"those are: {', '.join(pools) or 'none'}."
+                f"Layer {name!r} of model {plan.model!r} is no max-pooling layer; "
+                f"those are: {', '.join(every) or 'none'}."
             )
-    steps = [pools[path] for path in paths]
+    steps = [pools[output] for output in outputs]
     wanted = tuple(step.inputs[0] for step in steps)
     found, _ = run(plan, Task(plan.steps, plan.inputs, wanted), arrays, [], batch_size=batch_size)
     places = [np.asarray(switch_positions(s.config, x), "int32") for s, x in zip(steps, found, strict=True)]

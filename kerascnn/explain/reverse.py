@@ -48,6 +48,7 @@ def walk_back(
     fallback=None,
     batch_size=64,
     dtype="float32",
+    derived=False,
 ):
     """(list of maps, one per input; list of images as arrays; scores (N,)): what all methods here are made of."""
     if seed not in (1, "activation"):
@@ -56,7 +57,7 @@ def walk_back(
         raise unknown("dtype", dtype, ("float32", "float64"))
     if fallback and method != "gradient":
         raise UsageError("fallback='autodiff' gives plain gradients: use saliency, or a method made of gradients.")
-    plan, arrays = subject(model, images, fallback)
+    plan, arrays = subject(model, images, fallback, derived)
     seeds, starts, count = resolve(plan, target, len(arrays[0]), shapes_of(plan, arrays), class_names)
     if count != len(arrays[0]):
         arrays = [np.repeat(a, count, axis=0) for a in arrays]

@@ -12,23 +12,24 @@ from kerascnn.explain.plans.plan import make_plan
 from kerascnn.explain.rules.rule import rule
 
 
-def subject(model, images, fallback=None):
+def subject(model, images, fallback=None, derived=False):
     """(plan, list of arrays, one per input) for a model and the images as a user gives them.
 
     Args:
         images: float array (N, H, W, C); for a model with several inputs a list or dict of them.
         fallback: "autodiff" lets automatic differentiation serve layers without a rule.
+        derived: True for images that were made from others, whose range says nothing about their scale.
     Raises:
         UsageError: the model has no graph or is not built, or the images are not what it takes.
     """
     if fallback not in (None, "autodiff"):
         raise unknown("fallback", fallback, ("autodiff",))
     plan = make_plan(model, _autodiff_step if fallback else None)
-    return plan, check_images(model, plan, images)
+    return plan, check_images(model, plan, images, derived)
 
 
-def check_images(model, plan, images):
-    """The images as a list of arrays, one per input of the model."""
+def check_images(model, plan, images, derived=False):
+    """The images as a list of arrays, one per input of the model; `derived` as of `subject`."""
     names = [t.name for t in model.inputs]
     if isinstance(images, dict):
         missing = [n for n in names if n not in images]
@@ -40,7 +41,9 @@ def check_images(model, plan, images):
     if not isinstance(images, list | tuple) or len(images) != len(names):
         inputs = f"{len(names)} inputs ({', '.join(names)})"
         raise UsageError(f"Model {model.name!r} has {inputs}: give a list of that many arrays.")
-    arrays = [_check(model, name, plan, value, x) for name, value, x in zip(names, plan.inputs, images, strict=True)]
+    arrays = [
+        _check(model, name, plan, value, x, derived) for name, value, x in zip(names, plan.inputs, images, strict=True)
+    ]
     if len({len(a) for a in arrays}) > 1:
         raise UsageError(f"The inputs hold different numbers of images: {', '.join(str(len(a)) for a in arrays)}.")
     return arrays
@@ -51,7 +54,7 @@ def _own_scaling(plan, value):
     return next((step for step in plan.steps if value in step.inputs and step.rule == "scale"), None)
 
 
-def _check(model, name, plan, value, images):
+def _check(model, name, plan, value, images, derived):
     shape, scaling = plan.shapes[value], _own_scaling(plan, value)
     array = ops.convert_to_numpy(images) if ops.is_tensor(images) else np.asarray(images)
     sizes = ["any" if n is None else str(n) for n in shape[1:]]
@@ -75,7 +78,7 @@ def _check(model, name, plan, value, images):
     array = array.astype("float64" if array.dtype == np.float64 else "float32", copy=False)
     if not np.isfinite(array).all():
         raise UsageError(f"{expects}; received NaN or infinite numbers in input {name!r}.")
-    if scaling is not None and array.min() >= 0 and array.max() <= 1 and (array % 1).any():
+    if not derived and scaling is not None and array.min() >= 0 and array.max() <= 1 and (array % 1).any():
         factor = ops.convert_to_numpy(ops.cast(plan.constants[-scaling.weights[0] - 1], "float64"))
         if np.abs(factor).max() < 1 / 64:
             raise UsageError(

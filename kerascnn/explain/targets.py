@@ -49,6 +49,15 @@ def find_layer(plan, name, call_for="layer"):
     return found[0], calls[int(call or 1) - 1]
 
 
+def every_call(plan, paths):
+    """Names of all calls of layers: a path, or "path#1", "path#2" for a layer that is called several times."""
+    return [
+        path if len(plan.layers[path]) == 1 else f"{path}#{call}"
+        for path in paths
+        for call in range(1, len(plan.layers[path]) + 1)
+    ]
+
+
 def convolutions(plan):
     """Paths of the layers whose output comes from a convolution, in order."""
     return [path for path, kind in plan.kinds.items() if "Conv" in kind]

@@ -80,7 +80,9 @@ class _TensorUnpickler(pickle.Unpickler):
 
 def _read_zip(path):
     with zipfile.ZipFile(path) as archive:
-        entry = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+        entry = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
+        if entry is None:
+            raise DataError(f"{path} is not a torch checkpoint: it is a ZIP file without data.pkl.")
         root = entry.removesuffix("data.pkl")
         with archive.open(entry) as file:
             content = _TensorUnpickler(file).load()

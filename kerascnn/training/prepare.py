@@ -195,13 +195,13 @@ def described(data, prepared):
             for name, split in data.splits.items()
         },
         "preprocessing": prepared.to_dict(),
-        "fingerprint": _fingerprint(data),
+        "fingerprint": fingerprint(data),
         "skipped": [list(pair) for pair in data.skipped],
         "notes": list(data.notes),
     }
 
 
-def _fingerprint(data):
+def fingerprint(data):
     """A checksum that tells two data sets apart: all labels and file names, and some of the images' pixels."""
     digest = hashlib.sha256()
     for split in data.splits.values():
