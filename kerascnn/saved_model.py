@@ -3,8 +3,7 @@
 Two endpoints, each answering {"probabilities": float32 (N, num_classes), "label": string (N,)}:
 
     serve         uint8 images (N, height, width, channels) of any size
-    serve_bytes   strings (N,), the contents of JPEG, PNG, BMP or GIF files; upright and opaque ones, for TensorFlow
-                  neither turns images by their EXIF tag nor lays transparency over white
+    serve_bytes   strings (N,), the contents of JPEG, PNG, BMP or GIF files
 
 `classes()` on the loaded object gives the class names, in the order of the probabilities.
 """
@@ -64,17 +63,30 @@ def tensorflow_installed():
 def _export(run):
     import tensorflow as tf
 
+    from kerascnn import tf_images
+
     model, prepared, labels = load(run), preprocessing(run), run.read("labels")
     names = tf.constant(labels)
 
+    def network_input(images):
+        """What Preprocessing does, in TensorFlow."""
+        images = tf_images.resize(images, prepared.resize_to)
+        (height, width), (h, w) = prepared.resize_to, prepared.image_size
+        top, left = (height - h) // 2, (width - w) // 2
+        images = images[:, top : top + h, left : left + w]
+        mean, std = np.asarray(prepared.mean), np.asarray(prepared.std)
+        return images * (1 / (255 * std)).astype("float32") - (mean / std).astype("float32")
+
     def answer(images):
-        probabilities = model(_preprocess(tf, images, prepared), training=False)
+        probabilities = model(network_input(images), training=False)
         return {"probabilities": probabilities, "label": tf.gather(names, tf.argmax(probabilities, axis=1))}
+
+    def fitted(file):
+        return tf_images.resize(tf_images.decode(file, prepared.channels)[None], prepared.resize_to)[0]
 
     def from_bytes(files):
         pixels = tf.TensorSpec((*prepared.resize_to, prepared.channels), tf.float32)
-        decoded = tf.map_fn(lambda file: _decode(tf, file, prepared), files, fn_output_signature=pixels)
-        return answer(decoded)
+        return answer(tf.map_fn(fitted, files, fn_output_signature=pixels))
 
     archive = keras.export.ExportArchive()
     archive.track(model)
@@ -87,7 +99,7 @@ def _export(run):
     samples = sorted((run / "samples").glob("*.png"))
     loaded = tf.saved_model.load(str(run / "export" / "saved_model"))
     answers = loaded.serve_bytes(tf.constant([path.read_bytes() for path in samples]))["probabilities"]
-    pixels = np.stack([_read(tf, path, prepared) for path in samples])
+    pixels = np.stack([tf.io.decode_png(path.read_bytes(), channels=prepared.channels) for path in samples])
     expected = model.predict(prepared(pixels), verbose=0)
     difference = float(np.abs(np.asarray(answers) - expected).max())
     if not difference <= TOLERANCE:
@@ -95,43 +107,6 @@ def _export(run):
             f"The SavedModel of {run.folder} answers differently from best.keras, by {difference:g} in a probability."
         )
     return difference
-
-
-def _read(tf, path, prepared):
-    return tf.io.decode_png(path.read_bytes(), channels=prepared.channels).numpy()
-
-
-def _decode(tf, file, prepared):
-    """The contents of one image file as float32 (*resize_to, C), 0 to 255."""
-    image = tf.io.decode_image(file, channels=3, expand_animations=False)
-    image.set_shape((None, None, 3))
-    if prepared.channels == 1:  # as in kerascnn.datasets.resize
-        weights = tf.constant([19595, 38470, 7471])
-        image = (tf.reduce_sum(tf.cast(image, tf.int32) * weights, -1, keepdims=True) + 32768) // 65536
-    return _resize(tf, image[None], prepared.resize_to)[0]
-
-
-def _resize(tf, images, size):
-    """Images (N, H, W, C) brought to `size` by the rule of kerascnn.datasets.resize, as float32."""
-    target_height, target_width = size
-    shape = tf.shape(images)
-    height, width = shape[1], shape[2]
-    wide = width * target_height > height * target_width
-    new_height = tf.where(wide, height, tf.maximum(1, width * target_height // target_width))
-    new_width = tf.where(wide, tf.maximum(1, height * target_width // target_height), width)
-    top, left = (height - new_height) // 2, (width - new_width) // 2
-    images = images[:, top : top + new_height, left : left + new_width]
-    return tf.round(tf.image.resize(images, size, "bilinear", antialias=True))
-
-
-def _preprocess(tf, images, prepared):
-    """What Preprocessing does, in TensorFlow, after the resize."""
-    images = _resize(tf, images, prepared.resize_to)
-    (height, width), (h, w) = prepared.resize_to, prepared.image_size
-    top, left = (height - h) // 2, (width - w) // 2
-    images = images[:, top : top + h, left : left + w]
-    mean, std = np.asarray(prepared.mean), np.asarray(prepared.std)
-    return images * (1 / (255 * std)).astype("float32") - (mean / std).astype("float32")
 
 
 if __name__ == "__main__":

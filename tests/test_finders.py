@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -75,6 +76,10 @@ def test_both_commands(tmp_path, monkeypatch, capfd):
     for name in ("lr-find", "batch-find"):
         assert cli.run_command([name, "--out", "curve.csv"]) == 2
         assert "--out curve.csv is no PNG file. Type for example --out curve.png" in capfd.readouterr().err
+    Path("mine.csv").write_text("a,b\n1,2\n")
+    assert cli.run_command(["lr-find", "--out", "mine.png"]) == 2
+    assert "--out mine.png would replace mine.csv" in capfd.readouterr().err
+    assert Path("mine.csv").read_text() == "a,b\n1,2\n"
 
 
 def test_the_network_is_the_one_that_would_be_trained(digits):

@@ -11,7 +11,7 @@ FLOORS = (
     ("recipes", "named_recipes", "plots", "graph", "layers", "backends"),
     ("models", "datasets", "anatomy"),
     ("training", "explain", "dataset_scan", "callbacks"),
-    ("inference", "saved_model"),
+    ("inference", "tf_images", "saved_model"),
     ("server",),
     ("commands", "cli"),
     ("__main__",),

@@ -1,17 +1,12 @@
-import io
 import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import kerascnn
 from kerascnn import saved_model
-from kerascnn.datasets.image_files import read_image
-from kerascnn.datasets.preprocessing import Preprocessing
-from kerascnn.datasets.resize import resize
 
 tf = pytest.importorskip("tensorflow")
 
@@ -43,8 +38,7 @@ def test_plain_tensorflow_answers_like_predict(trained):
     assert classes == ["blue sky", "grass", "tomato"]
     assert labels == [classes[np.argmax(p)] for p in probabilities]
     ours = table["probability"].to_numpy().reshape(-1, 3)
-    # The graph resizes in float and rounds once, Pillow rounds between its two passes: one grey level of 255.
-    np.testing.assert_allclose(probabilities, ours, atol=0.03)
+    np.testing.assert_allclose(probabilities, ours, atol=1e-3)
 
 
 def test_images_at_the_networks_size_give_the_same_probabilities(trained, loaded):
@@ -59,33 +53,6 @@ def test_the_default_signature_is_serve(loaded):
     images = tf.constant(np.zeros((1, 16, 16, 3), np.uint8))
     answer = loaded.signatures["serving_default"](images)
     np.testing.assert_array_equal(answer["probabilities"], loaded.serve(images)["probabilities"])
-
-
-@pytest.mark.parametrize("size", [(24, 20), (50, 300), (300, 50), (16, 17), (9, 9), (1, 40)])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_the_graph_resizes_as_the_data_sets_do(size, channels):
-    """At most one grey level apart (Pillow rounds between its two passes), and hardly ever."""
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (*size, channels), np.uint8)
-    ours = resize(image, (16, 12)).astype(int)
-    graph = saved_model._resize(tf, tf.constant(image[None]), (16, 12))[0].numpy().astype(int)
-    assert np.abs(ours - graph).max() <= 1
-    assert (ours != graph).mean() < 0.25
-
-
-@pytest.mark.parametrize(("mode", "suffix"), [("RGB", "png"), ("L", "png"), ("RGB", "jpeg"), ("L", "jpeg")])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_bytes_decode_as_files_do(tmp_path, mode, suffix, channels):
-    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
-    picture = Image.fromarray(pixels).convert(mode)
-    buffer = io.BytesIO()
-    picture.save(buffer, suffix)
-    prepared = Preprocessing((16, 16), (16, 16), channels, (0.0,) * channels, (1.0,) * channels)
-    graph = saved_model._decode(tf, tf.constant(buffer.getvalue()), prepared).numpy()
-    (tmp_path / f"a.{suffix}").write_bytes(buffer.getvalue())
-    ours = read_image(tmp_path / f"a.{suffix}", (16, 16), channels)
-    # JPEG decoders may differ by a few levels in the inverse transform and in colour upsampling; PNG may not.
-    assert np.abs(graph - ours).max() <= (40 if suffix == "jpeg" and mode == "RGB" else 2 if suffix == "jpeg" else 0)
 
 
 def test_a_difference_between_the_two_is_an_error(trained, monkeypatch):

@@ -7,8 +7,7 @@ The crop is in whole pixels and uses integer arithmetic only, so that a SavedMod
     top = (height - new_height) // 2,  left = (width - new_width) // 2
 
 The resize is bilinear with antialiasing (a triangle filter, widened by the scale when shrinking; pixel centres at
-halves), Pillow's `Image.resize(..., BILINEAR)`. `tf.image.resize(..., "bilinear", antialias=True)` gives the same to
-within one grey level, because Pillow rounds to 8 bits between its two passes.
+halves), Pillow's `Image.resize(..., BILINEAR)`, which rounds to 8 bits between its two passes, first across, then down.
 
 Colours are changed before the size: grey to RGB repeats the channel; RGB to grey is Pillow's (and ITU-R 601-2's)
 (19595 R + 38470 G + 7471 B + 32768) >> 16.
