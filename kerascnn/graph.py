@@ -112,8 +112,7 @@ def flatten(model):
                     inputs = tuple(known[id(t)] for t in node.input_tensors)
                     flat.nodes.append(Node(node.operation, name, call, args, kwargs, inputs, outputs))
                 else:
-                    passed = [ref.id for ref in tree.flatten((args, kwargs)) if isinstance(ref, Ref)]
-                    inside = {id(t): n for t, n in zip(inner.inputs, passed, strict=True)}
+                    inside = {id(t): n for t, n in zip(inner.inputs, _passed(inner, args, kwargs), strict=True)}
                     add(inner, inside, f"{name}/")
                     outputs = tuple(inside[id(t)] for t in inner.outputs)
                 known.update({id(t): n for t, n in zip(node.outputs, outputs, strict=True)})
@@ -139,6 +138,15 @@ def without_weights():
             yield
     finally:
         global_state.set_global_attribute(waiting, before)
+
+
+def _passed(function, args, kwargs):
+    """The numbers of the tensors that a nested model is called with, in the order of its inputs."""
+    refs = [ref for ref in tree.flatten((args, kwargs)) if isinstance(ref, Ref)]
+    given = next(iter((*args, *kwargs.values())))
+    if isinstance(given, dict) and not isinstance(function._inputs_struct, dict):
+        refs = [given[tensor.name] for tensor in function.inputs]  # Keras matches them by the inputs' names
+    return [ref.id for ref in refs]
 
 
 def _fresh(tensor, flat):

@@ -42,7 +42,7 @@ def load(run):
         )
     try:
         return keras.saving.load_model(path, compile=False)
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:  # TypeError: a custom layer that is not registered
         raise DataError(f"{path} cannot be loaded: {error}") from error
 
 

@@ -134,8 +134,8 @@ class PatchWhitening(layers.Conv2D):
         self.kernel.trainable = False
 
     def compute_output_shape(self, input_shape):
-        height, width = (side - self.size + 1 for side in input_shape[1:3])
-        return (input_shape[0], height, width, 2 * self.size**2 * input_shape[-1])
+        self.filters = 2 * self.size**2 * input_shape[-1]
+        return super().compute_output_shape(input_shape)
 
     def adapt(self, images):
         """Set the filters from the patches of images float32 (N, height, width, channels), as the layer sees them."""

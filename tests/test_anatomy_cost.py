@@ -57,6 +57,8 @@ def test_what_is_no_product_is_not_counted():
         (keras.optimizers.RMSprop(momentum=0.9, centered=True), 3),
         (keras.optimizers.Adam(amsgrad=True), 3),
         (keras.optimizers.AdamW(), 2),
+        (keras.optimizers.SGD(0.1, use_ema=True), 1),
+        (keras.optimizers.Adam(gradient_accumulation_steps=4), 3),
     ],
 )
 def test_optimizer_slots(optimizer, slots):
@@ -105,6 +107,74 @@ def test_precision():
     assert mixed.weight_bytes == full.weight_bytes == 2 * cost(model, 100, "bfloat16").weight_bytes
     assert mixed.layers["activation_bytes"].sum() * 2 == full.layers["activation_bytes"].sum()
     assert cost(model).precision == "float32"
+
+
+def mixed(saved=None):
+    """The network of two layers under mixed precision, as it is made or as it is loaded under the usual policy."""
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = two_layers()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    if saved is None:
+        return model
+    model.save(saved)
+    return keras.models.load_model(saved)
+
+
+def test_a_saved_models_own_precision_is_its_layers(tmp_path):
+    own, loaded = cost(mixed(), 10), cost(mixed(tmp_path / "mixed.keras"), 10)
+    assert own.precision == loaded.precision == "mixed_bfloat16"
+    given = cost(two_layers(), 10, "mixed_bfloat16")
+    for found in (own, loaded):
+        images = 10 * 16 * (4 - 2)  # they come in 32 bits, whatever the layers compute in
+        assert found.training_bytes == given.training_bytes + images
+        assert found.inference_bytes == given.inference_bytes + images
+        assert found.layers["activation_bytes"].tolist() == [10 * 32 * 2, 0, 10 * 3 * 2]
+
+
+@pytest.mark.filterwarnings("ignore:Layer InputLayer does not have a `quantize` method")
+def test_quantized_weights_count_as_they_are_held():
+    model = Sequential([Input((8,)), layers.Dense(6), layers.Dense(4)])
+    full = cost(model, 1)
+    for mode, size in (("int8", 1), ("int4", 1 / 2)):
+        small = keras.models.clone_model(model)
+        small.quantize(mode)
+        found = cost(small, 1)
+        assert found.macs == full.macs == 8 * 6 + 6 * 4
+        assert found.weight_bytes == sum(keras.ops.convert_to_numpy(v).nbytes for v in small.weights)
+        assert found.weight_bytes >= size * (8 * 6 + 6 * 4)
+
+
+@pytest.mark.parametrize("side", [None, 24])
+def test_a_backbone_for_any_size_costs_what_it_costs_at_its_size(side):
+    inner = Input((side, side, 3))
+    backbone = Model(inner, layers.Conv2D(4, 3, name="conv")(inner), name="backbone")
+    x = Input((24, 24, 3))
+    model = Model(x, layers.Dense(2)(layers.GlobalAveragePooling2D()(backbone(x))))
+    found = cost(model, 8)
+    assert found.macs == 22 * 22 * 4 * 27 + 4 * 2
+    assert found.layers.set_index("layer").loc["backbone/conv", "activation_bytes"] == 8 * 22 * 22 * 4 * 4
+    assert largest_batch(model, 1e7) == largest_batch(keras.models.clone_model(model), 1e7)
+
+
+def test_channels_first_take_another_size():
+    x = Input((3, None, None))
+    model = Model(x, layers.Conv2D(4, 3, data_format="channels_first")(x))
+    assert cost(model, 1, input_shape=(3, 10, 12)).macs == 8 * 10 * 4 * 27
+    with pytest.raises(UsageError, match=r"takes inputs of \(3, None, None\); not input_shape=\(10, 12, 3\)"):
+        cost(model, 1, input_shape=(10, 12, 3))
+
+
+def test_texts():
+    words = layers.TextVectorization(output_sequence_length=20, vocabulary=["a", "b"])
+    x = Input((1,), dtype="string")
+    found = cost(Model(x, layers.Dense(2)(layers.GlobalAveragePooling1D()(layers.Embedding(9, 8)(words(x))))), 1)
+    assert found.macs == 8 * 2
+    open_length = Sequential([Input((None,)), layers.Embedding(9, 8), layers.GlobalAveragePooling1D()])
+    with pytest.raises(UsageError, match=r"any size \(None,\).* give input_shape=, with a number"):
+        cost(open_length)
+    assert cost(open_length, 1, input_shape=(20,)).layers["activation_bytes"].tolist() == [20 * 8 * 4, 8 * 4]
 
 
 @pytest.mark.parametrize("name", models.MODELS.names())

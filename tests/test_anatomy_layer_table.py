@@ -113,6 +113,21 @@ def test_open_sizes_are_open_until_a_size_is_given():
     assert row.macs == 8 * 10 * 4 * 27
 
 
+@keras.saving.register_keras_serializable("test", name="other name")
+class Doubled(layers.Layer):
+    def call(self, x):
+        return 2 * x
+
+
+class NotRegistered(Doubled):
+    pass
+
+
+def test_a_layer_of_the_users_own_in_a_model_that_is_not_built():
+    model = Sequential([NotRegistered(), layers.Conv2D(4, 3, name="conv")])
+    assert layer_table(model, input_shape=(5, 5, 1))["parameters"].tolist() == [0, 0, 40]
+
+
 def test_models_that_are_not_built():
     model = Sequential([layers.Conv2D(4, 3, name="conv")], name="late")
     with pytest.raises(UsageError, match="'late' is not built"):
@@ -205,3 +220,32 @@ def test_multiply_accumulates_by_pencil(layer, expected):
     out = layer(inputs, inputs) if isinstance(layer, layers.MultiHeadAttention) else layer(inputs)
     macs = layer_table(Model(inputs, out)).set_index("layer").loc["x", "macs"]
     assert pd.isna(macs) if expected is None else macs == expected
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "expected"),
+    [
+        (layers.SeparableConv1D(6, 3, name="x"), (20, 4), (18 * 6, 18 * (3 * 4 + 4 * 6))),
+        (layers.DepthwiseConv1D(3, name="x"), (18, 6), (16 * 6, 16 * 3 * 6)),
+        (layers.Conv3DTranspose(2, 2, strides=2, name="x"), (3, 3, 3, 4), (6**3 * 2, 3**3 * 8 * 4 * 2)),
+    ],
+)
+def test_neurons_and_products_of_other_convolutions(layer, shape, expected):
+    inputs = Input(shape)
+    row = layer_table(Model(inputs, layer(inputs))).set_index("layer").loc["x"]
+    assert (row.neurons, row.macs) == expected
+    assert row.part == "convolutional"
+
+
+@pytest.mark.parametrize(
+    "products",
+    [
+        lambda x: layers.Attention(name="x")([x, x]),
+        lambda x: layers.Dot(axes=(2, 2), name="x")([x, x]),
+        lambda x: keras.ops.matmul(x, keras.ops.transpose(x, (0, 2, 1))),
+        lambda x: keras.ops.einsum("bij,bkj->bik", x, x),
+    ],
+)
+def test_products_of_activations_are_not_known_rather_than_none(products):
+    inputs = Input((16, 32))
+    assert pd.isna(layer_table(Model(inputs, products(inputs)))["macs"].iloc[-1])

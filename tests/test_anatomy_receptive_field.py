@@ -271,3 +271,38 @@ def test_the_model_stays_as_it_was():
     assert keras.saving.serialize_keras_object(model) == before[0]
     for old, new in zip(before[1], model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def test_a_layer_that_sees_no_image():
+    image, numbers = Input((8, 8, 3), name="image"), Input((4,), name="numbers")
+    parts = [layers.Flatten()(layers.Conv2D(2, 3)(image)), layers.Dense(5, name="of numbers")(numbers)]
+    model = Model([image, numbers], layers.Concatenate(name="all")(parts), name="two")
+    assert receptive_field(model, "all").box() == (0, 0, 8, 8)
+    with pytest.raises(UsageError, match="'of numbers' of model 'two' sees nothing of the image"):
+        receptive_field(model, "of numbers")
+
+
+def test_channels_first_are_refused_before_a_convolution_too():
+    x = Input((3, 32, 32))
+    later = layers.Conv2D(2, 3, data_format="channels_first", name="conv")
+    model = Model(x, later(layers.ReLU(name="relu")(x)), name="first")
+    with pytest.raises(UsageError, match="'first' has its channels first"):
+        receptive_field(model, "relu")
+
+
+def test_squeeze_and_excitation_sees_everything():
+    x = Input((8, 8, 3))
+    maps = layers.Conv2D(4, 3, padding="same", name="conv")(x)
+    squeezed = layers.GlobalAveragePooling2D(keepdims=True, name="squeeze")(maps)
+    model = Model(x, layers.Multiply(name="excited")([maps, layers.Conv2D(4, 1)(squeezed)]))
+    for name in ("squeeze", "excited"):
+        assert receptive_field(model, name).box(0, 0) == (0, 0, 8, 8)
+    assert receptive_field(model, "conv").box(0, 0) == (0, 0, 2, 2)
+
+
+def test_a_backbone_for_any_size():
+    inner = Input((None, None, 3))
+    backbone = Model(inner, layers.Conv2D(4, 3, strides=2, name="conv")(inner), name="backbone")
+    x = Input((9, 9, 3))
+    field = receptive_field(Model(x, layers.ReLU()(backbone(x))), "backbone/conv")
+    assert (field.output_size, field.box(1, 2)) == ((4, 4), (2, 4, 5, 7))

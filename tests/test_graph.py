@@ -88,3 +88,15 @@ def test_without_weights_counts_but_holds_nothing():
     with keras.StatelessScope():
         pass
     assert model.weights[0]._value is None
+
+
+def test_a_nested_model_called_with_a_dict_gets_its_inputs_by_name():
+    """The inner model lists its inputs in another order than that of the alphabet, in which a dict is flattened."""
+    image, depth = Input((4,), name="image"), Input((4,), name="depth")
+    inner = Model([image, depth], layers.Subtract()([image, depth]), name="inner")
+    x = Input((4,))
+    model = Model(x, inner({"depth": layers.Rescaling(2.0)(x), "image": layers.Rescaling(5.0)(x)}))
+    ones = ops.ones((1, 4))
+    flat = graph.flatten(model)
+    np.testing.assert_array_equal(ops.convert_to_numpy(flat.run([ones])[flat.outputs[0]]), 3 * np.ones((1, 4)))
+    np.testing.assert_array_equal(ops.convert_to_numpy(model(ones)), 3 * np.ones((1, 4)))

@@ -1,5 +1,6 @@
 import shutil
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -117,3 +118,14 @@ def test_evaluate_refuses_classes_that_the_run_does_not_know(trained, make_folde
         UsageError, match=r"classes that the run does not know: moon\. It knows blue sky, grass, tomato"
     ):
         kerascnn.evaluate(trained, make_folder({"grass": 2, "moon": 2}))
+
+
+class Mine(keras.layers.Layer):
+    def call(self, x):
+        return x
+
+
+def test_a_file_with_a_layer_that_is_not_registered(tmp_path):
+    keras.Sequential([keras.Input((2,)), Mine()]).save(tmp_path / "mine.keras")
+    with pytest.raises(DataError, match=r"mine.keras cannot be loaded: .*Mine"):
+        kerascnn.load(tmp_path / "mine.keras")

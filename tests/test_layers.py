@@ -130,3 +130,11 @@ def test_whitening_by_pencil():
     assert [v.name for v in layer.trainable_variables] == ["bias"]
     again = PatchWhitening.from_config(layer.get_config())
     assert (again.size, again.epsilon) == (1, 5.0)
+
+
+@pytest.mark.parametrize(("padding", "side"), [("valid", 7), ("same", 8)])
+def test_the_shape_of_whitened_patches(padding, side):
+    layer = PatchWhitening(2, padding=padding)
+    assert layer.compute_output_shape((None, None, None, 3)) == (None, None, None, 24)
+    made = layer(np.zeros((1, 8, 8, 3), "float32"))
+    assert made.shape == layer.compute_output_shape((1, 8, 8, 3)) == (1, side, side, 24)

@@ -203,3 +203,22 @@ def test_kerashub_that_is_not_installed():
             models.resnet18((32, 32, 3), weights="kerashub")
     else:
         pytest.skip("keras-hub is installed")
+
+
+def test_flattened_maps_are_put_in_keras_order(tmp_path):
+    """Torch flattens (channels, rows, columns), Keras (rows, columns, channels): the answers must be torch's."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    conv, norm, fc = torch.nn.Conv2d(3, 4, (3, 2)), torch.nn.BatchNorm1d(4 * 6 * 7), torch.nn.Linear(4 * 6 * 7, 168)
+    torch.nn.init.normal_(norm.weight)
+    names = torch.nn.ModuleDict({"conv": conv, "norm": norm, "fc": fc}).eval()
+    torch.save(names.state_dict(), tmp_path / "net.pth")
+    inputs = Input((8, 8, 3))
+    x = layers.Flatten()(layers.Conv2D(4, (3, 2), activation="relu", name="conv")(inputs))
+    x = layers.Dropout(0.5)(layers.BatchNormalization(epsilon=1e-5, name="norm")(x))
+    model = Model(inputs, layers.Dense(168, name="fc")(x))
+    checkpoint.load_torch_weights(model, tmp_path / "net.pth")
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    with torch.no_grad():
+        expected = fc(norm(torch.relu(conv(torch.from_numpy(images.transpose(0, 3, 1, 2)))).flatten(1))).numpy()
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(model(images)), expected, atol=1e-5)

@@ -1,9 +1,10 @@
 """Input shapes that a network cannot take: the error names the layer and the smallest size that works."""
 
+import numpy as np
 import pytest
 from keras import Input, Model, layers
 
-from kerascnn import models
+from kerascnn import graph, models
 from kerascnn.errors import UsageError
 from kerascnn.models._size import check_size
 
@@ -70,3 +71,15 @@ def test_the_networks_own_bounds():
         models.cifar_net((7, 7, 3))
     with pytest.raises(UsageError, match=r"'lenet5' cannot take images of 15x15.*'s4'.*16x16"):
         models.lenet5((15, 15, 1))
+
+
+def test_numbers_of_numpy_are_numbers():
+    model = models.lenet5((np.int64(32), np.int32(32), 1), num_classes=np.array([3, 9]).max() + 1)
+    assert (model.input_shape, model.output_shape) == ((None, 32, 32, 1), (None, 10))
+
+
+def test_a_network_with_dense_layers_needs_one_size():
+    with pytest.raises(UsageError, match=r"'lenet5' has dense layers on its maps.*\(None, 32, 1\). Type numbers"):
+        models.lenet5((None, 32, 1))
+    with graph.without_weights():
+        assert models.resnet18((None, None, 3)).output_shape == (None, 1000)

@@ -1,5 +1,6 @@
 """VGG: table 1's columns, table 2's millions, fewer dense layers, and dense layers as convolutions."""
 
+import keras
 import numpy as np
 import pytest
 from keras import Input, Model, layers
@@ -73,8 +74,51 @@ def test_as_convolutions_on_a_larger_image_averages_the_scores_of_all_places():
     np.testing.assert_allclose(as_convolutions(model, (3, 3, 1)).predict_on_batch(image)[0], expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("softmax", ["in the last layer", "a layer", "none"])
+def test_as_convolutions_of_any_chain(softmax):
+    """A Sequential, which does not list its input layer; a dense layer without biases; the softmax anywhere or not."""
+    last = layers.Dense(5, activation="softmax" if softmax == "in the last layer" else None)
+    model = keras.Sequential(
+        [
+            Input((16, 16, 2)),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(4, 3, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Flatten(),
+            layers.Dense(8, use_bias=False, activation="relu"),
+            layers.Dropout(0.5),
+            last,
+            *([layers.Activation("softmax")] if softmax == "a layer" else []),
+        ]
+    )
+    images = np.random.default_rng(0).uniform(0, 255, (3, 18, 16, 2)).astype("float32")
+    free = as_convolutions(model)
+    assert free.output_shape == (None, 5)
+    np.testing.assert_allclose(free(images[:, :16]), model(images[:, :16]), atol=1e-5)
+    places = np.stack([model(images[:, top : top + 16]) for top in (0, 2)])
+    if softmax != "none":  # the logarithms are the scores, but for a constant which the softmax takes away
+        scores = np.exp(np.log(places).mean(0))
+        expected = scores / scores.sum(1, keepdims=True)
+    else:
+        expected = places.mean(0)
+    np.testing.assert_allclose(free(images), expected, atol=1e-5)
+
+
+def test_as_convolutions_of_grey_images():
+    model = models.lenet5()
+    images = np.random.default_rng(0).normal(size=(2, *model.input_shape[1:])).astype("float32")
+    np.testing.assert_allclose(as_convolutions(model)(images), model(images), atol=1e-6)
+
+
+def test_as_convolutions_needs_a_chain():
+    x = Input((8, 8, 3))
+    branch = layers.Add(name="sum")([layers.ReLU()(x), x])
+    with pytest.raises(UsageError, match=r"no chain of layers.* at 'sum'"):
+        as_convolutions(Model(x, layers.Dense(2)(layers.Flatten()(branch))))
+
+
 def test_as_convolutions_needs_a_flatten():
-    with graph.without_weights():
-        model = models.resnet18()
-    with pytest.raises(UsageError, match="'resnet18' has no Flatten followed by dense layers"):
+    x = Input((8, 8, 3))
+    model = Model(x, layers.Dense(2)(layers.GlobalAveragePooling2D()(x)), name="pooled")
+    with pytest.raises(UsageError, match="'pooled' has no Flatten followed by dense layers"):
         as_convolutions(model)

@@ -41,11 +41,13 @@ SLOTS = {
 # (bytes of a weight, bytes of an activation, bytes of the copy of a weight that the products use)
 PRECISIONS = {
     "float32": (4, 4, 0),
+    "float64": (8, 8, 0),
     "float16": (2, 2, 0),
     "bfloat16": (2, 2, 0),
     "mixed_float16": (4, 2, 2),
     "mixed_bfloat16": (4, 2, 2),
 }
+FLOATS = ("float32", "float64", "float16", "bfloat16")
 _SHARED = (keras.layers.Flatten, keras.layers.Reshape)
 
 
@@ -94,43 +96,43 @@ def cost(model, batch_size=32, precision=None, optimizer="adam", *, input_shape=
     Args:
         model: keras.Model.
         batch_size: images per step.
-        precision: "float32", "mixed_bfloat16", "mixed_float16", "bfloat16" or "float16"; None is the model's own.
+        precision: "float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16" or "float64"; None is the
+            model's own, layer by layer.
         optimizer: a name ("adam", "sgd", "sgd_momentum" ...) or a keras.optimizers.Optimizer.
         input_shape: (height, width, channels), where the model's own is open or another is wanted.
     Returns:
         Cost.
     Raises:
-        UsageError: an unknown precision or optimizer, a batch below 1, or an open input size.
+        UsageError: an unknown precision or optimizer, a batch below 1, or an open size.
     """
     if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
         raise UsageError(f"batch_size must be a whole number above 0; received {batch_size!r}.")
-    precision = precision or model.dtype_policy.name
-    if precision not in PRECISIONS:
+    if precision is not None and precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
-    weight_size, activation_size, copy_size = PRECISIONS[precision]
     optimizer, slots = _slots(optimizer)
     flat, shapes = sized(model, input_shape)
     for number in flat.inputs:
         if elements(shapes[number]) is None:
             raise UsageError(
-                f"Model {model.name!r} takes inputs of any size {shapes[number]}, and its cost depends on it: give "
-                "input_shape=(height, width, channels)."
+                f"Model {model.name!r} takes inputs of any size {shapes[number][1:]}, and its cost depends on it: give "
+                "input_shape=, with a number in place of each None."
             )
 
     def size(number):
-        dtype = flat.tensors[number].dtype
-        width = activation_size if dtype in ("float32", "float16", "bfloat16") else itemsize(dtype)
-        return (elements(shapes[number]) or 0) * width
+        numbers, dtype = elements(shapes[number]), flat.tensors[number].dtype
+        if numbers is None:
+            raise UsageError(
+                f"The cost of model {model.name!r} is not known: a layer's output has the open size {shapes[number]}."
+            )
+        return numbers * (PRECISIONS[precision][1] if precision and dtype in FLOATS else itemsize(dtype))
 
     rows, counted, saved = [], set(), sum(size(number) for number in flat.inputs)
     for node in flat.nodes:
         layer = node.operation
         first = id(layer) not in counted
         counted.add(id(layer))
-        weights, trainable = (
-            sum(int(np.prod(v.shape)) for v in getattr(layer, kind, ())) if first else 0
-            for kind in ("weights", "trainable_variables")
-        )
+        weights = layer.weights if first and isinstance(layer, keras.Layer) else []
+        trainable = sum(_bytes(v, precision) for v in weights if v.trainable)
         output = 0 if isinstance(layer, _SHARED) else sum(size(number) for number in node.outputs)
         saved += output
         work = macs(layer, shapes[node.inputs[0]], shapes[node.outputs[0]]) if node.inputs else 0
@@ -138,14 +140,15 @@ def cost(model, batch_size=32, precision=None, optimizer="adam", *, input_shape=
             {
                 "layer": label(node),
                 "macs": work,
-                "parameters": weights,
-                "weight_bytes": weights * weight_size,
-                "gradient_bytes": trainable * weight_size,
-                "optimizer_bytes": trainable * weight_size * slots,
+                "parameters": sum(map(_numbers, weights)),
+                "weight_bytes": sum(_bytes(v, precision) for v in weights),
+                "gradient_bytes": trainable,
+                "optimizer_bytes": trainable * slots,
                 "activation_bytes": output * batch_size,
                 "training_bytes": (saved + 2 * output) * batch_size,
                 "inference_bytes": int(sum(size(n) for n in node.inputs) + 1.5 * output) * batch_size,
-                "_weighted": weights > 0,
+                "_weighted": len(weights) > 0,
+                "_copied": sum(_copied_bytes(layer, v, precision) for v in weights),
             }
         )
     following = 0
@@ -153,17 +156,17 @@ def cost(model, batch_size=32, precision=None, optimizer="adam", *, input_shape=
         row["training_bytes"] += following
         if row.pop("_weighted"):
             following = row["activation_bytes"]
+    copies = sum(row.pop("_copied") for row in rows)
     layers = pd.DataFrame(rows).astype({"macs": "Int64"})
     weight, gradient, optimizer_bytes = (
         int(layers[c].sum()) for c in ("weight_bytes", "gradient_bytes", "optimizer_bytes")
     )
-    copies = weight // weight_size * copy_size
-    largest = max((int(np.prod(v.shape)) * weight_size for v in model.trainable_variables), default=0)
+    largest = max((_bytes(v, precision) for v in model.trainable_variables), default=0)
     update = largest if slots else 0
     return Cost(
         layers=layers,
         batch_size=int(batch_size),
-        precision=precision,
+        precision=precision or _own_precision(flat),
         optimizer=optimizer,
         macs=layers["macs"].sum(skipna=False),
         parameters=int(layers["parameters"].sum()),
@@ -173,6 +176,29 @@ def cost(model, batch_size=32, precision=None, optimizer="adam", *, input_shape=
         training_bytes=weight + copies + gradient + optimizer_bytes + update + int(layers["training_bytes"].max()),
         inference_bytes=weight + copies + int(layers["inference_bytes"].max()),
     )
+
+
+def _numbers(variable):
+    return int(np.prod(variable.shape))
+
+
+def _bytes(variable, precision):
+    """Bytes of a variable, in a precision of PRECISIONS or (None) in its own."""
+    return _numbers(variable) * (PRECISIONS[precision][0] if precision else itemsize(variable.dtype))
+
+
+def _copied_bytes(layer, variable, precision):
+    """Bytes of the copy of a variable that the layer's products use, where they need another number format."""
+    if precision:
+        return _numbers(variable) * PRECISIONS[precision][2]
+    changes = variable.dtype in FLOATS and variable.dtype != layer.compute_dtype
+    return _numbers(variable) * itemsize(layer.compute_dtype) if changes else 0
+
+
+def _own_precision(flat):
+    """The names of the dtype policies of the layers with weights; in most models there is one."""
+    policies = {node.operation.dtype_policy.name for node in flat.nodes if getattr(node.operation, "weights", ())}
+    return ", ".join(sorted(policies)) or keras.config.dtype_policy().name
 
 
 def _slots(optimizer):
@@ -185,7 +211,8 @@ def _slots(optimizer):
     slots = SLOTS[name]
     if not isinstance(optimizer, str):
         slots += bool(getattr(optimizer, "momentum", 0)) and name in ("sgd", "rmsprop")
-        slots += bool(getattr(optimizer, "amsgrad", False)) + bool(getattr(optimizer, "centered", False))
+        more = ("amsgrad", "centered", "use_ema", "gradient_accumulation_steps")
+        slots += sum(bool(getattr(optimizer, name, False)) for name in more)
     return name, int(slots)
 
 

@@ -12,7 +12,7 @@ import dataclasses
 import numpy as np
 from keras import layers
 
-from kerascnn.anatomy.sizes import label, sized
+from kerascnn.anatomy.sizes import channels_first, label, sized
 from kerascnn.anatomy.spatial import Box, UnknownSpread, spread, whole
 from kerascnn.errors import UsageError, unknown
 
@@ -72,7 +72,8 @@ def receptive_field(model, layer, *, input_shape=None, input_name=None):
         input_shape: (height, width, channels), where the model's own is open or another is wanted.
         input_name: which image input, where there are several.
     Raises:
-        UsageError: unknown layer or input, an open size, or a layer on the way whose reach is not known here.
+        UsageError: unknown layer or input, an open size, channels first, a layer that does not see the image, or a
+            layer on the way whose reach is not known here.
     """
     fields, flat, _ = all_fields(model, input_shape=input_shape, input_name=input_name)
     nodes = {label(node): node for node in flat.nodes}
@@ -84,12 +85,18 @@ def receptive_field(model, layer, *, input_shape=None, input_name=None):
     field = fields[nodes[layer].outputs[0]]
     if isinstance(field, UnknownSpread):
         raise UsageError(str(field))
+    if field is None:
+        raise UsageError(
+            f"Layer {layer!r} of model {model.name!r} sees nothing of the image: it has no receptive field."
+        )
     return field.named(layer)
 
 
 def all_fields(model, *, input_shape=None, input_name=None):
     """({tensor number: field or UnknownSpread}, graph, shapes) of all tensors of a model."""
     flat, shapes = sized(model, input_shape)
+    if channels_first(flat):
+        raise UsageError(f"Model {model.name!r} has its channels first; receptive fields need channels last.")
     image = _image_input(model, flat, shapes, input_name)
     height, width = shapes[image][1:3]
     if height is None or width is None:

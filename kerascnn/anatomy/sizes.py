@@ -12,29 +12,46 @@ def sized(model, input_shape=None):
 
     Args:
         model: keras.Model; a Sequential that is not built needs `input_shape` (a copy is built, the model stays as is).
-        input_shape: (height, width, channels) in place of the model's own, for a model with one image input.
+        input_shape: (height, width, channels) in place of the model's own, for a model with one input.
     Raises:
         UsageError: not built and no input_shape; or an input_shape that the model cannot take, as when the weights of
             a dense layer belong to another size.
     """
     if input_shape is not None and isinstance(model, keras.Sequential) and not model.built:
-        copy = keras.Sequential.from_config(model.get_config())
         with graph.without_weights():
-            copy.build((None, *input_shape))
-        model = copy
+            model = keras.models.clone_model(model)
+            model.build((None, *input_shape))
     flat = graph.flatten(model)
     if input_shape is None:
-        return flat, [tuple(tensor.shape) for tensor in flat.tensors]
+        asked = [tuple(flat.tensors[number].shape[1:]) for number in flat.inputs]
+        inner_open = any(None in tensor.shape[1:] for tensor in flat.tensors)  # as in a backbone for any size
+        if not inner_open or any(None in shape for shape in asked):
+            return flat, [tuple(tensor.shape) for tensor in flat.tensors]
+    else:
+        asked = [_asked_shape(model, flat, input_shape)]
+    dtypes = [flat.tensors[number].dtype for number in flat.inputs]
+    inputs = [keras.KerasTensor((None, *shape), dtype) for shape, dtype in zip(asked, dtypes, strict=True)]
+    try:
+        known = flat.run(inputs, _shapes_only)
+    except ValueError as error:
+        raise UsageError(f"Model {model.name!r} cannot take input_shape={asked[0]}: {error}") from error
+    return flat, [tuple(known[number].shape) if number in known else None for number in range(len(flat.tensors))]
+
+
+def _asked_shape(model, flat, input_shape):
+    """`input_shape` as a tuple; a UsageError if the model's input has not as many sides, or other channels."""
     if len(flat.inputs) != 1:
         raise UsageError(f"Model {model.name!r} has {len(flat.inputs)} inputs; input_shape= serves models with one.")
-    own = flat.tensors[flat.inputs[0]]
-    if len(input_shape) != len(own.shape) - 1 or input_shape[-1] != own.shape[-1]:
-        raise UsageError(f"Model {model.name!r} takes inputs of {own.shape[1:]}; not input_shape={tuple(input_shape)}.")
-    try:
-        known = flat.run([keras.KerasTensor((None, *input_shape), dtype=own.dtype)], _shapes_only)
-    except ValueError as error:
-        raise UsageError(f"Model {model.name!r} cannot take input_shape={tuple(input_shape)}: {error}") from error
-    return flat, [tuple(known[number].shape) if number in known else None for number in range(len(flat.tensors))]
+    own, shape = tuple(flat.tensors[flat.inputs[0]].shape[1:]), tuple(input_shape)
+    channel = 0 if channels_first(flat) else -1
+    if len(shape) != len(own) or own[channel] not in (None, shape[channel]):
+        raise UsageError(f"Model {model.name!r} takes inputs of {own}; not input_shape={shape}.")
+    return shape
+
+
+def channels_first(flat):
+    """True if a layer of the graph has its channels before its rows and columns."""
+    return any(getattr(node.operation, "data_format", None) == "channels_first" for node in flat.nodes)
 
 
 def _shapes_only(node, args, kwargs):
@@ -60,6 +77,10 @@ def macs(operation, input_shape, output_shape):
     Returns:
         int, or None where a size is open or the layer's arithmetic is not known here.
     """
+    if type(operation).__name__ in PRODUCTS:
+        return None
+    if isinstance(operation, keras.layers.Embedding):
+        return 0
     kernels = {
         v.name: tuple(v.shape)
         for v in getattr(operation, "weights", ())
@@ -70,13 +91,13 @@ def macs(operation, input_shape, output_shape):
     if None in input_shape[1:] or None in output_shape[1:]:
         return None
     if isinstance(operation, keras.layers.Dense):
-        return _product(input_shape[1:-1]) * _product(kernels["kernel"])
+        return _product(input_shape[1:]) * operation.units  # not the kernel's size: 4-bit weights are packed
     if isinstance(operation, (keras.layers.SimpleRNN, keras.layers.LSTM, keras.layers.GRU)):
         return input_shape[1] * sum(_product(shape) for shape in kernels.values())
     spatial = output_shape
-    if isinstance(operation, (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose)):
+    if isinstance(operation, TRANSPOSED):
         spatial = input_shape
-    elif isinstance(operation, keras.layers.SeparableConv2D):
+    elif isinstance(operation, (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)):
         # The depthwise half makes as many places as the pointwise half.
         return _places(operation, spatial) * sum(_product(shape) for shape in kernels.values())
     elif not isinstance(operation, CONVOLUTIONS):
@@ -84,15 +105,23 @@ def macs(operation, input_shape, output_shape):
     return _places(operation, spatial) * _product(next(iter(kernels.values())))
 
 
+TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
 CONVOLUTIONS = (
+    *TRANSPOSED,
     keras.layers.Conv1D,
     keras.layers.Conv2D,
     keras.layers.Conv3D,
+    keras.layers.DepthwiseConv1D,
     keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv1D,
     keras.layers.SeparableConv2D,
-    keras.layers.Conv1DTranspose,
-    keras.layers.Conv2DTranspose,
 )
+# Layers and operations without weights of their own that multiply: how much is not known here.
+_PRODUCTS = """
+    AdditiveAttention Attention Conv ConvTranspose DepthwiseConv Dot DotProductAttention Einsum Inner Matmul Outer
+    SeparableConv Tensordot Vdot
+"""
+PRODUCTS = frozenset(_PRODUCTS.split())
 
 
 def _places(layer, shape):
@@ -112,5 +141,10 @@ def elements(shape):
 
 
 def itemsize(dtype):
-    """Bytes of one number of a Keras dtype."""
-    return {"bool": 1, "float8_e4m3fn": 1, "float8_e5m2": 1}.get(dtype) or int("".join(filter(str.isdigit, dtype))) // 8
+    """Bytes of one number of a Keras dtype; 0 for strings, whose length is not known."""
+    if dtype in ITEM_BYTES:
+        return ITEM_BYTES[dtype]
+    return int("".join(filter(str.isdigit, dtype))) // 8
+
+
+ITEM_BYTES = {"bool": 1, "float8_e4m3fn": 1, "float8_e5m2": 1, "string": 0}  # others have their bits in their name

@@ -89,9 +89,13 @@ def _same(boxes, axes):
     return boxes, axes
 
 
-def _all_places(boxes, axes):
+def _all_places(output_shape):
     """Every place sees what any place saw."""
-    return np.broadcast_to(whole([boxes]), boxes.shape), (None, None)
+
+    def apply(boxes, axes):
+        return np.broadcast_to(whole([boxes]), (*output_shape[1:3], 4)), (None, None)
+
+    return apply
 
 
 # Layers and operations that treat every place alone. Batch normalisation does in inference.
@@ -137,8 +141,6 @@ def spread(node, input_shapes, output_shape):
         UnknownSpread: the operation's reach is not known here.
     """
     layer, kind = node.operation, type(node.operation).__name__
-    if getattr(layer, "data_format", "channels_last") == "channels_first":
-        raise UnknownSpread(f"Layer {node.name!r} has its channels first; receptive fields need channels last.")
     if isinstance(layer, layers.Conv2DTranspose):
         return gather([_transposed(layer, i, input_shapes[0], output_shape) for i in (0, 1)])
     if isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D)):
@@ -153,9 +155,10 @@ def spread(node, input_shapes, output_shape):
         return gather([_upsampled(layer, i, input_shapes[0]) for i in (0, 1)])
     if isinstance(layer, layers.LayerNormalization) or (kind == "Softmax"):
         axis = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
-        return _same if {a % 4 for a in axis} == {3} else _all_places
-    if isinstance(layer, layers.GroupNormalization):
-        return _all_places
+        return _same if {a % 4 for a in axis} == {3} else _all_places(output_shape)
+    mixing = (layers.GroupNormalization, layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
+    if isinstance(layer, mixing):
+        return _all_places(output_shape)
     if kind == "GetItem" and (sliced := _sliced(node, input_shapes[0])):
         return windows(*sliced, output_shape)
     if isinstance(layer, keras.Layer):

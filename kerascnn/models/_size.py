@@ -3,6 +3,7 @@
 import inspect
 
 import keras
+import numpy as np
 from keras import tree
 
 from kerascnn import graph
@@ -16,7 +17,7 @@ def check_size(builder, *args, **kwargs):
     bound = inspect.signature(builder).bind(*args, **kwargs)
     bound.apply_defaults()
     shape = bound.arguments["input_shape"] = _checked_shape(builder, bound.arguments["input_shape"])
-    _check_num_classes(builder, bound.arguments["num_classes"])
+    bound.arguments["num_classes"] = _checked_num_classes(builder, bound.arguments["num_classes"])
     try:
         model = builder(*bound.args, **bound.kwargs)
     except UsageError:
@@ -38,27 +39,31 @@ def _checked_shape(builder, shape):
             f"Model {builder.__name__!r}: input_shape must be (height, width, channels), whole numbers above 0, as in "
             f"(32, 32, 3); received {shape!r}."
         )
-    return shape
+    return tuple(side if side is None else int(side) for side in shape)
 
 
-def _check_num_classes(builder, num_classes):
+def _checked_num_classes(builder, num_classes):
     if not _is_count(num_classes):
         raise UsageError(
             f"Model {builder.__name__!r}: num_classes must be a whole number above 0; received {num_classes!r}."
         )
+    return int(num_classes)
 
 
 def _is_count(value):
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value > 0
 
 
 def _explain(builder, bound, shape, error):
     """Raises the UsageError if the image size is what is wrong; returns if it is something else."""
-    if None in shape[:2]:
-        return
     flat = _flat_at_working_size(builder, bound, shape[2])
     if flat is None:
         return
+    if None in shape[:2]:
+        raise UsageError(
+            f"Model {builder.__name__!r} has dense layers on its maps, so it needs images of one size; received "
+            f"input_shape={shape}. Type numbers for None, as in (32, 32, {shape[2]})."
+        ) from error
     layer = _vanishes_at(flat, shape)
     if layer is None:
         return

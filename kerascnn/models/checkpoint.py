@@ -6,12 +6,15 @@ else, so a file that wants to run code is an error. Both of torch's layouts are 
 """
 
 import collections
+import math
 import pickle
 import zipfile
 from pathlib import Path
 
+import keras
 import numpy as np
 
+from kerascnn import graph
 from kerascnn.errors import DataError, UsageError, unknown
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of torch's older layout
@@ -141,7 +144,9 @@ def _read_safetensors(path):
 def load_torch_weights(model, path, *, skip=()):
     """Puts a torch checkpoint's weights into a model whose layers have the checkpoint's names, "_" for ".".
 
-    Convolution, dense and batch normalisation layers are understood. Nothing is changed unless everything fits.
+    Convolution, dense and batch normalisation layers are understood. Where they read flattened maps, their weights are
+    put from torch's order (channels, rows, columns) into Keras' (rows, columns, channels). Nothing is changed unless
+    everything fits.
 
     Args:
         model: keras.Model, as resnet18 gives.
@@ -149,7 +154,7 @@ def load_torch_weights(model, path, *, skip=()):
         skip: names of layers that keep their own weights, as in ("fc",).
     Raises:
         DataError: a layer is missing on either side or has another shape; the first such layer is named.
-        UsageError: `skip` names no layer of the model.
+        UsageError: `skip` names no layer of the model, or the model has no graph (a subclass of keras.Model).
     """
     modules = {}
     for name, array in read_state_dict(path).items():
@@ -176,12 +181,16 @@ def _put(model, modules, skip, source):
         if name not in names:
             raise unknown(f"layer of {model.name}", name, names)
     chosen = [layer for layer in model.layers if layer.weights and layer.name not in skip]
+    maps = _flattened_maps(model)
     values = []
     for layer in chosen:
         if layer.name not in modules:
             raise DataError(f"{source} has no layer {layer.name!r}, the first of {model.name!r} that it lacks.")
         for variable in layer.weights:
             array = modules[layer.name].get(_TORCH_NAMES.get(variable.name))
+            flattened = layer in maps and variable.name != "bias"
+            if array is not None and flattened and array.shape[-1:] == (math.prod(maps[layer]),):
+                array = _channels_last(array, maps[layer])
             if array is not None and variable.name == "kernel":
                 array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
             if array is None or array.shape != tuple(variable.shape):
@@ -197,6 +206,28 @@ def _put(model, modules, skip, source):
         raise DataError(f"{source} does not fit {model.name!r}: the model has no layer {extra[0]!r}.")
     for variable, array in values:
         variable.assign(array)
+
+
+def _flattened_maps(model):
+    """{layer: (rows, columns, channels)} of the layers that read maps which a Flatten has made one row of numbers."""
+    maps, found = {}, {}  # of tensors, of layers
+    flat = graph.flatten(model)
+    for node in flat.nodes:
+        layer = node.operation
+        if isinstance(layer, keras.layers.Flatten) and len(shape := flat.tensors[node.inputs[0]].shape) == 4:
+            maps[node.outputs[0]] = tuple(shape[1:])
+        elif node.inputs and node.inputs[0] in maps:
+            found[layer] = maps[node.inputs[0]]
+            if not isinstance(layer, keras.layers.Dense):
+                maps[node.outputs[0]] = found[layer]
+    return found
+
+
+def _channels_last(array, maps):
+    """An array (..., channels * rows * columns) in the order (..., rows * columns * channels)."""
+    rows, columns, channels = maps
+    shape = array.shape
+    return np.moveaxis(array.reshape(*shape[:-1], channels, rows, columns), -3, -1).reshape(shape)
 
 
 # torchvision's files (its ResNet..._Weights.IMAGENET1K_V1); a name ends in the first digits of the file's SHA-256.

@@ -9,9 +9,12 @@ report (2017, section 1.2.1) does; `as_convolutions` turns a trained network's d
 the same weights serve images of other sizes (the paper's section 3.2).
 """
 
+import math
+
 import keras
 from keras import Input, Model, layers
 
+from kerascnn import graph
 from kerascnn.errors import UsageError
 from kerascnn.layers import LocalResponseNormalization
 from kerascnn.models import register
@@ -130,7 +133,7 @@ def _vgg(input_shape, num_classes, blocks, dense_units, dense_layers, dropout, n
     return Model(inputs, outputs, name=name)
 
 
-def as_convolutions(model, input_shape=(None, None, 3)):
+def as_convolutions(model, input_shape=None):
     """The same weights for images of another size: dense layers become convolutions, their class scores are averaged.
 
     The first dense layer becomes a convolution as large as the maps that it was trained on (7x7 for 224x224 images),
@@ -139,34 +142,63 @@ def as_convolutions(model, input_shape=(None, None, 3)):
 
     Args:
         model: a keras.Model that is one chain of layers with one Flatten, as all VGG networks, AlexNet and ZFNet are.
-        input_shape: (height, width, channels) of the new network, None for any size not below the trained one.
+        input_shape: (height, width, channels) of the new network, None for any size not below the trained one, which
+            is the default.
     Returns:
         keras.Model with the layers' names and copies of their weights, images (N, height, width, channels) -> (N,
         classes).
     Raises:
-        UsageError: the model has no Flatten followed by a Dense layer.
+        UsageError: the model is no chain of layers, or has no Flatten followed by a Dense layer.
     """
-    kinds = [type(layer) for layer in model.layers]
+    chain = _chain(model)
+    kinds = [type(layer) for layer in chain]
     if layers.Flatten not in kinds or layers.Dense not in kinds[kinds.index(layers.Flatten) :]:
         raise UsageError(f"Model {model.name!r} has no Flatten followed by dense layers: as_convolutions needs them.")
-    x = inputs = Input(input_shape, name="image")
+    x = inputs = Input(input_shape or (None, None, model.inputs[0].shape[-1]), name="image")
+    average = layers.GlobalAveragePooling2D(name="average")
     maps, weights = None, {}
-    for layer in model.layers[1:]:
+    for layer in chain:
+        softmax = isinstance(layer, layers.Softmax) or getattr(layer, "activation", None) is keras.activations.softmax
         if isinstance(layer, layers.Flatten):
             maps = layer.input.shape[1:]
             continue
-        if maps is not None and isinstance(layer, layers.Softmax):
-            x = layers.GlobalAveragePooling2D(name="average")(x)
-        copy = layer.__class__.from_config(layer.get_config())
-        values = layer.get_weights()
         if isinstance(layer, layers.Dense):
-            size = maps[:2] if layer.kernel.shape[0] == maps[0] * maps[1] * maps[2] else (1, 1)
-            kept = {"activation": layer.activation, "dtype": layer.dtype_policy, "name": layer.name}
-            copy = layers.Conv2D(layer.units, size, **kept)
-            values[0] = values[0].reshape(*size, -1, layer.units)
+            size = maps[:2] if layer.kernel.shape[0] == math.prod(maps) else (1, 1)
+            copy = layers.Conv2D(
+                layer.units,
+                size,
+                activation=None if softmax else layer.activation,
+                use_bias=layer.use_bias,
+                dtype=layer.dtype_policy,
+                name=layer.name,
+            )
+            kernel, *bias = layer.get_weights()
+            weights[copy] = [kernel.reshape(*size, -1, layer.units), *bias]
             maps = (1, 1, layer.units)
-        x = copy(x)
-        weights[copy] = values
+            x = copy(x)
+            copy = layers.Softmax(dtype=layer.dtype_policy, name=f"{layer.name}_softmax") if softmax else None
+        else:
+            copy = layer.__class__.from_config(layer.get_config())
+            weights[copy] = layer.get_weights()
+        if softmax and maps is not None:
+            x = average(x)
+        x = copy(x) if copy is not None else x
+    if len(x.shape) == 4:
+        x = average(x)
     for copy, values in weights.items():
         copy.set_weights(values)
     return keras.Model(inputs, x, name=model.name)
+
+
+def _chain(model):
+    """The layers of a model that is one chain, without its input layer."""
+    flat = graph.flatten(model)
+    last = flat.inputs
+    for node in flat.nodes:
+        if node.inputs != last or not isinstance(node.operation, keras.Layer) or node.call:
+            raise UsageError(
+                f"Model {model.name!r} is no chain of layers, each called once with the output of the one before: at "
+                f"{node.name!r} as_convolutions, which needs one, cannot go on."
+            )
+        last = node.outputs
+    return [node.operation for node in flat.nodes]
