@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib
 import os
 import platform
 from pathlib import Path
@@ -130,7 +131,7 @@ def sync(model):
 
 def versions():
     """{package: version} of what computes."""
-    module = __import__({"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}[backend()])
+    module = importlib.import_module(backend())
     return {
         "python": platform.python_version(),
         "keras": keras.__version__,

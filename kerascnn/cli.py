@@ -8,7 +8,7 @@ from cyclopts import App, CycloptsError
 
 from kerascnn import __version__
 from kerascnn.commands import anatomy, explain, listings, scan, serve, train, tune, using
-from kerascnn.errors import DataError, UsageError
+from kerascnn.errors import DataError, Stopped, TrainingFailed, UsageError
 
 app = App(
     name="kerascnn",
@@ -76,9 +76,9 @@ def _explained(error):
             text += f" List the options: {' '.join(['kerascnn', *(error.command_chain or ())])} --help"
     elif isinstance(error, OSError):
         text = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-    elif type(error).__name__ == "Stopped":
+    elif isinstance(error, Stopped):
         code = 128 + error.signal_number
-    elif not isinstance(error, DataError) and type(error).__name__ != "TrainingFailed":
+    elif not isinstance(error, DataError | TrainingFailed):
         text = f"{type(error).__name__}: {error}. This was not foreseen; add --debug to see where it happened."
     print(f"kerascnn: {text}", file=sys.stderr)
     return code

@@ -1,6 +1,7 @@
 """Errors that are the user's to mend: each says what was received, what is allowed and what to type."""
 
 import difflib
+import signal
 
 
 class UsageError(ValueError):
@@ -9,6 +10,21 @@ class UsageError(ValueError):
 
 class DataError(ValueError):
     """A file or folder does not hold what it should. The command line exits 1."""
+
+
+class TrainingFailed(RuntimeError):  # noqa: N818 (what happened, in the words of run.json)
+    """Training could not go on; the run folder says why and keeps the best weights so far."""
+
+
+class Stopped(Exception):  # noqa: N818 (not an error)
+    """Training was stopped by a signal; its state was saved in the run's folder."""
+
+    def __init__(self, signal_number, folder, epoch, step):
+        super().__init__(
+            f"stopped by {signal.Signals(signal_number).name} in epoch {epoch + 1} after step {step}. "
+            f"Go on with: kerascnn train --resume {folder}"
+        )
+        self.signal_number = signal_number
 
 
 def nearest(name, known, n=3):

@@ -82,7 +82,7 @@ def cifar_net_best():
 
 @register("cifar-94", source="Jordan 2024")
 def cifar_94():
-    """The network with which CIFAR-10 is learnt fastest, with its source's settings for smaller batches: 90.40%, not 94.
+    """The network with which CIFAR-10 is learnt fastest, its source's settings for smaller batches: 90.40%, not 94.
 
     On JPEG copies (quality 75, half the colour resolution) and 45,000 training images, `kerascnn train cifar10-jpeg
     --recipe cifar-94` gave 90.40% of the test images (95% interval 89.81 to 90.96; one seed) in 40 minutes on 2 cores

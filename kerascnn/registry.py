@@ -1,4 +1,4 @@
-"""One registry for every kind of thing that has a name: models, datasets, recipes, explanation methods, studies.
+"""One registry for every kind of thing that has a name: models, datasets, recipes, explanation methods, searches.
 
 A thing is a function with a decorator, `@register(...)`, in any file of its package. The decorator's keyword
 arguments are the thing's *facts*: literals (numbers, strings, tuples) that are read from the source text without

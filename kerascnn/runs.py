@@ -26,6 +26,7 @@ import platform
 import re
 import shutil
 import time
+import zipfile
 from pathlib import Path
 
 from kerascnn.errors import DataError, UsageError, nearest
@@ -84,6 +85,36 @@ def locked(path, seconds=0.0):
                     raise Busy(f"Another process holds {path}. Wait until it has ended.") from None
                 time.sleep(0.2)
         yield
+
+
+def read_arrays(path):
+    """{name: array} of an NPZ file.
+
+    Raises:
+        DataError: the file is torn, no NPZ file, or holds Python objects, which could run a program.
+    """
+    import numpy as np
+
+    arrays, name = {}, None
+    with open(path, "rb") as file:  # np.load leaves a broken file open
+        try:
+            if not zipfile.is_zipfile(file):
+                raise ValueError("it is no whole zip archive")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                for name in archive.files:
+                    arrays[name] = archive[name]
+        except MemoryError:
+            raise
+        except Exception as error:  # zipfile, zlib, tokenize and NumPy raise almost anything
+            if "allow_pickle" in str(error):
+                raise DataError(
+                    f"{path}: the array {name!r} holds Python objects, which are not read because they can run any "
+                    "program. Save numbers only, images as uint8."
+                ) from error
+            size = os.path.getsize(path)
+            raise DataError(f"{path} is not a readable .npz file ({size:,} bytes found): {error}.") from error
+    return arrays
 
 
 def write_json(path, value):

@@ -1,5 +1,7 @@
 """Costs by pencil on a network of two layers, laws on the others, and the MiniPlaces report's questions."""
 
+import math
+
 import keras
 import pytest
 from keras import Input, Model, Sequential, layers
@@ -71,17 +73,10 @@ def test_optimizer_slots(optimizer, slots):
 def test_slots_are_what_keras_makes(optimizer):
     model, made = two_layers(), getattr(keras.optimizers, optimizer)()
     made.build(model.trainable_variables)
-    numbers = sum(v.shape.num_elements() if hasattr(v.shape, "num_elements") else _size(v) for v in made.variables)
+    numbers = sum(math.prod(v.shape) for v in made.variables)
     found = cost(model, optimizer=made)
     # Besides the slots an optimizer keeps its step, its learning rate and at times a scalar more.
     assert 0 <= 4 * numbers - found.optimizer_bytes <= 4 * 8
-
-
-def _size(variable):
-    size = 1
-    for side in variable.shape:
-        size *= side
-    return size
 
 
 def test_frozen_layers_need_no_gradient():

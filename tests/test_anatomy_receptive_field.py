@@ -239,7 +239,7 @@ def test_nested_and_shared_layers():
     inputs = Input((8, 8, 1))
     model = Model(inputs, block(block(inputs)))
     assert receptive_field(model, "block/conv").size == receptive_field(model, "conv").size == (3, 3)
-    assert receptive_field(model, "block/conv (call 2)").size == (5, 5)
+    assert receptive_field(model, "block/conv#2").size == (5, 5)
 
 
 def test_errors():

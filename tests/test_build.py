@@ -39,6 +39,8 @@ def test_optimizers_get_the_recipes_numbers(name):
     assert float(optimizer.learning_rate) == 0.25
     assert optimizer.weight_decay == 0.125
     assert optimizer.global_clipnorm == 2.0
+    assert getattr(optimizer, "momentum", None) == {"sgd": 0.9, "rmsprop": 0.9}.get(name)
+    assert getattr(optimizer, "nesterov", None) == {"sgd": True}.get(name)
 
 
 def test_biases_of_normalisations_learn_at_their_own_rate():
@@ -101,6 +103,7 @@ def test_l2_is_in_the_gradient_of_kernels_alone():
     model = compiled(optimizer="sgd", momentum=0.0, learning_rate=0.1, l2=0.5)
     before = {v.path: np.array(v) for v in model.trainable_variables}
     model.train_on_batch(images, labels)  # black images: only the bias of the last layers has a gradient of its own
+    assert {v.name for v in model.trainable_variables if v.regularizer} == {"kernel"}
     for variable in model.trainable_variables:
         old, new = before[variable.path], np.array(variable)
         if variable.name == "kernel":

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 from keras import layers
 
@@ -164,6 +165,15 @@ def test_randomisation_changes_a_copy_only(mode):
     assert table["spearman"].between(-1, 1).all()
 
 
+def test_the_modes_of_randomisation_begin_alike_and_part():
+    model, images = small_model(), RNG.normal(size=(2, 12, 12, 3)).astype("float32")
+    both = [evaluate.randomisation(model, images, mode=mode) for mode in ("cascading", "independent")]
+    first, last = both[0]["layer"].iloc[[0, -1]]
+    scores = [table.set_index(["layer", "method"])[["spearman", "ssim"]] for table in both]
+    pd.testing.assert_frame_equal(scores[0].loc[first], scores[1].loc[first])
+    assert not scores[0].loc[last].equals(scores[1].loc[last])
+
+
 def test_randomisation_reaches_frozen_layers():
     model, images = small_model(), RNG.normal(size=(2, 12, 12, 3)).astype("float32")
     thawed = evaluate.randomisation(model, images)
@@ -179,6 +189,10 @@ def test_evaluate_scores_every_method_and_random_maps():
     masks[:, :6] = True
     table = evaluate.evaluate(model, images, [0, 1], masks=masks, methods=["saliency", "occlusion"], steps=4)
     assert table["method"].tolist() == ["saliency", "occlusion", "random"]
+    maps = evaluate.maps_of("saliency", model, images, np.array([0, 1]))
+    for name, insertion in (("deletion", False), ("insertion", True)):
+        curve = evaluate.deletion_curve(model, images, [0, 1], maps, steps=4, insertion=insertion)
+        np.testing.assert_allclose(table.loc[0, name], curve.mean(), rtol=1e-5)
     assert table[["deletion", "insertion", "mass", "pointing"]].apply(lambda c: c.between(0, 1).all()).all()
 
 

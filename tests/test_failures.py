@@ -10,8 +10,9 @@ import pytest
 import kerascnn
 from kerascnn import backends, runs
 from kerascnn.anatomy.cost import cost
+from kerascnn.errors import TrainingFailed
 from kerascnn.recipes import Recipe
-from kerascnn.training.failures import TrainingFailed, foreseen, memory, memory_ran_out, smaller_batch
+from kerascnn.training.failures import foreseen, memory, memory_ran_out, smaller_batch
 
 TOO_MUCH = 2**46  # elements; as float32 more than a process can address
 

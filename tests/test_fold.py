@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from kerascnn import models
+from kerascnn.errors import UsageError
 from kerascnn.recipes import Recipe
 from kerascnn.training.fold import fold
 from kerascnn.training.train import train
@@ -45,7 +46,7 @@ def test_the_folded_cifar_net_computes_the_same_with_the_published_parameters():
 
 
 def test_both_normalisations_at_once_are_refused():
-    with pytest.raises(ValueError, match="Type one"):
+    with pytest.raises(UsageError, match="Type one"):
         models.cifar_net(batch_norm=True, foldable_norm=True)
 
 

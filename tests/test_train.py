@@ -10,10 +10,8 @@ from PIL import Image
 
 import kerascnn
 from kerascnn import runs
-from kerascnn.errors import DataError, UsageError
+from kerascnn.errors import DataError, Stopped, TrainingFailed, UsageError
 from kerascnn.recipes import Recipe
-from kerascnn.training.failures import TrainingFailed
-from kerascnn.training.resume import Stopped
 
 QUICK = {"epochs": 3, "batch_size": 256, "dropout": 0.3, "augment": ("crop",), "monitor": "val_accuracy"}
 

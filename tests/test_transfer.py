@@ -11,7 +11,7 @@ from kerascnn.training.transfer import freeze, frozen_layers, start_from
 
 @pytest.fixture(scope="module")
 def lender(tmp_path_factory):
-    """A run on three of the shapes with batch normalisation in its network."""
+    """A run on the shapes with batch normalisation in its network."""
     return kerascnn.train(
         model="cifar_net",
         batch_norm=True,

@@ -17,7 +17,7 @@ RATE = {"kind": "float", "low": 1e-5, "high": 1e-1, "log": True}
 DROPOUT = {"kind": "float", "low": 0.0, "high": 0.7, "log": False}
 PATIENCE = {"kind": "int", "low": 2, "high": 10, "log": False}
 OPTIMIZER = {"kind": "choice", "values": ["adam", "sgd", "rmsprop"]}
-BATCH_NORM = {"kind": "boolean"}
+BATCH_NORM = {"kind": "boolean", "values": [True, False]}
 UNITS = {"kind": "int", "low": 16, "high": 512, "log": True}
 EIGHT = {
     **{"learning_rate": RATE, "dropout": DROPOUT, "patience": PATIENCE, "optimizer": OPTIMIZER},
@@ -41,8 +41,7 @@ def search_of(hyperparameters, **changed):
 
 def value_of(entry, rng):
     if entry["kind"] in ("choice", "boolean"):
-        values = entry.get("values") or [False, True]
-        return values[rng.integers(len(values))]
+        return entry["values"][rng.integers(len(entry["values"]))]
     if entry["log"]:
         number = np.exp(rng.uniform(np.log(entry["low"]), np.log(entry["high"])))
     else:
@@ -276,6 +275,11 @@ def test_a_whole_search():
     assert len(images(page)) == 5
     rows = re.findall(r"<tr>\s*<td>(\d+)</td>", page)
     assert rows == [str(trial) for trial in ranking.ranked(results, "max")["trial"]]
+
+
+def test_a_tuner_that_makes_its_own_number_of_trials():
+    text = words(report.page(*trials(THREE, MIXED), search_of(THREE, trials=None, tuner="hyperband")))
+    assert "Trials 8 completed, 3 pruned, 1 running, 1 waiting, 1 failed" in text
 
 
 def test_the_page_is_the_same_twice():

@@ -57,7 +57,7 @@ def codes(column, hyperparameter):
     """
     if hyperparameter["kind"] in ("float", "int"):
         return pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)
-    values = hyperparameter.get("values") or [False, True]
+    values = hyperparameter["values"]
     places = {value: float(place) for place, value in enumerate(values)}
     return np.array([np.nan if pd.isna(value) else places.get(value, np.nan) for value in column], dtype=float)
 

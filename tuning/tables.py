@@ -69,8 +69,7 @@ def results(folder):
         processes but killed ones), started and ended (seconds since the search began), run (its run folder), reason.
     """
     names = asked(folder)["hyperparameters"]
-    store = Store(folder, readonly=True)
-    try:
+    with contextlib.closing(Store(folder, readonly=True)) as store:
         began = store.fact("began", 0.0)
         epochs = (
             pandas.DataFrame(store.reports(), columns=["trial", "epoch", "value", "metrics"]).groupby("trial").size()
@@ -89,8 +88,6 @@ def results(folder):
                     "run": str(run_folder(folder, row["trial"])),
                 }
             )
-    finally:
-        store.close()
     table = pandas.DataFrame(rows, columns=["trial", *names, *FIXED_COLUMNS])
     for name in ("score", "best_epoch", "ended"):
         table[name] = pandas.to_numeric(table[name])
@@ -100,13 +97,9 @@ def results(folder):
 def curves(folder):
     """The objective of every trial after every epoch: DataFrame trial, epoch (from 1), value."""
     asked(folder)
-    store = Store(folder, readonly=True)
-    try:
-        return pandas.DataFrame(store.reports(), columns=["trial", "epoch", "value", "metrics"])[
-            ["trial", "epoch", "value"]
-        ]
-    finally:
-        store.close()
+    with contextlib.closing(Store(folder, readonly=True)) as store:
+        table = pandas.DataFrame(store.reports(), columns=["trial", "epoch", "value", "metrics"])
+    return table[["trial", "epoch", "value"]]
 
 
 def best(table, direction):
@@ -128,11 +121,8 @@ def _runs(folder):
 def described(folder):
     """What a search asked and where it stands, as a dict: search.json, with state, reason and winner."""
     search = asked(folder)
-    store = Store(folder, readonly=True)
-    try:
+    with contextlib.closing(Store(folder, readonly=True)) as store:
         ended, reason = store.fact("ended"), store.fact("reason", "")
-    finally:
-        store.close()
     failed = "failed" in reason or "time of" in reason
     going = "running" if _runs(folder) else "interrupted"
     state = going if ended is None else "stopped" if failed else "finished"

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from kerascnn.anatomy.sizes import elements, itemsize, label, macs, sized
+from kerascnn.anatomy.sizes import count, elements, itemsize, label, macs, sized
 from kerascnn.errors import UsageError, unknown
 
 # Numbers that an optimizer keeps per trainable weight.
@@ -140,7 +140,7 @@ def cost(model, batch_size=32, precision=None, optimizer="adam", *, input_shape=
             {
                 "layer": label(node),
                 "macs": work,
-                "parameters": sum(map(_numbers, weights)),
+                "parameters": count(weights),
                 "weight_bytes": sum(_bytes(v, precision) for v in weights),
                 "gradient_bytes": trainable,
                 "optimizer_bytes": trainable * slots,
@@ -178,21 +178,17 @@ def cost(model, batch_size=32, precision=None, optimizer="adam", *, input_shape=
     )
 
 
-def _numbers(variable):
-    return int(np.prod(variable.shape))
-
-
 def _bytes(variable, precision):
     """Bytes of a variable, in a precision of PRECISIONS or (None) in its own."""
-    return _numbers(variable) * (PRECISIONS[precision][0] if precision else itemsize(variable.dtype))
+    return count([variable]) * (PRECISIONS[precision][0] if precision else itemsize(variable.dtype))
 
 
 def _copied_bytes(layer, variable, precision):
     """Bytes of the copy of a variable that the layer's products use, where they need another number format."""
     if precision:
-        return _numbers(variable) * PRECISIONS[precision][2]
+        return count([variable]) * PRECISIONS[precision][2]
     changes = variable.dtype in FLOATS and variable.dtype != layer.compute_dtype
-    return _numbers(variable) * itemsize(layer.compute_dtype) if changes else 0
+    return count([variable]) * itemsize(layer.compute_dtype) if changes else 0
 
 
 def _own_precision(flat):

@@ -4,7 +4,7 @@ import html
 
 import numpy as np
 
-from kerascnn.anatomy.sizes import elements, label, sized
+from kerascnn.anatomy.sizes import count, elements, label, sized
 
 # Colours of Okabe and Ito (2008), told apart by colour-blind readers.
 COLOURS = {
@@ -33,8 +33,8 @@ def drawing(model, *, input_shape=None):
     flat, shapes = sized(model, input_shape)
     rows = [(name, "InputLayer", 0, (), (number,)) for name, number in zip(flat.input_names, flat.inputs, strict=True)]
     for node in flat.nodes:
-        count = sum(int(np.prod(v.shape)) for v in getattr(node.operation, "weights", ()))
-        rows.append((label(node), type(node.operation).__name__, count, node.inputs, node.outputs))
+        parameters = count(getattr(node.operation, "weights", ()))
+        rows.append((label(node), type(node.operation).__name__, parameters, node.inputs, node.outputs))
     row_of = {number: i for i, row in enumerate(rows) for number in row[4]}
     jumps = [(row_of[n], i) for i, row in enumerate(rows) for n in row[3] if row_of[n] < i - 1]
     lanes = _lanes(jumps)
@@ -50,12 +50,12 @@ def drawing(model, *, input_shape=None):
                 x = LEFT + 12 * lanes[(start, i)]
                 left = middle - WIDEST / 2
                 parts.append(f'<path d="M{left} {_y(start)} H{x} V{_y(i)} H{left}"/>')
-    for i, (name, kind, count, _, outputs) in enumerate(rows):
+    for i, (name, kind, parameters, _, outputs) in enumerate(rows):
         shape = shapes[outputs[0]]
         share = np.log1p(elements(shape) or 1) / np.log1p(largest)
         parts.append(_box(i, middle, max(8, WIDEST * share), kind))
         sides = " x ".join("?" if side is None else str(side) for side in shape[1:])
-        words = f"{sides}, {count:,} parameters" if count else sides
+        words = f"{sides}, {parameters:,} parameters" if parameters else sides
         x = middle + WIDEST / 2 + 16
         parts.append(f'<text x="{x}" y="{_y(i) - 2}" class="name">{html.escape(name)} <tspan>{kind}</tspan></text>')
         parts.append(f'<text x="{x}" y="{_y(i) + 13}">{words}</text>')

@@ -1,11 +1,10 @@
 """The table of a network's layers that course reports print, as a DataFrame, as text and in other formats."""
 
 import keras
-import numpy as np
 import pandas as pd
 
 from kerascnn.anatomy.receptive_field import all_fields
-from kerascnn.anatomy.sizes import CONVOLUTIONS, elements, itemsize, label, macs, sized
+from kerascnn.anatomy.sizes import CONVOLUTIONS, count, elements, itemsize, label, macs, sized
 from kerascnn.errors import UsageError, unknown
 
 DENSE = (keras.layers.Dense, keras.layers.EinsumDense)
@@ -56,8 +55,8 @@ def layer_table(model, *, input_shape=None):
         )
         if isinstance(layer, keras.Layer) and id(layer) not in counted:
             counted.add(id(layer))
-            row["trainable"] = _count(layer.trainable_variables)
-            row["parameters"] = _count(layer.weights)
+            row["trainable"] = count(layer.trainable_variables)
+            row["parameters"] = count(layer.weights)
             row["not_trainable"] = row["parameters"] - row["trainable"]
         row["neurons"] = elements(output) if _part(layer) else 0
         row["macs"] = macs(layer, inputs[0], output) if inputs else 0
@@ -104,10 +103,6 @@ def _part(layer):
     if isinstance(layer, CONVOLUTIONS):
         return "convolutional"
     return "dense" if isinstance(layer, DENSE) else ""
-
-
-def _count(variables):
-    return sum(int(np.prod(variable.shape)) for variable in variables)
 
 
 def totals(table):

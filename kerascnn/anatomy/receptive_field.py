@@ -68,7 +68,7 @@ def receptive_field(model, layer, *, input_shape=None, input_name=None):
     Args:
         model: keras.Model.
         layer: a layer's name; of a layer in a nested model its path ("block1/conv2"), of a shared layer's second call
-            "name (call 2)".
+            "name#2".
         input_shape: (height, width, channels), where the model's own is open or another is wanted.
         input_name: which image input, where there are several.
     Raises:

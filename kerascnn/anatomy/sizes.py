@@ -1,5 +1,7 @@
 """The flat graph of a model with the shape of every tensor, at the model's own input size or another."""
 
+import math
+
 import keras
 from keras import tree
 
@@ -66,7 +68,7 @@ def _shapes_only(node, args, kwargs):
 
 def label(node):
     """A node's name in tables: its path, and which call of a shared layer it is, from the second on."""
-    return node.name if node.call == 0 else f"{node.name} (call {node.call + 1})"
+    return node.name if node.call == 0 else f"{node.name}#{node.call + 1}"
 
 
 def macs(operation, input_shape, output_shape):
@@ -91,18 +93,18 @@ def macs(operation, input_shape, output_shape):
     if None in input_shape[1:] or None in output_shape[1:]:
         return None
     if isinstance(operation, keras.layers.Dense):
-        return _product(input_shape[1:]) * operation.units  # not the kernel's size: 4-bit weights are packed
+        return math.prod(input_shape[1:]) * operation.units  # not the kernel's size: 4-bit weights are packed
     if isinstance(operation, (keras.layers.SimpleRNN, keras.layers.LSTM, keras.layers.GRU)):
-        return input_shape[1] * sum(_product(shape) for shape in kernels.values())
+        return input_shape[1] * sum(math.prod(shape) for shape in kernels.values())
     spatial = output_shape
     if isinstance(operation, TRANSPOSED):
         spatial = input_shape
     elif isinstance(operation, (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)):
         # The depthwise half makes as many places as the pointwise half.
-        return _places(operation, spatial) * sum(_product(shape) for shape in kernels.values())
+        return _places(operation, spatial) * sum(math.prod(shape) for shape in kernels.values())
     elif not isinstance(operation, CONVOLUTIONS):
         return None
-    return _places(operation, spatial) * _product(next(iter(kernels.values())))
+    return _places(operation, spatial) * math.prod(next(iter(kernels.values())))
 
 
 TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
@@ -125,19 +127,17 @@ PRODUCTS = frozenset(_PRODUCTS.split())
 
 
 def _places(layer, shape):
-    return _product(shape[1:-1] if layer.data_format == "channels_last" else shape[2:])
+    return math.prod(shape[1:-1] if layer.data_format == "channels_last" else shape[2:])
 
 
-def _product(numbers):
-    result = 1
-    for number in numbers:
-        result *= number
-    return result
+def count(variables):
+    """How many numbers variables hold."""
+    return sum(math.prod(variable.shape) for variable in variables)
 
 
 def elements(shape):
     """Numbers per image in a tensor of this shape, or None where a size is open."""
-    return None if shape is None or None in shape[1:] else _product(shape[1:])
+    return None if shape is None or None in shape[1:] else math.prod(shape[1:])
 
 
 def itemsize(dtype):

@@ -11,7 +11,6 @@ from kerascnn.explain.plans.plan import make_plan
 from kerascnn.explain.subjects import opaque_step
 from kerascnn.explain.targets import convolutions, find_layer
 
-SCALES = ("each", "one")
 COLOURS = ("red", "green", "blue")
 
 

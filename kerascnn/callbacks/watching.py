@@ -2,7 +2,6 @@
 
 import json
 import warnings
-import zipfile
 from pathlib import Path
 
 import keras
@@ -10,7 +9,7 @@ import numpy as np
 
 from kerascnn import backends, runs
 from kerascnn.errors import DataError, UsageError, unknown
-from kerascnn.runs import replacing
+from kerascnn.runs import read_arrays, replacing
 
 UNITS = ("epochs", "steps")
 
@@ -120,10 +119,9 @@ class Watch(keras.callbacks.Callback):
         found = {}
         for path in paths:
             try:
-                with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-                    found[int(path.stem)] = {name: file[name] for name in file.files}
-            except (ValueError, EOFError, zipfile.BadZipFile) as error:
-                warnings.warn(f"{path} cannot be read and is left out: {error}", stacklevel=2)
+                found[int(path.stem)] = read_arrays(path)
+            except DataError as error:
+                warnings.warn(f"A look is left out: {error}", stacklevel=2)
         return found
 
     def _looks(self):

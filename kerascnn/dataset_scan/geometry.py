@@ -35,10 +35,9 @@ class Geometry:
             map_shape: the layer's output without the batch, (rows, cols, channels) or (units,).
         """
         rows, cols = map_shape[:2] if len(map_shape) == 3 else (1, 1)
-        name, _, call = path.partition("#")
         shape = tuple(image_shape) if None in model.input_shape[1:] else None
         try:
-            field = receptive_field(model, name if call in ("", "1") else f"{name} (call {call})", input_shape=shape)
+            field = receptive_field(model, path.removesuffix("#1"), input_shape=shape)
         except UsageError:
             boxes = np.tile([0, 0, *image_shape[:2]], (rows * cols, 1))
             return cls(rows, cols, boxes, boxes[:, :2], tuple(image_shape[:2]))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import zipfile
 
 import numpy as np
 
@@ -10,7 +9,7 @@ from kerascnn.dataset_scan.geometry import Geometry
 from kerascnn.dataset_scan.leaders import Leaders
 from kerascnn.dataset_scan.statistics import Statistics
 from kerascnn.errors import DataError
-from kerascnn.runs import replacing
+from kerascnn.runs import read_arrays, replacing
 
 
 @dataclasses.dataclass(eq=False)
@@ -101,13 +100,13 @@ class Record:
             DataError: the file is torn, or no scan's.
         """
         try:
-            with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-                head = json.loads(file["head"].tobytes())
-                layers = {}
-                for number, name in enumerate(head["layers"]):
-                    start = f"{number}/"
-                    own = {key.removeprefix(start): file[key] for key in file.files if key.startswith(start)}
-                    layers[name] = Found.from_arrays(own)
+            arrays = read_arrays(path)
+            head = json.loads(arrays["head"].tobytes())
+            layers = {}
+            for number, name in enumerate(head["layers"]):
+                start = f"{number}/"
+                own = {key.removeprefix(start): value for key, value in arrays.items() if key.startswith(start)}
+                layers[name] = Found.from_arrays(own)
             return cls(head["manifest"], head["done"], layers)
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path} is torn, or no scan result: {error}.") from error
+        except (ValueError, KeyError) as error:
+            raise DataError(f"{path} is torn, or no scan result: {error}") from error

@@ -1,7 +1,7 @@
 """Statistics of every channel of a layer, gathered block by block in fixed memory.
 
 Mean, standard deviation, maximum and share of zeros come from all values. Quantiles and histograms come from a sample
-of places of every image (`scanning.sample_places`), counted in bins of a sixteenth of an octave on both sides of zero.
+of places of every image (`blocks.sample_places`), counted in bins of a sixteenth of an octave on both sides of zero.
 """
 
 import numpy as np

@@ -9,7 +9,6 @@ Facts of a data set (literals in its `@register(...)`):
     image_shape: (height, width, channels) of its images, or None where they vary.
     num_classes: number of classes, or None where it varies.
     needs_path: True if it is only ever read from a path of the user's.
-    crop: side of the square that its authors crop for training, where they do.
 Its file has a function `recognises(path)` that gives the data set's name if a user's folder or file is one, else None.
 """
 

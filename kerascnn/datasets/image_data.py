@@ -46,7 +46,7 @@ class ImageData:
         name: short name, used in the names of run folders ("cifar10").
         source: where it was read from: a path, or words.
         class_names: one string a class; labels index it.
-        train, validation, test: Splits; `validation` and `test` are None until they exist or `split` makes them.
+        train, validation, test: Splits; `validation` and `test` are None until they exist or `hold_out` makes them.
         skipped: (file name, reason) of every file that was left out.
         notes: sentences about what was done on reading (ignored folders, a split that was made), for data.json.
     """

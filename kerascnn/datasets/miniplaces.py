@@ -28,7 +28,7 @@ def recognises(path):
     return "miniplaces" if path.is_dir() and _label_folder(path) else None
 
 
-@register(description="photographs of 100 places, by hand", image_shape=(128, 128, 3), num_classes=100, crop=96)
+@register(description="photographs of 100 places, by hand", image_shape=(128, 128, 3), num_classes=100)
 def miniplaces(path=None):
     """MiniPlaces: 110,000 labelled photographs of a hundred kinds of places, 128x128 pixels."""
     root = Path(path) if path is not None else cache_folder("miniplaces")

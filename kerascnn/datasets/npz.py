@@ -6,8 +6,6 @@ objects, which could run a program, is refused.
 """
 
 import re
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ import numpy as np
 from kerascnn.datasets import register
 from kerascnn.datasets.image_data import ImageData, Split
 from kerascnn.errors import DataError
+from kerascnn.runs import read_arrays
 
 IMAGE_KEYS = {
     "train": ("x_train", "train_images", "images_train", "train_x", "images", "x", "image", "data"),
@@ -38,7 +37,7 @@ def recognises(path):
 def npz(path):
     """The arrays of an .npz file."""
     path = Path(path)
-    arrays = _read(path)
+    arrays = read_arrays(path)
     by_key = {key.lower(): key for key in arrays}
     splits = {}
     for split, keys in IMAGE_KEYS.items():
@@ -66,35 +65,6 @@ def npz(path):
         class_names=_class_names(arrays, by_key, splits, path),
         **splits,
     )
-
-
-def _read(path):
-    """{key: array} of an .npz file."""
-    arrays = {}
-    try:
-        with open(path, "rb") as file:  # np.load leaves a broken file open
-            if file.read(2) != b"PK":
-                raise ValueError("it is no zip archive")
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                for key in archive.files:
-                    try:
-                        arrays[key] = archive[key]
-                    except ValueError as error:
-                        if "allow_pickle" not in str(error):
-                            raise
-                        raise DataError(
-                            f"{path}: the array {key!r} holds Python objects, which are not read because they can run "
-                            "any program. Save images as uint8 and labels as integers."
-                        ) from error
-    except DataError:
-        raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, NotImplementedError) as error:
-        size = path.stat().st_size
-        raise DataError(
-            f"{path} is not a readable .npz file ({size:,} bytes found): {error}. Save it again."
-        ) from error
-    return arrays
 
 
 def _expected(arrays):

@@ -26,7 +26,10 @@ _OTHERS = {
     "enlarge": "class_maps",
     "occlusion_map": "hiding",
     "occlusion_trio": "hiding",
+    "feature_images": "optimised",
+    "nearest_images": "nearest",
 }
+_MODULES = ("evaluate", "sheets")
 
 
 def __getattr__(name):
@@ -34,11 +37,13 @@ def __getattr__(name):
         return EXPLANATIONS.get(name)
     if name in _OTHERS:
         return getattr(importlib.import_module(f"{__name__}.{_OTHERS[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
     if name.startswith("_"):
         raise AttributeError(name)
-    known = ", ".join([*EXPLANATIONS.names(), *_OTHERS])
+    known = ", ".join([*EXPLANATIONS.names(), *_OTHERS, *_MODULES])
     raise AttributeError(f"module 'kerascnn.explain' has no {name!r}; it has {known}")
 
 
 def __dir__():
-    return [*globals(), *EXPLANATIONS.names(), *_OTHERS]
+    return [*globals(), *EXPLANATIONS.names(), *_OTHERS, *_MODULES]

@@ -10,8 +10,6 @@ from kerascnn.explain.rules.relevance import Relevance
 from kerascnn.explain.rules.rule import RULES
 from kerascnn.explain.targets import HEADS, score_value
 
-_HOW = {"deconvnet": "relu(g)", "guided_backprop": "relu(g) * (x > 0)"}
-
 
 def coverage(model, method="saliency"):
     """A data frame with one row per non-linear step of a model: the rule that would serve it, or "unsupported".
@@ -44,7 +42,7 @@ def coverage(model, method="saliency"):
         elif RULES[step.rule].linear:
             continue
         elif step.rule in changed:
-            row["backward"] = _HOW[method]
+            row["backward"] = EXPLANATIONS.facts(method)["rectifier"]
         else:
             row["backward"] = "switches" if RULES[step.rule].kind == "route" else "derivative"
         rows.append(row)

@@ -23,9 +23,9 @@ def one_value_per_pixel(found):
     return found.sum(-1) if found.ndim == 3 else found
 
 
-def draw_signed(axes, found, limit=None):
+def draw_signed(axes, found):
     """Draws a map (H, W), white at zero; returns the limit used."""
-    limit = float(np.abs(found).max() if limit is None else limit) or 1.0
+    limit = float(np.abs(found).max()) or 1.0
     axes.imshow(found, cmap=SIGNED, vmin=-limit, vmax=limit, interpolation="nearest")
     axes.set_axis_off()
     return limit

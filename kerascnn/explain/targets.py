@@ -27,7 +27,7 @@ class Neuron:
     reduce: str = "max"
 
 
-def find_layer(plan, name, call_for="layer"):
+def find_layer(plan, name):
     """(path, value number) of a layer called `name`, by its path or by an unambiguous last part of it.
 
     Raises:
@@ -81,10 +81,10 @@ def _no_layer(plan, name):
 HEADS = ("softmax", "log_softmax", "sigmoid")
 
 
-def score_value(plan, position=0):
-    """Number of the value that holds the class scores of an output: before its softmax or sigmoid."""
+def score_value(plan):
+    """Number of the value that holds the class scores of the first output: before its softmax or sigmoid."""
     made_by = {step.output: step for step in plan.steps}
-    value = plan.outputs[position]
+    value = plan.outputs[0]
 
     def behind_casts(value):
         while value in made_by and made_by[value].rule == "identity":

@@ -7,6 +7,7 @@ belongs to the table and stays.
 
 from keras import Input, Model, layers
 
+from kerascnn.errors import UsageError
 from kerascnn.models import register
 
 
@@ -37,7 +38,7 @@ def cifar_net(
     """
 
     if batch_norm and foldable_norm:
-        raise ValueError("batch_norm=True and foldable_norm=True cannot both be given. Type one.")
+        raise UsageError("batch_norm=True and foldable_norm=True cannot both be given. Type one.")
 
     def block_end(x, after):
         if batch_norm:

@@ -3,10 +3,7 @@
 from kerascnn import backends
 from kerascnn.anatomy.cost import cost, largest_batch
 from kerascnn.datasets.loading import available_memory
-
-
-class TrainingFailed(RuntimeError):  # noqa: N818 (what happened, in the words of run.json)
-    """Training could not go on; the run folder says why and keeps the best weights so far."""
+from kerascnn.errors import TrainingFailed
 
 
 def memory():
@@ -52,9 +49,9 @@ def foreseen(recipe, model, precision, free):
     """A sentence where a step is predicted to need more memory than the `free` bytes, or "": natively an operating
     system or a library may end the process before anything can be said."""
     need = cost(model, recipe.batch_size, precision, model.optimizer).training_bytes
-    size = smaller_batch(recipe.batch_size, largest_batch(model, free, precision, model.optimizer))
     if need <= free:
         return ""
+    size = smaller_batch(recipe.batch_size, largest_batch(model, free, precision, model.optimizer))
     advice = f"--batch-size {size}" if size else "a smaller --image-size"
     return (
         f"Note: a step is predicted to need {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; {advice} would fit."

@@ -212,6 +212,7 @@ def fingerprint(data):
 
 
 def check_same_data(run, described):
+    """Raise a DataError if the data described (a dict as in data.json) are not those that a run was trained on."""
     if run.read("data").get("fingerprint") != described["fingerprint"]:
         raise DataError(
             f"The data at {described['source']} is not what the run {run.folder} was trained on, so it cannot go on "

@@ -58,8 +58,6 @@ class EpochLines(keras.callbacks.Callback):
             self._bar.stop()
             self._bar = None
 
-    on_train_end = lambda self, logs=None: self.close()  # noqa: E731
-
 
 def clock(seconds):
     """Seconds as h:mm:ss, or m:ss below an hour."""

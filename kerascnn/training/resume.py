@@ -7,31 +7,18 @@ name, synced and renamed, and the last two are kept, so that a kill at any momen
 
 import json
 import os
-import signal
 import time
-import zipfile
 
 import keras
 import numpy as np
 
 from kerascnn import backends
-from kerascnn.errors import DataError
-from kerascnn.runs import replacing
+from kerascnn.errors import DataError, Stopped
+from kerascnn.runs import read_arrays, replacing
 
 KEPT = 2
 BEST = "best.weights.h5"
 COUNTERS = ("best", "wait", "cooldown_counter", "stopped_epoch", "best_epoch", "_ema_weights_in_model")
-
-
-class Stopped(Exception):  # noqa: N818 (not an error)
-    """Training was stopped by a signal; its state was saved in the run's folder."""
-
-    def __init__(self, signal_number, folder, epoch, step):
-        super().__init__(
-            f"stopped by {signal.Signals(signal_number).name} in epoch {epoch + 1} after step {step}. "
-            f"Go on with: kerascnn train --resume {folder}"
-        )
-        self.signal_number = signal_number
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -131,16 +118,14 @@ def newest(folder, say=print):
     """The newest state that can be read, as a dict, or None where there is none; `say` hears of torn files."""
     for path in sorted(folder.glob("state-*.npz"), reverse=True):
         try:
-            with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
+            arrays = read_arrays(path)
             state = json.loads(arrays.pop("state").tobytes())
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            for kind in ("trainable", "other", "optimizer", "metrics"):
+                count = sum(name.startswith(f"{kind}/") for name in arrays)
+                state[kind] = [arrays[f"{kind}/{i}"] for i in range(count)]
+            return state
+        except (OSError, ValueError, KeyError) as error:
             say(f"{path.name} cannot be read ({error}); the checkpoint before it is used.")
-            continue
-        for kind in ("trainable", "other", "optimizer", "metrics"):
-            count = sum(name.startswith(f"{kind}/") for name in arrays)
-            state[kind] = [arrays[f"{kind}/{i}"] for i in range(count)]
-        return state
     return None
 
 

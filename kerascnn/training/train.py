@@ -12,7 +12,7 @@ import keras
 
 from kerascnn import __version__, backends, runs
 from kerascnn.callbacks.named import named_looks
-from kerascnn.errors import UsageError, unknown
+from kerascnn.errors import Stopped, UsageError, unknown
 from kerascnn.recipes import RECIPES, WATCHES
 from kerascnn.training import resume as resuming
 from kerascnn.training.batches import InOrder
@@ -33,7 +33,7 @@ from kerascnn.training.prepare import (
     write_samples,
 )
 from kerascnn.training.progress import EpochLines
-from kerascnn.training.resume import BEST, Checkpoint, Stopped
+from kerascnn.training.resume import BEST, Checkpoint
 from kerascnn.training.transfer import transfer
 
 

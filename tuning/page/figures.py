@@ -62,7 +62,7 @@ class Scale:
     def of(cls, hyperparameter, column):
         """The axis for a hyperparameter, as wide as its range and the values in `column`."""
         if hyperparameter["kind"] in ("choice", "boolean"):
-            values = hyperparameter.get("values") or [False, True]
+            values = hyperparameter["values"]
             labels = tuple(shortened(value) for value in values)
             return cls(hyperparameter, -0.5, len(values) - 0.5, step=1 / len(values), categories=labels)
         found = codes(column, hyperparameter)

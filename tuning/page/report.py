@@ -101,14 +101,15 @@ def _facts(results, search):
     counts = results["status"].value_counts()
     happened = ", ".join(f"{counts[status]} {status}" for status in GROUPS if status in counts) or "none begun"
     wall = results["ended"].max()
+    asked = f"{search['trials']} asked: " if search["trials"] else ""  # how many hyperband and grid make is theirs
     return [
         ("State", search["state"] + (f": {search['reason']}" if search["reason"] else "")),
-        ("Trials", f"{search['trials']} asked: {happened}"),
+        ("Trials", asked + happened),
         ("Data", search["data"]),
         ("Tuner", f"{search['tuner']}, seed {search['seed']}"),
         ("Objective", f"{search['objective']}, {'higher' if search['direction'] == 'max' else 'lower'} is better"),
         ("Epochs", f"at most {search['epochs']} a trial, {results['epochs'].sum():.0f} trained in all"),
-        ("Stops bad trials", STOP_EARLY.get(search["stop_early"], search["stop_early"])),
+        ("Stops bad trials", STOP_EARLY[search["stop_early"]]),
         ("Time", f"{_duration(wall)} until the last trial ended" if np.isfinite(wall) else "no trial has ended"),
     ]
 

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 from kerascnn import runs
+from kerascnn.errors import Stopped, TrainingFailed
 from kerascnn.recipes import Recipe
 
 LOCK_SECONDS = 60  # how long a trial waits for a process that still holds its folder
@@ -39,15 +40,15 @@ def main():
     began = time.monotonic()
     try:
         run(job, lambda epoch, metrics: (say(epoch=epoch, metrics=metrics), lines.get())[1], print)
-    except Exception as error:
-        if type(error).__name__ in ("Stopped", "Busy"):
-            say(released=str(error))
-            return
-        reason = str(error) if type(error).__name__ == "TrainingFailed" else f"{type(error).__name__}: {error}"
-        say(failed=reason, seconds=time.monotonic() - began)
-        if type(error).__name__ != "TrainingFailed":
-            raise
+    except (Stopped, runs.Busy) as error:
+        say(released=str(error))
         return
+    except TrainingFailed as error:
+        say(failed=str(error), seconds=time.monotonic() - began)
+        return
+    except Exception as error:
+        say(failed=f"{type(error).__name__}: {error}", seconds=time.monotonic() - began)
+        raise
     say(completed=True, seconds=time.monotonic() - began)
 
 
