@@ -43,7 +43,9 @@ def load(run):
     try:
         return keras.saving.load_model(path, compile=False)
     except (OSError, TypeError, ValueError) as error:  # TypeError: a custom layer that is not registered
-        raise DataError(f"{path} cannot be loaded: {error}") from error
+        # Keras puts pages of configuration around what is wrong.
+        reason = str(error).rpartition("Exception encountered: ")[2].partition(" Full object config")[0]
+        raise DataError(f"{path} cannot be loaded: {reason}") from error
 
 
 def as_run(run):
