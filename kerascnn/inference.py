@@ -1,6 +1,7 @@
 """What a trained run says about images: `load` its network, `predict` files or arrays, `evaluate` on a data set."""
 
 import glob
+import os
 import zipfile
 from pathlib import Path
 
@@ -163,9 +164,13 @@ def evaluate(run, data=None, *, strict=False):
 
     Args:
         run: a Run, its folder, its name or "last".
-        data: a registered name or a path; its test split is used, or all of it where it has none. None: the run's.
+        data: a registered name or a path; its test split is used, or all of it where it has none. None: the run's, of
+            which the test images are used, also if it is named: the others were trained on.
     """
     run = as_run(run)
+    own = run.read("recipe")["data"]
+    if data is not None and (str(data) == own or os.path.realpath(data) == os.path.realpath(own)):
+        data = None
     prepared, labels = preprocessing(run), run.read("labels")
     model = load(run)
     mirrored = Recipe.from_dict(run.read("recipe")).test_flip

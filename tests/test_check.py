@@ -127,7 +127,8 @@ def test_lines(folder):
         "  same file: train/a/0.png, train/a/copy.png",
         "  same file: train/a/1.png, test/a/leak.png",
         "  same pixels: train/b/2.png, test/a/again.bmp",
-        "Training gets 2x2 pixels, 3 channels, 0.0 MB, in memory",
+        "At 2x2 pixels, 3 channels, they take 0.0 MB, in memory; without --image-size a network brings them to its own "
+        "size",
         "  Ignored because they hold no images in train: none.",
         "  The images come in 2 sizes, from 2x2 to 4x6 (height x width): all are cropped and resized to 2x2; "
         "choose another with --image-size.",
@@ -146,7 +147,7 @@ def test_what_cannot_be_loaded_raises_as_load_does(folder):
     Image.effect_noise((64, 64), 50).convert("RGB").save(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"Broken image .*half\.jpg: .*without --strict"):
+    with pytest.raises(DataError, match=r"Broken image .*half\.jpg: .*Without --strict"):
         check(folder, strict=True)
     path.unlink()
     for file in (folder / "train").rglob("*.png"):

@@ -59,7 +59,7 @@ def test_draw_overwrites_nothing_but_pictures(call, tmp_path):
     (tmp_path / "recipe.json").write_text("mine")
     code, out, err = call("draw", "lenet5", "recipe.json")
     assert (code, out) == (2, "")
-    assert "recipe.json exists and is not an .svg file" in err
+    assert "recipe.json is not the name of an .svg file" in err
     assert (tmp_path / "recipe.json").read_text() == "mine"
 
 
@@ -75,6 +75,8 @@ def test_draw_overwrites_nothing_but_pictures(call, tmp_path):
         (["receptive-field", "cifar_net", "conv4", "9"], "A unit has a row and a column"),
         (["cost", "cifar_net", "--memory", "4XB"], "'4XB' is not an amount of memory"),
         (["cost", "cifar_net", "--memory", "."], "'.' is not an amount of memory"),
+        (["cost", "cifar_net", "--memory", "4"], "'4' is not an amount of memory"),
+        (["draw", "cifar_net", "x.png"], "x.png is not the name of an .svg file"),
         (["cost", "cifar_net", "--precision", "float3"], "float32"),
         (["cost", "cifar_net", "--batch-size", "0"], "batch_size must be a whole number above 0"),
     ],

@@ -19,13 +19,13 @@ def prepared(run, path):
 
 def test_the_numbers_beside_the_picture_are_the_librarys(call, trained, photo, tmp_path):
     code, out, err = call("explain", trained.folder, photo, "--method", "saliency", "--class", "tomato", "--out", "x")
-    assert (code, out, err) == (0, "x/0-saliency.png\n", "")
-    numbers = np.load(tmp_path / "x" / "0-saliency.npz")
+    assert (code, out, err) == (0, "x/0-saliency-tomato.png\n", "")
+    numbers = np.load(tmp_path / "x" / "0-saliency-tomato.npz")
     image = prepared(trained, photo)
     expected = explain.saliency(kerascnn.load(trained), image, 2)
     np.testing.assert_allclose(numbers["saliency"], expected[0], atol=1e-6)
     np.testing.assert_array_equal(numbers["image"], image[0])
-    with Image.open(tmp_path / "x" / "0-saliency.png") as sheet:
+    with Image.open(tmp_path / "x" / "0-saliency-tomato.png") as sheet:
         assert sheet.width > 400
 
 
@@ -33,7 +33,7 @@ def test_one_neuron_and_the_strongest_channels(call, trained, photo, tmp_path):
     model, image = kerascnn.load(trained), prepared(trained, photo)
     arguments = ["explain", trained.folder, photo, "--method", "deconvnet", "--layer", "c3", "--out", "x"]
     assert call(*arguments, "--neuron", "5,1,1")[0] == 0
-    numbers = np.load(tmp_path / "x" / "0-deconvnet-c3.npz")
+    numbers = np.load(tmp_path / "x" / "0-deconvnet-c3-5-1-1.npz")
     expected = explain.deconvnet(model, image, Neuron("c3", 5, 1, 1))
     np.testing.assert_allclose(numbers["c3_5_at_1,1"], expected[0], atol=1e-6)
     assert call(*arguments, "--top", "2")[0] == 0

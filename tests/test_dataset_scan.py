@@ -361,3 +361,16 @@ def test_nan_weights_and_layers_without_channels_are_named():
         result.top("conv2")
     with pytest.raises(UsageError, match="knows no classes"):
         result.interesting()
+
+
+def test_images_that_leave_a_channel_at_zero_are_not_of_its_class():
+    """One image of the second class excites the channel; those that lead after it do so by their number alone."""
+    inputs = keras.Input((2, 2, 1))
+    model = keras.Model(inputs, layers.ReLU(name="relu")(inputs))
+    images = np.zeros((8, 2, 2, 1), "float32")
+    images[6] = 1
+    result = kerascnn.scan(
+        model, images, "relu", labels=np.array([0, 0, 0, 0, 1, 1, 1, 1]), class_names=["first", "second"], k=4
+    )
+    row = result.selectivity("relu").loc[0]
+    assert (row["class"], row["share"]) == ("second", 1 / 4)

@@ -208,3 +208,13 @@ def test_a_grid_of_activations_has_one_pixel_gaps():
     drawn = figure.axes[0].images[0].get_array()
     assert drawn.shape == (2 * 3 - 1, 3 * 4 - 1)
     assert np.isnan(np.ma.filled(drawn, np.nan)[2]).all()
+
+
+def test_activations_of_layers_without_a_rule():
+    inputs = keras.Input((6, 4))
+    outputs = layers.Dense(2, name="head")(layers.LSTM(3, name="lstm")(inputs))
+    model = keras.Model(inputs, outputs)
+    rows = RNG.normal(size=(2, 6, 4)).astype("float32")
+    found = explain.activations(model, rows)
+    assert list(found) == ["lstm", "head"]
+    np.testing.assert_allclose(found["head"], model(rows), rtol=1e-5)

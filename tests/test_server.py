@@ -81,6 +81,15 @@ def test_what_is_no_image_is_answered_and_the_server_goes_on(address):
     assert get(f"{address}/labels")[0] == 200
 
 
+def test_a_port_that_is_taken(capfd, trained):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert cli.run_command(["serve", str(trained.folder), "--port", str(port)]) == 2
+    printed = capfd.readouterr()
+    assert f"--port {port} cannot be listened on" in printed.err
+    assert "Ctrl-C" not in printed.out
+
+
 def test_a_port_that_cannot_be(capfd, trained):
     assert cli.run_command(["serve", str(trained.folder), "--port", "70000"]) == 2
     assert "--port 70000 is not allowed" in capfd.readouterr().err

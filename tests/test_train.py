@@ -201,7 +201,8 @@ def test_errors_leave_no_folder_behind(make_folder):
         ({"resize_to": 24}, "resize_to=24 is less than the 32 pixels .*--resize-to 32 or more, or --image-size 24"),
         ({"batch_size": 5000}, "batch_size=5000 is more than the 1293 training images"),
         ({"model_options": {"varian": 1}}, "Unknown option of model 'lenet5': 'varian'. Did you mean 'variant'"),
-        ({"batch_norm": True}, "Unknown option of model 'lenet5': 'batch_norm'"),
+        ({"batch_norm": True}, "batch_norm=True has nothing to act on: model 'lenet5'.*Leave out --batch-norm"),
+        ({"fold_norm": True}, "fold_norm=True has nothing to act on: model 'lenet5'.*Leave out --fold-norm"),
         ({"validation": 0}, "needs validation images"),
         ({"data": str(make_folder({"only": 3}))}, "one class|two"),
     ]:

@@ -44,7 +44,7 @@ class ExplainEachEpoch(Watch):
 
 def epochs_sheet(images, looks, title, unit):
     """The figure of looks {epochs: {"maps": (N, H, W, C) or (N, H, W)}} beside the images."""
-    figure = Figure(figsize=(1.2 * (len(looks) + 1), 1.2 * len(images) + 0.6), layout="constrained")
+    figure = Figure(figsize=(max(5.2, 1.2 * (len(looks) + 1)), 1.2 * len(images) + 0.6), layout="constrained")
     for row, (image, line) in enumerate(
         zip(images, figure.subplots(len(images), len(looks) + 1, squeeze=False), strict=True)
     ):

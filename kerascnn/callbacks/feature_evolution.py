@@ -60,7 +60,7 @@ class FeatureEvolution(Watch):
 
 def evolution(looks, channels, title):
     """The figure of looks {epochs: {"patches": (channels, h, w, C), "deconvnet": likewise}}."""
-    figure = Figure(figsize=(1.7 * len(looks) + 0.6, 0.95 * len(channels) + 0.7), layout="constrained")
+    figure = Figure(figsize=(max(5.2, 1.7 * len(looks) + 0.6), 0.95 * len(channels) + 0.7), layout="constrained")
     axes = figure.subplots(len(channels), 2 * len(looks), squeeze=False)
     for column, (at, look) in enumerate(looks.items()):
         for row, channel in enumerate(channels):

@@ -177,8 +177,8 @@ def draw(model: ModelName, file: Path | None = None, /, *, image_size: Side = No
     """
     _check(model)
     path = file or Path(f"{runs.plain(model)}.svg")
-    if path.is_dir() or (path.exists() and path.suffix != ".svg"):
-        raise UsageError(f"{path} exists and is not an .svg file; nothing in it was changed. Type another FILE.svg")
+    if path.is_dir() or path.suffix != ".svg":
+        raise UsageError(f"{path} is not the name of an .svg file; nothing was written. Type another FILE.svg")
     with computing():
         from kerascnn import anatomy
 
@@ -190,7 +190,7 @@ def draw(model: ModelName, file: Path | None = None, /, *, image_size: Side = No
 
 def _bytes(text):
     """ "4GB" as a number of bytes."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?i?b?)", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?b?|b)", text.strip(), re.IGNORECASE)
     unit = match and match[2].upper()
     unit = unit + "B" if unit and not unit.endswith("B") else unit
     if not match or unit not in {*UNITS, "B"} or float(match[1]) <= 0:

@@ -60,8 +60,9 @@ def explain(
     if layer is not None and class_ is not None and not of_maps:
         raise UsageError(f"--layer {layer} asks for neurons and --class {class_} for a class. Type one of them.")
     place = None if neuron is None else _numbers(neuron)
-    if top < 1:
-        raise UsageError(f"--top {top} is not allowed: it must be at least 1.")
+    for name, number in (("top", top), ("patch", patch), ("stride", stride)):
+        if number is not None and number < 1:
+            raise UsageError(f"--{name} {number} is not allowed: it must be at least 1.")
     found = runs.find(run)
     folder = out or found / "explain"
     with computing() as (say, _):
@@ -79,13 +80,14 @@ def explain(
         for number, (path, name) in enumerate(zip(paths, _names(paths), strict=True)):
             one, target = x[number : number + 1], int(targets[number])
             title = f"{model.name}, class {labels[target]!r}, {path.name}"
-            stem = folder / f"{name}-{method}"
+            asked = [] if class_ is None else [runs.plain(labels[target])]
+            stem = folder / "-".join([name, method, *asked])
             if method == "all":
                 methods = [each for each in EXPLANATIONS.names() if each != "occlusion"] + ["occlusion"]
                 maps = {each: _map(each, model, one, target, patch, stride) for each in methods}
                 figure = sheets.comparison_sheet(one, maps, [path.name], title)
             elif layer and not of_maps:
-                stem = folder / f"{name}-{method}-{runs.plain(layer)}"
+                stem = folder / "-".join([name, method, runs.plain(layer), *map(str, place or ())])
                 maps = {}
                 for channel, *unit in [place] if place else _strongest(activations(model, one, layer)[0], top):
                     shown = f"{layer} {channel}" + (f" at {unit[0]},{unit[1]}" if unit else "")
@@ -210,8 +212,8 @@ def _map(method, model, image, target, patch, stride, **options):
     from kerascnn.explain import enlarge, occlusion_map
 
     if method == "occlusion":
-        patch = patch or max(1, image.shape[1] // 4)
-        stride = stride or max(1, patch // 2)
+        patch = max(1, image.shape[1] // 4) if patch is None else patch
+        stride = max(1, patch // 2) if stride is None else stride
         return occlusion_map(model, image, target, patch=patch, stride=stride, convention="captum")
     maps = EXPLANATIONS.get(method)(model, image, target, **options)
     return enlarge(maps, image.shape[1:3]) if maps.ndim == 3 else maps

@@ -1,5 +1,8 @@
 """`kerascnn serve`: a run answers over HTTP."""
 
+import contextlib
+import socket
+
 from kerascnn import runs
 from kerascnn.commands.terminal import RunName, computing
 from kerascnn.errors import UsageError
@@ -7,6 +10,9 @@ from kerascnn.errors import UsageError
 
 def serve(run: RunName, /, *, host: str = "127.0.0.1", port: int = 8000):
     """Answer over HTTP what images show, with a page to try it, until Ctrl-C.
+
+    POST /predict?top=5 with the bytes of an image file answers its classes as JSON, GET /labels the class names:
+    curl --data-binary @photo.jpg http://127.0.0.1:8000/predict
 
     Parameters
     ----------
@@ -24,5 +30,13 @@ def serve(run: RunName, /, *, host: str = "127.0.0.1", port: int = 8000):
         from kerascnn.server import service
 
         application = service(run)
+        try:
+            listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        except OSError as error:
+            raise UsageError(
+                f"--host {host} --port {port} cannot be listened on: {error.strerror or error}. "
+                "Type another --port, or leave --host out."
+            ) from error
         say(f"http://{host}:{port}  (Ctrl-C stops)")
-        uvicorn.run(application, host=host, port=port, log_level="warning")
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(uvicorn.Config(application, log_level="warning")).run(sockets=[listening])

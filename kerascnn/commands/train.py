@@ -189,7 +189,8 @@ def train(
 ):
     """Train a network, evaluate it on held-out test images and export it.
 
-    Without arguments: LeNet-5 on scikit-learn's handwritten digits.
+    Without arguments: LeNet-5 on scikit-learn's handwritten digits, with the settings of the recipe digits. The
+    defaults below are those of the recipe default, from which other data start; --recipe starts from another one.
 
     Parameters
     ----------

@@ -74,7 +74,8 @@ def evaluate(
     Parameters
     ----------
     data
-        name of a data set or a path, with the run's classes [default: the run's own test images]
+        name of a data set or a path, with the run's classes: its test images, or all where it has no test split
+        [default: the run's own test images]
     strict
         stop at the first image that cannot be read, instead of leaving it out
     """

@@ -133,7 +133,7 @@ class ScanResult:
     def selectivity(self, layer):
         """How much each channel is one class's own: DataFrame, one row a channel.
 
-        Columns: channel; class, the one that most of the top activations belong to; share of it among them;
+        Columns: channel; class, the one that most of the top activations above 0 belong to; share of it among all top;
         preferred, the class with the largest mean activation; index, the class selectivity index of Morcos et al.
         (2018), (m - m_rest) / (m + m_rest) with m that class's mean and m_rest the mean over the others (0 to 1 behind
         a ReLU; nan where the means are not above 0); max, the largest activation.
@@ -142,7 +142,8 @@ class ScanResult:
             raise UsageError("This scan knows no classes: give class_names= (and labels=) to scan.")
         found = self._found(layer)
         labels = found.leaders.label
-        counts = np.stack([(labels == number).sum(1) for number in range(len(self.class_names))], 1)
+        excited = found.leaders.value > 0  # behind a ReLU the others lead by their number alone
+        counts = np.stack([((labels == number) & excited).sum(1) for number in range(len(self.class_names))], 1)
         seen = np.maximum(1, (found.leaders.image != NONE).sum(1))
         statistics = found.statistics
         present = np.flatnonzero(statistics.images)  # classes of which there are images

@@ -16,7 +16,7 @@ import numpy as np
 from kerascnn.datasets.hold_out import hold_out
 from kerascnn.datasets.image_data import Split
 from kerascnn.datasets.image_files import ImageFiles, check_whole, open_image, pixels, reason_of, survey
-from kerascnn.datasets.loading import default_limit, plan, read, settle, without
+from kerascnn.datasets.loading import check_channels, default_limit, plan, read, settle, without
 from kerascnn.datasets.resize import as_size, fit, for_each
 
 
@@ -80,6 +80,7 @@ def check(
     Broken files are reported, not raised, unless `strict`; a data set that cannot be loaded at all raises as in `load`.
     """
     size = as_size(image_size)
+    check_channels(channels)
     found = read(data, image_size=size, channels=channels, seed=seed, **options)
     limit = default_limit() if memory_limit is None else memory_limit
     visit = _visit_files if isinstance(found.train.images, ImageFiles) else _visit_arrays
@@ -298,8 +299,8 @@ def lines(report, most=10):
     height, width, channels = report.image_shape
     how = "in memory" if report.in_memory else "each decoded when it is needed"
     out.append(
-        f"Training gets {height}x{width} pixels, {channels} channel{'s' if channels > 1 else ''}, "
-        f"{report.memory_bytes / 1e6:,.1f} MB, {how}"
+        f"At {height}x{width} pixels, {channels} channel{'s' if channels > 1 else ''}, they take "
+        f"{report.memory_bytes / 1e6:,.1f} MB, {how}; without --image-size a network brings them to its own size"
     )
     out += [f"  {note}" for note in report.notes]
     out += [f"Problem: {problem}" for problem in report.problems] or ["No problem found."]

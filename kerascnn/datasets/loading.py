@@ -22,6 +22,12 @@ from kerascnn.errors import DataError, UsageError, nearest, unknown
 LARGEST_GUESS = 224  # pixels; images of many sizes are never brought to more than this unless it is asked for
 
 
+def check_channels(channels):
+    """Raise a UsageError for a number of channels that images cannot be brought to."""
+    if channels not in (None, 1, 3):
+        raise UsageError(f"channels must be 1 (grey) or 3 (RGB), not {channels!r}.")
+
+
 def load(
     data,
     *,
@@ -36,8 +42,7 @@ def load(
 ):
     """See `kerascnn.datasets.load`."""
     size = as_size(image_size)
-    if channels not in (None, 1, 3):
-        raise UsageError(f"channels must be 1 (grey) or 3 (RGB), not {channels!r}.")
+    check_channels(channels)
     found = read(data, image_size=size, channels=channels, seed=seed, **options)
     parts = {"validation": validation, "test": test, "seed": seed}
     how = {"size": size, "channels": channels, "strict": strict, "memory_limit": memory_limit}

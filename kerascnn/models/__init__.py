@@ -15,6 +15,7 @@ Facts of a model (literals in its `@register(...)`):
 """
 
 import functools
+import importlib.util
 from pathlib import Path
 
 from kerascnn.registry import Registry
@@ -42,6 +43,8 @@ def __getattr__(name):
         return MODELS.get(name)
     if name.startswith("_"):
         raise AttributeError(name)
+    if importlib.util.find_spec(f"{__name__}.{name}"):
+        return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module 'kerascnn.models' has no model {name!r}; it has {', '.join(MODELS.names())}")
 
 

@@ -29,14 +29,21 @@ def network(recipe, input_shape, num_classes, precision="float32"):
         UsageError: unknown model, an option that it does not have, or an input too small for it.
     """
     builder = MODELS.get(recipe.model)
-    options = {**recipe.model_options, **({"foldable_norm": True} if recipe.fold_norm else {})}
-    for name in ("dropout", "batch_norm"):
-        if getattr(recipe, name) is not None:
-            options[name] = getattr(recipe, name)
     known = [name for name in inspect.signature(builder).parameters if name not in TRAINED_BY]
-    for name in options:
+    for name in recipe.model_options:
         if name not in known:
             raise unknown(f"option of model {recipe.model!r}:", name, known)
+    options = dict(recipe.model_options)
+    for name, option in (("dropout", "dropout"), ("batch_norm", "batch_norm"), ("fold_norm", "foldable_norm")):
+        value = getattr(recipe, name)
+        if value is None or (name == "fold_norm" and not value):
+            continue
+        if option not in known:
+            raise UsageError(
+                f"{name}={value} has nothing to act on: model {recipe.model!r} has no such setting. "
+                f"Leave out --{name.replace('_', '-')}."
+            )
+        options[option] = value
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:

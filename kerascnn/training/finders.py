@@ -84,6 +84,8 @@ def batch_sizes(recipe, *, sizes=BATCH_SIZES, seconds=5.0, data=None):
     Returns:
         (DataFrame batch_size, images_per_second, memory_bytes (predicted, for training), the size suggested).
     """
+    if not seconds > 0:
+        raise UsageError(f"seconds={seconds:g} is not allowed: it must be above 0.")
     data = load_data(recipe) if data is None else data
     rows = []
     for size in sizes:

@@ -77,6 +77,8 @@ def _network(source, class_names):
         if not path.is_file():
             raise UsageError(f"There is no file {path}.")
     else:
+        if Path(source).is_file():
+            raise UsageError(f"--from {source} is no .keras or .weights.h5 file. Type one, or a run's folder or name.")
         run = runs.find(source)
         path, head = run / "best.keras", list(run.read("labels")) != list(class_names)
         if not path.exists():
