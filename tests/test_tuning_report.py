@@ -19,17 +19,10 @@ PATIENCE = {"kind": "int", "low": 2, "high": 10, "log": False}
 OPTIMIZER = {"kind": "choice", "values": ["adam", "sgd", "rmsprop"]}
 BATCH_NORM = {"kind": "boolean", "values": [True, False]}
 UNITS = {"kind": "int", "low": 16, "high": 512, "log": True}
-EIGHT = {
-    **{"learning_rate": RATE, "dropout": DROPOUT, "patience": PATIENCE, "optimizer": OPTIMIZER},
-    **{
-        "batch_norm": BATCH_NORM,
-        "units": UNITS,
-        "momentum": DROPOUT,
-        "batch_size": {"kind": "choice", "values": [16, 32]},
-    },
-}
-
-THREE = {name: EIGHT[name] for name in ("learning_rate", "dropout", "optimizer")}
+BATCH_SIZE = {"kind": "choice", "values": [16, 32]}
+THREE = {"learning_rate": RATE, "dropout": DROPOUT, "optimizer": OPTIMIZER}
+SIX = {**THREE, "patience": PATIENCE, "batch_norm": BATCH_NORM, "units": UNITS}
+EIGHT = {**SIX, "momentum": DROPOUT, "batch_size": BATCH_SIZE}
 
 
 def search_of(hyperparameters, **changed):
