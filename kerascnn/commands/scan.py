@@ -38,12 +38,13 @@ def scan(
     batch_size
         images computed at once
     out
-        folder for the tables, sheets and the scan itself [default: scan/ in the run]
+        folder for the tables, sheets and the scan itself [default: in the run, scan/SPLIT or scan/DATA-SPLIT]
     """
     found = runs.find(run)
-    folder = out or found / "scan"
     if split not in ("train", "validation", "test"):
         raise UsageError(f"--split {split!r} is not allowed. Allowed: train, validation, test.")
+    of_data = [] if data is None else [runs.plain(Path(data).name)]
+    folder = out or found / "scan" / "-".join([*of_data, split])
     with computing() as (say, _):
         import warnings
 
