@@ -31,11 +31,7 @@ def make_figures(model, images, labels, class_names, folder, caption=""):
     folder, paths, found = Path(folder), [], {}
     folder.mkdir(parents=True, exist_ok=True)
     for method in explain.EXPLANATIONS.names():
-        if method == "occlusion":
-            found[method] = explain.occlusion_map(model, images, labels, convention="captum", **OCCLUSION)
-        else:
-            maps = explain.EXPLANATIONS.get(method)(model, images, labels)
-            found[method] = explain.enlarge(maps, images.shape[1:3]) if maps.ndim == 3 else maps
+        found[method] = explain.maps(method, model, images, labels, **(OCCLUSION if method == "occlusion" else {}))
         title = f"{method} of class {class_names[labels[0]]!r}, {model.name}. {caption}"
         figure = sheets.explanation_sheet(images[0], found[method][0], title)
         paths.append(_save(figure, folder / method, image=images[0], map=found[method][0]))

@@ -53,6 +53,7 @@ def every_look(folder):
         FeatureEvolution(x, channels=(0, 2), epochs=(1, 3), folder=folder),
         TopPatches(x, k=3, every=2, folder=folder, labels=y),
         ExplainEachEpoch("saliency", x[:2], 1, folder=folder),
+        ExplainEachEpoch("occlusion", x[:2], 1, folder=folder),
     ]
 
 
@@ -87,7 +88,8 @@ def test_the_files_of_every_look(watched):
     }
     expected |= {"features/0000001.npz", "features/0000003.npz", "features/evolution.png"}
     expected |= {f"patches/conv2-{n}.{suffix}" for n in ("0000002", "0000003") for suffix in ("png", "csv")}
-    expected |= {f"saliency/{n}.npz" for n in looks[1:]} | {"saliency/epochs.png"}
+    explained = [*(f"{epoch}.npz" for epoch in looks[1:]), "epochs.png"]
+    expected |= {f"{method}/{name}" for method in ("saliency", "occlusion") for name in explained}
     folders = {name.partition("/")[0] for name in expected}
     assert files == expected | folders
 

@@ -183,13 +183,26 @@ def test_randomisation_reaches_frozen_layers():
     assert [layer.name for layer in model.layers if layer.trainable_weights] == ["head"]
 
 
+def test_maps_by_name_are_those_of_the_method_at_the_images_size():
+    model, images = small_model(), RNG.normal(size=(2, 12, 12, 3)).astype("float32")
+    hidden = explain.occlusion_map(model, images, [1, 2], patch=3, stride=1, convention="captum")
+    np.testing.assert_array_equal(explain.maps("occlusion", model, images, [1, 2]), hidden)
+    wide = explain.occlusion_map(model, images, [1, 2], patch=4, stride=2, convention="captum")
+    np.testing.assert_array_equal(explain.maps("occlusion", model, images, [1, 2], patch=4), wide)
+    small = explain.grad_cam(model, images, [1, 2], layer="early")
+    assert small.shape == (2, 10, 10)
+    large = explain.maps("grad_cam", model, images, [1, 2], layer="early")
+    np.testing.assert_array_equal(large, explain.enlarge(small, (12, 12)))
+    np.testing.assert_array_equal(explain.maps("saliency", model, images), explain.saliency(model, images))
+
+
 def test_evaluate_scores_every_method_and_random_maps():
     model, images = small_model(), RNG.normal(size=(2, 12, 12, 3)).astype("float32")
     masks = np.zeros((2, 12, 12), bool)
     masks[:, :6] = True
     table = evaluate.evaluate(model, images, [0, 1], masks=masks, methods=["saliency", "occlusion"], steps=4)
     assert table["method"].tolist() == ["saliency", "occlusion", "random"]
-    maps = evaluate.maps_of("saliency", model, images, np.array([0, 1]))
+    maps = evaluate.importance("saliency", model, images, np.array([0, 1]))
     for name, insertion in (("deletion", False), ("insertion", True)):
         curve = evaluate.deletion_curve(model, images, [0, 1], maps, steps=4, insertion=insertion)
         np.testing.assert_allclose(table.loc[0, name], curve.mean(), rtol=1e-5)

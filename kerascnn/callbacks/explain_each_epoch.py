@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from kerascnn.callbacks.watching import Watch
-from kerascnn.explain import EXPLANATIONS, enlarge
+from kerascnn.explain import EXPLANATIONS, maps
 from kerascnn.explain.sheets import draw_signed, one_value_per_pixel, to_colours
 
 
@@ -13,7 +13,7 @@ class ExplainEachEpoch(Watch):
     column a look.
 
     Args:
-        method: name of an explanation method (`kerascnn.explain.EXPLANATIONS`), but occlusion.
+        method: name of an explanation method (`kerascnn.explain.EXPLANATIONS`).
         images: float (N, H, W, C) as the model takes them; four or so.
         target: what is explained, as for the method; None: the top class of each image at the time.
         every, unit: see `Watch`.
@@ -32,8 +32,7 @@ class ExplainEachEpoch(Watch):
         self._maps()
 
     def _maps(self):
-        maps = EXPLANATIONS.get(self.method)(self.model, self.images, self.target, **self.options)
-        return enlarge(maps, self.images.shape[1:3]) if maps.ndim == 3 else maps
+        return maps(self.method, self.model, self.images, self.target, **self.options)
 
     def look(self, at):
         self.keep(at, maps=self._maps())

@@ -69,14 +69,15 @@ def explain(
         import numpy as np
 
         from kerascnn import inference
-        from kerascnn.explain import Neuron, activations, sheets
+        from kerascnn.explain import Neuron, activations, maps, sheets
 
         model, prepared, labels = inference.load(found), inference.preprocessing(found), found.read("labels")
         paths, pixels = _read_all(images, prepared)
         x = prepared(pixels)
         chosen = _class(class_, labels)
         targets = model.predict(x, verbose=0).argmax(1) if chosen is None else np.full(len(x), chosen)
-        options = {"layer": layer} if of_maps and layer else {}
+        hidden = {name: number for name, number in (("patch", patch), ("stride", stride)) if number is not None}
+        options = {"occlusion": hidden, **({method: {"layer": layer}} if of_maps and layer else {})}
         for number, (path, name) in enumerate(zip(paths, _names(paths), strict=True)):
             one, target = x[number : number + 1], int(targets[number])
             title = f"{model.name}, class {labels[target]!r}, {path.name}"
@@ -84,19 +85,19 @@ def explain(
             stem = folder / "-".join([name, method, *asked])
             if method == "all":
                 methods = [each for each in EXPLANATIONS.names() if each != "occlusion"] + ["occlusion"]
-                maps = {each: _map(each, model, one, target, patch, stride) for each in methods}
-                figure = sheets.comparison_sheet(one, maps, [path.name], title)
+                drawn = {each: maps(each, model, one, target, **options.get(each, {})) for each in methods}
+                figure = sheets.comparison_sheet(one, drawn, [path.name], title)
             elif layer and not of_maps:
                 stem = folder / "-".join([name, method, runs.plain(layer), *map(str, place or ())])
-                maps = {}
+                drawn = {}
                 for channel, *unit in [place] if place else _strongest(activations(model, one, layer)[0], top):
                     shown = f"{layer} {channel}" + (f" at {unit[0]},{unit[1]}" if unit else "")
-                    maps[shown] = EXPLANATIONS.get(method)(model, one, Neuron(layer, channel, *unit))
-                figure = sheets.comparison_sheet(one, maps, [path.name], f"{method}, {model.name}, {path.name}")
+                    drawn[shown] = EXPLANATIONS.get(method)(model, one, Neuron(layer, channel, *unit))
+                figure = sheets.comparison_sheet(one, drawn, [path.name], f"{method}, {model.name}, {path.name}")
             else:
-                maps = {method: _map(method, model, one, target, patch, stride, **options)}
-                figure = sheets.explanation_sheet(one[0], maps[method][0], f"{method}: {title}")
-            _save(figure, stem, {"image": one[0], **{title.replace(" ", "_"): m[0] for title, m in maps.items()}})
+                drawn = {method: maps(method, model, one, target, **options.get(method, {}))}
+                figure = sheets.explanation_sheet(one[0], drawn[method][0], f"{method}: {title}")
+            _save(figure, stem, {"image": one[0], **{title.replace(" ", "_"): m[0] for title, m in drawn.items()}})
             say(f"{stem}.png")
 
 
@@ -205,18 +206,6 @@ def _strongest(values, top):
     """(channel,) of the channels of a map (h, w, channels), or units (channels,), with the largest values."""
     peaks = values.reshape(-1, values.shape[-1]).max(0)
     return [(int(channel),) for channel in (-peaks).argsort(kind="stable")[:top]]
-
-
-def _map(method, model, image, target, patch, stride, **options):
-    """The map of one image (1, H, W, C) or (1, H, W), at the image's size."""
-    from kerascnn.explain import enlarge, occlusion_map
-
-    if method == "occlusion":
-        patch = max(1, image.shape[1] // 4) if patch is None else patch
-        stride = max(1, patch // 2) if stride is None else stride
-        return occlusion_map(model, image, target, patch=patch, stride=stride, convention="captum")
-    maps = EXPLANATIONS.get(method)(model, image, target, **options)
-    return enlarge(maps, image.shape[1:3]) if maps.ndim == 3 else maps
 
 
 def _save(figure, stem, numbers):

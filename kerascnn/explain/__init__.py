@@ -24,6 +24,7 @@ _OTHERS = {
     "activations": "recorded",
     "switches": "recorded",
     "enlarge": "class_maps",
+    "maps": "by_name",
     "occlusion_map": "hiding",
     "occlusion_trio": "hiding",
     "feature_images": "optimised",

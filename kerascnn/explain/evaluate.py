@@ -14,8 +14,8 @@ from scipy.stats import spearmanr
 from kerascnn.errors import UsageError, unknown
 from kerascnn.explain import EXPLANATIONS
 from kerascnn.explain.averaged import fixed_target
-from kerascnn.explain.class_maps import enlarge
-from kerascnn.explain.hiding import occlusion_map, probabilities
+from kerascnn.explain.by_name import maps
+from kerascnn.explain.hiding import probabilities
 from kerascnn.explain.plans.plan import make_plan
 from kerascnn.explain.targets import score_value
 from kerascnn.explain.walk import Task, run
@@ -23,22 +23,10 @@ from kerascnn.explain.walk import Task, run
 FAILS_RANDOMISATION = ("deconvnet", "guided_backprop")
 
 
-def importance(maps, size=None):
-    """Maps as one number per pixel: the largest absolute value over the colours; (N, h, w) is brought to `size`."""
-    maps = np.asarray(maps)
-    flat = np.abs(maps).max(-1) if maps.ndim == 4 else maps
-    return enlarge(flat, size) if size is not None and flat.shape[1:] != tuple(size) else flat
-
-
-def maps_of(method, model, images, target=None, **options):
-    """(N, H, W) importance of every pixel, by a method's name; occlusion is Captum's convention."""
-    if method not in EXPLANATIONS:
-        raise unknown("explanation method", method, EXPLANATIONS.names(), EXPLANATIONS.hint)
-    if method == "occlusion":
-        side = max(1, images.shape[1] // 4)
-        options = {"patch": side, "stride": max(1, side // 2), **options}
-        return occlusion_map(model, images, target, convention="captum", **options)
-    return importance(EXPLANATIONS.get(method)(model, images, target, **options), images.shape[1:3])
+def importance(method, model, images, target=None, **options):
+    """(N, H, W) importance of every pixel: the method's maps, of colours the largest absolute value."""
+    found = maps(method, model, images, target, **options)
+    return np.abs(found).max(-1) if found.ndim == 4 else found
 
 
 def structural_similarity(a, b, sigma=1.5):
@@ -75,7 +63,7 @@ def randomisation(model, images, target=None, *, methods=("saliency",), mode="ca
     for layer in copy._flatten_layers():
         layer.trainable = True  # frozen layers, too, are made random; the model's own setter leaves them
     copy.set_weights(model.get_weights())
-    before = {m: maps_of(m, copy, images, target, **options) for m in methods}
+    before = {m: importance(m, copy, images, target, **options) for m in methods}
     rows = []
     trained = model.get_weights()
     for layer in reversed([layer for layer in copy.layers if layer.trainable_weights]):
@@ -85,7 +73,7 @@ def randomisation(model, images, target=None, *, methods=("saliency",), mode="ca
             value = keras.ops.convert_to_numpy(variable.value)
             variable.assign(rng.normal(value.mean(), value.std() + 1e-8, value.shape).astype("float32"))
         for method in methods:
-            after = maps_of(method, copy, images, target, **options)
+            after = importance(method, copy, images, target, **options)
             ranks = [_spearman(a, b) for a, b in zip(before[method], after, strict=True)]
             alike = [structural_similarity(a, b) for a, b in zip(before[method], after, strict=True)]
             rows.append((method, layer.name, np.mean(ranks), np.mean(alike), method in FAILS_RANDOMISATION))
@@ -160,14 +148,14 @@ def evaluate(model, images, labels, *, masks=None, methods=None, steps=16, rando
     rows = []
     for method in [*methods, "random"]:
         if method == "random":
-            maps = np.random.default_rng(random_seed).random((len(images), *images.shape[1:3]))
+            found = np.random.default_rng(random_seed).random((len(images), *images.shape[1:3]))
         else:
-            maps = maps_of(method, model, images, labels)
+            found = importance(method, model, images, labels)
         row = {"method": method}
         for name, insertion in (("deletion", False), ("insertion", True)):
-            row[name] = float(deletion_curve(model, images, labels, maps, steps=steps, insertion=insertion).mean())
+            row[name] = float(deletion_curve(model, images, labels, found, steps=steps, insertion=insertion).mean())
         if masks is not None:
-            row |= {"pointing": pointing_game(maps, masks), "mass": mass_accuracy(maps, masks)}
+            row |= {"pointing": pointing_game(found, masks), "mass": mass_accuracy(found, masks)}
         if method != "random":
             last = randomisation(model, images, labels, methods=[method], random_seed=random_seed).iloc[-1]
             row |= {"spearman": last["spearman"], "ssim": last["ssim"], "fails_randomisation": bool(last["fails"])}
