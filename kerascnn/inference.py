@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pandas
 
+import kerascnn.layers  # noqa: F401  a .keras file may hold them
 from kerascnn import datasets, runs
 from kerascnn.datasets.image_files import SUFFIXES, read_image, reason_of
 from kerascnn.datasets.preprocessing import Preprocessing

@@ -1,4 +1,4 @@
-"""The layers that the networks need and Keras lacks: they run on TensorFlow, JAX and torch.
+"""The layers, and an activation and an initializer, that the networks need and Keras lacks, on every backend.
 
 They are registered for saving under the package "kerascnn": a `.keras` file that holds one loads after
 `import kerascnn.layers`, and a SavedModel loads without.
@@ -9,6 +9,12 @@ import numpy as np
 from keras import layers, ops
 
 from kerascnn.errors import UsageError
+
+
+@keras.saving.register_keras_serializable("kerascnn")
+def scaled_tanh(x):
+    """1.7159 tanh(2x/3): scaled_tanh(1) = 1 (LeCun, Bottou, Bengio and Haffner 1998, appendix A)."""
+    return 1.7159 * ops.tanh(x * (2 / 3))
 
 
 @keras.saving.register_keras_serializable("kerascnn")
@@ -155,3 +161,31 @@ class PatchWhitening(layers.Conv2D):
         config = super().get_config()
         del config["filters"], config["kernel_size"]
         return {**config, "size": self.size, "epsilon": self.epsilon}
+
+
+@keras.saving.register_keras_serializable("kerascnn")
+class IdentityFirst(keras.initializers.VarianceScaling):
+    """Uniform in 1/sqrt(fan in) about 0, but the first filters pass on one input channel each: the convolution begins
+    as an identity with new features beside it (Jordan 2024, arXiv:2404.00498, section 3.3).
+
+    Shapes: (height, width, channels, filters), sides odd.
+    """
+
+    def __init__(self, seed=None):
+        super().__init__(1 / 3, "fan_in", "uniform", seed)
+
+    def __call__(self, shape, dtype=None):
+        kernel = np.array(ops.convert_to_numpy(super().__call__(shape, "float32")))
+        pass_on(kernel)
+        return ops.convert_to_tensor(kernel, dtype)
+
+    def get_config(self):
+        return {"seed": self._init_seed}
+
+
+def pass_on(kernel):
+    """Let the first filters of a kernel (height, width, channels, filters), sides odd, pass on one channel each."""
+    height, width, channels, filters = kernel.shape
+    same = range(min(channels, filters))
+    kernel[..., same] = 0
+    kernel[height // 2, width // 2, same, same] = 1

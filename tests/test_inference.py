@@ -1,4 +1,6 @@
 import shutil
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 from PIL import Image
 
 import kerascnn
+from kerascnn import layers as own
 from kerascnn import runs
 from kerascnn.errors import DataError, UsageError
 
@@ -32,6 +35,24 @@ def test_load_says_what_is_missing(trained, tmp_path):
     unfinished.update(status="running")
     with pytest.raises(DataError, match=r"no best\.keras; its status is 'running'.*--resume"):
         kerascnn.load(unfinished)
+
+
+def test_a_fresh_process_loads_networks_with_our_own_layers(tmp_path):
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            own.PatchWhitening(2),
+            own.GroupedConv2D(4, 3, groups=2, activation=own.scaled_tanh, kernel_initializer=own.IdentityFirst()),
+            own.LocalResponseNormalization(),
+        ]
+    )
+    model.save(tmp_path / "own.keras")
+    config = model.to_json()
+    registered = [name for name in keras.saving.get_custom_objects() if name.startswith("kerascnn>")]
+    assert all(name in config for name in registered)
+    script = "import sys, kerascnn; print(kerascnn.load(sys.argv[1]).output_shape)"
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "own.keras"], capture_output=True, text=True)
+    assert done.stdout == f"{model.output_shape}\n", done.stderr[-500:]
 
 
 def test_predict_finds_the_colour_and_ranks_the_classes(trained):

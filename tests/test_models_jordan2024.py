@@ -5,8 +5,7 @@ import numpy as np
 
 from kerascnn import graph, models
 from kerascnn.datasets.image_data import ImageData, Split
-from kerascnn.layers import PatchWhitening
-from kerascnn.models.jordan2024 import IdentityFirst
+from kerascnn.layers import IdentityFirst, PatchWhitening
 from kerascnn.recipes import Recipe
 from kerascnn.training.build import ready
 

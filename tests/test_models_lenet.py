@@ -6,7 +6,7 @@ from keras import ops
 
 from kerascnn import models
 from kerascnn.errors import UsageError
-from kerascnn.models.lenet import scaled_tanh
+from kerascnn.layers import scaled_tanh
 
 
 def test_the_maps_of_figure_2():

@@ -5,34 +5,10 @@ Difference from the source: its whitening layer's biases stop learning after thr
 """
 
 import keras
-import numpy as np
-from keras import Input, Model, layers, ops
+from keras import Input, Model, layers
 
-from kerascnn.layers import PatchWhitening
+from kerascnn.layers import IdentityFirst, PatchWhitening
 from kerascnn.models import register
-
-
-@keras.saving.register_keras_serializable("kerascnn")
-class IdentityFirst(keras.initializers.VarianceScaling):
-    """Uniform in 1/sqrt(fan in) about 0, but the first filters pass on one input channel each: the convolution begins
-    as an identity with new features beside it (section 3.3 of the paper).
-
-    Shapes: (height, width, channels, filters), sides odd.
-    """
-
-    def __init__(self, seed=None):
-        super().__init__(1 / 3, "fan_in", "uniform", seed)
-
-    def __call__(self, shape, dtype=None):
-        height, width, channels, filters = shape
-        kernel = np.array(ops.convert_to_numpy(super().__call__(shape, "float32")))
-        same = range(min(channels, filters))
-        kernel[..., same] = 0
-        kernel[height // 2, width // 2, same, same] = 1
-        return ops.convert_to_tensor(kernel, dtype)
-
-    def get_config(self):
-        return {"seed": self._init_seed}
 
 
 @register(source="Jordan 2024", input_shape=(32, 32, 3), num_classes=10, parameters=1_973_944, trainable=1_971_352)

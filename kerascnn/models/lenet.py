@@ -5,17 +5,11 @@ subsampling layers have no trainable coefficients, and the ten Gaussian outputs 
 parameters where the source counts 60,000.
 """
 
-import keras
-from keras import Input, Model, layers, ops
+from keras import Input, Model, layers
 
 from kerascnn.errors import unknown
+from kerascnn.layers import scaled_tanh
 from kerascnn.models import register
-
-
-@keras.saving.register_keras_serializable("kerascnn")
-def scaled_tanh(x):
-    """1.7159 tanh(2x/3), the source's squashing function (appendix A): scaled_tanh(1) = 1."""
-    return 1.7159 * ops.tanh(x * (2 / 3))
 
 
 @register(source="LeCun et al. 1998", input_shape=(32, 32, 1), num_classes=10, parameters=61_706)

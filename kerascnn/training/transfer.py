@@ -7,8 +7,8 @@ from pathlib import Path
 
 import keras
 
-from kerascnn import runs
-from kerascnn.errors import DataError, UsageError, unknown
+from kerascnn import inference, runs
+from kerascnn.errors import UsageError, unknown
 
 
 def transfer(recipe, model, class_names, fill=True):
@@ -72,21 +72,13 @@ def start_from(model, source, class_names):
 
 def _network(source, class_names):
     """(the network of a run or .keras file, the name of its head if its classes are others)."""
-    if str(source).endswith(".keras"):
-        path, head = Path(source), False
-        if not path.is_file():
-            raise UsageError(f"There is no file {path}.")
-    else:
+    head = False
+    if not str(source).endswith(".keras"):
         if Path(source).is_file():
             raise UsageError(f"--from {source} is no .keras or .weights.h5 file. Type one, or a run's folder or name.")
-        run = runs.find(source)
-        path, head = run / "best.keras", list(run.read("labels")) != list(class_names)
-        if not path.exists():
-            raise DataError(f"{run.folder} has no best.keras yet; its status is {run.status!r}.")
-    try:
-        model = keras.saving.load_model(path, compile=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be loaded: {error}") from error
+        source = runs.find(source)
+        head = list(source.read("labels")) != list(class_names)
+    model = inference.load(source)
     dense = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Dense)]
     return model, dense[-1] if head and dense else None
 
