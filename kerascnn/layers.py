@@ -4,6 +4,8 @@ They are registered for saving under the package "kerascnn": a `.keras` file tha
 `import kerascnn.layers`, and a SavedModel loads without.
 """
 
+import math
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -145,22 +147,36 @@ class PatchWhitening(layers.Conv2D):
 
     def adapt(self, images):
         """Set the filters from the patches of images float32 (N, height, width, channels), as the layer sees them."""
-        windows = np.lib.stride_tricks.sliding_window_view(np.asarray(images), (self.size, self.size), axis=(1, 2))
-        windows = np.moveaxis(windows, 3, -1)  # (N, y, x, size, size, channels), as the kernel
-        length = self.size**2 * windows.shape[-1]
-        total, products, count = np.zeros(length), np.zeros((length, length)), 0
-        for image in windows:
-            patches = image.reshape(-1, length).astype("float64")
-            total, products, count = total + patches.sum(0), products + patches.T @ patches, count + len(patches)
-        mean = total / count
-        variances, directions = np.linalg.eigh(products / count - np.outer(mean, mean))
-        filters = directions / np.sqrt(np.maximum(variances, 0) + self.epsilon)
-        self.kernel.assign(np.concatenate([filters, -filters], 1).reshape(self.kernel.shape))
+        filters = whitening_filters(images, (self.size, self.size), self.epsilon)
+        self.kernel.assign(np.concatenate([filters, -filters], -1))
 
     def get_config(self):
         config = super().get_config()
         del config["filters"], config["kernel_size"]
         return {**config, "size": self.size, "epsilon": self.epsilon}
+
+
+def whitening_filters(images, sides, epsilon=5e-4):
+    """The principal components of all patches of images, each divided by the square root of its variance + epsilon.
+
+    Args:
+        images: float32 (N, height, width, channels).
+        sides: (height, width) of a patch, pixels.
+    Returns:
+        float64 (height, width, channels, components), the largest variance first: a convolution's kernel.
+    """
+    windows = np.lib.stride_tricks.sliding_window_view(np.asarray(images), sides, axis=(1, 2))
+    windows = np.moveaxis(windows, 3, -1)  # (N, y, x, height, width, channels), as the kernel
+    shape = windows.shape[3:]
+    length = math.prod(shape)
+    total, products, count = np.zeros(length), np.zeros((length, length)), 0
+    for image in windows:
+        patches = image.reshape(-1, length).astype("float64")
+        total, products, count = total + patches.sum(0), products + patches.T @ patches, count + len(patches)
+    mean = total / count
+    variances, directions = np.linalg.eigh(products / count - np.outer(mean, mean))
+    filters = directions / np.sqrt(np.maximum(variances, 0) + epsilon)
+    return filters[:, ::-1].reshape(*shape, length)
 
 
 @keras.saving.register_keras_serializable("kerascnn")

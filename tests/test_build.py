@@ -1,10 +1,11 @@
 import keras
 import numpy as np
 import pytest
+from keras import layers
 
 from kerascnn.errors import UsageError
 from kerascnn.recipes import Recipe
-from kerascnn.training.build import compile_model, network
+from kerascnn.training.build import compile_model, network, start_fast
 
 SHAPE = (16, 16, 1)
 
@@ -114,3 +115,31 @@ def test_the_moving_average_has_the_recipes_momentum():
     optimizer = compiled(ema=0.99).optimizer
     assert optimizer.use_ema
     assert optimizer.ema_momentum == 0.99
+
+
+def test_a_fast_start_whitens_patches_and_passes_channels_on():
+    images = np.random.default_rng(0).normal(size=(40, 12, 12, 2)).astype("float32")
+    images[:, 1:] += images[:, :-1]  # rows depend on each other: patches are not white
+    inputs = keras.Input((12, 12, 2))
+    x = layers.Conv2D(40, 3, name="first")(inputs)
+    x = layers.Conv2D(6, 3, padding="same", name="second")(layers.ReLU()(x))
+    model = keras.Model(inputs, layers.Dense(2, name="head")(layers.Flatten()(x)))
+    before = {layer.name: layer.get_weights() for layer in model.layers}
+    start_fast(model, images)
+    responses = keras.Model(inputs, model.get_layer("first").output).predict(images, verbose=0).reshape(-1, 40)
+    np.testing.assert_allclose(np.cov(responses[:, :18].T), np.eye(18), atol=0.01)  # 18 components of 3x3x2 pixels
+    np.testing.assert_allclose(responses[:, 18:36], -responses[:, :18], atol=1e-5)
+    first, second = (model.get_layer(name).get_weights()[0] for name in ("first", "second"))
+    assert (np.diff(np.linalg.norm(first[..., :18].reshape(18, 18), axis=0)) > 0).all()  # the largest variance first
+    np.testing.assert_array_equal(first[..., 36:], before["first"][0][..., 36:])
+    passed_on = np.zeros((3, 3, 40, 6))
+    passed_on[1, 1, range(6), range(6)] = 1
+    np.testing.assert_array_equal(second, passed_on)
+    np.testing.assert_array_equal(model.get_layer("head").get_weights()[0], before["head"][0])
+
+
+def test_a_fast_start_needs_a_convolution_first():
+    inputs = keras.Input((4, 4, 1))
+    model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(inputs)), name="flat")
+    with pytest.raises(UsageError, match=r"'flat' does not begin with a convolution\. Leave out --fast-start"):
+        start_fast(model, np.zeros((2, 4, 4, 1), "float32"))
