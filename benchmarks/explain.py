@@ -27,6 +27,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from kerascnn import backends, explain
+from kerascnn.datasets.resize import num_cpus
 from kerascnn.models import MODELS
 
 METHODS = {"saliency": "Saliency", "guided_backprop": "GuidedBackprop", "deconvnet": "Deconvolution"}
@@ -81,7 +82,7 @@ def theirs(model, images, repeats):
     from captum import attr
     from torch_twin import Twin
 
-    torch.set_num_threads(backends.usable_cores())
+    torch.set_num_threads(num_cpus())
     twin, tensor = Twin(model), torch.tensor(images.transpose(0, 3, 1, 2).copy())
     target = torch.ones(len(images), dtype=torch.long)
 

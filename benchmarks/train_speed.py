@@ -111,7 +111,7 @@ class Turns:
     """The contenders and their seconds: `seconds[name]` holds (wall, CPU) of every round, warm-up included."""
 
     def __init__(self, data, precision, count):
-        from kerascnn import backends
+        from kerascnn.datasets.resize import num_cpus
         from kerascnn.training.build import compile_model, ready
         from kerascnn.training.prepare import load_data, precision_of
 
@@ -136,7 +136,7 @@ class Turns:
         self.twins = []
         for name in (COMPILED, EAGER):
             options = ["--bf16"] * (self.precision != "float32") + ["--compiled"] * (name == COMPILED)
-            twin = torch_process(data, backends.usable_cores(), model.count_params(), options)
+            twin = torch_process(data, num_cpus(), model.count_params(), options)
             if twin:
                 self.twins.append(twin)
                 self.others[name] = functools.partial(torch_epoch, twin)

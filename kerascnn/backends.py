@@ -3,11 +3,12 @@
 import contextlib
 import functools
 import importlib
-import os
 import platform
 from pathlib import Path
 
 import keras
+
+from kerascnn.datasets.resize import num_cpus
 
 
 def backend():
@@ -43,12 +44,7 @@ def processor():
         name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
-    return f"{name}, {usable_cores()} cores"
-
-
-def usable_cores():
-    """Number of cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name}, {num_cpus()} cores"
 
 
 def fastest_precision():

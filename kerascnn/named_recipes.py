@@ -124,6 +124,19 @@ def miniplaces():
     )
 
 
+@register("zfnet-scenes", source="CS280 report 2017")
+def zfnet_scenes():
+    """The CS280 report's ZF Net from scratch on a folder of some thousand scenes: 96x96 crops of 128x128, AdamW."""
+    return fast().replace(
+        model="zfnet_miniplaces",
+        resize_to=128,
+        augment=("flip",),
+        epochs=30,
+        learning_rate=1e-3,
+        test_flip=True,
+    )
+
+
 def _comp576(optimizer, learning_rate, batch_size, steps, keep_rate):
     """A trial of the COMP 576 report: LeNet on grey CIFAR-10 at 28x28, pixels from 0 to 1, evaluated 50 times."""
     return Recipe(

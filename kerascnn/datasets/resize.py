@@ -137,7 +137,7 @@ def for_each(work, count, pixels):
 
 
 def num_cpus():
-    """Processors that this process may use."""
+    """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
