@@ -96,13 +96,14 @@ def activation_grid(maps, title="", columns=None, most=64):
     for i in range(count):
         top, left = (i // columns) * (h + 1), (i % columns) * (w + 1)
         sheet[top : top + h, left : left + w] = maps[..., i]
-    figure, ((ax,),) = _axes(1, 1, 5)
+    figure = Figure(figsize=(5.6, 0.7 + 4.5 * sheet.shape[0] / sheet.shape[1]), layout="constrained")
+    ax = figure.subplots()
     low = min(0.0, float(maps.min()))
     limit = float(np.abs(maps).max()) or 1.0
     style = {"cmap": SIGNED, "vmin": -limit, "vmax": limit} if low < 0 else {"cmap": UNSIGNED, "vmin": 0, "vmax": limit}
     shown = ax.imshow(sheet, interpolation="nearest", **style)
     ax.set_axis_off()
-    figure.colorbar(shown, ax=ax, shrink=0.7, label="activation, one scale")
+    figure.colorbar(shown, ax=ax, label="activation, one scale")
     figure.suptitle(title, fontsize=9)
     return figure
 
