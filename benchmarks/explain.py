@@ -177,7 +177,7 @@ def main():
     parser.add_argument("--models", nargs="+", default=["cifar_net", "zfnet_miniplaces"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path, default=Path("explain.json"))
+    parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "explain.json")
     parser.add_argument("--worker", choices=("kerascnn", "captum"), help=argparse.SUPPRESS)
     parser.add_argument("--weights", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
