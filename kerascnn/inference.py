@@ -44,9 +44,9 @@ def load(run):
         )
     try:
         return keras.saving.load_model(path, compile=False)
-    except (OSError, TypeError, ValueError) as error:  # TypeError: a custom layer that is not registered
+    except (KeyError, OSError, TypeError, ValueError) as error:  # TypeError: a custom layer that is not registered
         # Keras puts pages of configuration around what is wrong.
-        reason = str(error).rpartition("Exception encountered: ")[2].partition(" Full object config")[0]
+        reason = str(error).rpartition("Exception encountered: ")[2].partition(" Full object config")[0] or repr(error)
         raise DataError(f"{path} cannot be loaded: {reason}") from error
 
 
@@ -160,23 +160,33 @@ def data_of(run, data=None, *, strict=False):
     )
 
 
+def _same_data(run, data):
+    """The ImageData at a path or of a name, split as the run's, if they are what the run was trained on; else None."""
+    try:
+        found = load_data(Recipe.from_dict(run.read("recipe")).replace(data=str(data)))
+    except (DataError, UsageError):  # too few images to be split, say
+        return None
+    return found if run.read("data").get("fingerprint") == fingerprint(found) else None
+
+
 def evaluate(run, data=None, *, strict=False):
     """The Evaluation of a run's network: on its own test split, or on other data with the same classes.
 
     Args:
         run: a Run, its folder, its name or "last".
         data: a registered name or a path; its test split is used, or all of it where it has none. None: the run's, of
-            which the test images are used, also if it is named: the others were trained on.
+            which the test images are used, also if it is named or was moved: the others were trained on.
     """
     run = as_run(run)
     own = run.read("recipe")["data"]
     if data is not None and (str(data) == own or os.path.realpath(data) == os.path.realpath(own)):
         data = None
+    moved = None if data is None else _same_data(run, data)
     prepared, labels = preprocessing(run), run.read("labels")
     model = load(run)
     mirrored = Recipe.from_dict(run.read("recipe")).test_flip
-    other = data_of(run, data, strict=strict)
-    if data is None:
+    other = data_of(run, data, strict=strict) if moved is None else moved
+    if data is None or moved is not None:
         return evaluate_split(model, other.test, prepared, labels, mirrored=mirrored)
     foreign = sorted(set(other.class_names) - set(labels))
     if foreign:

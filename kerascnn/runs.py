@@ -199,6 +199,12 @@ def check_new(folder):
         )
 
 
+def absolute(source):
+    """The absolute path of what weights start from: a run (folder, name or "last"), or a .keras or .weights.h5 file."""
+    path = Path(source).expanduser()
+    return str((path if path.is_file() or path.suffix in (".keras", ".h5") else find(source).folder).resolve())
+
+
 def find(name):
     """The run that a user means: a folder, the name of one under saved_models, or "last" for the newest."""
     runs = found()

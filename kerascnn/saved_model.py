@@ -19,6 +19,7 @@ import numpy as np
 from kerascnn import backends, runs
 from kerascnn.errors import DataError
 from kerascnn.inference import as_run, load, preprocessing
+from kerascnn.processes import python_module
 
 TOLERANCE = 1e-4  # largest difference of a probability between the SavedModel and the Keras model that is accepted
 
@@ -43,7 +44,7 @@ def export(run):
         )
     with open(run / "native.log", "ab") as log:
         done = subprocess.run(
-            [sys.executable, "-m", "kerascnn.saved_model", str(run.folder)],
+            [*python_module("kerascnn.saved_model"), str(run.folder)],
             env={**os.environ, "KERAS_BACKEND": "tensorflow"},
             stdout=subprocess.PIPE,
             stderr=log,

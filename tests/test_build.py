@@ -4,6 +4,7 @@ import pytest
 from keras import layers
 
 from kerascnn.errors import UsageError
+from kerascnn.layers import whitening_filters
 from kerascnn.recipes import Recipe
 from kerascnn.training.build import compile_model, network, start_fast
 
@@ -141,5 +142,16 @@ def test_a_fast_start_whitens_patches_and_passes_channels_on():
 def test_a_fast_start_needs_a_convolution_first():
     inputs = keras.Input((4, 4, 1))
     model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(inputs)), name="flat")
-    with pytest.raises(UsageError, match=r"'flat' does not begin with a convolution\. Leave out --fast-start"):
+    with pytest.raises(UsageError, match=r"first layer of 'flat' is no ordinary convolution\. Leave out"):
         start_fast(model, np.zeros((2, 4, 4, 1), "float32"))
+    wide = keras.Sequential([keras.Input((4, 4, 1)), layers.Conv2D(2, 7, padding="same", name="wide")])
+    with pytest.raises(UsageError, match="images of at least 7x7 pixels, as the filters of 'wide'; these have 4x4"):
+        start_fast(wide, np.zeros((2, 4, 4, 1), "float32"))
+
+
+def test_whitening_looks_at_a_thousand_places_of_a_large_image():
+    images = np.random.default_rng(0).normal(size=(3, 100, 70, 1)).astype("float32")
+    patches = np.stack([images[:, y : y + 2, x : x + 2] for y in range(0, 99, 3) for x in range(0, 69, 3)])
+    variances = np.linalg.eigvalsh(np.cov(patches.reshape(-1, 4).T, ddof=0))[::-1]
+    filters = whitening_filters(images, (2, 2), epsilon=0)
+    np.testing.assert_allclose(np.linalg.norm(filters.reshape(4, 4), axis=0), variances**-0.5, rtol=1e-9)

@@ -1,6 +1,7 @@
 import shutil
 import subprocess
 import sys
+import zipfile
 
 import keras
 import numpy as np
@@ -30,6 +31,10 @@ def test_load_says_what_is_missing(trained, tmp_path):
     (tmp_path / "broken.keras").write_bytes(b"not a network")
     with pytest.raises(DataError, match=r"broken\.keras is torn or no \.keras file: its 13 bytes"):
         kerascnn.load(tmp_path / "broken.keras")
+    with zipfile.ZipFile(tmp_path / "empty.keras", "w") as archive:
+        archive.writestr("a.txt", "")
+    with pytest.raises(DataError, match=r"empty\.keras cannot be loaded: .*config\.json"):
+        kerascnn.load(tmp_path / "empty.keras")
     unfinished = runs.create(tmp_path / "r", model="m", data="d")
     unfinished.write("recipe", {})
     unfinished.update(status="running")
@@ -127,7 +132,10 @@ def test_a_run_whose_data_have_changed_has_no_test_images_of_its_own(trained, tm
     shutil.copytree(trained.folder, tmp_path / "run")
     run = kerascnn.runs.Run(tmp_path / "run")
     run.write("recipe", {**run.read("recipe"), "data": str(tmp_path / "photos")})
-    assert kerascnn.evaluate(run).accuracy == trained.read("run")["result"]["accuracy"]
+    result = trained.read("run")["result"]
+    assert kerascnn.evaluate(run).accuracy == result["accuracy"]
+    shutil.copytree(photos(trained), tmp_path / "moved")  # the same files elsewhere, most of which it was trained on
+    assert kerascnn.evaluate(run, tmp_path / "moved").images == result["images"]
     shutil.copy(photos(trained) / "grass" / "0.png", tmp_path / "photos" / "grass" / "new.png")
     for data in (None, tmp_path / "photos"):
         with pytest.raises(DataError, match=r"The data at .*photos have changed since .*run was trained on them"):

@@ -12,6 +12,7 @@ import kerascnn
 from kerascnn import runs
 from kerascnn.errors import DataError, Stopped, TrainingFailed, UsageError
 from kerascnn.recipes import Recipe
+from kerascnn.training.prepare import anchored
 
 QUICK = {"epochs": 3, "batch_size": 256, "dropout": 0.3, "augment": ("crop",), "monitor": "val_accuracy"}
 
@@ -362,3 +363,13 @@ def test_test_flip_is_the_mean_over_mirror_images(tmp_path):
     accuracy = float((probabilities.argmax(1) == data.test.labels).mean())
     assert run.read("run")["result"]["accuracy"] == accuracy
     assert kerascnn.evaluate(run).accuracy == accuracy
+
+
+def test_files_of_weights_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.safetensors").touch()
+    recipe = anchored(Recipe(model="resnet18", model_options={"weights": "own.safetensors", "skip": ["fc"]}))
+    assert recipe.model_options == {"weights": str(tmp_path / "own.safetensors"), "skip": ["fc"]}
+    assert (
+        anchored(Recipe(model="resnet18", model_options={"weights": "imagenet"})).model_options["weights"] == "imagenet"
+    )

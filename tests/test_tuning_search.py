@@ -241,6 +241,7 @@ def test_strangers_need_a_token(tmp_path, space):
         ({"learning_rate": 0.1}, "learning_rate is searched"),
         ({"dropuot": 0.1}, "Did you mean 'dropout'"),
         ({"data": "no-such-data"}, "no-such-data"),
+        ({"start_from": "no-run"}, "There is no run 'no-run'"),
         ({"resume": True}, "holds no search to go on with"),
         ({"seed": -1}, "seed=-1 is out of range"),
         ({"monitor": "val_loss"}, "it is the search's own objective"),

@@ -157,7 +157,8 @@ def _described(search, space, data, settings, fixed):
     for name in hyperparameters:
         if name in ("trial", *tables.FIXED_COLUMNS):
             raise UsageError(f"The space asks for {name!r}, which is a column of the results. Call it something else.")
-    for name, asked in spaces.searched_fields(space, found).items():
+    searched = spaces.searched_fields(space, found)
+    for name, asked in searched.items():
         if name in fixed:
             by = "" if asked == name else f" by {asked}"
             raise UsageError(f"{name} is searched{by}, so it cannot be fixed to {fixed[name]!r}. Leave it out.")
@@ -165,6 +166,8 @@ def _described(search, space, data, settings, fixed):
             raise UsageError(f"{name} cannot be searched: the search sets it for all trials. Take it out of the space.")
     first = space(found).replace(**fixed)
     fixed = {**fixed, "data": _absolute(data if data is not None else first.data)}
+    if first.start_from and "start_from" not in searched:
+        fixed["start_from"] = runs.absolute(first.start_from)
     first = first.replace(**fixed, epochs=settings["epochs"], seed=settings["seed"], monitor=settings["objective"])
     return {
         "search": str(Path(called).resolve()) if Path(called).suffix in (".py", ".toml") else called,

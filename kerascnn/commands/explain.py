@@ -42,7 +42,7 @@ def explain(
     top
         with --layer and no --neuron: how many channels to draw
     patch
-        occlusion: side of the hidden square, pixels [default: a quarter of the image]
+        occlusion: side of the hidden square, pixels [default: a quarter of the shorter side]
     stride
         occlusion: step between squares, pixels [default: half the patch]
     out

@@ -1,5 +1,6 @@
 """`kerascnn scan`: one pass over a data set with a run's network."""
 
+import hashlib
 from pathlib import Path
 
 from kerascnn import runs
@@ -38,13 +39,12 @@ def scan(
     batch_size
         images computed at once
     out
-        folder for the tables, sheets and the scan itself [default: in the run, scan/SPLIT or scan/DATA-SPLIT]
+        folder for the tables, sheets and the scan itself [default: in the run, one in scan/ for each data and split]
     """
     found = runs.find(run)
     if split not in ("train", "validation", "test"):
         raise UsageError(f"--split {split!r} is not allowed. Allowed: train, validation, test.")
-    of_data = [] if data is None else [runs.plain(Path(data).name)]
-    folder = out or found / "scan" / "-".join([*of_data, split])
+    folder = out or found / "scan" / "-".join([*_name(data), split])
     with computing() as (say, _):
         import warnings
 
@@ -93,13 +93,24 @@ def scan(
             rows.append((layer, str(len(table)), str(int(table["dead"].sum())), zeros, telling))
         deepest = result.layers[-1]
         channels = sheets.default_channels(result, deepest)
-        maps = explained.patch_maps(result, model, deepest, channels, preprocessing=prepared)
         stem = folder / runs.plain(deepest.replace("/", "-"))
-        _save(sheets.patch_sheet(result, deepest, channels, maps=maps), f"{stem}-explained.png")
+        try:
+            maps = explained.patch_maps(result, model, deepest, channels, preprocessing=prepared)
+            _save(sheets.patch_sheet(result, deepest, channels, maps=maps), f"{stem}-explained.png")
+        except UsageError as error:  # a layer without a rule
+            say(f"No {stem.name}-explained.png: {error}")
         _save(sheets.class_sheet(result, deepest), f"{stem}-classes.png")
         print_table(("layer", "channels", "never above 0", "zeros", "most telling channel"), rows, "lrrrl")
         count = result.manifest["images"]
         say(f"\n{count:,} images of {images.name} ({split}); tables, sheets and scan.npz in {folder}")
+
+
+def _name(data):
+    """What a scan's folder says of named data: what the path ends with, and six digits that tell paths apart."""
+    if data is None:
+        return []
+    path = Path(data).expanduser().resolve()
+    return [runs.plain(path.name), *([hashlib.sha256(bytes(path)).hexdigest()[:6]] if path.exists() else [])]
 
 
 class _Lines:

@@ -26,7 +26,9 @@ FAILS_RANDOMISATION = ("deconvnet", "guided_backprop")
 def importance(method, model, images, target=None, **options):
     """(N, H, W) importance of every pixel: the method's maps, of colours the largest absolute value."""
     found = maps(method, model, images, target, **options)
-    return np.abs(found).max(-1) if found.ndim == 4 else found
+    if found.ndim < images.ndim:
+        return found
+    return np.abs(found).max(-1) if found.ndim == 4 else np.abs(found)
 
 
 def structural_similarity(a, b, sigma=1.5):

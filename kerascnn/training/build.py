@@ -15,7 +15,7 @@ from kerascnn.models import MODELS
 from kerascnn.training.batches import Batches
 from kerascnn.training.prepare import image_size
 
-PATCH_IMAGES = 5_000  # training images at most from which a whitening layer's filters come, evenly spread
+PATCH_IMAGES, PATCH_PIXELS = 5_000, 5_000 * 32 * 32  # at most so many training images, evenly spread, are whitened
 TRAINED_BY = ("input_shape", "num_classes", "name")  # arguments of builders that a run sets itself
 
 
@@ -64,7 +64,8 @@ def ready(recipe, data, precision, devices=1):
     model = network(recipe, (*prepared.image_size, prepared.channels), len(data.class_names), precision)
     whitening = [layer for layer in model.layers if isinstance(layer, PatchWhitening)]
     if whitening or recipe.fast_start:
-        some = prepared(data.train.images[np.arange(0, len(data.train), -(-len(data.train) // PATCH_IMAGES))])
+        most = max(100, min(PATCH_IMAGES, PATCH_PIXELS // math.prod(prepared.image_size)))
+        some = prepared(data.train.images[np.arange(0, len(data.train), -(-len(data.train) // most))])
         for layer in whitening:
             layer.adapt(some)
         if recipe.fast_start:
@@ -95,15 +96,21 @@ def start_fast(model, images):
     Args:
         images: float32 (N, height, width, channels) as the network sees them.
     Raises:
-        UsageError: the network does not begin with a convolution.
+        UsageError: the network does not begin with a convolution, or its filters are larger than the images.
     """
     found = [layer for layer in model.layers if type(layer) is keras.layers.Conv2D and layer.groups == 1]
     if not found or found[0].input is not model.inputs[0]:
         raise UsageError(
-            f"fast_start=True has nothing to act on: {model.name!r} does not begin with a convolution. "
+            f"fast_start=True has nothing to act on: the first layer of {model.name!r} is no ordinary convolution. "
             "Leave out --fast-start."
         )
     first, *others = found
+    if any(side > size for side, size in zip(first.kernel_size, images.shape[1:3], strict=True)):
+        needed, given = (f"{height}x{width}" for height, width in (first.kernel_size, images.shape[1:3]))
+        raise UsageError(
+            f"fast_start=True needs images of at least {needed} pixels, as the filters of {first.name!r}; these have "
+            f"{given}. Leave out --fast-start."
+        )
     kernel = np.array(ops.convert_to_numpy(first.kernel))
     pairs = min(first.filters // 2, math.prod(kernel.shape[:3]))
     components = whitening_filters(images, first.kernel_size)[..., :pairs]

@@ -39,11 +39,11 @@ def anchored(recipe):
     path = Path(recipe.data).expanduser()
     if recipe.data not in datasets.DATASETS and path.exists():
         recipe = recipe.replace(data=str(path.resolve()))
-    if not recipe.start_from:
-        return recipe
-    path = Path(recipe.start_from).expanduser()
-    path = path if path.is_file() or path.suffix in (".keras", ".h5") else runs.find(recipe.start_from).folder
-    return recipe.replace(start_from=str(path.resolve()))
+    weights = recipe.model_options.get("weights")
+    if isinstance(weights, str) and Path(weights).expanduser().is_file():
+        weights = str(Path(weights).expanduser().resolve())
+        recipe = recipe.replace(model_options={**recipe.model_options, "weights": weights})
+    return recipe.replace(start_from=runs.absolute(recipe.start_from)) if recipe.start_from else recipe
 
 
 def precision_of(recipe):

@@ -33,7 +33,7 @@ def transfer(recipe, model, class_names, fill=True):
 def start_from(model, source, class_names):
     """Put the weights of a run or file into the layers of the same name and shapes; the others stay as they are.
 
-    A run with other classes does not lend its last dense layer, the head.
+    A run with other classes does not lend its last dense layer, the head, nor what follows it.
 
     Args:
         model: keras.Model.
@@ -54,8 +54,7 @@ def start_from(model, source, class_names):
             model.load_weights(source, skip_mismatch=True)
         filled = [layer.name for layer in own if _changed(before[layer.name], layer.get_weights())]
     else:
-        theirs, head = _network(source, class_names)
-        weights = {layer.name: layer.get_weights() for layer in theirs.layers if layer.weights and layer.name != head}
+        weights = {layer.name: layer.get_weights() for layer in _lenders(source, class_names) if layer.weights}
         filled = []
         for layer in own:
             lent = weights.get(layer.name)
@@ -70,17 +69,18 @@ def start_from(model, source, class_names):
     return filled, [layer.name for layer in own if layer.name not in filled]
 
 
-def _network(source, class_names):
-    """(the network of a run or .keras file, the name of its head if its classes are others)."""
-    head = False
+def _lenders(source, class_names):
+    """The layers of a run's or .keras file's network that lend their weights: if its classes are others, those before
+    the head."""
+    others = False
     if not str(source).endswith(".keras"):
         if Path(source).is_file():
             raise UsageError(f"--from {source} is no .keras or .weights.h5 file. Type one, or a run's folder or name.")
         source = runs.find(source)
-        head = list(source.read("labels")) != list(class_names)
-    model = inference.load(source)
-    dense = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Dense)]
-    return model, dense[-1] if head and dense else None
+        others = list(source.read("labels")) != list(class_names)
+    found = inference.load(source).layers
+    dense = [number for number, layer in enumerate(found) if isinstance(layer, keras.layers.Dense)]
+    return found[: dense[-1]] if others and dense else found
 
 
 def _changed(before, after):

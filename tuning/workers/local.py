@@ -3,8 +3,9 @@
 import contextlib
 import os
 import subprocess
-import sys
 import time
+
+from kerascnn.processes import python_module
 
 BRIEF = 5  # seconds; a worker that lives no longer has not even begun
 MOST_BRIEF = 5  # so many brief lives in a row, and starting more is in vain
@@ -44,7 +45,7 @@ class LocalWorkers:
     def _start(self, number):
         host, colon, port = self.address.rpartition(":")
         here = f"127.0.0.1{colon}{port}" if host == "0.0.0.0" else self.address
-        command = [sys.executable, "-m", "kerascnn", "tune-worker", "--join", here, "--number", str(number)]
+        command = [*python_module("kerascnn"), "tune-worker", "--join", here, "--number", str(number)]
         if hasattr(os, "sched_getaffinity"):
             cores = sorted(os.sched_getaffinity(0))
             share = cores[number :: self.count] or [cores[number % len(cores)]]

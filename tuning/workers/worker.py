@@ -7,7 +7,6 @@ import os
 import secrets
 import signal
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from kerascnn import __version__
 from kerascnn.errors import DataError, UsageError
+from kerascnn.processes import python_module
 
 TIMEOUT = 30  # seconds for one answer of the chief
 PATIENCE = 300  # seconds without a chief after which a worker gives up
@@ -120,7 +120,7 @@ def _run_trial(line, job, cores, stopping):
     Path(job["folder"]).parent.mkdir(parents=True, exist_ok=True)
     with open(Path(job["folder"]).with_suffix(".log"), "ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tuning.workers.trial", job["folder"]],  # the folder is for who lists processes
+            [*python_module("tuning.workers.trial"), job["folder"]],  # the folder is for who lists processes
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

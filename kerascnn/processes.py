@@ -1,0 +1,10 @@
+"""Processes that ours starts."""
+
+import os
+import sys
+
+
+def python_module(name):
+    """The command that runs a module as a process, without the working folder's own modules unless we see them, too."""
+    seen = "" in sys.path or os.getcwd() in sys.path
+    return [sys.executable, *([] if seen else ["-P"]), "-m", name]
