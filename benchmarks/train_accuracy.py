@@ -88,6 +88,11 @@ def settings_of(recipe):
     return {name: value for name, value in recipe.to_dict().items() if name != "data"}
 
 
+def had(row):
+    """The `settings_of` a row's recipe; fields that came later have their usual values."""
+    return settings_of(Recipe.from_dict(row["settings"]))
+
+
 def made_with(folder):
     """The `settings_of` the run in a folder; None where there is none."""
     if (folder / "recipe.json").exists():
@@ -136,7 +141,7 @@ def main(
     for one in asked:
         RECIPES.get(one.recipe)  # typos, before hours of training
     for one in asked:
-        if not again and (one.command, one.settings) in [(row["command"], row["settings"]) for row in read(results)]:
+        if not again and any(row["command"] == one.command and one.settings == had(row) for row in read(results)):
             print(f"{one.command}: is in {results}", flush=True)
             continue
         row = measured(one, runs, again)

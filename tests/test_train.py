@@ -1,4 +1,5 @@
 import csv
+import json
 import os
 import signal
 import threading
@@ -150,6 +151,19 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again():
         path.unlink()
     runs.Run("a").update(status="running", pid=None)
     assert kerascnn.train(resume="a", say=lambda line: None).status == "finished"
+
+
+def test_a_killed_run_remembers_its_seconds_up_to_the_checkpoint():
+    run, _ = train(epochs=1)
+    path = max((run / "checkpoint").glob("state-*.npz"))
+    arrays = runs.read_arrays(path)
+    state = json.loads(arrays["state"].tobytes())
+    assert 0 < state["seconds"] < run.read("run")["seconds"]
+    state["seconds"] = 1000.0
+    np.savez(path, **{**arrays, "state": np.frombuffer(json.dumps(state).encode(), "uint8")})
+    run.update(status="running", seconds=0.0, pid=None)  # a kill comes before they are written there
+    again = kerascnn.train(resume=run, epochs=2, say=lambda line: None)
+    assert 1000 < again.read("run")["seconds"] < 2000
 
 
 def test_a_run_that_lost_its_checkpoints_or_its_table_is_left_alone():

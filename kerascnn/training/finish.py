@@ -70,8 +70,8 @@ def _tested(run, recipe, final, data, prepared):
     return measured.to_dict()
 
 
-def spent(began, before):
-    """Seconds and peak resident memory of this process, for run.json."""
+def spent(began):
+    """Seconds since `began` (of `time.monotonic`), and peak resident memory of this process, for run.json."""
     gc.collect()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {"seconds": round(before + time.monotonic() - began, 2), "peak_memory_bytes": peak}
+    return {"seconds": round(time.monotonic() - began, 2), "peak_memory_bytes": peak}

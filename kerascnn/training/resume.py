@@ -29,12 +29,13 @@ class Checkpoint(keras.callbacks.Callback):
         batches: the training `Batches`; their epoch and start are set from here.
         callbacks: patience and best-weights callbacks of Keras, whose counters are part of the state.
         minutes: between two states within an epoch.
+        began: when the training began, of `time.monotonic`, as if it had never paused.
     """
 
-    def __init__(self, folder, batches, callbacks, minutes=10.0):
+    def __init__(self, folder, batches, callbacks, minutes, began):
         super().__init__()
         self.seconds, self._saved = 60 * minutes, time.monotonic()
-        self.folder, self.batches, self.callbacks = folder, batches, callbacks
+        self.folder, self.batches, self.callbacks, self.began = folder, batches, callbacks, began
         self.state = None
         self._signal = None
 
@@ -85,6 +86,7 @@ class Checkpoint(keras.callbacks.Callback):
         state = {
             "epoch": epoch,
             "step": step,
+            "seconds": time.monotonic() - self.began,
             "stop_training": bool(self.model.stop_training),
             "callbacks": [_counters(callback) for callback in self.callbacks],
         }

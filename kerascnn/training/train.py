@@ -111,7 +111,7 @@ def train(
     known = run is not None
     run = run or runs.create(out, model=recipe.model, data=data.name)
     with runs.locked(run / "checkpoint" / "lock"):
-        before = _open(run, known, recipe, data, prepared)
+        began -= _open(run, known, recipe, data, prepared, state)
         run.update(
             status="running",
             reason=None,
@@ -137,29 +137,29 @@ def train(
             for note in filter(None, [*notes, foreseen(recipe, model, precision, free)]):
                 say(note)
             with _told_failures(run, recipe, model, precision, free, batches), backends.data_parallel(count):
-                _fit(run, recipe, model, batches, data, state, [*looks, *callbacks], checkpoint_minutes, say)
+                _fit(run, recipe, model, batches, data, state, [*looks, *callbacks], checkpoint_minutes, began, say)
             final = write_best(run, recipe)
             result = results(run, recipe, final, data, prepared, test=test)
         except Stopped as stop:
             write_best(run, recipe)
-            run.update(status="interrupted", reason=str(stop), **spent(began, before))
+            run.update(status="interrupted", reason=str(stop), **spent(began))
             raise
         except BaseException as error:
             with contextlib.suppress(OSError):
-                run.update(status="failed", reason=f"{type(error).__name__}: {error}", **spent(began, before))
+                run.update(status="failed", reason=f"{type(error).__name__}: {error}", **spent(began))
             raise
-        run.update(status="finished", result=result, parameters=final.count_params(), **spent(began, before))
+        run.update(status="finished", result=result, parameters=final.count_params(), **spent(began))
         return run
 
 
-def _open(run, known, recipe, data, prepared):
+def _open(run, known, recipe, data, prepared, state):
     """Write recipe, data and labels into the run folder, or check them where it is `known`; returns the seconds already
-    spent in it."""
+    spent in it, up to its checkpoint's `state` if it was killed."""
     description = described(data, prepared)
     if known:
         check_same_data(run, description)
         run.write("recipe", recipe.to_dict())
-        return run.read("run").get("seconds", 0.0)
+        return max(run.read("run").get("seconds", 0.0), state.get("seconds", 0.0) if state else 0.0)
     run.write("recipe", recipe.to_dict())
     run.write("data", description)
     run.write("labels", list(data.class_names))
@@ -202,7 +202,7 @@ def _told_failures(run, recipe, model, precision, free, batches):
         raise memory_ran_out(recipe, model, precision, free, batches.epoch, kept) from error
 
 
-def _fit(run, recipe, model, batches, data, state, callbacks, checkpoint_minutes, say):
+def _fit(run, recipe, model, batches, data, state, callbacks, checkpoint_minutes, began, say):
     """Fit until the recipe's epochs are done, from the state of a checkpoint where there is one."""
     folder = run / "checkpoint"
     folder.mkdir(exist_ok=True)
@@ -220,7 +220,7 @@ def _fit(run, recipe, model, batches, data, state, callbacks, checkpoint_minutes
         if getattr(recipe, name) >= batches.epochs:
             say(f"Note: {name}={getattr(recipe, name)} is not below epochs={batches.epochs}, so it never acts.")
     lines = EpochLines(batches, batches.epochs, say)
-    checkpoint = Checkpoint(folder, batches, counting, checkpoint_minutes)
+    checkpoint = Checkpoint(folder, batches, counting, checkpoint_minutes, began)
     table = keras.callbacks.CSVLogger(str(run / "metrics.csv"), append=True)
     nan = keras.callbacks.TerminateOnNaN(raise_error=True)
     soft = len(data.class_names) if "mixup" in recipe.augment else 0
