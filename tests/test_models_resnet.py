@@ -155,9 +155,11 @@ def test_a_run_starts_from_a_torch_checkpoint_and_reads_it_once(tmp_path):
         steps=1,
         eval_every=1,
         train_last=1,
+        schedule="constant",
         out=tmp_path / "run",
         on_run=lambda run: path.unlink(),
         say=lambda line: None,
     )
     first = kerascnn.load(run).get_layer("conv1").get_weights()[0]
     np.testing.assert_array_equal(first, twin.conv1.weight.detach().numpy().transpose(2, 3, 1, 0))
+    assert kerascnn.train(resume=run, steps=2, say=lambda line: None).read("run")["result"]["epochs"] == 2

@@ -1,5 +1,6 @@
 """Input shapes that a network cannot take: the error names the layer and the smallest size that works."""
 
+import keras
 import numpy as np
 import pytest
 from keras import Input, Model, layers
@@ -25,6 +26,15 @@ def test_the_layer_where_the_image_vanishes_and_the_smallest_size(shape, layer):
     with pytest.raises(UsageError, match=message):
         check_size(three_pools, shape)
     assert check_size(three_pools, (8, 8, 1)).input_shape == (None, 8, 8, 1)
+
+
+def test_channels_first_is_refused():
+    keras.config.set_image_data_format("channels_first")
+    try:
+        with pytest.raises(UsageError, match=r'channels_first.*set_image_data_format\("channels_last"\)'):
+            models.cifar_net()
+    finally:
+        keras.config.set_image_data_format("channels_last")
 
 
 def test_a_padded_network_has_no_lower_bound_but_a_valid_convolution_has():

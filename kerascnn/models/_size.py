@@ -14,6 +14,11 @@ LARGEST_SIDE = 1024  # pixels; a network that takes no square image up to this s
 
 def check_size(builder, *args, **kwargs):
     """What `builder(*args, **kwargs)` returns, or a UsageError naming the layer at which the input vanishes."""
+    if keras.config.image_data_format() != "channels_last":
+        raise UsageError(
+            "The networks take images as (height, width, channels), and Keras is set to channels_first (by keras.json "
+            'or a script). Type keras.config.set_image_data_format("channels_last") or change keras.json.'
+        )
     bound = inspect.signature(builder).bind(*args, **kwargs)
     bound.apply_defaults()
     shape = bound.arguments["input_shape"] = _checked_shape(builder, bound.arguments["input_shape"])

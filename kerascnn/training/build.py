@@ -53,6 +53,12 @@ def network(recipe, input_shape, num_classes, precision="float32"):
         keras.config.set_dtype_policy(before)
 
 
+def without_weights(recipe):
+    """The recipe without the file that its network's first weights come from, for weights that come from elsewhere."""
+    options = recipe.model_options
+    return recipe.replace(model_options={**options, "weights": None}) if "weights" in options else recipe
+
+
 def ready(recipe, data, precision, devices=1):
     """(Preprocessing, the network, not compiled, training Batches) of a recipe and its ImageData; the seed is set.
 

@@ -9,7 +9,7 @@ import pandas
 
 from kerascnn import plots, runs
 from kerascnn.datasets.preprocessing import Preprocessing
-from kerascnn.training.build import network
+from kerascnn.training.build import network, without_weights
 from kerascnn.training.evaluate import evaluate_split
 from kerascnn.training.fold import fold
 from kerascnn.training.resume import BEST
@@ -23,8 +23,7 @@ def write_best(run, recipe):
     data = run.read("data")
     prepared = Preprocessing.from_dict(data["preprocessing"])
     shapes = (*prepared.image_size, prepared.channels), len(data["class_names"])
-    if "weights" in recipe.model_options:  # which are overwritten here
-        recipe = recipe.replace(model_options={**recipe.model_options, "weights": None})
+    recipe = without_weights(recipe)
     final = network(recipe, *shapes)
     final.load_weights(weights)
     if recipe.fold_norm:

@@ -16,7 +16,7 @@ from kerascnn.errors import Stopped, UsageError, unknown
 from kerascnn.recipes import RECIPES, WATCHES
 from kerascnn.training import resume as resuming
 from kerascnn.training.batches import InOrder
-from kerascnn.training.build import compile_model, ready
+from kerascnn.training.build import compile_model, ready, without_weights
 from kerascnn.training.failures import foreseen, memory, memory_ran_out, not_a_number
 from kerascnn.training.finish import results, spent, write_best
 from kerascnn.training.prepare import (
@@ -95,7 +95,7 @@ def train(
     data = load_data(recipe, strict=strict)
     check(recipe, data)
     with backends.data_parallel(count):
-        prepared, model, batches = ready(recipe, data, precision, count)
+        prepared, model, batches = ready(without_weights(recipe) if state else recipe, data, precision, count)
         if run:
             check_whole(run, state, batches)
         notes = transfer(recipe, model, data.class_names, fill=not state)
