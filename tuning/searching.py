@@ -134,7 +134,10 @@ def _old(out, resume):
         raise UsageError(
             f"{out} already holds a search; nothing was changed. Go on with --resume, or type another --out."
         )
-    return json.loads((Path(out) / "search.json").read_text(encoding="utf-8")) if there else {}
+    if not there:
+        return {}
+    old = json.loads((Path(out) / "search.json").read_text(encoding="utf-8"))
+    return {**old, "first": Recipe.from_dict(old.get("first", {})).to_dict()}  # fields that came later have their usual values
 
 
 def _check_made(out, old, settings):
