@@ -55,7 +55,13 @@ def digits():
 
 @register(source="CS7011 report 2017")
 def cs7011():
-    """The CS7011 report's best settings for its 6.2M network: patience 5, dropout 0.5, rate 0.001 (Task III)."""
+    """The CS7011 report's best settings for its 6.2M network: patience 5, dropout 0.5, rate 0.001 (Task III): 82.22%.
+
+    `kerascnn train cifar10-jpeg --recipe cs7011`: 82.22% of the test images (95% interval 81.46 to 82.96; one seed),
+    82.72% of the validation images, in 122 minutes on 2 cores with other work. The report prints about 88% and no
+    number of epochs; after our 60, 76% of the training images are learnt, under dropout after every block, and the rate
+    has not fallen yet: `kerascnn train --resume RUN --epochs 120` goes on.
+    """
     return Recipe(
         model="cifar_net",
         data="cifar10",
@@ -131,7 +137,11 @@ def miniplaces():
 
 @register("zfnet-scenes", source="CS280 report 2017")
 def zfnet_scenes():
-    """The CS280 report's ZF Net from scratch on a folder of some thousand scenes: 96x96 crops of 128x128, AdamW."""
+    """The CS280 report's ZF Net from scratch on a folder of some thousand scenes: 96x96 crops of 128x128, AdamW.
+
+    On 7,867 photographs of six scenes it gave 85.87% of 2,158 test images (95% interval 84.33 to 87.27; one seed), in
+    18 minutes on 2 cores, partly beside another training.
+    """
     return fast().replace(
         model="zfnet_miniplaces",
         resize_to=128,

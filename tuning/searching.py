@@ -137,7 +137,8 @@ def _old(out, resume):
     if not there:
         return {}
     old = json.loads((Path(out) / "search.json").read_text(encoding="utf-8"))
-    return {**old, "first": Recipe.from_dict(old.get("first", {})).to_dict()}  # fields that came later have their usual values
+    first = Recipe.from_dict(old.get("first", {}))  # fields that came later have their usual values
+    return {**old, "first": first.to_dict()}
 
 
 def _check_made(out, old, settings):
