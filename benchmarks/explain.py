@@ -27,8 +27,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from kerascnn import backends, explain
-from kerascnn.datasets.resize import num_cpus
 from kerascnn.models import MODELS
+from kerascnn.processes import num_cpus
 
 METHODS = {"saliency": "Saliency", "guided_backprop": "GuidedBackprop", "deconvnet": "Deconvolution"}
 GEOMETRY = {32: (8, 4), 96: (16, 8)}  # image side: (patch, stride)

@@ -111,7 +111,7 @@ class Turns:
     """The contenders and their seconds: `seconds[name]` holds (wall, CPU) of every round, warm-up included."""
 
     def __init__(self, data, precision, count):
-        from kerascnn.datasets.resize import num_cpus
+        from kerascnn.processes import num_cpus
         from kerascnn.training.build import compile_model, ready
         from kerascnn.training.prepare import load_data, precision_of
 

@@ -16,7 +16,7 @@ _HOME = {
     "Recipe": "kerascnn.recipes",
     "Run": "kerascnn.runs",
     "train": "kerascnn.training.train",
-    "load": "kerascnn.inference",
+    "load": "kerascnn.keras_file",
     "predict": "kerascnn.inference",
     "evaluate": "kerascnn.inference",
     "export": "kerascnn.saved_model",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import keras
 
-from kerascnn.datasets.resize import num_cpus
+from kerascnn.processes import num_cpus
 
 
 def backend():

@@ -2,64 +2,27 @@
 
 import glob
 import os
-import zipfile
 from pathlib import Path
 
-import keras
 import numpy as np
 import pandas
 
-import kerascnn.layers  # noqa: F401  a .keras file may hold them
 from kerascnn import datasets, runs
 from kerascnn.datasets.image_files import SUFFIXES, read_image, reason_of
 from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.datasets.resize import resize_batch
 from kerascnn.errors import DataError, UsageError
+from kerascnn.keras_file import load
 from kerascnn.recipes import Recipe
 from kerascnn.training.evaluate import evaluate_split
 from kerascnn.training.prepare import fingerprint, load_data
 
 
-def load(run):
-    """The `keras.Model` of a run: preprocessed images float32 (N, H, W, C) -> probabilities float32 (N, num_classes).
-
-    Args:
-        run: a Run, its folder, its name, "last", or the path of a .keras file.
-    """
-    if isinstance(run, (str, Path)) and str(run).endswith(".keras"):
-        path = Path(run)
-        if not path.is_file():
-            raise UsageError(f"There is no file {path}. List runs: kerascnn runs")
-    else:
-        run = as_run(run)
-        path = run / "best.keras"
-        if not path.exists():
-            raise DataError(
-                f"{run.folder} has no best.keras; its status is {run.status!r}. "
-                f"Finish it: kerascnn train --resume {run.folder}"
-            )
-    if not zipfile.is_zipfile(path):
-        raise DataError(
-            f"{path} is torn or no .keras file: its {path.stat().st_size:,} bytes are not a whole zip archive."
-        )
-    try:
-        return keras.saving.load_model(path, compile=False)
-    except (KeyError, OSError, TypeError, ValueError) as error:  # TypeError: a custom layer that is not registered
-        # Keras puts pages of configuration around what is wrong.
-        reason = str(error).rpartition("Exception encountered: ")[2].partition(" Full object config")[0] or repr(error)
-        raise DataError(f"{path} cannot be loaded: {reason}") from error
-
-
-def as_run(run):
-    """A Run from a Run, a folder, a name or "last"."""
-    return run if isinstance(run, runs.Run) else runs.find(run)
-
-
 def preprocessing(run):
     """The Preprocessing of a run: uint8 (N, H, W, C) images at `resize_to` -> the network's input."""
-    described = as_run(run).read("data")
+    described = runs.as_run(run).read("data")
     if "preprocessing" not in described:
-        raise DataError(f"{as_run(run) / 'data.json'} is damaged: it has no preprocessing.")
+        raise DataError(f"{runs.as_run(run) / 'data.json'} is damaged: it has no preprocessing.")
     return Preprocessing.from_dict(described["preprocessing"])
 
 
@@ -99,7 +62,7 @@ def predict(run, images, *, top=5, batch_size=256, model=None):
         DataFrame with columns image (file name or number), rank (from 1), index, probability, label. Files that
         cannot be read are left out and listed as (name, reason) in its `.attrs["broken"]`.
     """
-    run = as_run(run)
+    run = runs.as_run(run)
     if top < 1:
         raise UsageError(f"--top {top} is not allowed: it must be at least 1.")
     labels, prepared = run.read("labels"), preprocessing(run)
@@ -145,7 +108,7 @@ def data_of(run, data=None, *, strict=False):
     Raises:
         DataError: the run's data have changed, so that its splits can no longer be told.
     """
-    run = as_run(run)
+    run = runs.as_run(run)
     if data is None:
         own = load_data(Recipe.from_dict(run.read("recipe")), strict=strict)
         if run.read("data").get("fingerprint", "") not in ("", fingerprint(own)):
@@ -177,7 +140,7 @@ def evaluate(run, data=None, *, strict=False):
         data: a registered name or a path; its test split is used, or all of it where it has none. None: the run's, of
             which the test images are used, also if it is named or was moved: the others were trained on.
     """
-    run = as_run(run)
+    run = runs.as_run(run)
     own = run.read("recipe")["data"]
     if data is not None and (str(data) == own or os.path.realpath(data) == os.path.realpath(own)):
         data = None

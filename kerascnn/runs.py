@@ -205,6 +205,11 @@ def absolute(source):
     return str((path if path.is_file() or path.suffix in (".keras", ".h5") else find(source).folder).resolve())
 
 
+def as_run(run):
+    """A Run from a Run, a folder, a name or "last"."""
+    return run if isinstance(run, Run) else find(run)
+
+
 def find(name):
     """The run that a user means: a folder, the name of one under saved_models, or "last" for the newest."""
     runs = found()

@@ -18,7 +18,8 @@ import numpy as np
 
 from kerascnn import backends, runs
 from kerascnn.errors import DataError
-from kerascnn.inference import as_run, load, preprocessing
+from kerascnn.inference import preprocessing
+from kerascnn.keras_file import load
 from kerascnn.processes import python_module
 
 TOLERANCE = 1e-4  # largest difference of a probability between the SavedModel and the Keras model that is accepted
@@ -34,7 +35,7 @@ def export(run):
     Raises:
         DataError: TensorFlow is not installed, or the answers differ by more than 1e-4.
     """
-    run = as_run(run)
+    run = runs.as_run(run)
     if backends.backend() == "tensorflow":
         return _export(run)
     if not tensorflow_installed():

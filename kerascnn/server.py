@@ -14,8 +14,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 
+from kerascnn import runs
 from kerascnn.datasets.image_files import read_image
-from kerascnn.inference import as_run, load, predict, preprocessing
+from kerascnn.inference import predict, preprocessing
+from kerascnn.keras_file import load
 
 LARGEST = 32 * 2**20  # bytes of one image file that are read
 
@@ -52,7 +54,7 @@ file.onchange = async () => {
 
 def service(run):
     """The Starlette application of a run."""
-    run = as_run(run)
+    run = runs.as_run(run)
     model, prepared, labels = load(run), preprocessing(run), run.read("labels")
     page = PAGE.replace("NAME", run.read("recipe")["model"] + " on " + run.read("data")["name"])
 

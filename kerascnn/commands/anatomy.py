@@ -32,7 +32,7 @@ def _check(model):
 def _network(model, image_size):
     """(the keras.Model of that name, the input shape to read it with or None)."""
     from kerascnn.graph import without_weights
-    from kerascnn.inference import load
+    from kerascnn.keras_file import load
 
     if model in MODELS:
         channels = MODELS.facts(model)["input_shape"][2]

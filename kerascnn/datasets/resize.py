@@ -13,12 +13,12 @@ Colours are changed before the size: grey to RGB repeats the channel; RGB to gre
 (19595 R + 38470 G + 7471 B + 32768) >> 16.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from kerascnn.errors import UsageError
+from kerascnn.processes import num_cpus
 
 # Below this many pixels an image is decoded or resized faster than threads can be told to do it.
 PIXELS_WORTH_A_THREAD = 64 * 64
@@ -134,11 +134,6 @@ def for_each(work, count, pixels):
             pass
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def num_cpus():
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class ResizedImages:

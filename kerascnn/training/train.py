@@ -80,7 +80,7 @@ def train(
             raise unknown("look for --watch:", name, WATCHES)
     if not checkpoint_minutes >= 0:
         raise UsageError(f"checkpoint_minutes={checkpoint_minutes} is not allowed: it must be 0 or more.")
-    run = resume if isinstance(resume, runs.Run) or resume is None else runs.find(resume)
+    run = None if resume is None else runs.as_run(resume)
     if run:
         state = resuming.newest(run / "checkpoint", say)
         recipe = continued(run, recipe, fields, state)

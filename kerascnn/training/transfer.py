@@ -7,8 +7,9 @@ from pathlib import Path
 
 import keras
 
-from kerascnn import inference, runs
+from kerascnn import runs
 from kerascnn.errors import UsageError, unknown
+from kerascnn.keras_file import load
 
 
 def transfer(recipe, model, class_names, fill=True):
@@ -78,7 +79,7 @@ def _lenders(source, class_names):
             raise UsageError(f"--from {source} is no .keras or .weights.h5 file. Type one, or a run's folder or name.")
         source = runs.find(source)
         others = list(source.read("labels")) != list(class_names)
-    found = inference.load(source).layers
+    found = load(source).layers
     dense = [number for number, layer in enumerate(found) if isinstance(layer, keras.layers.Dense)]
     return found[: dense[-1]] if others and dense else found
 
