@@ -14,7 +14,7 @@ import numpy as np
 
 from kerascnn import backends
 from kerascnn.errors import DataError, Stopped
-from kerascnn.runs import read_arrays, replacing
+from kerascnn.runs import Run, read_arrays, replacing
 
 KEPT = 2
 BEST = "best.weights.h5"
@@ -86,7 +86,6 @@ class Checkpoint(keras.callbacks.Callback):
         state = {
             "epoch": epoch,
             "step": step,
-            "seconds": time.monotonic() - self.began,
             "stop_training": bool(self.model.stop_training),
             "callbacks": [_counters(callback) for callback in self.callbacks],
         }
@@ -94,6 +93,7 @@ class Checkpoint(keras.callbacks.Callback):
         with replacing(self.folder / f"state-{epoch:05d}-{step:07d}.npz") as temporary:
             np.savez(temporary, **arrays)
         self._saved = time.monotonic()
+        Run(self.folder.parent).update(seconds=round(self._saved - self.began, 2))  # a kill forgets what comes after
         for old in sorted(self.folder.glob("state-*.npz"))[:-KEPT]:
             old.unlink()
 

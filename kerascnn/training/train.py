@@ -111,7 +111,7 @@ def train(
     known = run is not None
     run = run or runs.create(out, model=recipe.model, data=data.name)
     with runs.locked(run / "checkpoint" / "lock"):
-        began -= _open(run, known, recipe, data, prepared, state)
+        began -= _open(run, known, recipe, data, prepared)
         run.update(
             status="running",
             reason=None,
@@ -152,14 +152,14 @@ def train(
         return run
 
 
-def _open(run, known, recipe, data, prepared, state):
+def _open(run, known, recipe, data, prepared):
     """Write recipe, data and labels into the run folder, or check them where it is `known`; returns the seconds already
-    spent in it, up to its checkpoint's `state` if it was killed."""
+    spent in it."""
     description = described(data, prepared)
     if known:
         check_same_data(run, description)
         run.write("recipe", recipe.to_dict())
-        return max(run.read("run").get("seconds", 0.0), state.get("seconds", 0.0) if state else 0.0)
+        return run.read("run").get("seconds", 0.0)
     run.write("recipe", recipe.to_dict())
     run.write("data", description)
     run.write("labels", list(data.class_names))
