@@ -16,9 +16,10 @@ import tuning
 from kerascnn import Recipe, cli, runs
 from kerascnn.errors import DataError, UsageError
 from tuning import tables
-from tuning.searching import _folder, as_toml
+from tuning.searching import _folder
 from tuning.searching import search as run_search
 from tuning.store import Store
+from tuning.winner import as_toml
 
 SPACE = """
 model = "lenet5"

@@ -2,24 +2,22 @@
 
 import contextlib
 import json
-import shutil
 import socket
 import threading
 import time
 from pathlib import Path
 
-import tomli_w
 import uvicorn
 
 from kerascnn import runs
-from kerascnn.errors import DataError, UsageError, unknown
+from kerascnn.errors import UsageError, unknown
 from kerascnn.recipes import FIELDS, Recipe
 from tuning import spaces, tables
 from tuning.chief import Chief
 from tuning.oracles import TUNERS, direction_of
-from tuning.page.report import write
 from tuning.stopping import RULES
 from tuning.store import FINAL, NAME, Store
+from tuning.winner import WINNERS, close
 from tuning.workers.local import LocalWorkers
 from tuning.workers.service import LOOPBACK, service
 from tuning.workers.worker import check_token
@@ -27,7 +25,6 @@ from tuning.workers.worker import check_token
 OBJECTIVES = ("val_accuracy", "val_loss", "accuracy", "loss")
 DEFAULTS = {"tuner": "random", "epochs": 20, "seed": 0, "objective": "val_accuracy", "max_failures": 3}
 DEFAULT_TRIALS = 30  # of random and bayesian; hyperband and grid end by themselves
-WINNERS = ("keep", "retrain", "none")
 FAREWELL = 3  # seconds that workers have to hear that the work is done, also from a chief that is started again
 LONGEST_FAREWELL = 10  # likewise for those that asked before and may have died since
 EXTENDABLE = ("trials", "seconds", "max_failures")  # what may change when a search goes on
@@ -120,7 +117,7 @@ def search(
             except KeyboardInterrupt:
                 say(f"Interrupted; what was done is kept. Go on with: kerascnn tune --resume --out {folder}")
                 raise
-            return _closing(folder, winner, say)
+            return close(folder, winner, say)
 
 
 def _old(out, resume):
@@ -330,74 +327,3 @@ def _tell_news(store, told, say):
             score = "" if row["score"] is None else f"  score {row['score']:.4f}"
             reason = f"  ({row['reason']})" if row["reason"] else ""
             say(f"trial {row['trial']:>3}  {row['status']}{score}{reason}  {shown}")
-
-
-def _closing(folder, winner, say):
-    """Write results.csv, the winner and the page; returns the results."""
-    search = tables.asked(folder)
-    table = tables.results(folder)
-    row = tables.best(table, search["direction"])
-    if row is None:
-        write(folder)
-        reasons = "; ".join(sorted({reason for reason in table["reason"] if reason}))
-        raise DataError(f"No trial was completed, so there is no winner. {reasons or 'No trial was made.'}")
-    say(f"Best: trial {row['trial']}, {search['objective']} {row['score']:.4f} after epoch {row['best_epoch']:.0f}")
-    run = runs.Run(row["run"])
-    if "hypermodel" in run.read("run"):
-        write(folder)
-        say(f"Network   {run / 'best.keras'}")
-        say(f"Page      {folder / 'report.html'}")
-        return table
-    recipe = Recipe.from_dict(run.read("recipe"))
-    with runs.replacing(folder / "winner.toml") as temporary:
-        temporary.write_text(as_toml(recipe), encoding="utf-8")
-    if winner != "none":
-        _crown(folder, run, recipe, int(row["best_epoch"]), winner, say)
-    write(folder)
-    say(f"Recipe    kerascnn train --config {folder / 'winner.toml'}")
-    say(f"Page      {folder / 'report.html'}")
-    return table
-
-
-def _crown(folder, run, recipe, best_epoch, how, say):
-    """Make winner/: the best trial's run, or a new training on validation images too; its test split is read once."""
-    from kerascnn import inference
-    from kerascnn.training.finish import write_best
-    from kerascnn.training.train import train
-
-    home, made = folder / "winner", {"of_trial": int(run.folder.name), "how": how}
-    if not (home / "run.json").exists() or any(runs.Run(home).read("run").get(k) != v for k, v in made.items()):
-        with runs.replacing(home) as temporary:
-            if how == "retrain":
-                changes = {"validation": 0.0, "monitor": "loss", "epochs": best_epoch, "stop_patience": 0}
-                crowned = train(recipe.replace(**changes), out=temporary, say=say)
-            else:
-                if not (run / "best.keras").exists() and write_best(run, recipe) is None:  # its process was killed
-                    raise DataError(f"{run.folder} has no weights yet. Type --resume with --winner retrain.")
-                shutil.copytree(run.folder, temporary, ignore=shutil.ignore_patterns("checkpoint"))
-                crowned = runs.Run(temporary)
-                measured = inference.evaluate(crowned)
-                crowned.update(result={**measured.to_dict(), **crowned.read("run")["result"]})
-            crowned.update(**made)
-    result = runs.Run(home).read("run")["result"]
-    low, high = result["accuracy_interval"]
-    interval = f"95% interval {100 * low:.2f} to {100 * high:.2f}"
-    say(f"Winner    {home}: test accuracy {100 * result['accuracy']:.2f}% ({interval})")
-    say(f"SavedModel {_exported(home)}")
-
-
-def _exported(home):
-    """Where the winner's SavedModel lies, made where it is not there; or why it cannot be made."""
-    from kerascnn.saved_model import export
-
-    try:
-        if not (home / "export" / "saved_model").is_dir():
-            export(runs.Run(home))
-    except Exception as error:  # the search is finished; whatever goes wrong here must not hide its result
-        return f"not written: {(str(error) or type(error).__name__).splitlines()[0]}  (again: kerascnn export {home})"
-    return home / "export" / "saved_model"
-
-
-def as_toml(recipe):
-    """The fields of a recipe as TOML that `kerascnn train --config` takes; TOML has no word for None."""
-    return tomli_w.dumps({name: value for name, value in recipe.to_dict().items() if value is not None})
