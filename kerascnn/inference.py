@@ -147,10 +147,11 @@ def evaluate(run, data=None, *, strict=False):
     moved = None if data is None else _same_data(run, data)
     prepared, labels = preprocessing(run), run.read("labels")
     model = load(run)
-    mirrored = Recipe.from_dict(run.read("recipe")).test_flip
+    recipe = Recipe.from_dict(run.read("recipe"))
+    views = {"mirrored": recipe.test_flip, "shifted": recipe.test_shift}
     other = data_of(run, data, strict=strict) if moved is None else moved
     if data is None or moved is not None:
-        return evaluate_split(model, other.test, prepared, labels, mirrored=mirrored)
+        return evaluate_split(model, other.test, prepared, labels, **views)
     foreign = sorted(set(other.class_names) - set(labels))
     if foreign:
         raise UsageError(
@@ -160,5 +161,5 @@ def evaluate(run, data=None, *, strict=False):
     split = other.test or other.train
     index = np.array([labels.index(name) for name in other.class_names])
     return evaluate_split(
-        model, datasets.Split(split.images, index[split.labels], split.files), prepared, labels, mirrored=mirrored
+        model, datasets.Split(split.images, index[split.labels], split.files), prepared, labels, **views
     )

@@ -137,6 +137,10 @@ class Recipe:
         "test with the mean of the probabilities of each image and its mirror image; predictions and exports see the "
         "image alone",
     )
+    test_shift: bool = setting(
+        False,
+        "test also with each image moved by a pixel up and left, and down and right, each at half its weight",
+    )
     precision: str = setting(
         "auto",
         "number format of the arithmetic; auto: mixed bfloat16 where it is faster, for a million parameters and more",

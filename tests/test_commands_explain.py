@@ -55,6 +55,26 @@ def test_grad_cam_takes_a_layer(call, trained, photo, tmp_path):
     assert np.load(tmp_path / "x" / "0-grad_cam.npz")["grad_cam"].shape == (16, 16)
 
 
+def test_layers_without_a_rule_take_the_fallback(call, tmp_path):
+    run = kerascnn.train(model="lstm", epochs=1, out=tmp_path / "run", say=lambda line: None)
+    image = sorted((run / "samples").glob("*.png"))[0]
+    code, _, err = call("explain", run.folder, image, "--method", "saliency", "--class", "3")
+    assert code == 2
+    assert "--fallback autodiff" in err
+    arguments = ["explain", run.folder, image, "--fallback", "autodiff"]
+    assert call(*arguments, "--method", "saliency", "--class", "3", "--out", "x")[0] == 0
+    size = kerascnn.inference.preprocessing(run).image_size
+    pixels = kerascnn.datasets.image_files.read_image(image, size, 1)
+    x = kerascnn.inference.preprocessing(run)(pixels[None])
+    with pytest.warns(UserWarning, match="automatic differentiation serves it"):
+        expected = explain.saliency(kerascnn.load(run), x, 3, fallback="autodiff")
+    found = np.load(next((tmp_path / "x").glob("*.npz")))["saliency"]
+    np.testing.assert_allclose(found, expected[0], atol=1e-6)
+    code, _, err = call(*arguments)
+    assert code == 2
+    assert "type --method saliency or gradient_x_input or integrated_gradients or smoothgrad" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

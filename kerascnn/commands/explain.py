@@ -6,9 +6,11 @@ from collections import Counter
 from pathlib import Path
 
 from kerascnn import runs
-from kerascnn.commands.terminal import RunName, computing
+from kerascnn.commands.terminal import RunName, computing, saying_warnings
 from kerascnn.errors import DataError, UsageError
 from kerascnn.explain import EXPLANATIONS
+
+GRADIENTS = ("saliency", "gradient_x_input", "integrated_gradients", "smoothgrad")  # methods that take `fallback`
 
 
 def explain(
@@ -22,6 +24,7 @@ def explain(
     top: int = 9,
     patch: int | None = None,
     stride: int | None = None,
+    fallback: str | None = None,
     out: Path | None = None,
 ):
     """Draw what in images a network's answer depends on: a PNG for each image, its numbers (NPZ) beside it.
@@ -45,6 +48,9 @@ def explain(
         occlusion: side of the hidden square, pixels [default: a quarter of the shorter side]
     stride
         occlusion: step between squares, pixels [default: half the patch]
+    fallback
+        autodiff lets automatic differentiation serve layers that no rule walks back through, such as recurrent ones;
+        for methods made of plain gradients
     out
         folder for the files [default: explain/ in the run]
     """
@@ -52,6 +58,8 @@ def explain(
         raise UsageError(f"No image was named. Type: kerascnn explain {run} IMAGE...")
     if method != "all":
         EXPLANATIONS.facts(method)
+    if fallback is not None and method not in GRADIENTS:
+        raise UsageError(f"--fallback {fallback} gives plain gradients: type --method {' or '.join(GRADIENTS)}.")
     of_maps = method in ("grad_cam", "layer_cam")
     if neuron is not None and (layer is None or of_maps or method in ("all", "occlusion")):
         raise UsageError(f"--neuron {neuron} needs --layer NAME, and a method that goes back to the pixels.")
@@ -65,7 +73,7 @@ def explain(
             raise UsageError(f"--{name} {number} is not allowed: it must be at least 1.")
     found = runs.find(run)
     folder = out or found / "explain"
-    with computing() as (say, _):
+    with computing() as (say, _), saying_warnings(say):
         import numpy as np
 
         from kerascnn import inference
@@ -78,6 +86,8 @@ def explain(
         targets = model.predict(x, verbose=0).argmax(1) if chosen is None else np.full(len(x), chosen)
         hidden = {name: number for name, number in (("patch", patch), ("stride", stride)) if number is not None}
         options = {"occlusion": hidden, **({method: {"layer": layer}} if of_maps and layer else {})}
+        if fallback is not None:
+            options[method] = {"fallback": fallback}
         for number, (path, name) in enumerate(zip(paths, _names(paths), strict=True)):
             one, target = x[number : number + 1], int(targets[number])
             title = f"{model.name}, class {labels[target]!r}, {path.name}"
@@ -92,7 +102,9 @@ def explain(
                 drawn = {}
                 for channel, *unit in [place] if place else _strongest(activations(model, one, layer)[0], top):
                     shown = f"{layer} {channel}" + (f" at {unit[0]},{unit[1]}" if unit else "")
-                    drawn[shown] = EXPLANATIONS.get(method)(model, one, Neuron(layer, channel, *unit))
+                    drawn[shown] = EXPLANATIONS.get(method)(
+                        model, one, Neuron(layer, channel, *unit), **options.get(method, {})
+                    )
                 figure = sheets.comparison_sheet(one, drawn, [path.name], f"{method}, {model.name}, {path.name}")
             else:
                 drawn = {method: maps(method, model, one, target, **options.get(method, {}))}

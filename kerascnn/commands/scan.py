@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from kerascnn import runs
-from kerascnn.commands.terminal import RunName, computing, print_table
+from kerascnn.commands.terminal import RunName, computing, print_table, saying_warnings
 from kerascnn.errors import UsageError
 
 
@@ -46,8 +46,6 @@ def scan(
         raise UsageError(f"--split {split!r} is not allowed. Allowed: train, validation, test.")
     folder = out or found / "scan" / "-".join([*_name(data), split])
     with computing() as (say, _):
-        import warnings
-
         from kerascnn import inference
         from kerascnn.callbacks.filters import filter_sheet, filters_of, measured, model_layer
         from kerascnn.dataset_scan import explained, scan, sheets
@@ -56,8 +54,7 @@ def scan(
         images = inference.data_of(found, data)
         names = None if layers is None else [name.strip() for name in layers.split(",")]
         lines = _Lines(say)
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always")
+        with saying_warnings(say):
             result = scan(
                 model,
                 images,
@@ -70,9 +67,6 @@ def scan(
                 out=folder / "scan.npz",
                 say=lines,
             )
-        for warning in told:
-            if issubclass(warning.category, UserWarning):
-                say(str(warning.message))
         rows = []
         for layer in result.layers:
             stem = folder / runs.plain(layer.replace("/", "-"))

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -45,6 +46,16 @@ def computing(to_stderr=False):
         finally:
             if in_main:
                 signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def saying_warnings(say):
+    """Within this block warnings are kept back; those meant for users are said when it ends, each once."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        yield
+    for message in dict.fromkeys(str(w.message) for w in told if issubclass(w.category, UserWarning)):
+        say(message)
 
 
 def let_interrupts_through():

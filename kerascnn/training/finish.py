@@ -60,7 +60,8 @@ def results(run, recipe, final, data, prepared, *, test=True):
 
 def _tested(run, recipe, final, data, prepared):
     """Evaluate the best weights on the test split and draw the confusion matrix; returns the numbers for run.json."""
-    measured = evaluate_split(final, data.test, prepared, data.class_names, mirrored=recipe.test_flip)
+    views = {"mirrored": recipe.test_flip, "shifted": recipe.test_shift}
+    measured = evaluate_split(final, data.test, prepared, data.class_names, **views)
     plots.save(
         plots.confusion(measured.confusion, f"{recipe.model} on {data.name}: {measured.images:,} test images"),
         measured.confusion,

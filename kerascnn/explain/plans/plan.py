@@ -175,8 +175,8 @@ def make_plan(model, stand_in=None):
 def _unsupported(config, weights, *xs):
     layer, reason = config
     raise UsageError(
-        f'No rule walks back through layer {layer!r}: {reason}. For plain gradients type fallback="autodiff"; '
-        "kerascnn.explain.coverage(model, method) lists every layer."
+        f'No rule walks back through layer {layer!r}: {reason}. For plain gradients type fallback="autodiff", in the '
+        "shell --fallback autodiff; kerascnn.explain.coverage(model, method) lists every layer."
     )
 
 
