@@ -70,6 +70,14 @@ def test_layers_without_a_rule_take_the_fallback(call, tmp_path):
         expected = explain.saliency(kerascnn.load(run), x, 3, fallback="autodiff")
     found = np.load(next((tmp_path / "x").glob("*.npz")))["saliency"]
     np.testing.assert_allclose(found, expected[0], atol=1e-6)
+    assert call("explain", run.folder, image, "--method", "occlusion", "--class", "3", "--out", "y")[0] == 0
+    found = np.load(next((tmp_path / "y").glob("*.npz")))["occlusion"]
+    expected = explain.maps("occlusion", kerascnn.load(run), x, 3)
+    np.testing.assert_allclose(found, expected[0], atol=1e-6)
+    powers = np.exp(explain.occlusion(kerascnn.load(run), x, patch=2, stride=2)[0, 1, 3])
+    hidden = x.copy()
+    hidden[:, 2:4, 6:8] = x.mean()
+    np.testing.assert_allclose(powers / powers.sum(), kerascnn.load(run).predict(hidden, verbose=0)[0], atol=1e-5)
     code, _, err = call(*arguments)
     assert code == 2
     assert "type --method saliency or gradient_x_input or integrated_gradients or smoothgrad" in err

@@ -16,7 +16,7 @@ from kerascnn.explain import register
 from kerascnn.explain.plans.plan import read_constants
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.reverse import shapes_of
-from kerascnn.explain.subjects import subject
+from kerascnn.explain.subjects import looked_at
 from kerascnn.explain.targets import HEADS, class_number, convolutions, find_layer, score_value
 from kerascnn.explain.walk import Task, check_finite, forward, needed_steps, run
 
@@ -95,7 +95,7 @@ def occlusion(model, images, *, patch, stride, fill="mean", layer=None, max_memo
 
 
 def _table_of(model, images, patch, stride, layer):
-    plan, arrays = subject(model, images)
+    plan, arrays = looked_at(model, images)
     if len(arrays) > 1 or arrays[0].ndim != 4:
         raise UsageError(f"Occlusion needs a model with one image input; {plan.model!r} takes {len(arrays)} inputs.")
     if layer is None and (len(plan.outputs) > 1 or len(shapes_of(plan, arrays)(score_value(plan))) != 2):
@@ -134,7 +134,7 @@ def occlusion_trio(model, images, labels, *, patch, stride, fill="mean", layer=N
         dict of arrays (N, rows, cols): "activity", the total activity of the feature map that is strongest in the
         whole image; "probability" of the true class; "label", the most probable class. "channel" (N,) names the maps.
     """
-    plan, _ = subject(model, images)
+    plan, _ = looked_at(model, images)
     layer = layer or (convolutions(plan) or [None])[-1]
     if layer is None:
         raise UsageError(f"Model {plan.model!r} has no convolution: name a layer, layer=...")
@@ -165,7 +165,7 @@ def occlusion_map(model, images, target=None, *, patch, stride, fill="mean", con
     """
     if convention not in CONVENTIONS:
         raise unknown("convention", convention, CONVENTIONS)
-    plan, arrays = subject(model, images)
+    plan, arrays = looked_at(model, images)
     table = occlusion(model, images, patch=patch, stride=stride, fill=fill)
     n, classes = len(table), table.shape[-1]
     base = _whole_scores(model, arrays[0])
@@ -193,5 +193,5 @@ def _covers(size, patch, stride):
 
 
 def _whole_scores(model, images):
-    plan, arrays = subject(model, images)
+    plan, arrays = looked_at(model, images)
     return run(plan, Task(plan.steps, plan.inputs, (score_value(plan),)), arrays, [])[0][0]

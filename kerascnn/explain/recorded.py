@@ -3,9 +3,8 @@
 import numpy as np
 
 from kerascnn.errors import UsageError
-from kerascnn.explain.plans.plan import make_plan
 from kerascnn.explain.rules.pooling import switch_positions
-from kerascnn.explain.subjects import check_images, opaque_step, subject
+from kerascnn.explain.subjects import looked_at, subject
 from kerascnn.explain.targets import every_call, find_layer
 from kerascnn.explain.walk import Task, run
 
@@ -19,8 +18,7 @@ def activations(model, images, layers=None, *, batch_size=64, dtype="float32"):
     Returns:
         `dtype` array (N, H, W, channels) or (N, units) for one name, a dict {name: array} otherwise.
     """
-    plan = make_plan(model, opaque_step)
-    arrays = check_images(model, plan, images)
+    plan, arrays = looked_at(model, images)
     names = every_call(plan, plan.layers) if layers is None else [layers] if isinstance(layers, str) else list(layers)
     wanted = tuple(find_layer(plan, name)[1] for name in names)
     found, _ = run(plan, Task(plan.steps, plan.inputs, wanted), arrays, [], dtype=dtype, batch_size=batch_size)

@@ -28,6 +28,12 @@ def subject(model, images, fallback=None, derived=False):
     return plan, check_images(model, plan, images, derived)
 
 
+def looked_at(model, images):
+    """What `subject` gives, where nothing walks back: layers that no rule serves are simply called."""
+    plan = make_plan(model, opaque_step)
+    return plan, check_images(model, plan, images)
+
+
 def check_images(model, plan, images, derived=False):
     """The images as a list of arrays, one per input of the model; `derived` as of `subject`."""
     names = [t.name for t in model.inputs]
