@@ -368,30 +368,6 @@ def test_checkpoints_every_so_many_minutes(tmp_path):
     same_weights(run, train(out=tmp_path / "b", epochs=1)[0])
 
 
-@pytest.mark.parametrize("shifted", [False, True])
-def test_test_flip_and_shift_are_means_over_views(tmp_path, shifted):
-    run, _ = train(epochs=1, test_flip=True, test_shift=shifted, out=tmp_path / "a")
-    data = kerascnn.inference.data_of(run)
-    images = kerascnn.inference.preprocessing(run)(data.test.images)
-    model = kerascnn.load(run)
-    side = images.shape[1]
-    views = [images]
-    if shifted:
-        up = [*range(1, side), side - 2]
-        down = [1, *range(side - 1)]
-        views += [images, images[:, up][:, :, up], images[:, down][:, :, down]]
-    probabilities = sum(
-        model.predict(np.concatenate([v, v[:, :, ::-1]]), verbose=0).reshape(2, -1, 10).sum(0) for v in views
-    )
-    accuracy = float((probabilities.argmax(1) == data.test.labels).mean())
-    assert run.read("run")["result"]["accuracy"] == accuracy
-    measured = kerascnn.evaluate(run)
-    assert measured.accuracy == accuracy
-    probabilities /= 2 * len(views)
-    loss = -np.log(probabilities[np.arange(len(images)), data.test.labels]).mean()
-    assert measured.loss == pytest.approx(loss, rel=1e-5)
-
-
 def test_files_of_weights_are_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.safetensors").touch()
