@@ -19,7 +19,7 @@ from kerascnn.registry import Registry
 HOME = Path(__file__).with_name("named_recipes.py")
 RECIPES = Registry("recipe", "kerascnn.named_recipes", HOME, hint="kerascnn recipes")
 
-OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
+OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "muon")
 SCHEDULES = ("constant", "cosine", "one_cycle")
 AUGMENTATIONS = ("flip", "crop", "translate", "cutout", "colour", "pca", "mixup")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
@@ -88,7 +88,7 @@ class Recipe:
     batch_size: int = setting(64, "images a step", low=1)
     optimizer: str = setting("adam", "how weights follow gradients", choices=OPTIMIZERS)
     learning_rate: float = setting(1e-3, "initial learning rate", low=1e-10, high=1e3)
-    momentum: float = setting(0.9, "momentum of sgd and rmsprop", low=0, high=0.9999)
+    momentum: float = setting(0.9, "momentum of sgd, rmsprop and muon", low=0, high=0.9999)
     weight_decay: float = setting(0.0, "decoupled weight decay, a fraction of learning rate x weight a step", low=0)
     l2: float = setting(0.0, "classic L2 decay in the gradient: this times each kernel is added to it", low=0)
     norm_bias_rate: float = setting(

@@ -5,7 +5,7 @@ from keras import layers
 
 from kerascnn.errors import UsageError
 from kerascnn.layers import whitening_filters
-from kerascnn.recipes import Recipe
+from kerascnn.recipes import OPTIMIZERS, Recipe
 from kerascnn.training.build import compile_model, network, start_fast
 
 SHAPE = (16, 16, 1)
@@ -34,15 +34,33 @@ def test_precision_is_the_networks_and_not_the_sessions():
     assert keras.config.dtype_policy().name == "float32"
 
 
-@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "rmsprop"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimizers_get_the_recipes_numbers(name):
     optimizer = compiled(optimizer=name, learning_rate=0.25, weight_decay=0.125, clip_norm=2.0).optimizer
     assert type(optimizer).__name__.lower() == name
     assert float(optimizer.learning_rate) == 0.25
     assert optimizer.weight_decay == 0.125
     assert optimizer.global_clipnorm == 2.0
-    assert getattr(optimizer, "momentum", None) == {"sgd": 0.9, "rmsprop": 0.9}.get(name)
-    assert getattr(optimizer, "nesterov", None) == {"sgd": True}.get(name)
+    assert getattr(optimizer, "momentum", None) == {"sgd": 0.9, "rmsprop": 0.9, "muon": 0.9}.get(name)
+    assert getattr(optimizer, "nesterov", None) == {"sgd": True, "muon": True}.get(name)
+
+
+@pytest.mark.parametrize(("precision", "products"), [("float32", "float32"), ("mixed_bfloat16", "bfloat16")])
+def test_muon_leaves_the_head_and_the_biases_to_adamw(precision, products):
+    recipe = Recipe(optimizer="muon", weight_decay=0.125)
+    model = network(recipe, SHAPE, 4, precision)
+    compile_model(model, recipe, 10, 10)
+    optimizer = model.optimizer
+    optimizer.build(model.trainable_variables)
+    by_adamw = [
+        v.path for v, own in zip(model.trainable_variables, optimizer.adam_velocities, strict=True) if own is not None
+    ]
+    kernels = [v.path for v in model.trainable_variables if v.name == "kernel"]
+    assert [path for path in kernels if path in by_adamw] == ["output/kernel"]
+    assert [path for path in kernels if path not in by_adamw] == ["c1/kernel", "c3/kernel", "c5/kernel", "f6/kernel"]
+    assert all(v.path in by_adamw for v in model.trainable_variables if v.name == "bias")
+    assert (optimizer.weight_decay, optimizer.adam_weight_decay) == (0.125, 0.125)
+    assert optimizer.product_dtype == products
 
 
 def test_biases_of_normalisations_learn_at_their_own_rate():

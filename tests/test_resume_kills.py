@@ -15,7 +15,7 @@ KILLS = 20
 LIFE = textwrap.dedent("""
     import os, signal, sys, threading
     import keras, kerascnn
-    folder, seconds = sys.argv[1], float(sys.argv[2])
+    folder, seconds, optimizer = sys.argv[1], float(sys.argv[2]), sys.argv[3]
 
     class Death(keras.callbacks.Callback):
         def on_train_batch_end(self, step, logs=None):
@@ -24,8 +24,9 @@ LIFE = textwrap.dedent("""
                 self.timer.daemon = True
                 self.timer.start()
 
-    fields = dict(data="digits", schedule="constant", image_size=16, epochs=20, batch_size=128, dropout=0.3,
-                  augment=("flip", "crop"), ema=0.99, rate_patience=2, rate_factor=0.5, stop_patience=15, seed=3)
+    fields = dict(data="digits", optimizer=optimizer, schedule="constant", image_size=16, epochs=20, batch_size=128,
+                  dropout=0.3, augment=("flip", "crop"), ema=0.99, rate_patience=2, rate_factor=0.5, stop_patience=15,
+                  seed=3)
     options = dict(callbacks=[Death()], checkpoint_minutes=0.002, say=lambda line: None)
     if os.path.exists(os.path.join(folder, "run.json")):
         kerascnn.train(resume=folder, **options)
@@ -34,11 +35,11 @@ LIFE = textwrap.dedent("""
 """)
 
 
-def live(folder, seconds, backend):
+def live(folder, seconds, backend, optimizer):
     """One life of a run, killed that many seconds after its first step (0: never); returns the exit code."""
     environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(
-        [sys.executable, "-c", LIFE, str(folder), str(seconds)],
+        [sys.executable, "-c", LIFE, str(folder), str(seconds), optimizer],
         env=environment,
         capture_output=True,
         text=True,
@@ -49,18 +50,18 @@ def live(folder, seconds, backend):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_killed_at_random_moments(tmp_path, backend):
+@pytest.mark.parametrize(("backend", "optimizer"), [("tensorflow", "muon"), ("jax", "adam")])
+def test_killed_at_random_moments(tmp_path, backend, optimizer):
     pytest.importorskip(backend)
     rng = random.Random(backend)
-    assert live(tmp_path / "whole", 0, backend) == 0
+    assert live(tmp_path / "whole", 0, backend, optimizer) == 0
     expected = np.load(newest(tmp_path / "whole"))
     kills, number = 0, 0
     while kills < KILLS:
         folder, number = tmp_path / f"killed-{number}", number + 1
         finished = False
         while not finished:
-            finished = live(folder, rng.uniform(0.01, 0.5) if kills < KILLS else 0, backend) == 0
+            finished = live(folder, rng.uniform(0.01, 0.5) if kills < KILLS else 0, backend, optimizer) == 0
             kills += not finished
         with np.load(newest(folder)) as found:
             for name in expected.files:

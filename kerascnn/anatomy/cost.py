@@ -35,6 +35,7 @@ SLOTS = {
     "ftrl": 2,
     "lamb": 2,
     "lion": 1,
+    "muon": 1,  # of kernels; twos of the few other weights
     "nadam": 2,
     "rmsprop": 1,
 }
