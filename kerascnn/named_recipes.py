@@ -254,6 +254,16 @@ def mnist_rnn():
     )
 
 
+@register("mnist-rnn-best")
+def mnist_rnn_best():
+    """The COMP 576 report's RNN on rows of MNIST with its settings, but the rate falls to 0 along a cosine: 98.04%.
+
+    `kerascnn train mnist --recipe mnist-rnn-best`, one seed (95% interval 97.75 to 98.29), 24 minutes on 2 cores beside
+    other work (8 CPU minutes); at the report's constant rate it gave 97.93%.
+    """
+    return mnist_rnn().replace(schedule="cosine")
+
+
 @register("mnist-lstm", source="COMP 576 report 2017")
 def mnist_lstm():
     """The COMP 576 report's LSTM on rows of MNIST: as its RNN; 98.96%.
