@@ -1,4 +1,4 @@
-"""The scan and the callbacks also pass their own tests with JAX and torch in TensorFlow's place."""
+"""The scan, the callbacks and Muon also pass their own tests with JAX and torch in TensorFlow's place."""
 
 import os
 import subprocess
@@ -12,7 +12,9 @@ HERE = Path(__file__).parent
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-@pytest.mark.parametrize("file", ["test_dataset_scan.py", "test_scan_statistics.py", "test_callbacks.py"])
+@pytest.mark.parametrize(
+    "file", ["test_dataset_scan.py", "test_scan_statistics.py", "test_callbacks.py", "test_muon.py"]
+)
 def test_on_another_backend(backend, file):
     pytest.importorskip(backend)
     done = subprocess.run(
