@@ -28,7 +28,7 @@ class Muon(keras.optimizers.Muon):
 
     def _should_use_adamw(self, variable):
         layer = variable.path.split("/")[-2:-1]
-        return variable.name != "kernel" or len(variable.shape) < 2 or bool({*layer} & {*self.exclude_layers})
+        return len(variable.shape) < 2 or bool({*layer} & {*self.exclude_layers})
 
     def zeropower_via_newtonschulz5(self, x, steps):
         matrix = ops.cast(ops.reshape(x, (-1, x.shape[-1])), self.product_dtype)
