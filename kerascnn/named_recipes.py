@@ -75,11 +75,22 @@ def cs7011():
 
 @register("cifar-net-best")
 def cifar_net_best():
-    """The CS7011 report's network, its 6,216,114 parameters unchanged, as far as we got.
+    """The CS7011 report's network, its 6,216,114 parameters unchanged, as far as we got: 89.16% (one seed, 30 epochs).
 
-    As `cifar-net-88`, longer, with cutout and a little dropout. What else was tried stands in docs/results.md.
+    `kerascnn train cifar10-jpeg --recipe cifar-net-best`: 89.16% of the test images (95% interval 88.54 to 89.75),
+    89.00% of the validation images, in 66 minutes on 2 cores beside another training (about 36 alone). Batch
+    normalisation stands before each ReLU in training and is folded into the weights before it afterwards. The
+    optimizer's settings are those of `cifar-94`. What else was tried stands in docs/results.md.
     """
-    return cifar_net_88().replace(augment=("flip", "translate", "cutout"), dropout=0.1, epochs=24)
+    return cifar_94().replace(
+        model="cifar_net",
+        fold_norm=True,
+        fast_start=True,
+        augment=("flip", "translate", "cutout"),
+        epochs=30,
+        batch_size=128,
+        learning_rate=0.19,
+    )
 
 
 @register("cifar-net-88")
