@@ -35,7 +35,7 @@ SLOTS = {
     "ftrl": 2,
     "lamb": 2,
     "lion": 1,
-    "muon": 1,  # of kernels; twos of the few other weights
+    "muon": 1,
     "nadam": 2,
     "rmsprop": 1,
 }

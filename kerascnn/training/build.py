@@ -190,24 +190,17 @@ def _rate(recipe, steps, steps_per_epoch):
 
 def _optimizer(recipe, rate, model):
     momentum = {"momentum": recipe.momentum}
-    head = [layer.name for layer in model.layers if any(v.name == "kernel" for v in layer.weights)][-1:]
+    *_, head = [layer for layer in model.layers if any(v.name == "kernel" for v in layer.weights)] or [None]
+    kernels = [
+        v for layer in model.layers if layer is not head for v in layer.trainable_variables if len(v.shape) > 1
+    ]
     halved = any(layer.compute_dtype == "bfloat16" for layer in model.layers)
     kind, own = {
         "adam": (keras.optimizers.Adam, {}),
         "adamw": (keras.optimizers.AdamW, {"weight_decay": recipe.weight_decay}),  # None would be Keras' 0.004
         "sgd": (keras.optimizers.SGD, {**momentum, "nesterov": recipe.momentum > 0}),
         "rmsprop": (keras.optimizers.RMSprop, momentum),
-        "muon": (
-            Muon,
-            {
-                **momentum,
-                "weight_decay": recipe.weight_decay,
-                "adam_weight_decay": recipe.weight_decay,
-                "exclude_layers": head,
-                "ns_steps": 3,  # as in Jordan's airbench94, for speed; Keras' own default is 5
-                "product_dtype": "bfloat16" if halved else "float32",
-            },
-        ),
+        "muon": (Muon, {**momentum, "kernels": kernels, "product_dtype": "bfloat16" if halved else "float32"}),
     }[recipe.optimizer]
     common = {
         "learning_rate": rate,
