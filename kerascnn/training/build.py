@@ -191,9 +191,7 @@ def _rate(recipe, steps, steps_per_epoch):
 def _optimizer(recipe, rate, model):
     momentum = {"momentum": recipe.momentum}
     *_, head = [layer for layer in model.layers if any(v.name == "kernel" for v in layer.weights)] or [None]
-    kernels = [
-        v for layer in model.layers if layer is not head for v in layer.trainable_variables if len(v.shape) > 1
-    ]
+    kernels = [v for layer in model.layers if layer is not head for v in layer.trainable_variables if len(v.shape) > 1]
     halved = any(layer.compute_dtype == "bfloat16" for layer in model.layers)
     kind, own = {
         "adam": (keras.optimizers.Adam, {}),
