@@ -1,7 +1,7 @@
 """Muon (K. Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks") for convolutions as well.
 
 It is that of the author's CIFAR-10 programs: kernels keep their norm, and SGD moves all other weights. Keras' own Muon
-turns dense kernels only, lets them grow, and gives AdamW the rest.
+turns dense kernels only, lets weight decay rule their norms, and gives AdamW the rest.
 """
 
 import keras
@@ -14,9 +14,9 @@ class Muon(keras.optimizers.SGD):
     A kernel of (height, width, channels, filters) is taken for a matrix (height * width * channels, filters). The
     gradient with its momentum is replaced by the orthogonal matrix next to it, whose length is the learning rate times
     what the kernel's filters have on average; what this gives is scaled back to the norm that the kernel had. So the
-    rate is the angle of a step in radians, weights that were trained before keep their size, and weight decay acts on
-    the other weights only. The matrix products of a step take as long for a small batch as for a large one: 0.2 s for
-    the 6.2M network on 2 cores, as much as 128 images.
+    rate is about the angle of a step in radians, weights that were trained before keep their size, and weight decay
+    acts on the other weights only. The matrix products of a step take as long for a small batch as for a large one:
+    0.2 s for the 6.2M network on 2 cores, as much as 128 images.
 
     Args:
         kernels: the Keras variables that are turned, of two or more dimensions.
