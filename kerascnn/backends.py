@@ -84,6 +84,26 @@ def data_parallel_devices():
     return len(keras.distribution.list_devices()) if backend() == "jax" else 1
 
 
+def stream(batches):
+    """What `fit` and `predict` should get for a `keras.utils.PyDataset` that has a length, the same for all its epochs.
+
+    On TensorFlow a tf.data.Dataset with two batches ready: what Keras makes of a PyDataset is tuned as it runs, and
+    the thread that tunes holds up the end of each pass. On one core a fit of 150 steps and 23 s an epoch stood still
+    for another 18 s between epochs, on two cores for up to 3 s of 17.
+    """
+    if backend() != "tensorflow":
+        return batches
+    import tensorflow as tf
+
+    signature = tuple(tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in batches[0])
+    made = tf.data.Dataset.from_generator(
+        lambda: (batches[step] for step in range(len(batches))), output_signature=signature
+    )
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return made.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(2).with_options(options)
+
+
 def out_of_memory(error):
     """True if an exception says that memory ran out, in the words of Python, NumPy or the backend."""
     if isinstance(error, MemoryError):

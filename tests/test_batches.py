@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from kerascnn import backends
 from kerascnn.datasets.image_data import Split
 from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.training.batches import Batches, InOrder
@@ -141,3 +142,23 @@ def test_pca_noise_is_of_the_training_set_s_colours_whatever_the_batch():
     np.testing.assert_allclose(moved[..., 1:], 0, atol=1e-4)
     again = Batches(Split(images, np.arange(64)), colours, 1, augmentations=("pca",))
     np.testing.assert_array_equal(batches[40][0], again[40][0])
+
+
+@pytest.mark.skipif(backends.backend() != "tensorflow", reason="other backends read the batches themselves")
+def test_a_stream_gives_every_pass_its_own_batches_and_is_not_tuned_as_it_runs(split):
+    batches = Batches(split, AS_IS, 5, augmentations=("flip",), seed=1, epochs=3, num_classes=23, balanced=True)
+    batches.start = 1
+    stream = backends.stream(batches)
+    assert int(stream.cardinality()) == 4
+    assert stream.options().autotune.enabled is False  # on one core its thread sleeps between two passes
+    passes = []
+    for epoch in range(2):
+        batches.epoch = epoch
+        streamed = [[array.numpy() for array in batch] for batch in stream]
+        assert [len(labels) for _, labels, _ in streamed] == [5, 5, 5, 3]
+        for mine, theirs in zip(streamed, read(batches), strict=True):
+            for a, b in zip(mine, theirs, strict=True):
+                assert a.dtype == b.dtype
+                np.testing.assert_array_equal(a, b)
+        passes.append(np.concatenate([labels for _, labels, _ in streamed]).tolist())
+    assert passes[0] != passes[1]

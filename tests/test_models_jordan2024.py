@@ -28,6 +28,21 @@ def test_sides_and_count_by_pencil():
     assert facts["parameters"] == facts["trainable"] + 2 * normalisations + 24 * 12
 
 
+def test_probabilities_follow_the_logit_scale():
+    images = np.random.default_rng(0).normal(size=(2, 25, 25, 3)).astype("float32")
+    model, same = (
+        models.airbench94((25, 25, 3), widths=(4, 4, 4)),
+        models.airbench94((25, 25, 3), widths=(4, 4, 4), logit_scale=0.4),
+    )
+    same.set_weights(model.get_weights())
+    features = keras.Model(model.inputs, model.get_layer("fc").output).predict(images, verbose=0).astype("float64")
+    for scale, made in ((1 / 9, model), (0.4, same)):
+        powers = np.exp(scale * features)
+        expected = powers / powers.sum(1, keepdims=True)
+        np.testing.assert_allclose(made.predict(images, verbose=0), expected, rtol=1e-5)
+        assert np.ptp(expected) > 0.01
+
+
 def test_a_run_whitens_with_its_training_images():
     images = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3), dtype="uint8")
     images[:, 1:] = images[:, 1:] // 2 + images[:, :-1] // 2

@@ -13,7 +13,14 @@ from kerascnn.models import register
 
 @register(source="Jordan 2024", input_shape=(32, 32, 3), num_classes=10, parameters=1_973_944, trainable=1_971_352)
 def airbench94(
-    input_shape=(32, 32, 3), num_classes=10, *, widths=(64, 256, 256), activation="gelu", dropout=0.0, name="airbench94"
+    input_shape=(32, 32, 3),
+    num_classes=10,
+    *,
+    widths=(64, 256, 256),
+    activation="gelu",
+    dropout=0.0,
+    logit_scale=1 / 9,
+    name="airbench94",
 ):
     """Patches of 2x2 pixels whitened, three blocks of two 3x3 convolutions with batch normalisation, one dense layer.
 
@@ -26,6 +33,8 @@ def airbench94(
         widths: filters of the three blocks' convolutions.
         activation: Keras' name of what follows each normalisation; the source's is "gelu".
         dropout: fraction of the dense layer's inputs dropped in training (the source has none).
+        logit_scale: what the dense layer's outputs are multiplied with. Gradient descent changes them by its square
+            times the learning rate; the source's is 1/9.
         name: the model's name.
     Returns:
         keras.Model, images float32 (N, height, width, channels) -> probabilities float32 (N, num_classes).
@@ -49,6 +58,6 @@ def airbench94(
         x = layers.Dropout(dropout, name="dropout")(x)
     start = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
     x = layers.Dense(num_classes, use_bias=False, kernel_initializer=start, name="fc")(x)
-    x = layers.Rescaling(1 / 9, name="scale")(x)
+    x = layers.Rescaling(logit_scale, name="scale")(x)
     outputs = layers.Softmax(dtype="float32", name="softmax")(x)
     return Model(inputs, outputs, name=name)

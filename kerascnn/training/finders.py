@@ -57,7 +57,7 @@ def learning_rates(recipe, *, low=1e-6, high=10.0, steps=200, data=None):
     rising = keras.optimizers.schedules.ExponentialDecay(low, steps - 1, high / low)
     model, batches = _ready(recipe.replace(steps=steps, eval_every=steps), data, rising)
     seen = _Losses()
-    model.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[seen])
+    model.fit(backends.stream(batches), epochs=1, shuffle=False, verbose=0, callbacks=[seen])
     table = pd.DataFrame({"rate": np.geomspace(low, high, steps)[: len(seen.losses)], "loss": seen.losses})
     usable = table[np.isfinite(table["loss"])]
     best = int(usable["loss"].idxmin())

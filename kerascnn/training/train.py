@@ -226,7 +226,9 @@ def _fit(run, recipe, model, batches, data, state, callbacks, checkpoint_minutes
     soft = len(data.class_names) if "mixup" in recipe.augment else 0
     size = -(-max(recipe.batch_size, 256) // batches.multiple) * batches.multiple
     validation = (
-        InOrder(data.validation, batches.preprocessing, size, soft, batches.multiple) if data.validation else None
+        backends.stream(InOrder(data.validation, batches.preprocessing, size, soft, batches.multiple))
+        if data.validation
+        else None
     )
 
     epoch = step = 0
@@ -247,7 +249,7 @@ def _fit(run, recipe, model, batches, data, state, callbacks, checkpoint_minutes
                 batches.epoch, batches.start = epoch, step
                 last = epoch + 1 if step else batches.whole_epochs if epoch < batches.whole_epochs else batches.epochs
                 model.fit(
-                    batches,
+                    backends.stream(batches),
                     validation_data=validation,
                     initial_epoch=epoch,
                     epochs=last,
