@@ -88,8 +88,8 @@ def stream(batches):
     """What `fit` and `predict` should get for a `keras.utils.PyDataset` that has a length, the same for all its epochs.
 
     On TensorFlow a tf.data.Dataset with two batches ready: what Keras makes of a PyDataset is tuned as it runs, and
-    the thread that tunes holds up the end of each pass. On one core a fit of 150 steps and 23 s an epoch stood still
-    for another 18 s between epochs, on two cores for up to 3 s of 17.
+    the thread that tunes holds up the beginning of the next epoch: a fit of 150 steps stood still for 18 of 41 s an
+    epoch on one core, for up to 8 of 20 s on two (benchmarks/between_epochs.py).
     """
     if backend() != "tensorflow":
         return batches
