@@ -85,7 +85,7 @@ def data_parallel_devices():
 
 
 def stream(batches):
-    """What `fit` and `predict` should get for a `keras.utils.PyDataset` that has a length, the same for all its epochs.
+    """What `fit` and `predict` should get for a `keras.utils.PyDataset` of tuples of arrays, of fixed length.
 
     On TensorFlow a tf.data.Dataset with two batches ready: what Keras makes of a PyDataset is tuned as it runs, and
     the thread that tunes holds up the beginning of the next epoch: a fit of 150 steps stood still for 18 of 41 s an
