@@ -4,9 +4,9 @@
     python benchmarks/train_accuracy.py --table
 
 FOLDER is what `kerascnn train` takes: a folder of class folders, or the name of a data set; without it each recipe's
-own. Every finished run is written to the results at once; runs that are in them with the recipe as it is now are
-skipped, and a run that was stopped goes on where it stood. Weights are chosen on validation images and the test images
-read once, by `kerascnn train` itself.
+own. Every finished run is written to the results at once; runs that are in them with the recipe as it is now, of any
+machine, are skipped, and a run that was stopped goes on where it stood. Weights are chosen on validation images and the
+test images read once, by `kerascnn train` itself.
 """
 
 import itertools
@@ -146,7 +146,9 @@ def main(
             print(f"{one.command}: is in {results}", flush=True)
             continue
         row = measured(one, runs, again)
-        write_json(results, [*(other for other in read(results) if other["command"] != one.command), row])
+        this = one.command, row["machine"]
+        others = [other for other in read(results) if (other["command"], other["machine"]) != this]
+        write_json(results, [*others, row])
         print(f"{one.command}: {100 * row['test_accuracy']:.2f}% in {row['minutes']:.1f} min", flush=True)
     if table:
         write_table(read(results), page)

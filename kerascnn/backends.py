@@ -4,6 +4,7 @@ import contextlib
 import functools
 import importlib
 import platform
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
@@ -89,10 +90,11 @@ def stream(batches):
 
     On TensorFlow a tf.data.Dataset with two batches ready: what Keras makes of a PyDataset is tuned as it runs, and
     the thread that tunes holds up the beginning of the next epoch: a fit of 150 steps stood still for 18 of 41 s an
-    epoch on one core, for up to 8 of 20 s on two (benchmarks/between_epochs.py).
+    epoch on one core, for up to 8 of 20 s on two (benchmarks/between_epochs.py). With JAX and PyTorch on an
+    accelerator, threads make the next batches while it computes.
     """
     if backend() != "tensorflow":
-        return batches
+        return batches if devices() == ["cpu"] else Ahead(batches, min(8, num_cpus()))
     import tensorflow as tf
 
     signature = tuple(tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in batches[0])
@@ -102,6 +104,33 @@ def stream(batches):
     options = tf.data.Options()
     options.autotune.enabled = False
     return made.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(2).with_options(options)
+
+
+class Ahead(keras.utils.PyDataset):
+    """The batches of another PyDataset, read from the first on; threads make the next ones meanwhile.
+
+    Keras' own workers are not for `Batches`, whose epoch is set as it begins: they give batches of the epoch before.
+
+    Args:
+        batches: a PyDataset of fixed length, whose `__getitem__` may be called from several threads.
+        threads: number of threads, and of batches made ahead.
+    """
+
+    def __init__(self, batches, threads):
+        super().__init__(workers=1)
+        self.batches, self.threads = batches, threads
+        self._pool, self._made = ThreadPoolExecutor(threads), {}
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, step):
+        if step == 0:  # another pass
+            self._made.clear()
+        for later in range(step, min(step + self.threads + 1, len(self))):
+            if later not in self._made:
+                self._made[later] = self._pool.submit(self.batches.__getitem__, later)
+        return self._made.pop(step).result()
 
 
 def out_of_memory(error):

@@ -1,3 +1,6 @@
+import threading
+
+import keras
 import numpy as np
 import pytest
 
@@ -162,3 +165,52 @@ def test_a_stream_gives_every_pass_its_own_batches_and_is_not_tuned_as_it_runs(s
                 np.testing.assert_array_equal(a, b)
         passes.append(np.concatenate([labels for _, labels, _ in streamed]).tolist())
     assert passes[0] != passes[1]
+
+
+def test_threads_make_the_next_batches_of_each_pass_and_change_nothing(split):
+    batches = Batches(split, AS_IS, 3, augmentations=("flip",), seed=1, epochs=3, num_classes=23, balanced=True)
+    batches.start = 1
+    ahead = backends.Ahead(batches, threads=3)
+    passes = []
+    for epoch in (1, 2, 2):
+        ahead[0]  # a look at the first batch of the epoch before, as fit takes one
+        batches.epoch = epoch
+        found = [ahead[step] for step in range(len(ahead))]
+        assert [len(labels) for _, labels, _ in found] == [3, 3, 3, 3, 3, 3, 2]
+        for mine, theirs in zip(found, read(batches), strict=True):
+            for a, b in zip(mine, theirs, strict=True):
+                np.testing.assert_array_equal(a, b)
+        passes.append(np.concatenate([labels for _, labels, _ in found]).tolist())
+    assert passes[0] != passes[1] == passes[2]
+
+
+class Counted(keras.utils.PyDataset):
+    """Ten batches, of which the sixth cannot be read; it keeps which were asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked, self.fifth = [], threading.Event()
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, step):
+        self.asked.append(step)
+        if step == 4:
+            self.fifth.set()
+        if step == 5:
+            raise OSError("the sixth")
+        return step
+
+
+def test_so_many_batches_are_made_ahead_and_errors_come_when_it_is_their_turn():
+    batches = Counted()
+    ahead = backends.Ahead(batches, threads=4)
+    assert ahead[0] == 0
+    assert batches.fifth.wait(60)  # nobody asked for it yet
+    assert sorted(batches.asked) == [0, 1, 2, 3, 4]
+    assert [ahead[step] for step in range(1, 5)] == [1, 2, 3, 4]
+    with pytest.raises(OSError, match="the sixth"):
+        ahead[5]
+    assert [ahead[step] for step in range(6, 10)] == [6, 7, 8, 9]
+    assert sorted(batches.asked) == list(range(10))  # each once

@@ -62,10 +62,11 @@ class Preprocessing:
         """float32 values of uint8 images."""
         factor = (1 / (255 * np.asarray(self.std))).astype("float32")
         shift = (np.asarray(self.mean) / np.asarray(self.std)).astype("float32")
-        scaled = images.astype("float32")
-        scaled *= factor
-        scaled -= shift
-        return scaled
+        count, height, width, channels = images.shape
+        rows = images.reshape(count, height, width * channels)  # several times as fast as channel by channel
+        scaled = rows * np.tile(factor, width)
+        scaled -= np.tile(shift, width)
+        return scaled.reshape(images.shape)
 
     def to_dict(self):
         """A dict that JSON can hold; `Preprocessing.from_dict` takes it back."""

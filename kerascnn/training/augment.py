@@ -7,7 +7,9 @@ import numpy as np
 
 def flip(images, mirrored):
     """Those of the images (N, H, W, C) mirrored left to right for which `mirrored` bool (N,) is True."""
-    return np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+    changed = images.copy()
+    changed[mirrored] = images[mirrored, :, ::-1]
+    return changed
 
 
 def crop(images, rng, size, padding, mode="constant"):
@@ -20,10 +22,13 @@ def crop(images, rng, size, padding, mode="constant"):
     """
     if padding:
         images = np.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)), mode)
-    windows = np.lib.stride_tricks.sliding_window_view(images, size, axis=(1, 2))
-    rows = rng.integers(windows.shape[1], size=len(images))
-    columns = rng.integers(windows.shape[2], size=len(images))
-    return np.moveaxis(windows[np.arange(len(images)), rows, columns], 1, -1)
+    count, height, width, channels = images.shape
+    rows = rng.integers(height - size[0] + 1, size=count)
+    columns = rng.integers(width - size[1] + 1, size=count)
+    windows = np.empty((count, *size, channels), images.dtype)
+    for window, image, row, column in zip(windows, images, rows, columns, strict=True):
+        window[:] = image[row : row + size[0], column : column + size[1]]
+    return windows
 
 
 def cutout(images, rng):
@@ -31,10 +36,11 @@ def cutout(images, rng):
     (DeVries and Taylor 2017, arXiv:1708.04552)."""
     count, height, width, _ = images.shape
     side = max(1, max(height, width) // 4)
-    rows, columns = rng.integers(height, size=count), rng.integers(width, size=count)
-    far = np.arange(height) - rows[:, None] + side // 2, np.arange(width) - columns[:, None] + side // 2
-    down, right = (((distance >= 0) & (distance < side)) for distance in far)
-    return np.where((down[:, :, None] & right[:, None, :])[..., None], np.uint8(128), images)
+    rows, columns = rng.integers(height, size=count) - side // 2, rng.integers(width, size=count) - side // 2
+    changed = images.copy()
+    for image, row, column in zip(changed, rows, columns, strict=True):
+        image[max(row, 0) : row + side, max(column, 0) : column + side] = 128
+    return changed
 
 
 def colour(images, rng, most=0.2):

@@ -82,10 +82,11 @@ class Batches(keras.utils.PyDataset):
 
     def order(self, number):
         """The order in which a pass visits the images."""
-        if self._order[0] != number:
-            order = np.random.default_rng([self.seed, number]).permutation(len(self.split))
-            self._order = number, order[: self.pass_images]
-        return self._order[1]
+        known, order = self._order  # at once, as another thread may be changing it
+        if known != number:
+            order = np.random.default_rng([self.seed, number]).permutation(len(self.split))[: self.pass_images]
+            self._order = number, order
+        return order
 
     def __getitem__(self, step):
         number, step = divmod(self.epoch * self.period + self.start + step, self.pass_steps)
