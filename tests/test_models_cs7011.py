@@ -39,3 +39,14 @@ def test_task_v_switches():
     extra = 4 * (64 + 128 + 256 + 256)  # four numbers per channel
     assert model.count_params() == 6_216_114 + extra
     assert {layer.rate for layer in model.layers if isinstance(layer, layers.Dropout)} == {0.5}
+
+
+def test_dropout_of_dense_layers_apart_from_that_of_blocks():
+    def dropped(**options):
+        model = models.cifar_net(**options)
+        return {layer.name: layer.rate for layer in model.layers if isinstance(layer, layers.Dropout)}
+
+    blocks = {f"{end}_dropout": 0.5 for end in ("pool1", "pool2", "conv3", "pool3")}
+    assert dropped(dropout=0.5, dense_dropout=0) == blocks
+    assert dropped(dense_dropout=0.25) == {"fc1_dropout": 0.25, "fc2_dropout": 0.25}
+    assert dropped(dropout=0.5, dense_dropout=0.25) == {**blocks, "fc1_dropout": 0.25, "fc2_dropout": 0.25}

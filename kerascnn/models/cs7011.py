@@ -20,7 +20,14 @@ from kerascnn.models import register
     published=6_216_114,
 )
 def cifar_net(
-    input_shape=(32, 32, 3), num_classes=10, *, batch_norm=False, foldable_norm=False, dropout=0.0, name="cifar_net"
+    input_shape=(32, 32, 3),
+    num_classes=10,
+    *,
+    batch_norm=False,
+    foldable_norm=False,
+    dropout=0.0,
+    dense_dropout=None,
+    name="cifar_net",
 ):
     """Four 3x3 convolutions of 64 to 256 filters in three pooled blocks, two dense layers of 1024, softmax.
 
@@ -32,6 +39,8 @@ def cifar_net(
         foldable_norm: True adds batch normalisation (momentum 0.9, no scale) between each convolution, with its
             pooling, or dense layer and its ReLU: `kerascnn.training.fold` turns the trained network into one without.
         dropout: fraction dropped in training after each block and after each dense layer.
+        dense_dropout: fraction dropped after each dense layer instead; 0 is the report's Task I, where dropout follows
+            the blocks alone. None: as `dropout`.
         name: the model's name.
     Returns:
         keras.Model, images float32 (N, height, width, channels) -> probabilities float32 (N, num_classes).
@@ -43,10 +52,10 @@ def cifar_net(
     def block_end(x, after):
         if batch_norm:
             x = layers.BatchNormalization(momentum=0.9, name=f"{after}_bn")(x)
-        return dropped(x, after)
+        return dropped(x, dropout, after)
 
-    def dropped(x, after):
-        return layers.Dropout(dropout, name=f"{after}_dropout")(x) if dropout else x
+    def dropped(x, fraction, after):
+        return layers.Dropout(fraction, name=f"{after}_dropout")(x) if fraction else x
 
     activation = None if foldable_norm else "relu"
 
@@ -72,8 +81,10 @@ def cifar_net(
     x = convolution(x, 256, "conv4", "pool3")
     x = block_end(x, "pool3")
     x = layers.Flatten(name="flatten")(x)
-    x = dropped(normalized(layers.Dense(1024, activation=activation, name="fc1")(x), "fc1"), "fc1")
-    x = dropped(normalized(layers.Dense(1024, activation=activation, name="fc2")(x), "fc2"), "fc2")
+    dense_dropout = dropout if dense_dropout is None else dense_dropout
+    for label in ("fc1", "fc2"):
+        x = normalized(layers.Dense(1024, activation=activation, name=label)(x), label)
+        x = dropped(x, dense_dropout, label)
     x = layers.Dense(num_classes, name="softmax")(x)
     x = layers.BatchNormalization(momentum=0.9, name="bn")(x)
     outputs = layers.Softmax(dtype="float32", name="softmax_activation")(x)
