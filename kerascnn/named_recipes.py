@@ -223,7 +223,11 @@ def comp576_3():
 
 @register("comp576-4", source="COMP 576 report 2017")
 def comp576_4():
-    """Trial 4 of the COMP 576 report: Adam 0.0001, batches of 500, 8,000 steps, keep rate 0.4."""
+    """Trial 4 of the COMP 576 report: Adam 0.0001, batches of 500, 8,000 steps, keep rate 0.4: 66.22%.
+
+    `kerascnn train cifar10-jpeg --recipe comp576-4`, one seed (95% interval 65.29 to 67.14), 33 minutes on one core
+    beside another training.
+    """
     return _comp576("adam", 1e-4, 500, 8_000, 0.4)
 
 
