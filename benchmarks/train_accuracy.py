@@ -213,7 +213,7 @@ def summary(rows):
     table = pd.DataFrame(rows)
     table["percent"] = 100 * table["test_accuracy"]
     table["command"] = table["command"].str.replace(r" --seed \d+$", "", regex=True)
-    groups = table.groupby(["recipe", "data", "command", "machine"], sort=False)
+    groups = table.groupby(["recipe", "data", "command", "machine"])
     means = groups.agg(
         **{
             "ours mean": ("percent", "mean"),

@@ -45,7 +45,7 @@ def processor():
         name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
-    return f"{name}, {num_cpus()} cores"
+    return f"{name}, {num_cpus()} core{'s' if num_cpus() > 1 else ''}"
 
 
 def fastest_precision():
