@@ -1,5 +1,7 @@
 import shutil
 
+import h5py
+import keras
 import numpy as np
 import pytest
 
@@ -55,6 +57,47 @@ def test_weights_files(lender, tmp_path):
     _, left = start_from(model, tmp_path / "x.weights.h5", ["a"] * 4)
     assert {"softmax", "bn"} == set(left)
     np.testing.assert_array_equal(model.get_layer("conv1").get_weights()[0], theirs.get_layer("conv1").get_weights()[0])
+
+
+def chain(*names):
+    """Layers of equal shapes, so that only their names tell them apart."""
+    layers = [keras.layers.Conv2D(4, 3, padding="same", name=name) for name in names]
+    layers.insert(2, keras.layers.BatchNormalization(name="norm"))
+    layers += [
+        keras.layers.Reshape((64, 4)),
+        keras.layers.Bidirectional(keras.layers.LSTM(3, dropout=0.5), name="rnn"),
+    ]
+    return keras.Sequential([keras.Input((8, 8, 4)), *layers, keras.layers.Dense(3, name="out")])
+
+
+@pytest.mark.parametrize("kind", [".weights.h5", ".keras"])
+def test_names_decide_where_the_layers_of_a_file_belong(tmp_path, kind):
+    theirs, model = chain("conv1", "conv2"), chain("conv1", "conv1b", "conv2")
+    own = model.get_layer("conv1b").get_weights()
+    (theirs.save_weights if kind == ".weights.h5" else theirs.save)(tmp_path / f"a{kind}")
+    filled, left = start_from(model, tmp_path / f"a{kind}", ["a", "b", "c"])
+    assert (filled, left) == (["conv1", "norm", "conv2", "rnn", "out"], ["conv1b"])
+    np.testing.assert_array_equal(model.get_layer("conv1b").get_weights()[0], own[0])
+    for name in filled:
+        for a, b in zip(model.get_layer(name).get_weights(), theirs.get_layer(name).get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_files_of_weights_that_cannot_serve(tmp_path):
+    path = tmp_path / "a.weights.h5"
+    chain("conv1", "conv2").save_weights(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="is torn or no file of weights"):
+        start_from(small(), path, ["a"] * 10)
+    path.write_bytes(whole)
+    with pytest.raises(UsageError, match="No layer of 'cifar_net' has the name and shape of one in"):
+        start_from(small(), path, ["a"] * 10)
+    with h5py.File(path, "r+") as file:
+        for group in file["layers"].values():
+            del group["vars"].attrs["name"]
+    with pytest.raises(UsageError, match="holds no names of layers"):
+        start_from(small(), path, ["a"] * 10)
 
 
 def test_patterns_ranges_and_the_last_layers():

@@ -2,13 +2,14 @@
 
 import fnmatch
 import math
-import warnings
+import tempfile
 from pathlib import Path
 
+import h5py
 import keras
 
 from kerascnn import runs
-from kerascnn.errors import UsageError, unknown
+from kerascnn.errors import DataError, UsageError, unknown
 from kerascnn.keras_file import load
 
 
@@ -44,16 +45,11 @@ def start_from(model, source, class_names):
         (names of the layers that were filled, names of those with weights that were not).
     Raises:
         UsageError: no such run or file, or no layer fits.
+        DataError: a file that cannot be read.
     """
     own = [layer for layer in model.layers if layer.weights]
     if str(source).endswith(".weights.h5"):
-        if not Path(source).is_file():
-            raise UsageError(f"There is no file {source}.")
-        before = {layer.name: [w.numpy() if hasattr(w, "numpy") else w for w in layer.get_weights()] for layer in own}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of every layer that does not fit, which the caller hears of
-            model.load_weights(source, skip_mismatch=True)
-        filled = [layer.name for layer in own if _changed(before[layer.name], layer.get_weights())]
+        filled = _fill(model, [layer.name for layer in own], Path(source))
     else:
         weights = {layer.name: layer.get_weights() for layer in _lenders(source, class_names) if layer.weights}
         filled = []
@@ -84,8 +80,48 @@ def _lenders(source, class_names):
     return found[: dense[-1]] if others and dense else found
 
 
-def _changed(before, after):
-    return any((a != b).any() for a, b in zip(before, after, strict=True))
+def _fill(model, names, path):
+    """Put the weights of a .weights.h5 file into the layers of `names`; returns the names of those that were filled.
+
+    Keras itself loads such a file by the classes and places of the layers, not by their names, though it writes these.
+    """
+    if not path.is_file():
+        raise UsageError(f"There is no file {path}.")
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "own.weights.h5"
+        model.save_weights(whole)
+        try:
+            with h5py.File(path) as file, h5py.File(whole, "r+") as filled:
+                lent, own = _arrays(file), _arrays(filled)
+                if not lent:
+                    raise UsageError(
+                        f"{path} holds no names of layers, as files of older versions of Keras. Load it into its "
+                        "network and save that as a .keras file."
+                    )
+                fitting = [
+                    name
+                    for name in names
+                    if {k: a.shape for k, a in own[name].items()} == {k: a.shape for k, a in lent.get(name, {}).items()}
+                ]
+                for name in fitting:
+                    for key, array in own[name].items():
+                        array[...] = lent[name][key][...]
+        except OSError as error:
+            raise DataError(f"{path} is torn or no file of weights: {error}") from error
+        model.load_weights(whole)
+    return fitting
+
+
+def _arrays(file):
+    """{name of a layer: {path below it: array}} of an open .weights.h5 file."""
+    found = {}
+    for group in file.get("layers", {}).values():
+        if "vars" in group and "name" in group["vars"].attrs:
+            arrays = found[group["vars"].attrs["name"]] = {}
+            group.visititems(
+                lambda key, item, arrays=arrays: arrays.update({key: item} if hasattr(item, "shape") else {})
+            )
+    return found
 
 
 def frozen_layers(model, freeze="", train_last=0):
