@@ -147,11 +147,6 @@ def compile_model(model, recipe, steps, steps_per_epoch, rate=None):
         )
     num_classes = model.output_shape[-1]
     mixed = "mixup" in recipe.augment
-    if recipe.l2:
-        for variable in model.trainable_variables:
-            if variable.name == "kernel":
-                # Keras adds l * sum(w**2) to the loss, whose gradient is 2 l w
-                variable.regularizer = keras.regularizers.L2(recipe.l2 / 2)
 
     def loss(labels, probabilities):
         targets = labels if mixed else ops.one_hot(ops.reshape(labels, (-1,)), num_classes)
@@ -169,6 +164,11 @@ def compile_model(model, recipe, steps, steps_per_epoch, rate=None):
 def _rate(recipe, steps, steps_per_epoch):
     """The learning rate, or Keras' schedule of it."""
     rate = recipe.learning_rate
+    if recipe.warmup_epochs and recipe.schedule != "cosine":
+        raise UsageError(
+            f"warmup_epochs={recipe.warmup_epochs:g} has nothing to act on: the schedule is {recipe.schedule!r}. "
+            "Type --schedule cosine, or leave out --warmup-epochs."
+        )
     if recipe.schedule == "constant":
         return rate
     if recipe.schedule == "one_cycle":
@@ -181,8 +181,8 @@ def _rate(recipe, steps, steps_per_epoch):
         if recipe.schedule == "one_cycle":
             raise UsageError(f"The one_cycle schedule needs at least 2 steps; this training has {steps}.")
         raise UsageError(
-            f"warmup_epochs={recipe.warmup_epochs} leaves nothing of {recipe.epochs} epochs. "
-            f"Type --warmup-epochs below {recipe.epochs}."
+            f"warmup_epochs={recipe.warmup_epochs:g} leaves nothing of {steps} steps, of which an epoch has "
+            f"{steps_per_epoch}. Type --warmup-epochs below {steps / steps_per_epoch:.3g}."
         )
     peak = {"warmup_target": rate, "warmup_steps": warmup} if warmup else {}
     return keras.optimizers.schedules.CosineDecay(start, steps - warmup, **peak)
@@ -206,19 +206,27 @@ def _optimizer(recipe, rate, model):
         "global_clipnorm": recipe.clip_norm or None,
     }
     average = {"use_ema": True, "ema_momentum": recipe.ema} if recipe.ema else {}
-    return _scaled(kind, recipe.norm_bias_rate)(**{**common, **average, **own})
+    return _by_name(kind, recipe.norm_bias_rate, recipe.l2)(**{**common, **average, **own})
 
 
-def _scaled(kind, factor):
-    """The class of Keras' optimizer, or one of it whose learning rate is `factor` times as high for batch
-    normalisation's biases (Jordan 2024, arXiv:2404.00498, section 3.4)."""
-    if factor == 1:
+def _by_name(kind, bias_factor, l2):
+    """The class of Keras' optimizer, or one of it that treats some weights otherwise.
+
+    Args:
+        bias_factor: the learning rate of batch normalisation's biases is so many times as high (Jordan 2024,
+            arXiv:2404.00498, section 3.4).
+        l2: so many times each kernel is added to its gradient, once that is clipped. A penalty, as Keras has it, would
+            be in the validation loss, too, and take part in choosing the weights.
+    """
+    if bias_factor == 1 and not l2:
         return kind
 
-    class Scaled(kind):
+    class ByName(kind):
         def update_step(self, gradient, variable, learning_rate):
-            name = self._trainable_variables[self._get_variable_index(variable)].name  # TensorFlow's own lacks it
-            super().update_step(gradient, variable, learning_rate * (factor if name == "beta" else 1))
+            own = self._trainable_variables[self._get_variable_index(variable)]  # TensorFlow's own has no name
+            if own.name == "kernel" and l2:
+                gradient = gradient + l2 * ops.cast(own, gradient.dtype)
+            super().update_step(gradient, variable, learning_rate * (bias_factor if own.name == "beta" else 1))
 
-    Scaled.__name__ = kind.__name__  # by which its memory is counted
-    return Scaled
+    ByName.__name__ = kind.__name__  # by which its memory is counted
+    return ByName
