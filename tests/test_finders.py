@@ -1,6 +1,7 @@
 import dataclasses
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from kerascnn import cli, datasets
 from kerascnn.errors import UsageError
 from kerascnn.recipes import Recipe
+from kerascnn.training.build import compile_model, ready
 from kerascnn.training.finders import batch_sizes, learning_rates
 
 RECIPE = Recipe(data="digits", batch_size=32, image_size=16)
@@ -35,6 +37,21 @@ def test_the_loss_is_each_step_s_own(digits):
     """At rates of nearly nothing the moving average is that of an untrained network, however many steps it has seen."""
     table, _ = learning_rates(RECIPE, low=1e-9, high=0.1, steps=60, data=digits)
     assert table["loss"].iloc[:20].between(2.2, 2.5).all()
+
+
+def test_the_loss_where_a_pass_ends_in_a_shorter_batch(digits):
+    """The moving average of the losses that `train_on_batch` gives, one by one: passes are of 1,000 and 293 images."""
+    recipe = RECIPE.replace(batch_size=1000, normalize="standard", steps=30, eval_every=30)
+    table, _ = learning_rates(recipe, low=1e-4, high=0.1, steps=30, data=digits)
+    rising = keras.optimizers.schedules.ExponentialDecay(1e-4, 29, 0.1 / 1e-4)
+    _, model, batches = ready(recipe, digits, "float32")
+    compile_model(model, recipe, batches.total, batches.period, rising)
+    mean, expected = 0.0, []
+    for step in range(30):
+        model.reset_metrics()
+        mean = 0.95 * mean + 0.05 * float(model.train_on_batch(*batches[step])[0])
+        expected.append(mean / (1 - 0.95 ** (step + 1)))
+    np.testing.assert_allclose(table["loss"], expected, rtol=1e-4)
 
 
 def test_batch_sizes_are_timed_and_fit_the_data(digits):

@@ -21,14 +21,18 @@ BATCH_SIZES = (16, 32, 64, 128, 256, 512, 1024)
 class _Losses(keras.callbacks.Callback):
     """Notes the moving average of the steps' losses; stops when it has grown fourfold."""
 
-    def __init__(self):
+    def __init__(self, batches):
         super().__init__()
-        self.losses = []
+        self.batches, self.losses = batches, []
         self._sum = self._mean = 0.0
+        self._images = 0
 
     def on_train_batch_end(self, step, logs=None):
-        total = logs["loss"] * (step + 1)  # what Keras gives is the mean over the steps so far
-        self._mean = SMOOTHING * self._mean + (1 - SMOOTHING) * (total - self._sum)
+        done = step % self.batches.pass_steps * self.batches.batch_size
+        images = min(self.batches.batch_size, self.batches.pass_images - done)
+        self._images += images
+        total = logs["loss"] * self._images  # what Keras gives is the mean over the images so far
+        self._mean = SMOOTHING * self._mean + (1 - SMOOTHING) * (total - self._sum) / images
         self._sum = total
         loss = self._mean / (1 - SMOOTHING ** (step + 1))
         self.losses.append(loss)
@@ -56,7 +60,7 @@ def learning_rates(recipe, *, low=1e-6, high=10.0, steps=200, data=None):
         raise UsageError(f"steps={steps} is too few: at least 20 are needed to see a slope.")
     rising = keras.optimizers.schedules.ExponentialDecay(low, steps - 1, high / low)
     model, batches = _ready(recipe.replace(steps=steps, eval_every=steps), data, rising)
-    seen = _Losses()
+    seen = _Losses(batches)
     model.fit(backends.stream(batches), epochs=1, shuffle=False, verbose=0, callbacks=[seen])
     table = pd.DataFrame({"rate": np.geomspace(low, high, steps)[: len(seen.losses)], "loss": seen.losses})
     usable = table[np.isfinite(table["loss"])]
