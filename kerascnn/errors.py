@@ -1,6 +1,7 @@
 """Errors that are the user's to mend: each says what was received, what is allowed and what to type."""
 
 import difflib
+import shlex
 import signal
 
 
@@ -22,9 +23,14 @@ class Stopped(Exception):  # noqa: N818 (not an error)
     def __init__(self, signal_number, folder, epoch, step):
         super().__init__(
             f"stopped by {signal.Signals(signal_number).name} in epoch {epoch + 1} after step {step}. "
-            f"Go on with: kerascnn train --resume {folder}"
+            f"Go on with: {command('train', '--resume', folder)}"
         )
         self.signal_number = signal_number
+
+
+def command(*words):
+    """What to type for one of our commands, such as command("export", folder), whatever a folder is called."""
+    return shlex.join(["kerascnn", *map(str, words)])
 
 
 def nearest(name, known, n=3):

@@ -7,7 +7,7 @@ import keras
 
 import kerascnn.layers  # noqa: F401  a .keras file may hold them
 from kerascnn import runs
-from kerascnn.errors import DataError, UsageError
+from kerascnn.errors import DataError, UsageError, command
 
 
 def load(run):
@@ -26,7 +26,7 @@ def load(run):
         if not path.exists():
             raise DataError(
                 f"{run.folder} has no best.keras; its status is {run.status!r}. "
-                f"Finish it: kerascnn train --resume {run.folder}"
+                f"Finish it: {command('train', '--resume', run.folder)}"
             )
     if not zipfile.is_zipfile(path):
         raise DataError(

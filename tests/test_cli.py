@@ -188,6 +188,9 @@ def test_train_predict_evaluate_runs(call):
     code, out, err = call("train", "--out", "my run")
     assert code == 2
     assert "already exists and is not empty; nothing in it was changed" in err
+    code, out, err = call("train", "--resume", "my run")
+    assert code == 2
+    assert "type: kerascnn export 'my run'" in err
     code, out, err = call("train", "--resume", "my run", "--learning-rate", "0.5")
     assert code == 2
     assert "learning_rate was 0.003, now 0.5" in err
@@ -213,6 +216,20 @@ def test_train_takes_a_config_and_options_win(call):
     recipe = runs.Run("r").read("recipe")
     assert (recipe["epochs"], recipe["seed"], recipe["model_options"]) == (1, 9, {"variant": 1998})
     assert json.loads(out)["status"] == "finished"
+    Path("b.toml").write_text("rate_patience = 5\nepochs = 1\n")
+    mended = [
+        "train",
+        "digits",
+        "--recipe",
+        "fast",
+        "--config",
+        "b.toml",
+        "--schedule",
+        "constant",
+        "--model",
+        "lenet5",
+    ]
+    assert call(*mended, "--out", "t", "--json")[0] == 0
     again = call("train", "--config", "r/recipe.json", "--out", "s")
     assert again[0] == 0
     assert runs.Run("s").read("recipe") == recipe

@@ -10,7 +10,7 @@ from pathlib import Path
 import uvicorn
 
 from kerascnn import runs
-from kerascnn.errors import UsageError, unknown
+from kerascnn.errors import UsageError, command, unknown
 from kerascnn.recipes import FIELDS, Recipe
 from tuning import spaces, tables
 from tuning.chief import Chief
@@ -115,7 +115,7 @@ def search(
             try:
                 _serve(chief, application, sock, LocalWorkers(address, token, workers), say)
             except KeyboardInterrupt:
-                say(f"Interrupted; what was done is kept. Go on with: kerascnn tune --resume --out {folder}")
+                say(f"Interrupted; what was done is kept. Go on with: {command('tune', '--resume', '--out', folder)}")
                 raise
             return close(folder, winner, say)
 
@@ -262,7 +262,7 @@ def _alone(folder, settings):
             held.enter_context(runs.locked(folder / tables.LOCK))
         except runs.Busy:
             raise UsageError(
-                f"The search in {folder} is running already. Look at it: kerascnn tune-status {folder}"
+                f"The search in {folder} is running already. Look at it: {command('tune-status', folder)}"
             ) from None
         runs.write_json(folder / "search.json", settings)
         yield

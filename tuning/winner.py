@@ -5,7 +5,7 @@ import shutil
 import tomli_w
 
 from kerascnn import runs
-from kerascnn.errors import DataError
+from kerascnn.errors import DataError, command
 from kerascnn.recipes import Recipe
 from tuning import tables
 from tuning.page.report import write
@@ -81,7 +81,9 @@ def _exported(home):
         if not (home / "export" / "saved_model").is_dir():
             export(runs.Run(home))
     except Exception as error:  # the search is finished; whatever goes wrong here must not hide its result
-        return f"not written: {(str(error) or type(error).__name__).splitlines()[0]}  (again: kerascnn export {home})"
+        return (
+            f"not written: {(str(error) or type(error).__name__).splitlines()[0]}  (again: {command('export', home)})"
+        )
     return home / "export" / "saved_model"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kerascnn import runs
 from kerascnn.commands.terminal import RunName, computing, saying_warnings
-from kerascnn.errors import DataError, UsageError
+from kerascnn.errors import DataError, UsageError, command
 from kerascnn.explain import EXPLANATIONS
 
 GRADIENTS = ("saliency", "gradient_x_input", "integrated_gradients", "smoothgrad")  # methods that take `fallback`
@@ -55,7 +55,7 @@ def explain(
         folder for the files [default: explain/ in the run]
     """
     if not images:
-        raise UsageError(f"No image was named. Type: kerascnn explain {run} IMAGE...")
+        raise UsageError(f"No image was named. Type: {command('explain', run)} IMAGE...")
     if method != "all":
         EXPLANATIONS.facts(method)
     if fallback is not None and method not in GRADIENTS:
@@ -128,7 +128,7 @@ def activations(run: RunName, /, *images: str, layers: str | None = None, out: P
         folder for the files [default: activations/ in the run]
     """
     if not images:
-        raise UsageError(f"No image was named. Type: kerascnn activations {run} IMAGE...")
+        raise UsageError(f"No image was named. Type: {command('activations', run)} IMAGE...")
     found = runs.find(run)
     folder = out or found / "activations"
     with computing() as (say, _):

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import shlex
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,7 +11,7 @@ from cyclopts import Parameter
 from kerascnn import runs
 from kerascnn.commands.terminal import Flag, Json, computing, fraction, let_interrupts_through, print_json, print_table
 from kerascnn.datasets import DATASETS
-from kerascnn.errors import UsageError, unknown
+from kerascnn.errors import UsageError, command, unknown
 from kerascnn.models import MODELS
 from kerascnn.recipes import FIELDS, RECIPES, WATCHES, Recipe, read_config
 
@@ -74,7 +73,7 @@ def _asked(data, recipe, config, fields):
     settings = read_config(config) if config is not None else {}
     chosen = typed.get("data", settings.get("data", "digits"))
     start = RECIPES.get(("digits" if chosen == "digits" else "default") if recipe is None else recipe)()
-    asked = start.replace(**settings).replace(**typed)
+    asked = start.replace(**(settings | typed))
     MODELS.facts(asked.model)
     from kerascnn.datasets.loading import resolve
 
@@ -254,7 +253,7 @@ def train(
             exported = f"{run / 'export' / 'saved_model'}  (reloaded; probabilities differ by at most {difference:.1g})"
         except Exception as error:  # the run is finished; whatever goes wrong here must not hide its result
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            exported = f"not written: {reason}  (again: kerascnn export {run.folder})"
+            exported = f"not written: {reason}  (again: {command('export', run.folder)})"
         summary = run.read("run")
         result = summary["result"]
         if json:
@@ -273,8 +272,7 @@ def train(
 
 def _next_commands(run, recipe):
     name = "last" if run.folder.parent.resolve() == runs.ROOT.resolve() else run.folder
-    commands = [shlex.join(["kerascnn", "predict", str(name), str(run / "samples")])]
-    commands.append(shlex.join(["kerascnn", "evaluate", str(name)]))
+    commands = [command("predict", name, run / "samples"), command("evaluate", name)]
     if recipe["data"] in DATASETS:
         commands.append("kerascnn train FOLDER_OF_CLASS_FOLDERS --model cifar_net")
     return commands

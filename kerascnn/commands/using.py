@@ -13,7 +13,7 @@ from kerascnn.commands.terminal import (
     print_json,
     print_table,
 )
-from kerascnn.errors import DataError, UsageError
+from kerascnn.errors import DataError, UsageError, command
 
 
 def predict(
@@ -36,7 +36,7 @@ def predict(
         print CSV instead of text
     """
     if not images:
-        raise UsageError(f"No image was named. Type: kerascnn predict {run} IMAGE...")
+        raise UsageError(f"No image was named. Type: {command('predict', run)} IMAGE...")
     runs.find(run)
     with computing(json or csv) as (_say, _log):
         from kerascnn import inference

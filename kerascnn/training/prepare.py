@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from kerascnn import backends, datasets, runs
+from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.datasets.resize import as_size
-from kerascnn.errors import DataError, UsageError
+from kerascnn.errors import DataError, UsageError, command
 from kerascnn.models import MODELS
 from kerascnn.recipes import Recipe
 
@@ -97,6 +98,13 @@ def continued(run, recipe, fields, state):
     Args:
         state: the run's newest checkpoint, or None.
     """
+    trained_by = run.read("run").get("versions", {})
+    if trained_by and backends.backend() not in trained_by:
+        other = next((name for name in ("tensorflow", "jax", "torch") if name in trained_by), "another backend")
+        raise UsageError(
+            f"The run {run.folder} was trained with {other}, so it cannot go on exactly with {backends.backend()}. "
+            f"Set KERAS_BACKEND={other}, or start a new run without --resume."
+        )
     old = Recipe.from_dict(run.read("recipe"))
     new = (recipe or old).replace(**fields)
     if new.start_from == old.start_from:  # which a run that goes on does not read again
@@ -122,7 +130,7 @@ def continued(run, recipe, fields, state):
             done = f"was stopped after epoch {state['epoch']}, by its patience or a callback"
         more = f"Type more --{length} to go on. " if old.schedule == "constant" and not stopped else ""
         raise UsageError(
-            f"The run {run.folder} {done}. {more}To write its SavedModel again, type: kerascnn export {run.folder}"
+            f"The run {run.folder} {done}. {more}To write its SavedModel again, type: {command('export', run.folder)}"
         )
     if longer and old.schedule != "constant":
         raise UsageError(
@@ -213,7 +221,9 @@ def fingerprint(data):
 
 def check_same_data(run, described):
     """Raise a DataError if the data described (a dict as in data.json) are not those that a run was trained on."""
-    if run.read("data").get("fingerprint") != described["fingerprint"]:
+    had = run.read("data")
+    scalings = [Preprocessing.from_dict(each["preprocessing"]) for each in (had, described)]
+    if had.get("fingerprint") != described["fingerprint"] or scalings[0] != scalings[1]:
         raise DataError(
             f"The data at {described['source']} is not what the run {run.folder} was trained on, so it cannot go on "
             "exactly. Bring the old data back, or start a new run without --resume."

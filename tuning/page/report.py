@@ -4,7 +4,6 @@ import base64
 import dataclasses
 import datetime
 import io
-import shlex
 from pathlib import Path
 
 import jinja2
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from kerascnn import runs
+from kerascnn.errors import command
 from tuning import tables
 from tuning.page import figures
 from tuning.ranking import FEWEST_TRIALS, GROUPS, importance_and_fit, ranked, scored
@@ -131,7 +131,7 @@ def _best(results, search):
         "test_accuracy": None if test_accuracy is None else _score(test_accuracy),
         "run": winner.get("run", row["run"]),
         "values": [(name, _value(row[name], entry)) for name, entry in search["hyperparameters"].items()],
-        "command": f"kerascnn train --config {shlex.quote(str(winner['recipe']))}" if winner else None,
+        "command": command("train", "--config", winner["recipe"]) if winner else None,
     }
 
 
