@@ -189,6 +189,10 @@ def test_resuming_with_another_recipe_or_other_data_is_refused(make_folder):
     Image.new("RGB", (16, 16)).save(folder / "cat" / "new.png")
     with pytest.raises(DataError, match=r"is not what the run .* was trained on"):
         kerascnn.train(resume=run.folder, epochs=2)
+    (folder / "cat" / "new.png").unlink()
+    run.write("data", run.read("data") | {"preprocessing": run.read("data")["preprocessing"] | {"mean": [0.5] * 3}})
+    with pytest.raises(DataError, match=r"is not what the run .* was trained on"):
+        kerascnn.train(resume=run.folder, epochs=2)
     cosine, _ = train(schedule="cosine", epochs=1)
     with pytest.raises(UsageError, match="cosine schedule over its whole length, so --epochs 2 would"):
         kerascnn.train(resume=cosine.folder, epochs=2)
@@ -206,6 +210,45 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_the_best_weights():
     assert run.status == "failed"
     assert "NaN" in run.read("run")["reason"]
     assert all(np.isfinite(w).all() for w in weights(run))
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_validation_loss_that_is_not_a_number_is_never_the_best(epoch):
+    class Spoil(keras.callbacks.Callback):
+        def on_epoch_begin(self, number, logs=None):
+            self.number = number
+
+        def on_test_begin(self, logs=None):
+            if self.number == epoch:
+                self.kernel = self.model.trainable_variables[0]
+                self.before = keras.ops.convert_to_numpy(self.kernel)
+                self.kernel.assign(self.before * float("nan"))
+
+        def on_test_end(self, logs=None):
+            if self.number == epoch:
+                self.kernel.assign(self.before)
+
+    kept = "the best weights so far are kept" if epoch else "no epoch was finished"
+    with pytest.raises(TrainingFailed, match=f"in epoch {epoch + 1}; training stopped and {kept}"):
+        train(out="a", monitor="val_loss", callbacks=[Spoil()])
+    assert (runs.Run("a") / "best.keras").exists() == bool(epoch)
+
+
+def test_a_result_is_of_the_weights_that_are_kept():
+    run, _ = train(epochs=1, out="a")
+    assert run.read("run")["result"]["epochs"] == 1
+    with pytest.raises(Stopped):
+        kerascnn.train(resume=run, epochs=4, callbacks=[SignalAt(2, 1)], say=lambda line: None)
+    assert run.read("run")["result"] is None
+    assert kerascnn.train(resume=run, say=lambda line: None).read("run")["result"]["epochs"] == 4
+
+
+def test_a_run_of_another_backend_is_left_alone():
+    run, _ = train(epochs=1, out="a")
+    run.update(versions={"kerascnn": "0.1", "python": "3.11", "keras": "3.15.1", "jax": "0.10"})
+    with pytest.raises(UsageError, match=r"was trained with jax, so it cannot go on.* Set KERAS_BACKEND=jax, or"):
+        kerascnn.train(resume=run, epochs=2)
+    assert run.status == "finished"
 
 
 def test_errors_leave_no_folder_behind(make_folder):

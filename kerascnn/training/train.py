@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import math
 import os
 import platform
 import signal
@@ -115,6 +116,7 @@ def train(
         run.update(
             status="running",
             reason=None,
+            result=None,
             host=platform.node(),
             pid=os.getpid(),
             started=datetime.datetime.now().isoformat(timespec="seconds"),
@@ -255,7 +257,7 @@ def _fit(run, recipe, model, batches, data, state, callbacks, checkpoint_minutes
                     epochs=last,
                     shuffle=False,
                     verbose=0,
-                    callbacks=[*counting, nan, table, lines, *callbacks, checkpoint],
+                    callbacks=[_Monitored(recipe.monitor), *counting, nan, table, lines, *callbacks, checkpoint],
                 )
                 if model.stop_training:
                     worn = recipe.stop_patience and counting[-1].wait >= recipe.stop_patience
@@ -270,6 +272,19 @@ def _fit(run, recipe, model, batches, data, state, callbacks, checkpoint_minutes
         lines.close()
         if table.csv_file:
             table.csv_file.close()
+
+
+class _Monitored(keras.callbacks.Callback):
+    """Ends a training whose monitored quantity is NaN, as `TerminateOnNaN` does, before such weights are kept: nothing
+    is better than NaN, to Keras."""
+
+    def __init__(self, monitor):
+        super().__init__()
+        self.monitor = monitor
+
+    def on_epoch_end(self, epoch, logs=None):
+        if math.isnan(logs[self.monitor]):
+            raise RuntimeError(f"NaN or Inf loss: {self.monitor}")
 
 
 class _SwapAverages(keras.callbacks.SwapEMAWeights):
