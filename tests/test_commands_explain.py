@@ -140,3 +140,18 @@ def test_images_of_one_name_in_several_folders_get_names_of_their_own(call, trai
     assert sorted(path.name for path in (tmp_path / "a").glob("*-c1.npz")) == [
         *("1-c1.npz", "grass-0.png-c1.npz", "tomato-0.png-c1.npz"),
     ]
+
+
+def test_images_of_one_name_in_several_calls_keep_their_files(call, trained, tmp_path):
+    photos = trained.folder.parent / "photos"
+    for folder, name in [("grass", "0"), ("tomato", "0-2"), ("grass", "0")]:
+        path = photos / folder / "0.png"
+        end = "saliency" + ("-2" if name == "0-2" else "")
+        assert call("explain", trained.folder, path, "--method", "saliency", "--out", "x")[1] == f"x/0-{end}.png\n"
+        np.testing.assert_array_equal(np.load(tmp_path / "x" / f"0-{end}.npz")["image"], prepared(trained, path)[0])
+        assert call("activations", trained.folder, path, "--layers", "c1", "--out", "a")[1] == f"a/{name}-*.png\n"
+        np.testing.assert_array_equal(
+            np.load(tmp_path / "a" / f"{name}-input.npz")["image"], prepared(trained, path)[0]
+        )
+    assert len(list((tmp_path / "x").iterdir())) == 4
+    assert len(list((tmp_path / "a").iterdir())) == 8

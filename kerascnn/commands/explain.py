@@ -1,5 +1,6 @@
 """`kerascnn explain`: what in an image the answer of a run's network, or one of its neurons, depends on."""
 
+import itertools
 import os
 import re
 from collections import Counter
@@ -109,6 +110,7 @@ def explain(
             else:
                 drawn = {method: maps(method, model, one, target, **options.get(method, {}))}
                 figure = sheets.explanation_sheet(one[0], drawn[method][0], f"{method}: {title}")
+            stem = _free(stem, one[0])
             _save(figure, stem, {"image": one[0], **{title.replace(" ", "_"): m[0] for title, m in drawn.items()}})
             say(f"{stem}.png")
 
@@ -141,9 +143,9 @@ def activations(run: RunName, /, *images: str, layers: str | None = None, out: P
         names = _shown_layers(model) if layers is None else [name.strip() for name in layers.split(",")]
         values = explain.activations(model, x, names)
         for number, (path, own) in enumerate(zip(paths, _names(paths), strict=True)):
-            stem = folder / own
+            stem = _free(folder / own, x[number], "-input")
             sheet = sheets.preprocessing_sheet(pixels[number], x[number], f"{path.name} before and after preprocessing")
-            _save(sheet, stem.with_name(f"{own}-input"), {"pixels": pixels[number], "image": x[number]})
+            _save(sheet, stem.with_name(f"{stem.name}-input"), {"pixels": pixels[number], "image": x[number]})
             for name in names:
                 value, title = values[name][number], f"{name} of {model.name}, {path.name}"
                 if value.ndim == 3:
@@ -151,7 +153,7 @@ def activations(run: RunName, /, *images: str, layers: str | None = None, out: P
                     figure = sheets.activation_grid(value, f"{title}\n{shown} of {value.shape[-1]} channels")
                 else:
                     figure = sheets.unit_sheet(value.ravel(), title)
-                _save(figure, stem.with_name(f"{own}-{runs.plain(name.replace('/', '-'))}"), {"values": value})
+                _save(figure, stem.with_name(f"{stem.name}-{runs.plain(name.replace('/', '-'))}"), {"values": value})
             say(f"{stem}-*.png")
 
 
@@ -218,6 +220,18 @@ def _strongest(values, top):
     """(channel,) of the channels of a map (h, w, channels), or units (channels,), with the largest values."""
     peaks = values.reshape(-1, values.shape[-1]).max(0)
     return [(int(channel),) for channel in (-peaks).argsort(kind="stable")[:top]]
+
+
+def _free(stem, image, ending=""):
+    """The stem, or stem-2, stem-3 ...: the first whose numbers, if there are any, are of this image; so the files of
+    another image of the same name stay."""
+    import numpy as np
+
+    for number in itertools.count(1):
+        own = stem.with_name(f"{stem.name}-{number}") if number > 1 else stem
+        numbers = own.with_name(f"{own.name}{ending}.npz")
+        if not numbers.exists() or np.array_equal(runs.read_arrays(numbers).get("image"), image):
+            return own
 
 
 def _save(figure, stem, numbers):
