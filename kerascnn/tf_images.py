@@ -1,6 +1,7 @@
 """Image files -> pixels as operations of a TensorFlow graph: what kerascnn.datasets does with Pillow.
 
 JPEG and PNG files give the same pixels: JPEG files upright by their EXIF tag, PNG files with transparency over white.
+Only the EXIF tag of a PNG file, a rarity, is not read here.
 The size follows the rule of kerascnn.datasets.resize; where a sum is nearly a half, a level may
 differ by 1 of 255. BMP and GIF files are read as TensorFlow reads them.
 """
@@ -64,6 +65,9 @@ def _png(file):
     """RGB over white."""
     image = tf.cast(tf.io.decode_png(file, channels=4), tf.int32)
     colour, alpha = image[..., :3], image[..., 3:]
+    bits = tf.cast(tf.io.decode_raw(tf.strings.substr(file, 24, 1), tf.uint8)[0], tf.int32)  # of a sample, by IHDR
+    opaque = tf.bitwise.left_shift(1, bits) - 1  # what libpng fills alpha with, also where colours have 8 bits by then
+    alpha = tf.where((bits < 8) & tf.reduce_all(alpha == opaque), 255, alpha)
     return tf.cast((colour * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
 
 

@@ -42,6 +42,15 @@ def test_transparency_lies_over_white(mode):
     same_pixels(picture(mode), "png", 3)
 
 
+@pytest.mark.parametrize("colours", [2, 4, 16, 17])
+@pytest.mark.parametrize("how", [{}, {"transparency": 1}])
+def test_files_of_few_bits_a_sample_decode_as_pillow_does(colours, how):
+    same_pixels(picture().quantize(colours), "png", 3, **how)
+    if not how:
+        same_pixels(picture("L").quantize(colours).convert("L"), "png", 1)
+        same_pixels(picture("1"), "png", 1)
+
+
 def test_a_transparent_colour_lies_over_white():
     image = Image.fromarray(np.random.default_rng(0).integers(0, 3, (9, 8, 3), np.uint8) * 100)
     same_pixels(image, "png", 3, transparency=(100, 100, 100))
