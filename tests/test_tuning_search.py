@@ -126,6 +126,16 @@ def test_a_loss_that_is_no_number_fails_its_trial_and_the_best_of_the_others_is_
 
 
 @pytest.mark.slow
+def test_a_winner_is_retrained_over_fewer_epochs_with_less_warm_up(tmp_path, space):
+    settings = 'schedule = "cosine"\nwarmup_epochs = 1\n'
+    (tmp_path / "space.toml").write_text(settings + SPACE.replace("1e-4", "5.0").replace("1e-1", "9.0"))
+    table = run_search(search=space, trials=1, epochs=2, out=tmp_path / "search", winner="retrain", say=no_word)
+    recipe = runs.Run(tmp_path / "search" / "winner").read("recipe")
+    assert recipe["epochs"] == table["best_epoch"][0]
+    assert recipe["warmup_epochs"] == recipe["epochs"] / 2
+
+
+@pytest.mark.slow
 def test_a_paused_trial_trains_on_as_if_it_had_not_been(tmp_path, space):
     options = {"search": space, "trials": 4, "epochs": 3, "winner": "none", "say": no_word}
     whole = run_search(out=tmp_path / "whole", stop_early="none", **options)
@@ -161,12 +171,17 @@ def test_a_winner_whose_process_was_killed_gets_its_weights_from_its_checkpoint(
     out = tmp_path / "search"
     run_search(search=space, trials=1, epochs=1, out=out, winner="none", say=no_word)
     (out / "trials" / "0000" / "best.keras").unlink()
+    runs.Run(out / "trials" / "0000").update(result=None, status="interrupted", reason="paused")  # waits on a rung
     made = json.loads((out / "search.json").read_text())
     del made["first"]["fast_start"]  # as made before recipes had it
     (out / "search.json").write_text(json.dumps(made))
     run_search(search=space, out=out, resume=True, say=no_word)
-    assert runs.Run(out / "winner").read("run")["result"]["accuracy"] > 0
+    assert not (out / "winner").exists()  # as it was: none
+    run_search(search=space, out=out, resume=True, winner="keep", say=no_word)
     assert (out / "winner" / "best.keras").exists()
+    crowned = runs.Run(out / "winner").read("run")
+    assert crowned["result"]["accuracy"] > 0
+    assert (crowned["status"], crowned["reason"]) == ("finished", None)
 
 
 def no_word(line):
@@ -203,6 +218,15 @@ def test_a_hypermodel_of_keras_tuner(tmp_path):
     assert table["score"].max() > 0.5
 
     (tmp_path / "mine.py").write_text(HYPERMODEL.replace("METRIC", '"sparse_top_k_categorical_accuracy"'))
+    for options, message in [
+        (
+            {"dropout": 0.5},
+            r"dropout=0\.5 has nothing to act on: the HyperModel makes the network.* typed is data, image",
+        ),
+        ({"winner": "retrain"}, "winner='retrain' cannot be: what a HyperModel makes is no recipe"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            run_search("digits", search=tmp_path / "mine.py", out=tmp_path / "other", **options)
     with pytest.raises(DataError, match="'val_accuracy' is not computed"):
         run_search("digits", search=tmp_path / "mine.py", trials=1, epochs=1, out=tmp_path / "other")
 
@@ -298,7 +322,8 @@ def test_a_hyperparameter_called_like_a_column_is_refused(tmp_path):
 
 def test_the_winners_recipe_comes_back_from_toml(tmp_path):
     recipe = Recipe(model="lenet5", augment=("flip", "crop"), model_options={"variant": "1998"}, learning_rate=3e-05)
-    (tmp_path / "winner.toml").write_text(as_toml(recipe))
+    without = {"variant": "1998", "weights": None}  # TOML has no word for None
+    (tmp_path / "winner.toml").write_text(as_toml(recipe.replace(model_options=without)))
     from kerascnn.recipes import read_config
 
     assert Recipe().replace(**read_config(tmp_path / "winner.toml")) == recipe

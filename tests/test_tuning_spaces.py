@@ -178,6 +178,16 @@ def test_the_fields_that_a_space_searches():
     assert spaces.searched_fields(space, spaces.hyperparameters(space)) == expected
 
 
+def test_a_field_that_is_searched_under_one_choice_alone():
+    def space(hp):
+        optimizer = hp.Choice("optimizer", ["adam", "sgd"])
+        momentum = hp.Float("momentum", 0.0, 0.9, default=0.9) if optimizer == "sgd" else 0.9
+        return Recipe(optimizer=optimizer, momentum=momentum)
+
+    searched = spaces.searched_fields(space, spaces.hyperparameters(space))
+    assert searched == {"optimizer": "optimizer", "momentum": "momentum"}
+
+
 def test_questions_that_lead_to_questions(tmp_path):
     def space(hp):
         for number in range(hp.Int("layers", 1, 3)):

@@ -44,3 +44,21 @@ def test_results_of_a_journal_by_hand(tmp_path):
         store.set_trial(0, status="running")
     assert tables.best(tuning.results(tmp_path), "max") is None
     store.close()
+
+
+def test_a_winner_is_told_until_another_trial_has_overtaken_it(tmp_path):
+    (tmp_path / "search.json").write_text(json.dumps({"hyperparameters": {"a": {}}, "direction": "max"}))
+    (tmp_path / "winner").mkdir()
+    (tmp_path / "winner" / "run.json").write_text(json.dumps({"of_trial": 0, "result": {"accuracy": 0.25}}))
+    store = Store(tmp_path)
+    with store.writing():
+        store.put_fact("began", 100.0)
+        store.add_trial(0, {"a": 1}, {}, 101.0)
+        store.set_trial(0, status="completed", score=0.5)
+    winner = tables.described(tmp_path)["winner"]
+    assert (winner["trial"], winner["score"], winner["test_accuracy"]) == (0, 0.5, 0.25)
+    with store.writing():
+        store.add_trial(1, {"a": 2}, {}, 102.0)
+        store.set_trial(1, status="completed", score=0.75)
+    assert tables.described(tmp_path)["winner"] is None
+    store.close()

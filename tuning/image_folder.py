@@ -6,7 +6,7 @@ from tuning import register
 
 @register()
 def image_folder(hp):
-    """Any data: network, learning rate, weight decay, dropout, label smoothing and augmentation under AdamW."""
+    """Any data: network, learning rate, weight decay, label smoothing and augmentation under AdamW."""
     return Recipe(
         model=hp.Choice("model", ["cifar_net", "tdt_model1", "tdt_model2"]),
         optimizer="adamw",

@@ -24,10 +24,12 @@ from tuning.workers.worker import check_token
 
 OBJECTIVES = ("val_accuracy", "val_loss", "accuracy", "loss")
 DEFAULTS = {"tuner": "random", "epochs": 20, "seed": 0, "objective": "val_accuracy", "max_failures": 3}
+DEFAULTS |= {"workers": 1, "winner": "keep"}
 DEFAULT_TRIALS = 30  # of random and bayesian; hyperband and grid end by themselves
 FAREWELL = 3  # seconds that workers have to hear that the work is done, also from a chief that is started again
+HYPERMODEL_FIELDS = ("data", "image_size", "resize_to", "channels", "validation", "test", "normalize")
 LONGEST_FAREWELL = 10  # likewise for those that asked before and may have died since
-EXTENDABLE = ("trials", "seconds", "max_failures")  # what may change when a search goes on
+EXTENDABLE = ("trials", "seconds", "max_failures", "workers", "winner")  # what may change when a search goes on
 
 
 def search(
@@ -38,12 +40,12 @@ def search(
     trials=None,
     epochs=None,
     seed=None,
-    workers=1,
+    workers=None,
     seconds=None,
     objective=None,
     stop_early=None,
     max_failures=None,
-    winner="keep",
+    winner=None,
     out=None,
     resume=False,
     listen="127.0.0.1:0",
@@ -62,17 +64,17 @@ def search(
         trials: number of trials at most; None: 30, or all that hyperband and grid make.
         epochs: epochs of a whole trial; None: 20.
         seed: seed of the suggestions and of every training; None: 0.
-        workers: worker processes on this machine, which share its cores; 0: only those that join.
+        workers: worker processes on this machine, which share its cores; None: 1; 0: only those that join.
         seconds: time of the whole search; None: no limit.
         objective: what is searched for: val_accuracy (None), val_loss, accuracy or loss.
         stop_early: "halving", "median" or "none" (tuning.stopping); None: halving, but none for hyperband, which halves
             itself, and median for a HyperModel, whose training cannot be taken up again.
         max_failures: failed trials in a row after which the search stops; None: 3.
-        winner: "keep" the best trial's weights, "retrain" it on training and held-out validation images together (a
-            validation split of the data's own stays one), or "none".
+        winner: "keep" the best trial's weights (None), "retrain" it on training and held-out validation images
+            together (a validation split of the data's own stays one), or "none".
         out: the search's folder; None: saved_models/<date>-search-<name>.
-        resume: True goes on with the search in `out`. What is None then is as it was; only trials, seconds and
-            max_failures may differ.
+        resume: True goes on with the search in `out`. What is None then is as it was; only trials, seconds,
+            max_failures, workers and winner may differ.
         listen: HOST:PORT that workers join; port 0: any that is free.
         token: what workers must show; needed beyond the loopback address.
         lease_seconds: silence after which a worker is taken for dead and its trial is given to another.
@@ -91,11 +93,12 @@ def search(
     old = _old(out, resume)
     asked = {"tuner": tuner, "trials": trials, "epochs": epochs, "seed": seed, "seconds": seconds}
     asked |= {"objective": objective, "stop_early": stop_early, "max_failures": max_failures}
+    asked |= {"workers": workers, "winner": winner}
     if search is None:
         search = old.get("search", "cifar_net")
     settings = {name: old.get(name) if value is None else value for name, value in asked.items()}
     space = spaces.load(search)
-    settings = _checked(settings, hasattr(space, "hypermodel"), winner, workers, lease_seconds)
+    settings = _checked(settings, hasattr(space, "hypermodel"), lease_seconds)
     _check_made(out, old, settings)
     described = _described(search, space, data, settings, old.get("fixed", {}) | fixed)
     settings = json.loads(json.dumps({**described, **settings}))
@@ -108,16 +111,16 @@ def search(
             if chief.over and not chief.why_not(time.time()):
                 chief.reopen()
             say(f"{settings['name']} on {settings['data']}: {_words(settings)}; in {folder}")
-            if not workers or host not in LOOPBACK:
+            if not settings["workers"] or host not in LOOPBACK:
                 reached = address.replace("0.0.0.0", socket.gethostname())
                 say(f"Workers join with: kerascnn tune-worker --join {reached}" + (" --token ..." if token else ""))
             application = service(chief, folder, host=host, token=token)
             try:
-                _serve(chief, application, sock, LocalWorkers(address, token, workers), say)
+                _serve(chief, application, sock, LocalWorkers(address, token, settings["workers"]), say)
             except KeyboardInterrupt:
                 say(f"Interrupted; what was done is kept. Go on with: {command('tune', '--resume', '--out', folder)}")
                 raise
-            return close(folder, winner, say)
+            return close(folder, settings["winner"], say)
 
 
 def _old(out, resume):
@@ -153,6 +156,13 @@ def _check_made(out, old, settings):
 def _described(search, space, data, settings, fixed):
     """What search.json says of a space, after checking that it makes recipes."""
     called = search.__name__ if callable(search) else str(search)
+    if hasattr(space, "hypermodel"):
+        for name in fixed:
+            if name not in HYPERMODEL_FIELDS:
+                raise UsageError(
+                    f"{name}={fixed[name]!r} has nothing to act on: the HyperModel makes the network and trains it. "
+                    f"What can be typed is {', '.join(HYPERMODEL_FIELDS)}."
+                )
     found = spaces.hyperparameters(space)
     hyperparameters = spaces.described(found)
     for name in hyperparameters:
@@ -180,7 +190,7 @@ def _described(search, space, data, settings, fixed):
     }
 
 
-def _checked(settings, hypermodel, winner, workers, lease_seconds):
+def _checked(settings, hypermodel, lease_seconds):
     """The settings with their defaults, after checking what needs no data and no space."""
     settings = {name: DEFAULTS.get(name) if value is None else value for name, value in settings.items()}
     if settings["trials"] is None and settings["tuner"] in ("random", "bayesian"):
@@ -193,13 +203,13 @@ def _checked(settings, hypermodel, winner, workers, lease_seconds):
     settings["stop_early"] = settings["stop_early"] or usual
     if settings["stop_early"] == "halving" and why:
         raise UsageError(f"stop_early='halving' cannot be: {why}. Type --stop-early median, or none.")
-    for kind, known in (("tuner", TUNERS), ("objective", OBJECTIVES), ("stop_early", RULES)):
+    for kind, known in (("tuner", TUNERS), ("objective", OBJECTIVES), ("stop_early", RULES), ("winner", WINNERS)):
         if settings[kind] not in known:
             raise unknown(kind, settings[kind], known)
-    if winner not in WINNERS:
-        raise unknown("winner", winner, WINNERS)
+    if hypermodel and settings["winner"] == "retrain":
+        raise UsageError("winner='retrain' cannot be: what a HyperModel makes is no recipe. Type --winner keep")
     lows = {"trials": 1, "epochs": 1, "seed": 0, "max_failures": 1, "seconds": 1, "workers": 0, "lease_seconds": 1}
-    for name, value in {**settings, "workers": workers, "lease_seconds": lease_seconds}.items():
+    for name, value in {**settings, "lease_seconds": lease_seconds}.items():
         if name in lows and value is not None and not value >= lows[name]:
             raise UsageError(f"{name}={value} is out of range: it must be at least {lows[name]}.")
     return {**settings, "direction": direction_of(settings["objective"])}

@@ -260,7 +260,8 @@ def recipe_of(space, values):
 
 
 def searched_fields(space, found):
-    """{recipe field: name of a hyperparameter that changes it}, found by changing one at a time.
+    """{recipe field: name of a hyperparameter that changes it}, found by changing one at a time, from the defaults and
+    from each value of each choice, as some act under another choice alone.
 
     Args:
         found: the space's HyperParameters.
@@ -273,13 +274,15 @@ def searched_fields(space, found):
             return None
 
     defaults = {hp.name: hp.default for hp in found.space}
-    usual, fields = recipe(), {}
-    for hp in found.space:
-        ends = [hp.min_value, hp.max_value] if hasattr(hp, "min_value") else hp.values
-        for value in itertools.islice(ends, 50):
-            other = recipe(**{hp.name: value})
-            if usual and other:
-                fields |= dict.fromkeys(usual.differences(other), hp.name)
+    fields = {}
+    for base in [{}, *({hp.name: value} for hp in found.space for value in _few(hp) if value != hp.default)]:
+        usual = recipe(**base)
+        for hp in found.space:
+            ends = [hp.min_value, hp.max_value] if hasattr(hp, "min_value") else hp.values
+            for value in itertools.islice(ends, 50):
+                other = recipe(**{**base, hp.name: value})
+                if usual and other:
+                    fields = dict.fromkeys(usual.differences(other), hp.name) | fields
     return fields
 
 

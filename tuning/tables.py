@@ -128,13 +128,13 @@ def described(folder):
     state = going if ended is None else "stopped" if failed else "finished"
     winner, home = None, Path(folder) / "winner"
     if (home / "run.json").is_file():
-        crowned = Run(home).read("run")
-        table = results(folder)
-        winner = {
-            "trial": crowned["of_trial"],
-            "score": float(table.loc[table["trial"] == crowned["of_trial"], "score"].iloc[0]),
-            "test_accuracy": crowned["result"]["accuracy"],
-            "run": str(home),
-            "recipe": str(Path(folder) / "winner.toml"),
-        }
+        crowned, leader = Run(home).read("run"), best(results(folder), search["direction"])
+        if leader is not None and leader["trial"] == crowned["of_trial"]:  # else another trial has overtaken it
+            winner = {
+                "trial": crowned["of_trial"],
+                "score": float(leader["score"]),
+                "test_accuracy": crowned["result"]["accuracy"],
+                "run": str(home),
+                "recipe": str(Path(folder) / "winner.toml"),
+            }
     return {**search, "state": state, "reason": reason, "winner": winner}

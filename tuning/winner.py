@@ -38,6 +38,7 @@ def close(folder, winner, say):
     recipe = Recipe.from_dict(run.read("recipe"))
     with runs.replacing(folder / "winner.toml") as temporary:
         temporary.write_text(as_toml(recipe), encoding="utf-8")
+    write(folder)  # whatever the winner comes to
     if winner != "none":
         _crown(folder, run, recipe, int(row["best_epoch"]), winner, say)
     write(folder)
@@ -56,7 +57,9 @@ def _crown(folder, run, recipe, best_epoch, how, say):
     if not (home / "run.json").exists() or any(runs.Run(home).read("run").get(k) != v for k, v in made.items()):
         with runs.replacing(home) as temporary:
             if how == "retrain":
+                warmup = recipe.warmup_epochs * best_epoch / recipe.epochs
                 changes = {"validation": 0.0, "monitor": "loss", "epochs": best_epoch, "stop_patience": 0}
+                changes |= {"warmup_epochs": warmup}
                 crowned = train(recipe.replace(**changes), out=temporary, say=say)
             else:
                 if not (run / "best.keras").exists() and write_best(run, recipe) is None:  # its process was killed
@@ -64,7 +67,8 @@ def _crown(folder, run, recipe, best_epoch, how, say):
                 shutil.copytree(run.folder, temporary, ignore=shutil.ignore_patterns("checkpoint"))
                 crowned = runs.Run(temporary)
                 measured = inference.evaluate(crowned)
-                crowned.update(result={**measured.to_dict(), **crowned.read("run")["result"]})
+                had = crowned.read("run")["result"] or {}  # none where its trial waits to be taken up again
+                crowned.update(status="finished", reason=None, result={**measured.to_dict(), **had})
             crowned.update(**made)
     result = runs.Run(home).read("run")["result"]
     low, high = result["accuracy_interval"]
@@ -89,4 +93,8 @@ def _exported(home):
 
 def as_toml(recipe):
     """The fields of a recipe as TOML that `kerascnn train --config` takes; TOML has no word for None."""
-    return tomli_w.dumps({name: value for name, value in recipe.to_dict().items() if value is not None})
+    return tomli_w.dumps(_without_none(recipe.to_dict()))
+
+
+def _without_none(values):
+    return {k: _without_none(v) if isinstance(v, dict) else v for k, v in values.items() if v is not None}

@@ -25,12 +25,12 @@ def tune(
     trials: int | None = None,
     epochs: int | None = None,
     seed: int | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     time: str | None = None,
     objective: str | None = None,
     stop_early: str | None = None,
     max_failures: int | None = None,
-    winner: str = "keep",
+    winner: str | None = None,
     out: str | None = None,
     resume: Flag = False,
     listen: str = "127.0.0.1:0",
@@ -59,6 +59,7 @@ def tune(
         seed of the suggestions and of every training [default: 0]
     workers
         worker processes on this machine, which share its cores; 0: only those that join (kerascnn tune-worker)
+        [default: 1]
     time
         time of the whole search, such as 2h, 30m or 90 (seconds); while it is interrupted, none passes
     objective
@@ -68,7 +69,7 @@ def tune(
     max_failures
         failed trials in a row after which the search stops [default: 3]
     winner
-        keep the best trial's weights, retrain it on training and validation images together, or none
+        keep the best trial's weights, retrain it on training and validation images together, or none [default: keep]
     out
         folder of the search, new or empty, or with --resume the one that goes on
     resume
