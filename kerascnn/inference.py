@@ -9,6 +9,7 @@ import pandas
 
 from kerascnn import datasets, runs
 from kerascnn.datasets.image_files import SUFFIXES, read_image, reason_of
+from kerascnn.datasets.image_folder import is_hidden
 from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.datasets.resize import resize_batch
 from kerascnn.errors import DataError, UsageError
@@ -35,7 +36,11 @@ def image_paths(names):
     paths = []
     for name in map(str, names):
         if Path(name).is_dir():
-            found = sorted(p for p in Path(name).rglob("*") if p.suffix.lower() in SUFFIXES)
+            found = sorted(
+                path
+                for path in Path(name).rglob("*")
+                if path.suffix.lower() in SUFFIXES and not any(map(is_hidden, path.relative_to(name).parts))
+            )
             if not found:
                 raise UsageError(f"The folder {name} holds no images. Read are {', '.join(SUFFIXES)}.")
         elif Path(name).exists():
@@ -69,9 +74,10 @@ def predict(run, images, *, top=5, batch_size=256, model=None):
     model = model or load(run)
     broken = []
     if isinstance(images, np.ndarray):
-        if images.ndim != 4 or images.dtype != "uint8":
+        if images.ndim != 4 or images.dtype != "uint8" or images.shape[-1] not in (1, 3):
             raise UsageError(
-                f"images has shape {images.shape} and dtype {images.dtype}; uint8 (N, H, W, C) is allowed."
+                f"images has shape {images.shape} and dtype {images.dtype}; uint8 (N, H, W, C) is allowed, with "
+                "1 or 3 channels."
             )
         names = list(range(len(images)))
         pixels = resize_batch(images, prepared.resize_to, prepared.channels)
@@ -123,10 +129,10 @@ def data_of(run, data=None, *, strict=False):
     )
 
 
-def _same_data(run, data):
+def _same_data(run, data, strict):
     """The ImageData at a path or of a name, split as the run's, if they are what the run was trained on; else None."""
     try:
-        found = load_data(Recipe.from_dict(run.read("recipe")).replace(data=str(data)))
+        found = load_data(Recipe.from_dict(run.read("recipe")).replace(data=str(data)), strict=strict)
     except (DataError, UsageError):  # too few images to be split, say
         return None
     return found if run.read("data").get("fingerprint") == fingerprint(found) else None
@@ -142,9 +148,11 @@ def evaluate(run, data=None, *, strict=False):
     """
     run = runs.as_run(run)
     own = run.read("recipe")["data"]
-    if data is not None and (str(data) == own or os.path.realpath(data) == os.path.realpath(own)):
+    # A folder may be called as a registered data set is
+    paths = own not in datasets.DATASETS and str(data) not in datasets.DATASETS
+    if data is not None and (str(data) == own or (paths and os.path.realpath(data) == os.path.realpath(own))):
         data = None
-    moved = None if data is None else _same_data(run, data)
+    moved = None if data is None else _same_data(run, data, strict)
     prepared, labels = preprocessing(run), run.read("labels")
     model = load(run)
     recipe = Recipe.from_dict(run.read("recipe"))

@@ -80,3 +80,5 @@ def test_too_much_held_out(make_folder):
         load(root, test=6, validation=6)
     with pytest.raises(UsageError, match="seed must be a whole number from 0 up, not -1"):
         load(root, seed=-1)
+    with pytest.raises(UsageError, match=r"No class of .* has an image to spare for test: .*, or a folder test\."):
+        load(make_folder({"a": 1, "b": 1, "c": 1}, name="single"), test=1, validation=0)

@@ -92,6 +92,17 @@ def test_one_image_alone_is_as_in_a_batch(trained):
     np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
+def test_what_systems_put_beside_images_is_passed_over(trained, tmp_path):
+    picture = (photos(trained) / "grass" / "0.png").read_bytes()
+    for name in ("a.png", "._a.png", "@eaDir/a.png/SYNOPHOTO.png", "deeper/a.png"):
+        path = tmp_path / "mine" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture)
+    table = kerascnn.predict(trained, tmp_path / "mine", top=1)
+    assert table["image"].tolist() == [str(tmp_path / "mine" / name) for name in ("a.png", "deeper/a.png")]
+    assert not table.attrs["broken"]
+
+
 def test_a_broken_file_is_named_and_the_others_are_answered(trained, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 cut off")
     table = kerascnn.predict(trained, [tmp_path / "broken.jpg", photos(trained) / "grass" / "0.png"], top=1)
@@ -106,6 +117,8 @@ def test_what_cannot_be_predicted(trained, tmp_path):
         kerascnn.predict(trained, tmp_path)
     with pytest.raises(UsageError, match="--top 0 is not allowed"):
         kerascnn.predict(trained, photos(trained), top=0)
+    with pytest.raises(UsageError, match=r"shape \(2, 4, 4, 4\) and dtype uint8; .* with 1 or 3 channels"):
+        kerascnn.predict(trained, np.zeros((2, 4, 4, 4), "uint8"))
     with pytest.raises(UsageError, match=r"shape \(2, 4, 4\) and dtype float64"):
         kerascnn.predict(trained, np.zeros((2, 4, 4)))
 
@@ -125,6 +138,16 @@ def test_evaluate_repeats_the_runs_own_test_and_takes_other_data(trained, tmp_pa
     few = kerascnn.evaluate(trained, tmp_path / "few")
     assert few.per_class["images"].tolist() == [0, 4, 4]
     assert few.accuracy > 0.8
+
+
+def test_a_folder_may_be_called_as_a_data_set_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = kerascnn.train(epochs=1, out="run", say=lambda line: None)
+    for name in run.read("labels"):
+        (tmp_path / "digits" / name).mkdir(parents=True)
+        Image.new("L", (8, 8)).save(tmp_path / "digits" / name / "0.png")
+    assert kerascnn.evaluate(run, "./digits").images == 10
+    assert kerascnn.evaluate(run, "digits").images == run.read("run")["result"]["images"]
 
 
 def test_a_run_whose_data_have_changed_has_no_test_images_of_its_own(trained, tmp_path):

@@ -27,6 +27,11 @@ def hold_out(data, *, validation, test, seed):
     for stream, (name, count) in enumerate(wanted.items(), 1):
         if count:
             keep, held = stratified(data.train.labels[train], count, (seed, stream))
+            if not len(held):
+                raise UsageError(
+                    f"No class of {data.source} has an image to spare for {name}: each keeps one to be trained on. Add "
+                    f"images{', or a folder test' if name == 'test' else ''}."
+                )
             made[name], train = train[held], train[keep]
             notes.append(
                 f"{len(held):,} of the {total:,} training images were held out for {name}, each class in proportion, "

@@ -111,7 +111,7 @@ class _Tree:
         self.root, self.folder = root, folder
         self.folders, self.hidden, self.others, self.num_images = [], [], {}, 0
         for entry in _entries(folder):
-            if _hidden(entry.name):
+            if is_hidden(entry.name):
                 self.hidden.append(entry.name)
             elif entry.is_dir():
                 self.folders.append(entry.name)
@@ -121,7 +121,7 @@ class _Tree:
                 _count_other(self.others, entry.name)
 
     def has_folders(self, name):
-        return any(e.is_dir() and not _hidden(e.name) for e in _entries(self.folder / name))
+        return any(e.is_dir() and not is_hidden(e.name) for e in _entries(self.folder / name))
 
     def classes(self, names, notes):
         """{class: sorted image files below its folder}; classes without images are left out and noted."""
@@ -153,7 +153,7 @@ class _Tree:
         return "" if self.folder == self.root else f" in {self.folder.relative_to(self.root).as_posix()}"
 
 
-def _hidden(name):
+def is_hidden(name):
     """True for what systems put beside a user's files: Synology's thumbnails, macOS' resource forks, dot files."""
     return name.startswith(".") or name in ("__MACOSX", "@eaDir")
 
@@ -184,7 +184,7 @@ def _collect(folder, root, files, hidden, others, seen):
     seen.add((place.st_dev, place.st_ino))
     prefix = folder.relative_to(root).as_posix() + "/"
     for entry in _entries(folder):
-        if _hidden(entry.name):
+        if is_hidden(entry.name):
             hidden.append(prefix + entry.name)
         elif entry.is_dir():
             _collect(folder / entry.name, root, files, hidden, others, seen)
