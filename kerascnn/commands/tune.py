@@ -58,8 +58,7 @@ def tune(
     seed
         seed of the suggestions and of every training [default: 0]
     workers
-        worker processes on this machine, which share its cores; 0: only those that join (kerascnn tune-worker)
-        [default: 1]
+        worker processes on this machine, which share its cores; 0: only those that join by tune-worker [default: 1]
     time
         time of the whole search, such as 2h, 30m or 90 (seconds); while it is interrupted, none passes
     objective
