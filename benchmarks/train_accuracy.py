@@ -208,20 +208,23 @@ def row_of(asked, run, cpu_minutes):
 
 
 def summary(rows):
-    """DataFrame, a row a recipe, data set, length and machine: the mean test accuracy over seeds, and its sample
-    standard deviation, in percent; mean minutes."""
+    """DataFrame, a row a recipe, data set, length and kind of machine, however many cores: the mean test accuracy over
+    seeds, and its sample standard deviation, in percent; mean minutes."""
     table = pd.DataFrame(rows)
     table["percent"] = 100 * table["test_accuracy"]
     table["command"] = table["command"].str.replace(r" --seed \d+$", "", regex=True)
-    groups = table.groupby(["recipe", "data", "command", "machine"])
+    table[["kind", "comma", "cores"]] = table["machine"].str.partition(", ")
+    groups = table.groupby(["recipe", "data", "command", "kind"])
     means = groups.agg(
         **{
             "ours mean": ("percent", "mean"),
             "n": ("seed", "size"),
             "spread": ("percent", "std"),
             "minutes": ("minutes", "mean"),
+            "cores": ("cores", lambda cores: " or ".join(sorted(set(cores)))),
         }
     ).reset_index()
+    means["machine"] = (means["kind"] + ", " + means["cores"]).str.removesuffix(", ")
     comparable = means["data"].str.startswith("cifar10") & ~means["command"].str.contains("--epochs")
     means["published"] = means["recipe"].map(PUBLISHED).where(comparable)
     return means[["recipe", "data", "published", "ours mean", "n", "spread", "minutes", "machine", "command"]]
