@@ -6,7 +6,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from keras import Input, Model, layers
+from keras import Input, Model, layers, ops
 
 from kerascnn import models
 from kerascnn.errors import DataError, UsageError
@@ -222,3 +222,27 @@ def test_flattened_maps_are_put_in_keras_order(tmp_path):
     with torch.no_grad():
         expected = fc(norm(torch.relu(conv(torch.from_numpy(images.transpose(0, 3, 1, 2)))).flatten(1))).numpy()
     np.testing.assert_allclose(keras.ops.convert_to_numpy(model(images)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("flat", [layers.Reshape((-1,)), lambda x: ops.reshape(x, (-1, 4 * 6 * 7))])
+def test_maps_that_are_reshaped_are_put_in_keras_order(tmp_path, flat):
+    torch = pytest.importorskip("torch")
+    conv, fc = torch.nn.Conv2d(3, 4, (3, 2)), torch.nn.Linear(4 * 6 * 7, 5)
+    torch.save(torch.nn.ModuleDict({"conv": conv, "fc": fc}).state_dict(), tmp_path / "net.pth")
+    inputs = Input((8, 8, 3))
+    model = Model(inputs, layers.Dense(5, name="fc")(flat(layers.Conv2D(4, (3, 2), name="conv")(inputs))))
+    checkpoint.load_torch_weights(model, tmp_path / "net.pth")
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    with torch.no_grad():
+        expected = fc(conv(torch.from_numpy(images.transpose(0, 3, 1, 2))).flatten(1)).numpy()
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(model(images)), expected, atol=1e-5)
+
+
+def test_flattened_maps_beside_other_numbers_are_refused(tmp_path):
+    torch = pytest.importorskip("torch")
+    inputs, more = Input((2, 2, 3)), Input((5,))
+    both = layers.Concatenate()([more, layers.Flatten()(inputs)])
+    model = Model([inputs, more], layers.Dense(4, name="fc")(both))
+    torch.save(torch.nn.ModuleDict({"fc": torch.nn.Linear(17, 4)}).state_dict(), tmp_path / "net.pth")
+    with pytest.raises(DataError, match=r"reads flattened maps of \(2, 2, 3\) together with other numbers, 17 in all"):
+        checkpoint.load_torch_weights(model, tmp_path / "net.pth")

@@ -189,7 +189,12 @@ def _put(model, modules, skip, source):
         for variable in layer.weights:
             array = modules[layer.name].get(_TORCH_NAMES.get(variable.name))
             flattened = layer in maps and variable.name != "bias"
-            if array is not None and flattened and array.shape[-1:] == (math.prod(maps[layer]),):
+            if array is not None and flattened:
+                if array.shape[-1] != math.prod(maps[layer]):
+                    raise DataError(
+                        f"Layer {layer.name!r} of {model.name!r} reads flattened maps of {maps[layer]} together with "
+                        f"other numbers, {array.shape[-1]} in all: how torch orders these is not known here."
+                    )
                 array = _channels_last(array, maps[layer])
             if array is not None and variable.name == "kernel":
                 array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
@@ -209,15 +214,16 @@ def _put(model, modules, skip, source):
 
 
 def _flattened_maps(model):
-    """{layer: (rows, columns, channels)} of the layers that read maps which a Flatten has made one row of numbers."""
+    """{layer: (rows, columns, channels)} of the layers that read maps which were made one row of numbers."""
     maps, found = {}, {}  # of tensors, of layers
     flat = graph.flatten(model)
     for node in flat.nodes:
-        layer = node.operation
-        if isinstance(layer, keras.layers.Flatten) and len(shape := flat.tensors[node.inputs[0]].shape) == 4:
-            maps[node.outputs[0]] = tuple(shape[1:])
-        elif node.inputs and node.inputs[0] in maps:
-            found[layer] = maps[node.inputs[0]]
+        layer, read = node.operation, [maps[number] for number in node.inputs if number in maps]
+        into, out = ([flat.tensors[n].shape for n in numbers] for numbers in (node.inputs, node.outputs))
+        if type(layer).__name__ in ("Flatten", "Reshape") and (len(into[0]), len(out[0])) == (4, 2):
+            maps[node.outputs[0]] = tuple(into[0][1:])
+        elif read:
+            found[layer] = read[0]
             if not isinstance(layer, keras.layers.Dense):
                 maps[node.outputs[0]] = found[layer]
     return found

@@ -193,12 +193,13 @@ def as_convolutions(model, input_shape=None):
 def _chain(model):
     """The layers of a model that is one chain, without its input layer."""
     flat = graph.flatten(model)
-    last = flat.inputs
+    last, called = flat.inputs, set()
     for node in flat.nodes:
-        if node.inputs != last or not isinstance(node.operation, keras.Layer) or node.call:
+        if node.inputs != last or not isinstance(node.operation, keras.Layer) or node.operation in called:
             raise UsageError(
                 f"Model {model.name!r} is no chain of layers, each called once with the output of the one before: at "
                 f"{node.name!r} as_convolutions, which needs one, cannot go on."
             )
         last = node.outputs
+        called.add(node.operation)
     return [node.operation for node in flat.nodes]
