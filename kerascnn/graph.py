@@ -108,7 +108,7 @@ def flatten(model):
                 if inner is None:
                     # A nested model's inner tensors serve every call of that model: each call gets new numbers.
                     outputs = tuple(number(t) if not path else _fresh(t, flat) for t in node.outputs)
-                    call = calls[id(node.operation)] = calls.get(id(node.operation), -1) + 1
+                    call = calls[name] = calls.get(name, -1) + 1  # of a path: inside a nested model it has another
                     inputs = tuple(known[id(t)] for t in node.input_tensors)
                     flat.nodes.append(Node(node.operation, name, call, args, kwargs, inputs, outputs))
                 else:

@@ -290,6 +290,13 @@ def test_channels_first_are_refused_before_a_convolution_too():
         receptive_field(model, "relu")
 
 
+def test_augmentation_inside_a_network_is_nothing_outside_training():
+    x = Input((32, 32, 3))
+    y = layers.Rescaling(1 / 255)(layers.RandomRotation(0.1)(layers.RandomFlip("horizontal")(x)))
+    model = Model(x, layers.Conv2D(4, 3, name="conv")(layers.RandomContrast(0.1)(layers.RandomZoom(0.1)(y))))
+    assert receptive_field(model, "conv").size == (3, 3)
+
+
 def test_squeeze_and_excitation_sees_everything():
     x = Input((8, 8, 3))
     maps = layers.Conv2D(4, 3, padding="same", name="conv")(x)

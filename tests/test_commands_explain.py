@@ -51,8 +51,13 @@ def test_all_methods_on_one_sheet_in_the_run(call, trained, photo):
 
 
 def test_grad_cam_takes_a_layer(call, trained, photo, tmp_path):
-    assert call("explain", trained.folder, photo, "--method", "grad_cam", "--layer", "c1", "--out", "x")[0] == 0
-    assert np.load(tmp_path / "x" / "0-grad_cam.npz")["grad_cam"].shape == (16, 16)
+    arguments = ["explain", trained.folder, photo, "--out", "x", "--method"]
+    for more in (["grad_cam", "--layer", "c1"], ["grad_cam", "--layer", "c3"], ["occlusion", "--patch", "4"]):
+        assert call(*arguments, *more)[0] == 0
+    assert np.load(tmp_path / "x" / "0-grad_cam-c1.npz")["grad_cam"].shape == (16, 16)
+    assert sorted(p.stem for p in (tmp_path / "x").glob("*.png")) == [
+        *("0-grad_cam-c1", "0-grad_cam-c3", "0-occlusion-patch4"),
+    ]
 
 
 def test_layers_without_a_rule_take_the_fallback(call, tmp_path):
@@ -96,6 +101,7 @@ def test_layers_without_a_rule_take_the_fallback(call, tmp_path):
         (["IMAGE", "--class", "3"], "Unknown class '3'"),
         (["IMAGE", "--top", "0"], "--top 0 is not allowed"),
         (["IMAGE", "--method", "occlusion", "--patch", "99"], "99"),
+        (["IMAGE", "--patch", "4"], "--patch 4 hides squares, so it goes with --method occlusion, or all"),
         (["nowhere.png"], "There is no image 'nowhere.png'"),
         (["IMAGE", "--method", "all", "--layer", "c3"], "--method all explains classes, so --layer c3 has no place"),
         (["IMAGE", "--method", "occlusion", "--layer", "c3"], "--method occlusion explains classes"),

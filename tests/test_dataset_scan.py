@@ -152,6 +152,25 @@ def test_patches_follow_the_preprocessing_s_crop():
     assert result.images("conv1", 0).shape == (1, 8, 8, 3)
 
 
+def test_numbers_and_names_of_numpy_are_as_good_as_python_s(tmp_path):
+    images, labels = whole_images(30)
+    names = np.array(["a", "b", "c"])
+    one, two = np.int64(1), np.int32(2)
+    found = kerascnn.scan(
+        network(),
+        images,
+        k=two,
+        labels=labels % 3,
+        class_names=names,
+        per_image=one,
+        samples=two,
+        out=tmp_path / "s.npz",
+    )
+    expected = kerascnn.scan(network(), images, k=2, labels=labels % 3, class_names=("a", "b", "c"), samples=2)
+    assert found.top("conv1").equals(expected.top("conv1"))
+    assert (tmp_path / "s.npz").exists()
+
+
 def test_saved_and_loaded(tmp_path):
     model = network(5)
     images, labels = whole_images(30, 5)
@@ -257,6 +276,20 @@ def test_nested_and_shared_layers():
     assert kerascnn.scan(model, images, k=1).layers == ["block/conv#1", "block/conv#2"]
 
 
+def test_a_layer_within_a_nested_model_and_again_outside_it():
+    """Its second call sees 5x5 pixels: what lies outside a patch changes nothing."""
+    shared, inner_input = layers.Conv2D(3, 3, padding="same", name="shared"), keras.Input((9, 9, 3))
+    inner = keras.Model(inner_input, shared(inner_input), name="inner")
+    image = keras.Input((9, 9, 3))
+    model = keras.Model(image, layers.Dense(2)(layers.Flatten()(shared(inner(image)))))
+    result = kerascnn.scan(model, np.random.default_rng(0).random((4, 9, 9, 3), "float32"), "shared", k=1)
+    assert kerascnn.anatomy.receptive_field(model, "shared").size == (5, 5)
+    assert kerascnn.anatomy.receptive_field(model, "inner/shared").size == (3, 3)
+    boxes = result.boxes("shared")
+    assert ((boxes["bottom"] - boxes["top"]).max(), (boxes["right"] - boxes["left"]).max()) <= (5, 5)
+    assert (boxes["bottom"] - boxes["top"]).max() > 3
+
+
 def test_a_network_for_images_of_any_size_has_fields_of_its_own():
     inputs = keras.Input((None, None, 3))
     x = layers.Conv2D(4, 3, padding="same", name="conv1")(inputs)
@@ -328,6 +361,12 @@ def test_images_without_labels_belong_to_no_class():
         ({"layers": []}, "names no layer"),
         ({"k": 31}, "k=31 is larger than the data: it has 30 images. Type k=30"),
         ({"k": 0}, "k=0 is not allowed"),
+        ({"labels": np.zeros(30)}, r"labels has dtype float64; whole numbers are allowed\. Type labels\.astype\(int\)"),
+        ({"labels": np.arange(30) - 1}, "A label is -1, as of images without labels"),
+        (
+            {"data": np.zeros((30, 16, 16, 3)), "preprocessing": lambda x: x[:, ::2, ::2]},
+            "makes images of 8x8 pixels from 16x16, so that patches cannot",
+        ),
         ({"labels": np.zeros(4, int)}, r"labels has shape \(4,\); one label for each of 30 images is allowed"),
         ({"data": np.zeros((0, 8, 8, 3), "float32")}, "holds no images"),
         ({"data": Batches(np.zeros((0, 8, 8, 3)), np.zeros(0), [0])}, "holds no images"),

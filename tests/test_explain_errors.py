@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+import kerascnn
 from kerascnn import explain, models
 from kerascnn.errors import UsageError
 
@@ -95,6 +96,58 @@ def test_options(model):
         explain.grad_cam(model, IMAGES, layer="fc1")
     with pytest.raises(UsageError, match="is no max-pooling layer; those are: pool1, pool2, pool3"):
         explain.switches(model, IMAGES, "conv1")
+
+
+def test_channels_first_are_refused_where_maps_are_read():
+    x = keras.Input((3, 8, 10))
+    maps = layers.Conv2D(5, 3, data_format="channels_first", name="conv")(x)
+    pooled = layers.MaxPooling2D(data_format="channels_first", name="pool")(maps)
+    model = keras.Model(x, layers.Dense(4)(layers.Flatten()(pooled)), name="first")
+    images = np.random.default_rng(0).random((2, 3, 8, 10), "float32")
+    assert explain.saliency(model, images, 1).shape == images.shape
+    for look in (
+        lambda: explain.grad_cam(model, images, 1, layer="conv"),
+        lambda: explain.saliency(model, images, N("conv", 4, 2, 2)),
+        lambda: explain.occlusion(model, images, patch=2, stride=2),
+        lambda: explain.switches(model, images),
+        lambda: kerascnn.scan(model, images, "conv", k=1),
+    ):
+        with pytest.raises(UsageError, match="Model 'first' has its channels first; looks at maps and places need"):
+            look()
+
+
+class Pools(layers.Layer):
+    """A layer whose max-pooling is not its last operation."""
+
+    def call(self, x):
+        return 2 * keras.ops.max_pool(x, 2)
+
+
+def test_switches_of_all_poolings_leave_out_those_inside_other_layers():
+    x = keras.Input((8, 8, 1))
+    model = keras.Model(x, layers.MaxPooling2D(name="outer")(Pools(name="block")(x)))
+    assert list(explain.switches(model, np.random.default_rng(0).random((2, 8, 8, 1), "float32"))) == ["outer"]
+
+
+def test_grad_cam_takes_the_fallback_that_its_error_names():
+    x = keras.Input((6, 6, 1))
+    maps = layers.Conv2D(3, 3, name="conv")(x)
+    model = keras.Model(x, layers.Dense(2)(layers.LSTM(3)(layers.Reshape((4, 12))(maps))))
+    images = np.random.default_rng(0).random((2, 6, 6, 1), "float32")
+    with pytest.raises(UsageError, match='type fallback="autodiff"'):
+        explain.grad_cam(model, images, 1)
+    with pytest.warns(UserWarning, match="automatic differentiation serves it"):
+        found = explain.grad_cam(model, images, 1, fallback="autodiff", rectify=False)
+    later = keras.Model(maps, model.output)
+    values = explain.activations(model, images, "conv")
+    numeric = np.zeros_like(values)
+    for index in np.ndindex(values.shape[1:]):
+        step = np.zeros_like(values)
+        step[(slice(None), *index)] = 0.01
+        ends = [later.predict(values + sign * step, verbose=0)[:, 1] for sign in (1, -1)]
+        numeric[(slice(None), *index)] = (ends[0] - ends[1]) / 0.02
+    expected = (values * numeric.mean((1, 2), keepdims=True)).sum(-1)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 def test_nan_weights_name_the_layer():

@@ -101,6 +101,7 @@ def _all_places(output_shape):
 # Layers and operations that treat every place alone. Batch normalisation does in inference.
 POINTWISE = (
     layers.Activation,
+    layers.ActivityRegularization,
     layers.AlphaDropout,
     layers.BatchNormalization,
     layers.Dense,
@@ -113,6 +114,12 @@ POINTWISE = (
     layers.LeakyReLU,
     layers.Normalization,
     layers.PReLU,
+    layers.RandomBrightness,  # these do nothing outside training
+    layers.RandomContrast,
+    layers.RandomFlip,
+    layers.RandomRotation,
+    layers.RandomTranslation,
+    layers.RandomZoom,
     layers.ReLU,
     layers.Rescaling,
     layers.SpatialDropout2D,

@@ -11,7 +11,8 @@ from kerascnn.commands.terminal import RunName, computing, saying_warnings
 from kerascnn.errors import DataError, UsageError, command
 from kerascnn.explain import EXPLANATIONS
 
-GRADIENTS = ("saliency", "gradient_x_input", "integrated_gradients", "smoothgrad")  # methods that take `fallback`
+# Methods that take `fallback`
+GRADIENTS = ("saliency", "gradient_x_input", "integrated_gradients", "smoothgrad", "grad_cam", "layer_cam")
 
 
 def explain(
@@ -68,6 +69,9 @@ def explain(
         raise UsageError(f"--method {method} explains classes, so --layer {layer} has no place. Leave it out.")
     if layer is not None and class_ is not None and not of_maps:
         raise UsageError(f"--layer {layer} asks for neurons and --class {class_} for a class. Type one of them.")
+    for name, given in (("patch", patch), ("stride", stride)):
+        if given is not None and method not in ("occlusion", "all"):
+            raise UsageError(f"--{name} {given} hides squares, so it goes with --method occlusion, or all.")
     place = None if neuron is None else _numbers(neuron)
     for name, number in (("top", top), ("patch", patch), ("stride", stride)):
         if number is not None and number < 1:
@@ -88,11 +92,15 @@ def explain(
         hidden = {name: number for name, number in (("patch", patch), ("stride", stride)) if number is not None}
         options = {"occlusion": hidden, **({method: {"layer": layer}} if of_maps and layer else {})}
         if fallback is not None:
-            options[method] = {"fallback": fallback}
+            options[method] = {**options.get(method, {}), "fallback": fallback}
+        told = [f"layer {layer}"] if of_maps and layer else []
+        told += [f"{name} {number} pixels" for name, number in hidden.items()]
         for number, (path, name) in enumerate(zip(paths, _names(paths), strict=True)):
             one, target = x[number : number + 1], int(targets[number])
-            title = f"{model.name}, class {labels[target]!r}, {path.name}"
+            title = ", ".join([model.name, f"class {labels[target]!r}", path.name, *told])
             asked = [] if class_ is None else [runs.plain(labels[target])]
+            asked += [runs.plain(layer)] if of_maps and layer else []
+            asked += [f"{name}{number}" for name, number in hidden.items()]
             stem = folder / "-".join([name, method, *asked])
             if method == "all":
                 methods = [each for each in EXPLANATIONS.names() if each != "occlusion"] + ["occlusion"]

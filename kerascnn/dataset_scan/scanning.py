@@ -19,7 +19,7 @@ from kerascnn.dataset_scan.statistics import Statistics
 from kerascnn.errors import DataError, UsageError
 from kerascnn.explain.plans.plan import make_plan
 from kerascnn.explain.subjects import check_images, opaque_step
-from kerascnn.explain.targets import convolutions, every_call, find_layer
+from kerascnn.explain.targets import check_channels_last, convolutions, every_call, find_layer
 from kerascnn.explain.walk import check_finite
 
 
@@ -70,12 +70,14 @@ def scan(
     for name, number in numbers.items():
         if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
             raise UsageError(f"{name}={number!r} is not allowed: it must be a whole number, at least 1.")
+    k, per_image, batch_size = int(k), int(per_image), int(batch_size)
+    samples = None if samples is None else int(samples)
     source, names = open_source(data, labels, split)
     if source.again:
         _check_k(k, len(source))
     if labels is not None and class_names is None:
         names = map(str, range(int(np.max(labels)) + 1))
-    names = tuple(class_names or names or ())
+    names = tuple(map(str, names or () if class_names is None else class_names))
     pixels = getattr(preprocessing, "crop", lambda images: images)
     plan = make_plan(model, opaque_step)
     if len(plan.inputs) != 1:
@@ -100,6 +102,7 @@ def scan(
     for images, block_labels in source.blocks(batch_size, record.done if record else 0):
         _check_labels(block_labels, names)
         x = _input(model, plan, images if preprocessing is None else preprocessing(images))
+        _check_size(pixels(images[:1]), x)
         if passing.shapes is None:
             passing.begin(x)
             if record:
@@ -165,6 +168,7 @@ def _names(plan, layers):
 
 def _chosen(plan, name):
     """(path, value number) of a layer that has channels."""
+    check_channels_last(plan)
     path, value = find_layer(plan, name)
     if len(plan.shapes[value]) not in (2, 4):
         raise UsageError(
@@ -180,9 +184,18 @@ def _input(model, plan, images):
 
 def _check_labels(labels, names):
     if names and labels.min() < 0:
-        raise UsageError("class_names= was given, but the data has images without labels: give labels= too.")
+        raise UsageError(f"A label is {labels.min()}, as of images without labels: give labels= for all, from 0 up.")
     if names and labels.max() >= len(names):
         raise UsageError(f"A label is {labels.max()}, but there are {len(names)} class names.")
+
+
+def _check_size(images, x):
+    """Patches are cut from the images as they were before the preprocessing, at the places that the model sees."""
+    if images.shape[1:3] != x.shape[1:3]:
+        raise UsageError(
+            f"preprocessing= makes images of {x.shape[1]}x{x.shape[2]} pixels from {images.shape[1]}x"
+            f"{images.shape[2]}, so that patches cannot be cut from these. Resize them before the scan."
+        )
 
 
 def _checksum(constants):

@@ -34,6 +34,10 @@ class Arrays:
             raise UsageError(
                 f"labels has shape {self.labels.shape}; one label for each of {len(images)} images is allowed."
             )
+        if self.labels.dtype.kind not in "iu":
+            raise UsageError(
+                f"labels has dtype {self.labels.dtype}; whole numbers are allowed. Type labels.astype(int)"
+            )
 
     def __len__(self):
         return len(self.images)

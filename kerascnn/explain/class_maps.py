@@ -6,13 +6,16 @@ from kerascnn.errors import UsageError
 from kerascnn.explain import register
 from kerascnn.explain.reverse import shapes_of
 from kerascnn.explain.subjects import subject
-from kerascnn.explain.targets import find_layer, resolve
+from kerascnn.explain.targets import check_channels_last, find_layer, resolve
 from kerascnn.explain.walk import Task, needed_steps, run
 
 
-def _gradients_and_maps(model, images, target, layer, *, class_names=None, batch_size=64, dtype="float32"):
+def _gradients_and_maps(
+    model, images, target, layer, *, class_names=None, batch_size=64, dtype="float32", fallback=None
+):
     """(gradients, maps), each (N, h, w, channels), of a layer; None is the deepest with maps from a convolution."""
-    plan, arrays = subject(model, images)
+    plan, arrays = subject(model, images, fallback)
+    check_channels_last(plan)
     shape_of = shapes_of(plan, arrays)
     if layer is None:
         found = [p for p, kind in plan.kinds.items() if "Conv" in kind and len(plan.shapes[plan.layers[p][-1]]) == 4]
@@ -44,7 +47,7 @@ def grad_cam(model, images, target=None, *, layer=None, rectify=True, **options)
         model, images, target: as for every method (kerascnn.explain.reverse).
         layer: the layer's name or path; None: the deepest convolution.
         rectify: False keeps what speaks against the target (Captum's default).
-        options: class_names, batch_size, dtype.
+        options: class_names, batch_size, dtype, and fallback, as for saliency.
     Returns:
         array (N, h, w), the size of the layer's maps; kerascnn.explain.enlarge brings it to the image's.
     """

@@ -17,7 +17,7 @@ from kerascnn.explain.plans.plan import read_constants
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.reverse import shapes_of
 from kerascnn.explain.subjects import looked_at
-from kerascnn.explain.targets import HEADS, class_number, convolutions, find_layer, score_value
+from kerascnn.explain.targets import HEADS, check_channels_last, class_number, convolutions, find_layer, score_value
 from kerascnn.explain.walk import Task, check_finite, forward, needed_steps, run
 
 CONVENTIONS = ("probability", "drop", "captum", "tf-explain")
@@ -96,6 +96,7 @@ def occlusion(model, images, *, patch, stride, fill="mean", layer=None, max_memo
 
 def _table_of(model, images, patch, stride, layer):
     plan, arrays = looked_at(model, images)
+    check_channels_last(plan)
     if len(arrays) > 1 or arrays[0].ndim != 4:
         raise UsageError(f"Occlusion needs a model with one image input; {plan.model!r} takes {len(arrays)} inputs.")
     if layer is None and (len(plan.outputs) > 1 or len(shapes_of(plan, arrays)(score_value(plan))) != 2):

@@ -5,7 +5,7 @@ import numpy as np
 from kerascnn.errors import UsageError
 from kerascnn.explain.rules.pooling import switch_positions
 from kerascnn.explain.subjects import looked_at, subject
-from kerascnn.explain.targets import every_call, find_layer
+from kerascnn.explain.targets import check_channels_last, every_call, find_layer
 from kerascnn.explain.walk import Task, run
 
 
@@ -36,8 +36,11 @@ def switches(model, images, layers=None, *, batch_size=64):
         number for one-dimensional pooling), for one name; a dict {name: array} otherwise.
     """
     plan, arrays = subject(model, images)
+    check_channels_last(plan)
     pools = {step.output: step for step in plan.steps if step.rule == "max_pool"}
-    every = every_call(plan, dict.fromkeys(step.layer for step in pools.values()))
+    # A layer of the user's own may hold a pooling whose output is not the layer's
+    found = dict.fromkeys(step.layer for step in pools.values() if {*plan.layers[step.layer]} & pools.keys())
+    every = every_call(plan, found)
     names = every if layers is None else [layers] if isinstance(layers, str) else list(layers)
     outputs = [find_layer(plan, name)[1] for name in names]
     for name, output in zip(names, outputs, strict=True):

@@ -206,7 +206,17 @@ def class_number(target, num_classes, model, class_names=None):
     return int(target)
 
 
+def check_channels_last(plan):
+    """Raise a UsageError for a model whose maps are not (N, rows, columns, channels)."""
+    if plan.channels_first:
+        raise UsageError(
+            f"Model {plan.model!r} has its channels first; looks at maps and places need channels last. Build it with "
+            'data_format="channels_last": the weights are the same, but for those of a Dense after a Flatten.'
+        )
+
+
 def _resolve_neuron(neuron, plan, shape_of):
+    check_channels_last(plan)
     path, value = find_layer(plan, neuron.layer)
     places, channels = shape_of(value)[1:-1], shape_of(value)[-1]
     if not 0 <= neuron.channel < channels:

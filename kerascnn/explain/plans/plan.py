@@ -53,6 +53,7 @@ class Plan:
         kinds: {layer path: class name}.
         shapes: {value number: shape, batch first} of the inputs and of every layer's output.
         unsupported: {layer path: why} of the layers that no rule serves.
+        channels_first: True if a layer has its channels before its rows and columns.
     """
 
     model: str
@@ -64,6 +65,7 @@ class Plan:
     kinds: dict
     shapes: dict
     unsupported: dict
+    channels_first: bool
 
 
 class NoRuleError(Exception):
@@ -169,6 +171,7 @@ def make_plan(model, stand_in=None):
         kinds=kinds,
         shapes=builder.shapes,
         unsupported=unsupported,
+        channels_first=any(getattr(n.operation, "data_format", None) == "channels_first" for n in graph.nodes),
     )
 
 
