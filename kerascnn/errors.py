@@ -28,6 +28,11 @@ class Stopped(Exception):  # noqa: N818 (not an error)
         self.signal_number = signal_number
 
 
+def counted(number, noun, plural=None):
+    """A number and its noun: "1 image", "2,000 images", "0 images"; `plural` where it is not the noun with an s."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def command(*words):
     """What to type for one of our commands, such as command("export", folder), whatever a folder is called."""
     return shlex.join(["kerascnn", *map(str, words)])
