@@ -50,3 +50,10 @@ def test_dropout_of_dense_layers_apart_from_that_of_blocks():
     assert dropped(dropout=0.5, dense_dropout=0) == blocks
     assert dropped(dense_dropout=0.25) == {"fc1_dropout": 0.25, "fc2_dropout": 0.25}
     assert dropped(dropout=0.5, dense_dropout=0.25) == {**blocks, "fc1_dropout": 0.25, "fc2_dropout": 0.25}
+
+
+def test_no_batch_normalisation_at_all():
+    model = models.cifar_net(output_norm=False)
+    assert not any(isinstance(layer, layers.BatchNormalization) for layer in model.layers)
+    assert model.count_params() == 6_216_114 - 40
+    assert model.layers[-1].name == "softmax_activation"

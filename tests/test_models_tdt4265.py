@@ -61,3 +61,26 @@ def test_ten_percent_of_whole_maps_is_dropped_and_weights_start_from_xavier():
     for model in (models.tdt_model1(), models.tdt_model2()):
         assert model.get_layer("dropout1").rate == 0.1
         assert type(model.get_layer("conv1").kernel_initializer).__name__ == "GlorotUniform"
+
+
+@pytest.mark.parametrize(("build", "norms"), [(models.tdt_model1, 32 + 128 + 512 + 64), (models.tdt_model2, 288)])
+def test_without_batch_normalisation(build, norms):
+    plain = build(batch_norm=False)
+    assert "bn" not in kinds(plain)
+    assert plain.count_params() == build().count_params() - 4 * norms
+
+
+def test_lenet_with_batch_normalisation_and_dropout_is_model_2():
+    lenet, model2 = models.tdt_lenet(batch_norm=True, dropout=0.1), models.tdt_model2()
+    assert kinds(lenet) == kinds(model2)
+    assert [w.shape for w in lenet.weights] == [w.shape for w in model2.weights]
+
+
+@pytest.mark.parametrize("build", [models.tdt_lenet, models.tdt_model1, models.tdt_model2])
+def test_strided_convolutions_in_place_of_pools_leave_sizes_and_parameters_as_they_are(build):
+    pooled, strided = build(), build(strided=True)
+    assert "pool" not in kinds(strided)
+    assert [w.shape for w in strided.weights] == [w.shape for w in pooled.weights]
+    assert strided.get_layer("flatten").output.shape == pooled.get_layer("flatten").output.shape
+    convolutions = [layer.strides for layer in strided.layers if isinstance(layer, layers.Conv2D)]
+    assert convolutions.count((2, 2)) == 3
