@@ -1,7 +1,8 @@
 """The named recipes: the sources' own settings, and ours. This module never imports Keras.
 
 A recipe is a function decorated with `@register(...)` that returns a `Recipe`; its docstring says where the settings
-come from and what they gave.
+come from and what they gave. `chosen=` names the fields, and the builder's arguments, that the source does not print,
+so that we had to choose them.
 """
 
 from kerascnn.recipes import RECIPES, Recipe
@@ -53,7 +54,7 @@ def digits():
     )
 
 
-@register(source="CS7011 report 2017")
+@register(source="CS7011 report 2017", chosen=("optimizer", "augment", "epochs", "rate_factor", "normalize"))
 def cs7011():
     """The CS7011 report's best settings for its 6.2M network: patience 5, dropout 0.5, rate 0.001 (Task III): 83.0%.
 
@@ -118,7 +119,21 @@ def cifar_net_best():
     return cifar_net_88().replace(augment=("flip", "crop", "cutout"), epochs=40)
 
 
-@register("cifar-94", source="Jordan 2024")
+@register(
+    "cifar-94",
+    source="Jordan 2024",
+    chosen=(
+        "model_options",
+        "batch_size",
+        "epochs",
+        "learning_rate",
+        "momentum",
+        "norm_bias_rate",
+        "schedule",
+        "weight_decay",
+        "validation",
+    ),
+)
 def cifar_94():
     """The network with which CIFAR-10 is learnt fastest, by Muon in 0.355 PFLOP: 90.8%, not 94.
 
@@ -140,7 +155,7 @@ def cifar_94():
     )
 
 
-@register(source="CS280 report 2017")
+@register(source="CS280 report 2017", chosen=("optimizer", "learning_rate", "epochs", "augment"))
 def miniplaces():
     """The CS280 report's ZF Net on MiniPlaces: mean subtraction, 96x96 crops of 128x128, a look every 2,500 steps."""
     return Recipe(
@@ -154,7 +169,23 @@ def miniplaces():
     )
 
 
-@register("zfnet-scenes", source="CS280 report 2017")
+@register(
+    "zfnet-scenes",
+    source="CS280 report 2017",
+    chosen=(
+        "optimizer",
+        "learning_rate",
+        "weight_decay",
+        "schedule",
+        "batch_size",
+        "epochs",
+        "augment",
+        "label_smoothing",
+        "clip_norm",
+        "normalize",
+        "test_flip",
+    ),
+)
 def zfnet_scenes():
     """The CS280 report's ZF Net from scratch on a folder of some thousand scenes: 96x96 crops of 128x128, AdamW.
 
@@ -189,7 +220,7 @@ def _comp576(optimizer, learning_rate, batch_size, steps, keep_rate):
     )
 
 
-@register("comp576-1", source="COMP 576 report 2017")
+@register("comp576-1", source="COMP 576 report 2017", chosen=("image_size", "normalize", "eval_every"))
 def comp576_1():
     """Trial 1 of the COMP 576 report: Adam 0.0001, batches of 100, 10,000 steps, keep rate 0.8: 64.04%.
 
@@ -199,7 +230,7 @@ def comp576_1():
     return _comp576("adam", 1e-4, 100, 10_000, 0.8)
 
 
-@register("comp576-2", source="COMP 576 report 2017")
+@register("comp576-2", source="COMP 576 report 2017", chosen=("image_size", "normalize", "eval_every"))
 def comp576_2():
     """Trial 2 of the COMP 576 report: Adam 0.0001, batches of 100, 10,000 steps, keep rate 0.6: 64.06%.
 
@@ -209,7 +240,7 @@ def comp576_2():
     return _comp576("adam", 1e-4, 100, 10_000, 0.6)
 
 
-@register("comp576-3", source="COMP 576 report 2017")
+@register("comp576-3", source="COMP 576 report 2017", chosen=("image_size", "normalize", "eval_every"))
 def comp576_3():
     """Trial 3 of the COMP 576 report: Adam 0.0001, batches of 100, 8,000 steps, keep rate 0.6: 62.78%.
 
@@ -221,7 +252,7 @@ def comp576_3():
     return _comp576("adam", 1e-4, 100, 8_000, 0.6)
 
 
-@register("comp576-4", source="COMP 576 report 2017")
+@register("comp576-4", source="COMP 576 report 2017", chosen=("image_size", "normalize", "eval_every"))
 def comp576_4():
     """Trial 4 of the COMP 576 report: Adam 0.0001, batches of 500, 8,000 steps, keep rate 0.4: 66.22%.
 
@@ -231,7 +262,7 @@ def comp576_4():
     return _comp576("adam", 1e-4, 500, 8_000, 0.4)
 
 
-@register("comp576-5", source="COMP 576 report 2017")
+@register("comp576-5", source="COMP 576 report 2017", chosen=("image_size", "normalize", "momentum", "eval_every"))
 def comp576_5():
     """Trial 5 of the COMP 576 report: gradient descent 0.01, batches of 500, 8,000 steps, keep rate 0.6: 52.49%.
 
@@ -241,7 +272,7 @@ def comp576_5():
     return _comp576("sgd", 0.01, 500, 8_000, 0.6)
 
 
-@register("comp576-6", source="COMP 576 report 2017")
+@register("comp576-6", source="COMP 576 report 2017", chosen=("image_size", "normalize", "momentum", "eval_every"))
 def comp576_6():
     """Trial 6 of the COMP 576 report: gradient descent 0.05, batches of 100, 8,000 steps, keep rate 0.6: 64.15%.
 
@@ -251,7 +282,7 @@ def comp576_6():
     return _comp576("sgd", 0.05, 100, 8_000, 0.6)
 
 
-@register("comp576-7", source="COMP 576 report 2017")
+@register("comp576-7", source="COMP 576 report 2017", chosen=("image_size", "normalize", "momentum", "eval_every"))
 def comp576_7():
     """Trial 7 of the COMP 576 report: RMSprop 0.0025, batches of 200, 5,000 steps, keep rate 0.5: 63.38%.
 
@@ -261,7 +292,7 @@ def comp576_7():
     return _comp576("rmsprop", 0.0025, 200, 5_000, 0.5)
 
 
-@register("comp576-8", source="COMP 576 report 2017")
+@register("comp576-8", source="COMP 576 report 2017", chosen=("image_size", "normalize", "momentum", "eval_every"))
 def comp576_8():
     """Trial 8 of the COMP 576 report: RMSprop 0.0005, batches of 500, 20,000 steps, keep rate 0.4: 67.74%.
 
@@ -272,7 +303,7 @@ def comp576_8():
     return _comp576("rmsprop", 0.0005, 500, 20_000, 0.4)
 
 
-@register("mnist-rnn", source="COMP 576 report 2017")
+@register("mnist-rnn", source="COMP 576 report 2017", chosen=("normalize", "eval_every"))
 def mnist_rnn():
     """The COMP 576 report's RNN on rows of MNIST: Adam 0.001, batches of 100, 50,000 steps, keep rate 0.6: 97.93%.
 
@@ -300,7 +331,7 @@ def mnist_rnn_best():
     return mnist_rnn().replace(schedule="cosine")
 
 
-@register("mnist-lstm", source="COMP 576 report 2017")
+@register("mnist-lstm", source="COMP 576 report 2017", chosen=("normalize", "eval_every"))
 def mnist_lstm():
     """The COMP 576 report's LSTM on rows of MNIST: as its RNN; 98.96%.
 
@@ -309,7 +340,7 @@ def mnist_lstm():
     return mnist_rnn().replace(model="lstm")
 
 
-@register("mnist-gru", source="COMP 576 report 2017")
+@register("mnist-gru", source="COMP 576 report 2017", chosen=("normalize", "eval_every"))
 def mnist_gru():
     """The COMP 576 report's GRU on rows of MNIST: as its RNN, with batches of 200; 98.87%.
 
@@ -323,7 +354,9 @@ def _tdt4265(model):
     return Recipe(model=model, data="cifar10", batch_size=64, epochs=10, learning_rate=1e-3, monitor="val_loss")
 
 
-@register("tdt4265-lenet", source="TDT4265 report 2019")
+@register(
+    "tdt4265-lenet", source="TDT4265 report 2019", chosen=("optimizer", "learning_rate", "batch_size", "normalize")
+)
 def tdt4265_lenet():
     """The TDT4265 report's LeNet: Adam 0.001, batches of 64, ten epochs; it prints 71.49%, ours gave 72.11%.
 
@@ -332,7 +365,7 @@ def tdt4265_lenet():
     return _tdt4265("tdt_lenet")
 
 
-@register("tdt4265-model1", source="TDT4265 report 2019")
+@register("tdt4265-model1", source="TDT4265 report 2019", chosen=("kernel_size", "batch_size", "normalize"))
 def tdt4265_model1():
     """The TDT4265 report's Model 1: Adam 0.001, batches of 64, ten epochs; it prints 77.92%, ours gave 76.69%.
 
@@ -341,7 +374,7 @@ def tdt4265_model1():
     return _tdt4265("tdt_model1")
 
 
-@register("tdt4265-model2", source="TDT4265 report 2019")
+@register("tdt4265-model2", source="TDT4265 report 2019", chosen=("normalize",))
 def tdt4265_model2():
     """The TDT4265 report's Model 2: Adam 0.001, batches of 64, ten epochs; it prints 75.28%, ours gave 73.15%.
 
@@ -350,7 +383,7 @@ def tdt4265_model2():
     return _tdt4265("tdt_model2")
 
 
-@register("tdt4265-resnet18", source="TDT4265 report 2019")
+@register("tdt4265-resnet18", source="TDT4265 report 2019", chosen=("epochs", "normalize"))
 def tdt4265_resnet18():
     """The TDT4265 report's transfer: ImageNet's ResNet-18, the last five layers trained by Adam at 0.0005."""
     return Recipe(
@@ -364,7 +397,7 @@ def tdt4265_resnet18():
     )
 
 
-@register("alexnet-2012", source="Krizhevsky et al. 2012")
+@register("alexnet-2012", source="Krizhevsky et al. 2012", chosen=("data", "rate_patience", "validation"))
 def alexnet_2012():
     """AlexNet's own: SGD 0.01 with momentum 0.9, batches of 128, L2 0.0005, crops of 256x256, flips, colour noise."""
     return Recipe(

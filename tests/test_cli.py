@@ -120,6 +120,9 @@ def test_listings_as_text_and_json(call):
     assert json.loads(call("datasets", "--json")[1])["digits"]["num_classes"] == 10
     assert "cs7011" in call("recipes")[1]
     assert json.loads(call("recipes", "--json")[1])["cs7011"]["rate_patience"] == 5
+    told = call("recipes", "tdt4265-model1")[1].splitlines()
+    assert any(re.fullmatch(r"epochs +10 +TDT4265 report 2019 *", line) for line in told)
+    assert any(re.fullmatch(r"batch_size +64 +not printed there: ours *", line) for line in told)
     assert json.loads(call("runs", "--json")[1]) == []
     assert "Make one: kerascnn train" in call("runs")[1]
 

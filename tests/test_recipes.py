@@ -21,6 +21,13 @@ def test_a_named_recipe_is_a_recipe_for_a_model_and_data_that_exist(name):
     assert set(recipe.model_options) <= set(inspect.signature(MODELS.get(recipe.model)).parameters) - set(TRAINED_BY)
 
 
+@pytest.mark.parametrize("name", [name for name in RECIPES.names() if "source" in RECIPES.facts(name)])
+def test_what_a_source_does_not_print_is_marked_as_ours(name):
+    recipe, chosen = RECIPES.get(name)(), RECIPES.facts(name)["chosen"]
+    arguments = inspect.signature(MODELS.get(recipe.model)).parameters
+    assert all(setting in FIELDS or setting in arguments for setting in chosen)
+
+
 def test_every_field_says_what_it_is():
     assert [name for name, spec in FIELDS.items() if not spec.metadata["doc"]] == []
 

@@ -3,7 +3,7 @@
 from kerascnn.commands.terminal import Json, print_json, print_table
 from kerascnn.datasets import DATASETS
 from kerascnn.models import MODELS
-from kerascnn.recipes import RECIPES
+from kerascnn.recipes import RECIPES, Recipe
 
 
 def list_models(*, json: Json = False):
@@ -28,12 +28,32 @@ def list_datasets(*, json: Json = False):
         print_table(("data", "what it is"), [(n, f["description"]) for n, f in facts.items()])
 
 
-def list_recipes(*, json: Json = False):
-    """List the named recipes."""
+def list_recipes(name: str | None = None, /, *, json: Json = False):
+    """List the named recipes; or, of one, its settings, and which of them its source prints.
+
+    Parameters
+    ----------
+    name
+        one recipe
+    """
+    names = RECIPES.names() if name is None else [name]
     if json:
-        print_json({name: {**RECIPES.facts(name), **RECIPES.get(name)().to_dict()} for name in RECIPES.names()})
+        print_json({name: {**RECIPES.facts(name), **RECIPES.get(name)().to_dict()} for name in names})
+    elif name is None:
+        print_table(("recipe", "what it is"), [(n, RECIPES.facts(n)["doc"]) for n in names])
     else:
-        print_table(("recipe", "what it is"), [(n, RECIPES.facts(n)["doc"]) for n in RECIPES.names()])
+        facts, values = RECIPES.facts(name), RECIPES.get(name)().to_dict()
+        chosen, usual = facts.get("chosen", ()), Recipe().to_dict()
+        print(facts["doc"])
+        own = {field: str(values.get(field, "the network's own")) for field in chosen}
+        always = ("model", "data", "optimizer", "learning_rate", "batch_size", "epochs")
+        told = {field: str(value) for field, value in values.items() if field in always or value != usual[field]}
+        source = facts.get("source")
+        rows = [
+            (field, value, "not printed there: ours" if field in chosen else source or "ours")
+            for field, value in {**told, **own}.items()
+        ]
+        print_table(("setting", "value", "from"), rows)
 
 
 def check(
