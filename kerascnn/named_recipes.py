@@ -399,7 +399,7 @@ def tdt4265_resnet18():
 
 @register("alexnet-2012", source="Krizhevsky et al. 2012", chosen=("data", "rate_patience", "validation"))
 def alexnet_2012():
-    """AlexNet's own: SGD 0.01 with momentum 0.9, batches of 128, L2 0.0005, crops of 256x256, flips, colour noise."""
+    """AlexNet's own: SGD 0.01 with plain momentum 0.9, batches of 128, L2 0.0005, crops, flips, colour noise."""
     return Recipe(
         model="alexnet",
         model_options={"initialization": "2012"},
@@ -410,6 +410,7 @@ def alexnet_2012():
         optimizer="sgd",
         learning_rate=0.01,
         momentum=0.9,
+        nesterov=False,
         l2=0.0005,
         batch_size=128,
         epochs=90,

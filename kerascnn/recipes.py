@@ -89,6 +89,7 @@ class Recipe:
     optimizer: str = setting("adam", "how weights follow gradients", choices=OPTIMIZERS)
     learning_rate: float = setting(1e-3, "initial learning rate", low=1e-10, high=1e3)
     momentum: float = setting(0.9, "momentum of sgd, rmsprop and muon", low=0, high=0.9999)
+    nesterov: bool = setting(True, "sgd's momentum is Nesterov's; no-nesterov: plain, as AlexNet's of 2012")
     weight_decay: float = setting(0.0, "decoupled weight decay, a fraction of learning rate x weight a step", low=0)
     l2: float = setting(0.0, "classic L2 decay in the gradient: this times each kernel is added to it", low=0)
     norm_bias_rate: float = setting(

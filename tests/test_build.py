@@ -45,6 +45,17 @@ def test_optimizers_get_the_recipes_numbers(name):
     assert getattr(optimizer, "nesterov", None) == {"sgd": True, "muon": True}.get(name)
 
 
+@pytest.mark.parametrize(("nesterov", "after_two_steps"), [(False, -1 - 1.9), (True, -1.9 - 2.71)])
+def test_plain_momentum_and_nesterovs_by_pencil(nesterov, after_two_steps):
+    """Gradient 1, rate 1, momentum 0.9: the velocity is -1, then -1.9; Nesterov's step is 0.9 velocity - 1."""
+    optimizer = compiled(optimizer="sgd", learning_rate=1.0, momentum=0.9, nesterov=nesterov).optimizer
+    optimizer = type(optimizer).from_config(optimizer.get_config())
+    weight = keras.Variable(0.0)
+    for _ in range(2):
+        optimizer.apply([keras.ops.ones(())], [weight])
+    assert float(weight.numpy()) == pytest.approx(after_two_steps, abs=1e-6)
+
+
 @pytest.mark.parametrize(("precision", "products"), [("float32", "float32"), ("mixed_bfloat16", "bfloat16")])
 def test_muon_turns_all_kernels_but_the_heads(precision, products):
     recipe = Recipe(optimizer="muon", weight_decay=0.125)

@@ -29,7 +29,7 @@ def _option(spec):
         kind = tuple[str, ...]
         more = {"consume_multiple": True, "negative": ""}
     else:
-        more = {} if spec.name == "batch_norm" else {"negative": ""}
+        more = {} if spec.name in ("batch_norm", "nesterov") else {"negative": ""}
     if spec.name == "start_from":
         more["name"] = ("--start-from", "--from")
     if spec.name == "model_options":

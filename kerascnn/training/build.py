@@ -196,7 +196,7 @@ def _optimizer(recipe, rate, model):
     kind, own = {
         "adam": (keras.optimizers.Adam, {}),
         "adamw": (keras.optimizers.AdamW, {"weight_decay": recipe.weight_decay}),  # None would be Keras' 0.004
-        "sgd": (keras.optimizers.SGD, {**momentum, "nesterov": recipe.momentum > 0}),
+        "sgd": (keras.optimizers.SGD, {**momentum, "nesterov": recipe.nesterov and recipe.momentum > 0}),
         "rmsprop": (keras.optimizers.RMSprop, momentum),
         "muon": (Muon, {**momentum, "kernels": kernels, "product_dtype": "bfloat16" if halved else "float32"}),
     }[recipe.optimizer]
