@@ -7,13 +7,13 @@ line and a run from a script are all made from one Recipe.
 import dataclasses
 import json
 import math
-import tomllib
 import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kerascnn.errors import DataError, UsageError, nearest, unknown
+from kerascnn.files import read_json, read_toml
 from kerascnn.registry import Registry
 
 HOME = Path(__file__).with_name("named_recipes.py")
@@ -248,12 +248,11 @@ def read_config(path):
     if not path.is_file():
         raise UsageError(f"There is no config file {path}. Type --config FILE.toml, with lines such as: epochs = 20")
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-        if not isinstance(values, dict):
-            raise ValueError("it holds no table of fields")
-    except ValueError as error:
-        raise DataError(f"{path} cannot be read: {error}. A line looks like: learning_rate = 0.001") from None
+        values = read_json(path) if path.suffix == ".json" else read_toml(path)
+    except DataError as error:
+        raise DataError(f"{error} A line looks like: learning_rate = 0.001") from None
+    if not isinstance(values, dict):
+        raise DataError(f"{path} holds no table of fields. A line looks like: learning_rate = 0.001")
     for name in values:
         if name.replace("-", "_") not in FIELDS:
             raise unknown(f"recipe field in {path}:", name, FIELDS)

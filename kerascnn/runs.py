@@ -26,10 +26,10 @@ import platform
 import re
 import shutil
 import time
-import zipfile
 from pathlib import Path
 
 from kerascnn.errors import DataError, UsageError, nearest
+from kerascnn.files import read_json
 
 ROOT = Path("saved_models")
 
@@ -87,36 +87,6 @@ def locked(path, seconds=0.0):
         yield
 
 
-def read_arrays(path):
-    """{name: array} of an NPZ file.
-
-    Raises:
-        DataError: the file is torn, no NPZ file, or holds Python objects, which could run a program.
-    """
-    import numpy as np
-
-    arrays, name = {}, None
-    with open(path, "rb") as file:  # np.load leaves a broken file open
-        try:
-            if not zipfile.is_zipfile(file):
-                raise ValueError("it is no whole zip archive")
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                for name in archive.files:
-                    arrays[name] = archive[name]
-        except MemoryError:
-            raise
-        except Exception as error:  # zipfile, zlib, tokenize and NumPy raise almost anything
-            if "allow_pickle" in str(error):
-                raise DataError(
-                    f"{path}: the array {name!r} holds Python objects, which are not read because they can run any "
-                    "program. Save numbers only, images as uint8."
-                ) from error
-            size = os.path.getsize(path)
-            raise DataError(f"{path} is not a readable .npz file ({size:,} bytes found): {error}.") from error
-    return arrays
-
-
 def write_json(path, value):
     """Write a value as indented JSON, atomically."""
     with replacing(path) as temporary:
@@ -139,11 +109,9 @@ class Run:
         """The value in one of the folder's JSON files ("run", "recipe", "data" or "labels")."""
         path = self / f"{name}.json"
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            value = read_json(path)
         except FileNotFoundError:
             raise DataError(f"{self.folder} is not a whole run folder: it has no {path.name}.") from None
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path} is not valid JSON: {error}.") from None
         if not isinstance(value, list if name == "labels" else dict):
             raise DataError(f"{path} is damaged: it holds no {'list' if name == 'labels' else 'table'}.")
         return value

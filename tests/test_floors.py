@@ -7,7 +7,7 @@ import kerascnn
 
 ROOT = Path(kerascnn.__file__).parent
 FLOORS = (
-    ("errors", "registry", "runs", "native_log", "processes"),
+    ("errors", "registry", "runs", "files", "native_log", "processes"),
     ("recipes", "named_recipes", "plots", "graph", "layers", "backends", "keras_file"),
     ("models", "datasets", "anatomy"),
     ("training", "explain", "dataset_scan", "callbacks"),
@@ -18,7 +18,7 @@ FLOORS = (
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 WITHOUT_KERAS = (
-    *("errors", "registry", "runs", "native_log", "processes", "recipes", "named_recipes", "plots"),
+    *("errors", "registry", "runs", "files", "native_log", "processes", "recipes", "named_recipes", "plots"),
     *("datasets", "commands", "cli"),
 )
 

@@ -137,7 +137,7 @@ def test_what_is_wrong_with_a_toml_space(tmp_path, text, message):
 
 
 def test_a_file_that_is_no_toml(tmp_path):
-    with pytest.raises(DataError, match=r"space\.toml cannot be read"):
+    with pytest.raises(DataError, match=r"space\.toml is not valid TOML"):
         toml(tmp_path, "[search")
 
 

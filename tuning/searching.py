@@ -11,6 +11,7 @@ import uvicorn
 
 from kerascnn import runs
 from kerascnn.errors import UsageError, command, unknown
+from kerascnn.files import read_json
 from kerascnn.recipes import FIELDS, Recipe
 from tuning import spaces, tables
 from tuning.chief import Chief
@@ -136,7 +137,7 @@ def _old(out, resume):
         )
     if not there:
         return {}
-    old = json.loads((Path(out) / "search.json").read_text(encoding="utf-8"))
+    old = read_json(Path(out) / "search.json")
     first = Recipe.from_dict(old.get("first", {}))  # fields that came later have their usual values
     return {**old, "first": first.to_dict()}
 

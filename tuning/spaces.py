@@ -21,11 +21,11 @@ import importlib.util
 import inspect
 import itertools
 import sys
-import tomllib
 import typing
 from pathlib import Path
 
 from kerascnn.errors import DataError, UsageError, unknown
+from kerascnn.files import read_toml
 from kerascnn.recipes import FIELDS, Recipe
 from tuning import SEARCHES
 
@@ -92,9 +92,9 @@ def _is_hypermodel(kind):
 
 def _from_toml(path):
     try:
-        fixed = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise DataError(f"{path} cannot be read: {error}. See tuning.spaces for an example.") from None
+        fixed = read_toml(path)
+    except DataError as error:
+        raise DataError(f"{error} See tuning.spaces for an example.") from None
     searched = fixed.pop("search", {})
     if not isinstance(searched, dict) or not searched:
         raise UsageError(f"{path} searches nothing. Add a table such as: [search.learning_rate] low = 1e-4, high = 0.1")

@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas
 
 from kerascnn.errors import UsageError, unknown
+from kerascnn.files import read_json
 from kerascnn.runs import ROOT, Run
 from tuning.ranking import ranked, scored
 from tuning.store import NAME, Store
@@ -56,7 +57,7 @@ def asked(folder):
     path = Path(folder) / "search.json"
     if not path.is_file() or not (Path(folder) / NAME).is_file():
         raise UsageError(f"{folder} holds no search: it has no {path.name} or no {NAME}. Make one: kerascnn tune")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json(path)
 
 
 def results(folder):

@@ -9,7 +9,8 @@ import numpy as np
 
 from kerascnn import backends, runs
 from kerascnn.errors import DataError, UsageError, unknown
-from kerascnn.runs import read_arrays, replacing
+from kerascnn.files import read_arrays
+from kerascnn.runs import replacing
 
 UNITS = ("epochs", "steps")
 

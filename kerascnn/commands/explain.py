@@ -10,6 +10,7 @@ from kerascnn import runs
 from kerascnn.commands.terminal import RunName, computing, saying_warnings
 from kerascnn.errors import DataError, UsageError, command
 from kerascnn.explain import EXPLANATIONS
+from kerascnn.files import read_arrays
 
 # Methods that take `fallback`
 GRADIENTS = ("saliency", "gradient_x_input", "integrated_gradients", "smoothgrad", "grad_cam", "layer_cam")
@@ -238,7 +239,7 @@ def _free(stem, image, ending=""):
     for number in itertools.count(1):
         own = stem.with_name(f"{stem.name}-{number}") if number > 1 else stem
         numbers = own.with_name(f"{own.name}{ending}.npz")
-        if not numbers.exists() or np.array_equal(runs.read_arrays(numbers).get("image"), image):
+        if not numbers.exists() or np.array_equal(read_arrays(numbers).get("image"), image):
             return own
 
 

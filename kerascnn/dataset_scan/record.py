@@ -9,7 +9,8 @@ from kerascnn.dataset_scan.geometry import Geometry
 from kerascnn.dataset_scan.leaders import Leaders
 from kerascnn.dataset_scan.statistics import Statistics
 from kerascnn.errors import DataError
-from kerascnn.runs import read_arrays, replacing
+from kerascnn.files import read_arrays
+from kerascnn.runs import replacing
 
 
 @dataclasses.dataclass(eq=False)

@@ -35,8 +35,8 @@ class Balance:
         common, rare = class_names[self.commonest], class_names[self.rarest]
         return (
             f"The classes are unbalanced: {common!r} has {self.most:,} {split} images, {rare!r} {self.fewest:,}. "
-            f"Always answering {common!r} would be right for {100 * self.baseline:.1f}% of them, so look at balanced accuracy "
-            "and macro F1 too."
+            f"Always answering {common!r} would be right for {100 * self.baseline:.1f}% of them, so look at balanced "
+            "accuracy and macro F1 too."
         )
 
 

@@ -18,6 +18,7 @@ from kerascnn.datasets.image_data import Split
 from kerascnn.datasets.image_files import ImageFiles, Mixed, decode_all, probe, survey
 from kerascnn.datasets.resize import ResizedImages, as_size, resize_batch
 from kerascnn.errors import DataError, UsageError, nearest, unknown
+from kerascnn.processes import available_memory
 
 LARGEST_GUESS = 224  # pixels; images of many sizes are never brought to more than this unless it is asked for
 
@@ -318,33 +319,3 @@ def choose_size(sizes):
 def default_limit():
     """Bytes that decoded images may take when nobody says otherwise: a quarter of the memory that is available now."""
     return available_memory() // 4
-
-
-def available_memory():
-    """Bytes of memory that this process can still take: of the machine, or of its container if that is less."""
-    amounts = []
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            fields = dict(line.split(":") for line in file)
-        amounts.append(int(fields["MemAvailable"].split()[0]) * 1024)
-    except (OSError, KeyError, ValueError):
-        try:
-            amounts.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
-        except (AttributeError, ValueError, OSError):
-            amounts.append(4 << 30)
-    try:
-        group = Path("/sys/fs/cgroup")
-        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        used = int((group / "memory.current").read_text()) - int(stat["inactive_file"])  # less what is only a cache
-        amounts.append(int((group / "memory.max").read_text()) - used)
-    except (OSError, KeyError, ValueError):
-        pass
-    try:
-        import resource
-
-        soft = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if soft != resource.RLIM_INFINITY:
-            amounts.append(soft)
-    except ImportError:
-        pass
-    return max(0, min(amounts))

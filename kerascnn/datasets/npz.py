@@ -13,7 +13,7 @@ import numpy as np
 from kerascnn.datasets import register
 from kerascnn.datasets.image_data import ImageData, Split
 from kerascnn.errors import DataError
-from kerascnn.runs import read_arrays
+from kerascnn.files import read_arrays
 
 IMAGE_KEYS = {
     "train": ("x_train", "train_images", "images_train", "train_x", "images", "x", "image", "data"),

@@ -2,8 +2,8 @@
 
 from kerascnn import backends
 from kerascnn.anatomy.cost import cost, largest_batch
-from kerascnn.datasets.loading import available_memory
 from kerascnn.errors import TrainingFailed
+from kerascnn.processes import available_memory
 
 
 def memory():

@@ -14,7 +14,8 @@ import numpy as np
 
 from kerascnn import backends
 from kerascnn.errors import DataError, Stopped
-from kerascnn.runs import Run, read_arrays, replacing
+from kerascnn.files import read_arrays
+from kerascnn.runs import Run, replacing
 
 KEPT = 2
 BEST = "best.weights.h5"
