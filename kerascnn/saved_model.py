@@ -90,8 +90,7 @@ def _export(run):
         pixels = tf.TensorSpec((*prepared.resize_to, prepared.channels), tf.float32)
         return answer(tf.map_fn(fitted, files, fn_output_signature=pixels))
 
-    archive = keras.export.ExportArchive()
-    archive.track(model)
+    archive = keras.export.ExportArchive()  # its `track` would write every weight twice; what endpoints use, it finds
     archive.add_endpoint("serve", answer, [tf.TensorSpec((None, None, None, prepared.channels), tf.uint8, "images")])
     archive.add_endpoint("serve_bytes", from_bytes, [tf.TensorSpec((None,), tf.string, "files")])
     archive.add_endpoint("classes", lambda: {"classes": names}, [])

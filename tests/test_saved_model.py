@@ -49,6 +49,12 @@ def test_images_at_the_networks_size_give_the_same_probabilities(trained, loaded
     np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-6)
 
 
+def test_every_weight_is_written_once(trained):
+    weights = 4 * kerascnn.load(trained).count_params()
+    written = (trained / "export" / "saved_model" / "variables" / "variables.data-00000-of-00001").stat().st_size
+    assert weights <= written < 1.1 * weights
+
+
 def test_the_default_signature_is_serve(loaded):
     images = tf.constant(np.zeros((1, 16, 16, 3), np.uint8))
     answer = loaded.signatures["serving_default"](images)
