@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -21,6 +22,23 @@ def test_runs_and_files_have_tables_too(call, trained):
     by_run = call("table", trained.folder)[1]
     assert by_run == call("table", trained / "best.keras")[1]
     assert "c1 (Conv2D)" in by_run
+
+
+@pytest.mark.parametrize(
+    ("fields", "frozen"), [({"train_last": 1}, "c1 c3 c5 f6"), ({"freeze": "c1,c5..f6"}, "c1 c5 f6"), ({}, "")]
+)
+def test_frozen_layers_of_a_run_are_not_trainable(call, trained, tmp_path, fields, frozen):
+    """A run's best.keras does not say what the recipe froze; the recipe does."""
+    shutil.copytree(trained.folder, tmp_path / "frozen")
+    recipe = trained.read("recipe")
+    (tmp_path / "frozen" / "recipe.json").write_text(json.dumps(recipe | fields))
+    for name in ("frozen", "frozen/best.keras"):
+        rows = json.loads(call("table", name, "--format", "json")[1])
+        assert " ".join(row["layer"] for row in rows if row["not_trainable"]) == frozen
+        assert all(row["trainable"] + row["not_trainable"] == row["parameters"] for row in rows)
+    if frozen:
+        of_training = [json.loads(call("cost", run, "--json")[1])["training_bytes"] for run in ("frozen", trained.folder)]
+        assert of_training[0] < of_training[1]
 
 
 def test_receptive_field_of_two_stacked_convolutions(call):

@@ -40,7 +40,25 @@ def _network(model, image_size):
         with without_weights():
             return MODELS.get(model)(**shape), None
     network = load(model)
+    run = runs.Run(Path(model).parent) if model.endswith(".keras") else runs.find(model)
+    if Path(model).name == "best.keras" or not model.endswith(".keras"):
+        _freeze_as_trained(network, run)
     return network, (image_size, image_size, network.input_shape[-1]) if image_size is not None else None
+
+
+def _freeze_as_trained(network, run):
+    """Mark the layers that a run's recipe kept from being trained: best.keras does not say which they were."""
+    from kerascnn.graph import without_weights
+    from kerascnn.recipes import Recipe
+    from kerascnn.training import build, transfer
+
+    recipe = Recipe.from_dict(run.read("recipe")) if (run / "recipe.json").exists() else Recipe()
+    if recipe.freeze or recipe.train_last:
+        with without_weights():  # the network that was trained: batch normalisation may be folded into best.keras
+            trained = build.network(build.without_weights(recipe), network.input_shape[1:], network.output_shape[-1])
+        frozen = transfer.frozen_layers(trained, recipe.freeze, recipe.train_last)
+        for layer in network.layers:
+            layer.trainable = layer.trainable and layer.name not in frozen
 
 
 def table(
