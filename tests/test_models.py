@@ -19,6 +19,8 @@ from kerascnn.models import MODELS
 # The smallest images that each network takes (residual and recurrent ones take any), and few units in wide layers.
 SMALL = {
     "airbench94": {"input_shape": (25, 25, 3)},
+    "airbench95": {"input_shape": (25, 25, 3), "widths": (24, 32, 32)},
+    "airbench96": {"input_shape": (25, 25, 3), "widths": (24, 32, 32)},
     "alexnet": {"input_shape": (67, 67, 3), "dense_units": 32},
     "alexnet_miniplaces": {"input_shape": (67, 67, 3)},
     "cifar_net": {"input_shape": (8, 8, 3)},
@@ -36,7 +38,17 @@ SMALL = {
         for name in ("vgg11", "vgg11_lrn", "vgg13", "vgg16", "vgg16c", "vgg19")
     },
 }
-HEAVY = {"alexnet", "alexnet_miniplaces", "resnet18", "resnet34", "resnet50", "zfnet", "zfnet_miniplaces"}
+HEAVY = {
+    "airbench95",
+    "airbench96",
+    "alexnet",
+    "alexnet_miniplaces",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "zfnet",
+    "zfnet_miniplaces",
+}
 HEAVY |= {name for name in SMALL if name.startswith("vgg")}
 EVERY = [pytest.param(name, marks=pytest.mark.slow if name in HEAVY else ()) for name in MODELS.names()]
 

@@ -1,7 +1,10 @@
 """The airbench94 network: the source's sides, its count by pencil, and the whitening that a run sets."""
 
+import itertools
+
 import keras
 import numpy as np
+import pytest
 
 from kerascnn import graph, models
 from kerascnn.datasets.image_data import ImageData, Split
@@ -10,7 +13,7 @@ from kerascnn.recipes import Recipe
 from kerascnn.training.build import ready
 
 
-def test_sides_and_count_by_pencil():
+def test_sides():
     with graph.without_weights():
         model = models.airbench94()
     shapes = {layer.name: tuple(layer.output.shape[1:]) for layer in model.layers}
@@ -21,11 +24,35 @@ def test_sides_and_count_by_pencil():
         (3, 3, 256),
         (256,),
     ]
-    kernels = 9 * (24 * 64 + 64 * 64 + 64 * 256 + 3 * 256 * 256) + 256 * 10
-    normalisations = 64 + 64 + 4 * 256
-    facts = models.MODELS.facts("airbench94")
-    assert facts["trainable"] == kernels + normalisations + 24
+
+
+@pytest.mark.parametrize(
+    ("name", "widths", "convolutions"),
+    [("airbench94", (64, 256, 256), 2), ("airbench95", (128, 384, 384), 2), ("airbench96", (128, 384, 512), 3)],
+)
+def test_counts_by_pencil(name, widths, convolutions):
+    channels = (24, *widths)
+    kernels = sum(
+        9 * (before * filters + (convolutions - 1) * filters**2) for before, filters in itertools.pairwise(channels)
+    )
+    normalisations = convolutions * sum(widths)
+    facts = models.MODELS.facts(name)
+    assert facts["trainable"] == kernels + widths[-1] * 10 + normalisations + 24
     assert facts["parameters"] == facts["trainable"] + 2 * normalisations + 24 * 12
+
+
+def test_a_block_with_a_third_convolution_adds_its_first_activation():
+    """The source's block: act(bn(conv3(act(bn(conv2(a))))) + a), where a = act(bn(pool(conv1(x))))."""
+    keras.utils.set_random_seed(2)
+    model = models.airbench96((25, 25, 3), widths=(24, 24, 24))
+    images = np.random.default_rng(1).normal(size=(2, 25, 25, 3)).astype("float32")
+    names = ("conv2a_act", "conv2c_bn", "conv2_add", "conv2c_act")
+    values = keras.Model(model.inputs, [model.get_layer(name).output for name in names]).predict(images, verbose=0)
+    first, third, added, activated = values
+    np.testing.assert_allclose(added, first + third, rtol=1e-6)
+    np.testing.assert_allclose(activated, keras.ops.convert_to_numpy(keras.ops.gelu(first + third)), atol=1e-5)
+    assert model.get_layer("conv3a").input is model.get_layer("conv2c_act").output
+    assert np.abs(third).max() > 0.1
 
 
 def test_probabilities_follow_the_logit_scale():

@@ -57,8 +57,8 @@ layers.
 - **vgg11 to vgg19**: the paper's table 2 prints millions: 133, 133, 133, 134, 138, 144. Ours round to these.
 - **resnet18, 34, 50**: torchvision counts trainable parameters only. In resnet50 the stride sits in the 3x3
   convolution, as in torchvision; `stride_in_3x3=False` is the paper's.
-- **airbench94**: the first convolution's filters come from the training images that a run has; a network that no run
-  made has random ones. In the source the biases beside them stop learning after three passes, here they go on.
+- **airbench94, 95, 96**: the first convolution's filters come from the training images that a run has; a network that
+  no run made has random ones. In the source the biases beside them stop learning after three passes, here they go on.
 - **rnn, lstm, gru**: the report prints no counts; 100 hidden units is what it calls the best size. The GRU's reset gate
   acts before the product, as in 2017's TensorFlow.
 
