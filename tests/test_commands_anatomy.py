@@ -37,7 +37,9 @@ def test_frozen_layers_of_a_run_are_not_trainable(call, trained, tmp_path, field
         assert " ".join(row["layer"] for row in rows if row["not_trainable"]) == frozen
         assert all(row["trainable"] + row["not_trainable"] == row["parameters"] for row in rows)
     if frozen:
-        of_training = [json.loads(call("cost", run, "--json")[1])["training_bytes"] for run in ("frozen", trained.folder)]
+        of_training = [
+            json.loads(call("cost", run, "--json")[1])["training_bytes"] for run in ("frozen", trained.folder)
+        ]
         assert of_training[0] < of_training[1]
 
 
