@@ -8,7 +8,7 @@ import numpy as np
 import pandas
 
 from kerascnn import datasets, runs
-from kerascnn.datasets.image_files import SUFFIXES, read_image, reason_of
+from kerascnn.datasets.decoding import SUFFIXES, BrokenImage, read_image
 from kerascnn.datasets.image_folder import is_hidden
 from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.datasets.resize import resize_batch
@@ -87,8 +87,8 @@ def predict(run, images, *, top=5, batch_size=256, model=None):
             try:
                 pixels.append(read_image(path, prepared.resize_to, prepared.channels))
                 names.append(str(path))
-            except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and more
-                broken.append((str(path), reason_of(error, path)))
+            except BrokenImage as error:
+                broken.append((str(path), error.reason))
         pixels = np.stack(pixels) if pixels else np.zeros((0, *prepared.resize_to, prepared.channels), "uint8")
     columns = ["image", "rank", "index", "probability", "label"]
     rows = []

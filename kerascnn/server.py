@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 
 from kerascnn import runs
-from kerascnn.datasets.image_files import read_image
+from kerascnn.datasets.decoding import BrokenImage, read_image
 from kerascnn.inference import predict, preprocessing
 from kerascnn.keras_file import load
 
@@ -63,8 +63,8 @@ def service(run):
     def answer(content, top):
         try:
             pixels = read_image(io.BytesIO(content), prepared.resize_to, prepared.channels)
-        except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and more
-            return {"error": f"This is not an image that can be read ({type(error).__name__})."}, 400
+        except BrokenImage as error:
+            return {"error": f"This is not an image that can be read: {error.reason}."}, 400
         with one_at_a_time:
             table = predict(run, np.asarray(pixels)[None], top=top, model=model)
         return table.drop(columns="image").to_dict("records"), 200

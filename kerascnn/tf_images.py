@@ -8,7 +8,7 @@ differ by 1 of 255. BMP and GIF files are read as TensorFlow reads them.
 
 import tensorflow as tf
 
-from kerascnn.datasets.image_files import ORIENTATION
+from kerascnn.datasets.image_headers import ORIENTATION
 
 # For each orientation 1 to 8: mirror left to right?, then quarter turns anticlockwise.
 UPRIGHT = ((False, 0), (True, 0), (False, 2), (True, 2), (True, 1), (False, 3), (True, 3), (False, 1))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerascnn.datasets.image_files import ImageFiles, Mixed, decode_all, is_complete, probe, read_image, survey
+from kerascnn.datasets.decoding import probe, read_image
+from kerascnn.datasets.image_files import ImageFiles, Mixed, decode_all, is_complete, survey
 from kerascnn.errors import DataError
 
 RGB = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[0, 0, 0], [255, 255, 255], [128, 64, 32]]], np.uint8)
@@ -199,7 +200,7 @@ def test_guesses_from_the_first_file_are_checked(tmp_path):
 
 def test_a_decompression_bomb_is_a_broken_file(tmp_path, monkeypatch):
     Image.new("L", (40, 40)).save(tmp_path / "a.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow warns above it, and raises above twice as many
+    monkeypatch.setenv("KERASCNN_MAX_MEGAPIXELS", "0.001")
     _, rows, broken = decode_all(ImageFiles(tmp_path, ("a.png",), (8, 8), 1))
     assert len(rows) == 0
     assert "decompression bomb" in broken[0]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerascnn.datasets.image_files import ORIENTATION, read_image
+from kerascnn.datasets.decoding import read_image
+from kerascnn.datasets.image_headers import ORIENTATION
 from kerascnn.datasets.resize import resize
 
 tf = pytest.importorskip("tensorflow")

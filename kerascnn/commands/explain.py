@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kerascnn import runs
 from kerascnn.commands.terminal import RunName, computing, saying_warnings
-from kerascnn.errors import DataError, UsageError, command
+from kerascnn.errors import UsageError, command
 from kerascnn.explain import EXPLANATIONS
 from kerascnn.files import read_arrays
 
@@ -182,10 +182,10 @@ def _read_all(images, prepared):
     import numpy as np
 
     from kerascnn import inference
-    from kerascnn.datasets.image_files import read_image
+    from kerascnn.datasets.decoding import read_image
 
     paths = inference.image_paths(images)
-    return paths, np.stack([_read(read_image, path, prepared) for path in paths])
+    return paths, np.stack([read_image(path, prepared.resize_to, prepared.channels) for path in paths])
 
 
 def _names(paths):
@@ -214,15 +214,6 @@ def _class(name, labels):
     if name.isdecimal() and int(name) < len(labels):
         return int(name)
     raise unknown("class", name, labels)
-
-
-def _read(read_image, path, prepared):
-    from kerascnn.datasets.image_files import reason_of
-
-    try:
-        return read_image(path, prepared.resize_to, prepared.channels)
-    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and more
-        raise DataError(f"Cannot read {path}: {reason_of(error, path)}.") from error
 
 
 def _strongest(values, top):

@@ -1,23 +1,27 @@
 """Look at a data set before training on it: counts, sizes, colours, broken and duplicate images, what training does.
 
-`check` visits every image once, and changes nothing. Two images are duplicates if their pixels are identical once they
-are decoded and upright; whether the files are identical to the last byte is said too. Images of validation or test that
-also occur in training are a leak: they make an accuracy look better than it is.
+`check` visits every image once, and changes nothing. Of JPEG files it hears libjpeg's warnings, too. Two images are
+duplicates if their pixels are identical once they are decoded and upright; whether the files are identical to the last
+byte is said too. Images of validation or test that also occur in training are a leak: they make an accuracy look
+better than it is.
 """
 
 import hashlib
-import io
 import itertools
-import warnings
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 
+from kerascnn.datasets.decoding import BrokenImage, opened
 from kerascnn.datasets.hold_out import hold_out
 from kerascnn.datasets.image_data import Split
-from kerascnn.datasets.image_files import ImageFiles, check_whole, open_image, pixels, reason_of, survey
+from kerascnn.datasets.image_files import ImageFiles, check_whole, survey
+from kerascnn.datasets.jpeg_damage import damage, is_heard
 from kerascnn.datasets.loading import check_channels, default_limit, plan, read, settle, without
-from kerascnn.datasets.resize import as_size, fit, for_each
+from kerascnn.datasets.picture import remarked
+from kerascnn.datasets.resize import as_size, for_each
+from kerascnn.errors import counted
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Report:
         sizes: ((height, width, number of images), ...), commonest first; of the images as they are.
         mean, std: one number a channel, of the training pixels at the size that training uses, from 0 to 1.
         broken: ((file, reason), ...).
+        damaged: ((file, libjpeg's warning), ...) of JPEG files that are decoded with partly wrong pixels.
         duplicates: groups of images with the same pixels; each group is a dict of "images" (names), "splits" and
             "classes" (one of each an image), and "same_bytes".
         leaks: {"train/test": n, ...}: how many images of the second split also occur in the first.
@@ -49,6 +54,7 @@ class Report:
     mean: tuple
     std: tuple
     broken: tuple
+    damaged: tuple
     duplicates: tuple
     leaks: dict
     conflicts: int
@@ -111,6 +117,7 @@ def check(
         mean=mean,
         std=std,
         broken=found.skipped + seen.broken,
+        damaged=seen.damaged,
         duplicates=tuple(duplicates),
         leaks=leaks,
         conflicts=conflicts,
@@ -118,7 +125,7 @@ def check(
         memory_bytes=sum(sum(by_class.values()) for by_class in counts.values()) * int(np.prod(seen.shape)),
         in_memory=seen.in_memory,
         notes=data.notes + seen.notes,
-        problems=tuple(_problems(counts, seen.broken, leaks, conflicts)),
+        problems=(*_problems(counts, seen.broken, leaks, conflicts), *_of_pixels(seen)),
     )
 
 
@@ -135,6 +142,8 @@ class _Seen:
     shape: tuple
     in_memory: bool
     notes: tuple
+    damaged: tuple = ()
+    remarks: tuple = ()
 
 
 def _rows(data, good):
@@ -153,48 +162,50 @@ def _of_split(values, found, name, split):
     return [source[row] for row in split.images]
 
 
-def _digest(content):
-    return hashlib.blake2b(content, digest_size=16).digest()
+def _digest(*contents):
+    digest = hashlib.blake2b(digest_size=16)
+    for content in contents:
+        digest.update(content)
+    return digest.digest()
 
 
 def _visit_files(data, size, channels, strict, limit):
-    from PIL import Image
-
     surveys = {name: survey(split.images, strict=strict) for name, split in data.splits.items()}
     size, channels, notes, in_memory = plan(data, surveys, size, channels, limit)
     sums = np.zeros((2, len(data.train), channels))
-    good, digests, file_digests, broken = {}, {}, {}, []
+    good, digests, file_digests, broken, damaged, remarks = {}, {}, {}, [], [], []
     for name, split in data.splits.items():
-        reasons, of_pixels, of_files = {}, [None] * len(split), [None] * len(split)
+        reasons, damages, of_pixels, of_files = {}, {}, [None] * len(split), [None] * len(split)
 
-        def work(row, split=split, name=name, reasons=reasons, of_pixels=of_pixels, of_files=of_files):
+        def work(row, split=split, name=name, how=(reasons, damages, of_pixels, of_files)):
+            reasons, damages, of_pixels, of_files = how
             path = split.images.path(row)
             try:
-                with open(path, "rb") as file:
-                    content = file.read()
-                image = open_image(io.BytesIO(content))
-                array = pixels(image)
+                with opened(path) as picture:
+                    of_pixels[row] = _digest(repr(picture.size).encode(), picture.pixels())
+                    if name == "train":
+                        picture.mode = {1: "L", 3: "RGB"}[channels]
+                        sums[:, row] = _sums(picture.pixels(size))
+                    if picture.remarks:
+                        remarks.append(picture.remarks)
+                content = Path(path).read_bytes()
                 of_files[row] = _digest(content)
-                of_pixels[row] = _digest(repr(array.shape).encode() + array.tobytes())
-                if name == "train":
-                    wanted = {1: "L", 3: "RGB"}[channels]
-                    fitted = pixels(fit(image if image.mode == wanted else image.convert(wanted), size))
-                    sums[:, row] = _sums(fitted)
-            except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and more
-                reasons[row] = reason_of(error, path)
+                damages[row] = damage(content) if content[:2] == b"\xff\xd8" else None
+            except BrokenImage as error:
+                reasons[row] = error.reason
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            sizes = surveys[name][0]
-            for_each(work, len(split), int(np.median(sizes.prod(axis=1))))
+        for_each(work, len(split), int(np.median(surveys[name][0].prod(axis=1))))
         if strict:
             check_whole(split.images, reasons)
         good[name] = np.array([row not in reasons for row in range(len(split))])
         digests[name], file_digests[name] = of_pixels, of_files
         broken += [(split.files[row], reason) for row, reason in sorted(reasons.items())]
+        damaged += [(split.files[row], warning) for row, warning in sorted(damages.items()) if warning]
     sizes = np.concatenate([surveys[name][0][good[name]] for name in data.splits])
-    return _Seen(good, digests, file_digests, sizes, tuple(broken), sums, (*size, channels), in_memory, notes)
+    return _Seen(
+        good, digests, file_digests, sizes, tuple(broken), sums, (*size, channels), in_memory, notes,
+        tuple(damaged), tuple(remarked(remarks)),
+    )  # fmt: skip
 
 
 def _visit_arrays(data, size, channels, strict, limit):
@@ -279,6 +290,15 @@ def _problems(counts, broken, leaks, conflicts):
         yield f"{conflicts:,} images occur more than once with different classes."
 
 
+def _of_pixels(seen):
+    if seen.damaged:
+        yield (
+            f"{counted(len(seen.damaged), 'JPEG file')} damaged inside: parts of the pixels are wrong, and training "
+            "takes them as they are. Fetch them again or remove them."
+        )
+    yield from seen.remarks
+
+
 def lines(report, most=10):
     """The report as lines of text for a terminal; at most `most` broken files and duplicate groups are listed."""
     splits = list(report.counts)
@@ -290,6 +310,11 @@ def lines(report, most=10):
     out.append(f"Mean of the channels {_numbers(report.mean)}, standard deviation {_numbers(report.std)} (0 to 1)")
     out.append(f"Broken files: {len(report.broken):,}")
     out += [f"  {file}: {reason}" for file, reason in report.broken[:most]] + _more(report.broken, most)
+    if report.damaged:
+        out.append(f"Damaged JPEG files: {len(report.damaged):,}")
+        out += [f"  {file}: {warning}" for file, warning in report.damaged[:most]] + _more(report.damaged, most)
+    if not is_heard():
+        out.append("The inside of JPEG files was not checked: that takes simplejpeg. Type: pip install simplejpeg")
     again = sum(len(group["images"]) - 1 for group in report.duplicates)
     out.append(f"Duplicate images: {again:,}" + (f", in {len(report.duplicates):,} groups" if again else ""))
     for group in report.duplicates[:most]:

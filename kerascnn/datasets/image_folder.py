@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from kerascnn.datasets import register
+from kerascnn.datasets.decoding import SUFFIXES
 from kerascnn.datasets.image_data import ImageData, Split
-from kerascnn.datasets.image_files import SUFFIXES, ImageFiles
+from kerascnn.datasets.image_files import ImageFiles
 from kerascnn.errors import DataError, nearest
 
 SPELLINGS = {

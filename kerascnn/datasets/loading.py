@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from kerascnn.datasets import DATASETS
+from kerascnn.datasets.decoding import probe
 from kerascnn.datasets.hold_out import hold_out
 from kerascnn.datasets.image_data import Split
-from kerascnn.datasets.image_files import ImageFiles, Mixed, decode_all, probe, survey
+from kerascnn.datasets.image_files import ImageFiles, Mixed, decode_all, survey
+from kerascnn.datasets.picture import remarked
 from kerascnn.datasets.resize import ResizedImages, as_size, resize_batch
 from kerascnn.errors import DataError, UsageError, nearest, unknown
 from kerascnn.processes import available_memory
@@ -247,10 +249,13 @@ def _first_shape(data):
 
 def _decoded(data, size, channels, **how):
     """Every split as an array, without its broken files."""
-    splits, broken = {}, {}
+    splits, broken, remarks = {}, {}, []
     for name, split in data.splits.items():
-        images, rows, broken[name] = decode_all(split.images.at(size, channels), **how)
+        files = split.images.at(size, channels)
+        images, rows, broken[name] = decode_all(files, **how)
         splits[name] = _with(split, images, rows)
+        remarks += files.remarks.values()
+    data = data.replace(notes=(*data.notes, *remarked(remarks)))
     return _without_broken(data, splits, broken)
 
 
