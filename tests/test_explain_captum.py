@@ -10,6 +10,7 @@ attr = pytest.importorskip("captum.attr")
 from torch_twin import Twin  # noqa: E402  needs torch
 
 from kerascnn import explain  # noqa: E402
+from kerascnn.errors import UsageError  # noqa: E402
 from kerascnn.models import MODELS  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # captum's notes about its hooks
@@ -91,3 +92,56 @@ def test_occlusion(pair):
     # The map is a difference of scores, each rounded in float32: it cannot be better than the scores are.
     scores = explain.occlusion(model, images, **options)
     close(found, expected.detach().numpy()[:, 0], np.abs(scores).max())
+
+
+def two_layers(height, width):
+    """(model, the same as a torch function of channels-first images): flatten, tanh layer, three scores."""
+    rng, inputs = np.random.default_rng(4), keras.Input((height, width, 2))
+    hidden = keras.layers.Dense(5, activation="tanh")(keras.layers.Flatten()(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(3)(hidden))
+    model.set_weights([rng.normal(size=w.shape) for w in model.get_weights()])
+    first, bias, second, end = map(torch.tensor, model.get_weights())
+
+    def function(x):
+        return torch.tanh(x.permute(0, 2, 3, 1).reshape(len(x), -1) @ first + bias) @ second + end
+
+    return model, function
+
+
+# (height, width), patch, stride: squares that fit and that do not, strides that differ by axis, patches as large as an
+# axis of the image
+OCCLUSIONS = [
+    *(((7, 9), (p, p), (s, s)) for p in (2, 3, 7) for s in range(1, p + 1)),
+    *(((8, 5), (p, q), (s, t)) for p, q, s, t in [(3, 2, 2, 1), (4, 3, 3, 2), (5, 5, 4, 5), (3, 5, 2, 9), (8, 2, 9, 2)]),
+    ((6, 6), 4, 3),
+    ((6, 7), 3, (2, 3)),
+]
+
+
+def test_occlusion_has_captums_windows_and_averages_at_every_size():
+    rng, subjects = np.random.default_rng(6), {}
+    for size, patch, stride in OCCLUSIONS:
+        model, function = subjects.setdefault(size, two_layers(*size))
+        images = rng.normal(size=(2, *size, 2)).astype("float32")
+        fill = images.mean((1, 2))
+        sides = [(2, *(v if isinstance(v, tuple) else (v, v))) for v in (patch, stride)]
+        expected = attr.Occlusion(function).attribute(
+            channels_first(images),
+            *sides,
+            torch.tensor(fill[:, :, None, None]).expand(2, 2, *size),
+            target=torch.tensor([0, 2]),
+        )
+        found = explain.occlusion_map(model, images, [0, 2], patch=patch, stride=stride, convention="captum")
+        np.testing.assert_allclose(found, expected.numpy()[:, 0], atol=1e-5, err_msg=f"{size} {patch} {stride}")
+
+
+@pytest.mark.parametrize(("patch", "stride"), [(2, 3), ((2, 3), (3, 3)), ((3, 2), (1, 4))])
+def test_strides_that_captum_refuses(patch, stride):
+    model, function = two_layers(6, 6)
+    images = np.zeros((1, 6, 6, 2), "float32")
+    sides = [(2, *(v if isinstance(v, tuple) else (v, v))) for v in (patch, stride)]
+    with pytest.raises(AssertionError, match="Stride dimension"):
+        attr.Occlusion(function).attribute(channels_first(images), *sides, target=0)
+    with pytest.raises(UsageError, match=r"A stride of \d pixels is larger than the patch of 2"):
+        explain.occlusion_map(model, images, 0, patch=patch, stride=stride, convention="captum")
+    assert explain.occlusion_map(model, images, 0, patch=patch, stride=stride, convention="drop").ndim == 3

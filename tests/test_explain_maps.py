@@ -74,6 +74,17 @@ def test_occlusion_conventions_by_hand():
     )
 
 
+def test_captums_last_square_is_cut_at_the_border():
+    """A row of 5 pixels of value 1 to 5, squares of 2 in steps of 2: the third covers the last pixel alone."""
+    model = keras.Sequential([keras.Input((1, 5, 1)), layers.Flatten(), layers.Dense(1, use_bias=False)])
+    model.set_weights([np.ones((5, 1))])
+    row = np.arange(1, 6, dtype="float32").reshape(1, 1, 5, 1)
+    options = {"patch": (1, 2), "stride": (1, 2), "fill": 0}
+    found = explain.occlusion_map(model, row, 0, convention="captum", **options)
+    np.testing.assert_allclose(found[0, 0], [3, 3, 7, 7, 5])
+    np.testing.assert_allclose(explain.occlusion_map(model, row, 0, convention="drop", **options)[0, 0], [3, 7, 9])
+
+
 def test_occlusion_is_what_predict_says_and_memory_does_not_change_it():
     model, images = small_model(), RNG.normal(size=(2, 12, 12, 3)).astype("float32")
     table = explain.occlusion(model, images, patch=(5, 3), stride=(4, 2))

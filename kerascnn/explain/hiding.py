@@ -23,14 +23,14 @@ from kerascnn.explain.walk import Task, check_finite, forward, needed_steps, run
 CONVENTIONS = ("probability", "drop", "captum", "tf-explain")
 
 
-def positions(size, patch, stride):
-    """First pixels of the squares along one axis: every `stride`, the last moved inside."""
+def positions(size, patch, stride, *, cut=False):
+    """First pixels of the squares along one axis: every `stride`; the last is moved inside, or cut at the border."""
     if patch > size:
         raise UsageError(f"A patch of {patch} pixels does not fit into an image of {size}: choose 1 to {size}.")
     if patch < 1 or stride < 1:
         raise UsageError(f"patch and stride must be at least 1; received {patch=}, {stride=}.")
-    count = math.ceil((size - patch) / stride) + 1
-    return np.minimum(np.arange(count) * stride, size - patch)
+    first = np.arange(math.ceil((size - patch) / stride) + 1) * stride
+    return first if cut else np.minimum(first, size - patch)
 
 
 def _pair(value):
@@ -74,9 +74,15 @@ def occlusion(model, images, *, patch, stride, fill="mean", layer=None, max_memo
         array (N, rows, cols, num_classes or channels); rows = ceil((H - patch) / stride) + 1, the last square is moved
         inside.
     """
-    plan, arrays, value, patch, stride = _table_of(model, images, patch, stride, layer)
+    options = {"layer": layer, "max_memory": max_memory, "dtype": dtype}
+    return _table(model, images, _pair(patch), _pair(stride), fill, **options)
+
+
+def _table(model, images, patch, stride, fill, *, cut=False, layer=None, max_memory=256, dtype="float32"):
+    """The table of `occlusion`; `cut` leaves the last square where it is, so that the border cuts it."""
+    plan, arrays, value = _table_of(model, images, layer)
     x = arrays[0].astype(dtype)
-    rows, cols = (positions(n, p, s) for n, p, s in zip(x.shape[1:3], patch, stride, strict=True))
+    rows, cols = (positions(*axis, cut=cut) for axis in zip(x.shape[1:3], patch, stride, strict=True))
     fills = _fills(x, fill)
     jobs = np.stack(np.meshgrid(np.arange(len(x)), rows, cols, indexing="ij"), -1).reshape(-1, 3).astype("int32")
     steps = needed_steps(plan.steps, [value])
@@ -94,7 +100,7 @@ def occlusion(model, images, *, patch, stride, fill="mean", layer=None, max_memo
     return table
 
 
-def _table_of(model, images, patch, stride, layer):
+def _table_of(model, images, layer):
     plan, arrays = looked_at(model, images)
     check_channels_last(plan)
     if len(arrays) > 1 or arrays[0].ndim != 4:
@@ -102,7 +108,7 @@ def _table_of(model, images, patch, stride, layer):
     if layer is None and (len(plan.outputs) > 1 or len(shapes_of(plan, arrays)(score_value(plan))) != 2):
         raise UsageError(f"Model {plan.model!r} does not end in one vector of class scores: name a layer, layer=...")
     value = score_value(plan) if layer is None else find_layer(plan, layer)[1]
-    return plan, arrays, value, _pair(patch), _pair(stride)
+    return plan, arrays, value
 
 
 def _fills(x, fill):
@@ -159,15 +165,21 @@ def occlusion_map(model, images, target=None, *, patch, stride, fill="mean", con
     Args:
         target: a class or one per image; None: each image's top class.
         convention: "probability": of the class, per place (Zeiler & Fergus); "drop": how much its score falls, per
-            place; "captum": the drop, for every pixel averaged over the squares that hide it; "tf-explain": one minus
-            the probability, per place.
+            place; "captum": the drop, for every pixel averaged over the squares that hide it, the last square of a row
+            or column being cut at the border as in Captum, not moved inside; "tf-explain": one minus the probability,
+            per place.
     Returns:
         float32 (N, rows, cols), or (N, H, W) for "captum".
+    Raises:
+        UsageError: a patch larger than the image; for "captum", a stride larger than the patch.
     """
     if convention not in CONVENTIONS:
         raise unknown("convention", convention, CONVENTIONS)
     plan, arrays = looked_at(model, images)
-    table = occlusion(model, images, patch=patch, stride=stride, fill=fill)
+    patch, stride, cut = _pair(patch), _pair(stride), convention == "captum"
+    if cut:
+        _check_strides(arrays[0].shape[1:3], patch, stride)
+    table = _table(model, images, patch, stride, fill, cut=cut)
     n, classes = len(table), table.shape[-1]
     base = _whole_scores(model, arrays[0])
     targets = base.argmax(-1) if target is None else np.broadcast_to(np.asarray(target, dtype=object), n)
@@ -179,16 +191,25 @@ def occlusion_map(model, images, target=None, *, patch, stride, fill="mean", con
     drop = base[image, targets][:, None, None] - table[image, :, :, targets]
     if convention == "drop":
         return drop
-    patch, stride, size = _pair(patch), _pair(stride), arrays[0].shape[1:3]
-    covers = [_covers(*axis) for axis in zip(size, patch, stride, strict=True)]
+    covers = [_covers(*axis) for axis in zip(arrays[0].shape[1:3], patch, stride, strict=True)]
     hidden = np.einsum("ri,cj->ij", *covers)
     total = np.einsum("nrc,ri,cj->nij", drop, *covers)
-    return (total / np.maximum(hidden, 1)).astype("float32")
+    return (total / hidden).astype("float32")
+
+
+def _check_strides(size, patch, stride):
+    """Raise a UsageError where squares would leave pixels between them that none hides; Captum refuses them, too."""
+    for n, p, s in zip(size, patch, stride, strict=True):
+        if s > p and p < n:
+            raise UsageError(
+                f"A stride of {s} pixels is larger than the patch of {p}: no square would hide the pixels between. "
+                f"Choose a stride of 1 to {p}, or convention='drop', which has a value per square."
+            )
 
 
 def _covers(size, patch, stride):
     """(places, size): 1 where the square at that place hides that pixel."""
-    first = positions(size, patch, stride)[:, None]
+    first = positions(size, patch, stride, cut=True)[:, None]
     pixel = np.arange(size)[None]
     return ((pixel >= first) & (pixel < first + patch)).astype("float32")
 
