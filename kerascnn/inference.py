@@ -13,6 +13,7 @@ from kerascnn.datasets.image_folder import is_hidden
 from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.datasets.resize import resize_batch
 from kerascnn.errors import DataError, UsageError
+from kerascnn.explain.plans.heads import class_probabilities
 from kerascnn.keras_file import load
 from kerascnn.recipes import Recipe
 from kerascnn.training.evaluate import evaluate_split
@@ -93,7 +94,8 @@ def predict(run, images, *, top=5, batch_size=256, model=None):
     columns = ["image", "rank", "index", "probability", "label"]
     rows = []
     if len(pixels):
-        probabilities = np.asarray(model.predict(prepared(pixels), batch_size=batch_size, verbose=0))
+        answers = np.asarray(model.predict(prepared(pixels), batch_size=batch_size, verbose=0))
+        probabilities = class_probabilities(model, answers)
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
         rows = [
             (name, rank + 1, int(i), float(p[i]), labels[i])

@@ -18,6 +18,7 @@ import numpy as np
 
 from kerascnn import backends, runs
 from kerascnn.errors import DataError
+from kerascnn.explain.plans.heads import class_probabilities
 from kerascnn.inference import preprocessing
 from kerascnn.keras_file import load
 from kerascnn.processes import python_module
@@ -80,7 +81,7 @@ def _export(run):
         return images * (1 / (255 * std)).astype("float32") - (mean / std).astype("float32")
 
     def answer(images):
-        probabilities = model(network_input(images), training=False)
+        probabilities = class_probabilities(model, model(network_input(images), training=False))
         return {"probabilities": probabilities, "label": tf.gather(names, tf.argmax(probabilities, axis=1))}
 
     def fitted(file):

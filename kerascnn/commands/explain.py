@@ -84,12 +84,14 @@ def explain(
 
         from kerascnn import inference
         from kerascnn.explain import Neuron, activations, maps, sheets
+        from kerascnn.explain.plans.heads import class_probabilities
 
         model, prepared, labels = inference.load(found), inference.preprocessing(found), found.read("labels")
         paths, pixels = _read_all(images, prepared)
         x = prepared(pixels)
         chosen = _class(class_, labels)
-        targets = model.predict(x, verbose=0).argmax(1) if chosen is None else np.full(len(x), chosen)
+        answers = class_probabilities(model, model.predict(x, verbose=0))
+        targets = answers.argmax(1) if chosen is None else np.full(len(x), chosen)
         hidden = {name: number for name, number in (("patch", patch), ("stride", stride)) if number is not None}
         options = {"occlusion": hidden, **({method: {"layer": layer}} if of_maps and layer else {})}
         if fallback is not None:

@@ -4,11 +4,11 @@ import pandas as pd
 
 from kerascnn.errors import unknown
 from kerascnn.explain import EXPLANATIONS
+from kerascnn.explain.plans.heads import TWO_CLASSES, head_step
 from kerascnn.explain.plans.plan import make_plan
 from kerascnn.explain.rules.elementwise import RECTIFIERS
 from kerascnn.explain.rules.relevance import Relevance
 from kerascnn.explain.rules.rule import RULES
-from kerascnn.explain.targets import HEADS, score_value
 
 
 def coverage(model, method="saliency"):
@@ -29,11 +29,14 @@ def coverage(model, method="saliency"):
     plan, rows = make_plan(model), []
     relevance = Relevance(1e-6) if method == "lrp" else None
     changed = RECTIFIERS.get(method, {})
+    head = head_step(plan.steps, plan.outputs[0], single=True)
     for step in plan.steps:
+        if step.rule == TWO_CLASSES:
+            continue
         row = {"layer": step.layer, "operation": step.operation, "rule": step.rule, "note": ""}
         if step.rule == "unsupported":
             row |= {"backward": "", "note": plan.unsupported[step.layer]}
-        elif step.inputs == (score_value(plan),) and step.rule in HEADS:
+        elif step is head:
             row["backward"] = "cut off for classes"
         elif relevance:
             how = relevance.serves(step)

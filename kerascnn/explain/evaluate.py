@@ -65,6 +65,7 @@ def randomisation(model, images, target=None, *, methods=("saliency",), mode="ca
     for layer in copy._flatten_layers():
         layer.trainable = True  # frozen layers, too, are made random; the model's own setter leaves them
     copy.set_weights(model.get_weights())
+    copy.loss = getattr(model, "loss", None)  # it says whether a single unit is a score
     before = {m: importance(m, copy, images, target, **options) for m in methods}
     rows = []
     trained = model.get_weights()

@@ -13,11 +13,12 @@ from keras import ops
 from kerascnn import backends
 from kerascnn.errors import UsageError, unknown
 from kerascnn.explain import register
+from kerascnn.explain.plans.heads import TWO_CLASSES, head_step
 from kerascnn.explain.plans.plan import read_constants
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.reverse import shapes_of
 from kerascnn.explain.subjects import looked_at
-from kerascnn.explain.targets import HEADS, check_channels_last, class_number, convolutions, find_layer, score_value
+from kerascnn.explain.targets import check_channels_last, class_number, convolutions, find_layer, score_value
 from kerascnn.explain.walk import Task, check_finite, forward, needed_steps, run
 
 CONVENTIONS = ("probability", "drop", "captum", "tf-explain")
@@ -72,7 +73,7 @@ def occlusion(model, images, *, patch, stride, fill="mean", layer=None, max_memo
             places there are.
     Returns:
         array (N, rows, cols, num_classes or channels); rows = ceil((H - patch) / stride) + 1, the last square is moved
-        inside.
+        inside. A classifier with one unit has two classes.
     """
     options = {"layer": layer, "max_memory": max_memory, "dtype": dtype}
     return _table(model, images, _pair(patch), _pair(stride), fill, **options)
@@ -124,8 +125,8 @@ def _fills(x, fill):
 
 def probabilities(plan, scores):
     """Class scores (..., num_classes) as the model's probabilities: through its softmax or sigmoid."""
-    heads = [s.rule for s in plan.steps if s.inputs == (score_value(plan),) and s.rule in HEADS]
-    if heads == ["sigmoid"]:
+    head = head_step(plan.steps, plan.outputs[0])
+    if plan.steps[-1].rule == TWO_CLASSES or (head is not None and head.rule == "sigmoid"):
         return 1 / (1 + np.exp(-scores))
     powers = np.exp(scores - scores.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)

@@ -14,7 +14,8 @@ Arguments that every method takes:
     images: float32 (N, H, W, C) as the model takes them; for several inputs a list or dict of arrays.
     target: a class (number, or name with class_names=), a set of classes (their sum), a Neuron, or a list or array of
         these, one per image (or several for a single image: one map each). None: each image's top class. Class scores
-        are taken before the softmax or sigmoid.
+        are taken before the softmax or sigmoid. A classifier with one unit z has two classes: z is the score of class
+        1, -z that of class 0.
 Options:
     seed: 1 starts the walk with one; "activation" with the explained activation itself.
     class_names: the classes' names.
@@ -31,9 +32,10 @@ import numpy as np
 
 from kerascnn.errors import UsageError, unknown
 from kerascnn.explain import register
+from kerascnn.explain.plans.heads import HEADS
 from kerascnn.explain.rules.relevance import Relevance
 from kerascnn.explain.subjects import subject
-from kerascnn.explain.targets import HEADS, resolve
+from kerascnn.explain.targets import resolve
 from kerascnn.explain.walk import Task, run
 
 

@@ -6,6 +6,7 @@ import numbers
 import numpy as np
 
 from kerascnn.errors import UsageError, nearest, unknown
+from kerascnn.explain.plans.heads import TWO_CLASSES, head_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,24 +78,15 @@ def _no_layer(plan, name):
     return UsageError(" ".join(parts))
 
 
-# What a classifier's last activation may be: class scores are what goes into it.
-HEADS = ("softmax", "log_softmax", "sigmoid")
-
-
 def score_value(plan):
-    """Number of the value that holds the class scores of the first output: before its softmax or sigmoid."""
-    made_by = {step.output: step for step in plan.steps}
-    value = plan.outputs[0]
+    """Number of the value that holds the class scores of the first output: before its softmax or sigmoid.
 
-    def behind_casts(value):
-        while value in made_by and made_by[value].rule == "identity":
-            value = made_by[value].inputs[0]
-        return value
-
-    step = made_by.get(behind_casts(value))
-    if step is not None and step.rule in HEADS:
-        return step.inputs[0]
-    return value
+    For a classifier with one unit z these are the two numbers -z and z (kerascnn.explain.plans.heads).
+    """
+    if plan.steps and plan.steps[-1].rule == TWO_CLASSES:
+        return plan.steps[-1].output
+    head = head_step(plan.steps, plan.outputs[0])
+    return plan.outputs[0] if head is None else head.inputs[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,6 +191,11 @@ def class_number(target, num_classes, model, class_names=None):
         return list(class_names).index(target)
     if isinstance(target, bool | np.bool_) or not isinstance(target, numbers.Integral | np.ndarray):
         raise UsageError(f"{target!r} is not a class: give its number, 0 to {num_classes - 1}, or its name.")
+    if num_classes == 1 and int(target) == 1:
+        raise UsageError(
+            f"Model {model!r} has one unit without a sigmoid, so its only target is 0. If it is the score of class 1, "
+            "compile the model with keras.losses.BinaryCrossentropy(from_logits=True): then it has classes 0 and 1."
+        )
     if not 0 <= int(target) < num_classes:
         raise UsageError(
             f"Model {model!r} has no class {int(target)}: it has {num_classes} classes, 0 to {num_classes - 1}."

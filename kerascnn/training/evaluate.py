@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from kerascnn import backends
+from kerascnn.explain.plans.heads import class_probabilities
 from kerascnn.training.batches import InOrder
 
 
@@ -111,5 +112,6 @@ def evaluate_split(model, split, preprocessing, class_names, batch_size=256, *, 
     for shift, weight in ((0, 0.5), (-1, 0.25), (1, 0.25)) if shifted else ((0, 1.0),):
         for mirror in (False, True) if mirrored else (False,):
             seen = np.asarray(model.predict(backends.stream(_View(batches, shift, mirror)), verbose=0))
+            seen = class_probabilities(model, seen)
             probabilities = probabilities + (weight / 2 if mirrored else weight) * seen
     return score(probabilities, split.labels, class_names)

@@ -11,6 +11,7 @@ import keras
 
 from kerascnn.backends import value_of
 from kerascnn.errors import UsageError
+from kerascnn.explain.plans.heads import add_two_classes
 from kerascnn.explain.rules import convolution, elementwise, pooling, shaping  # noqa: F401  they fill RULES
 from kerascnn.explain.rules.rule import RULES, rule
 from kerascnn.graph import flatten
@@ -158,6 +159,8 @@ def make_plan(model, stand_in=None):
         return tuple(builder.step("unsupported", values, (node.name, str(reason))) for _ in node.outputs)
 
     known, layers, kinds = builder.open(graph, inputs, without_rule), {}, {}
+    if len(graph.outputs) == 1:
+        add_two_classes(builder, model, known[graph.outputs[0]], tuple(graph.tensors[graph.outputs[0]].shape))
     for node in graph.nodes:
         layers.setdefault(node.name, []).append(known[node.outputs[0]])
         kinds[node.name] = type(node.operation).__name__

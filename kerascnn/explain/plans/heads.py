@@ -1,0 +1,93 @@
+"""How a classifier ends: the activation that turns class scores into probabilities, and classifiers with one unit.
+
+A classifier with one unit has two classes. Its unit z, before the sigmoid, is the score of class 1, and -z that of
+class 0. A single unit counts as such where a sigmoid follows it, or where the model was compiled with a loss that takes
+scores (BinaryCrossentropy(from_logits=True)); any other single unit is a number, and its only target is 0.
+"""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerascnn.errors import UsageError
+from kerascnn.explain.rules.rule import rule
+
+# What a classifier's last activation may be: class scores are what goes into it.
+HEADS = ("softmax", "log_softmax", "sigmoid")
+TWO_CLASSES = "two_classes"
+
+
+def head_step(steps, output, single=False):
+    """The softmax or sigmoid that makes a plan's output, or None.
+
+    Args:
+        steps: the plan's.
+        output: number of the output's value.
+        single: True for an output of one number per image, which may be reshaped after its sigmoid.
+    """
+    passed = ("identity", "reshape", "squeeze", "expand") if single else ("identity",)
+    made_by = {step.output: step for step in steps}
+    step = made_by.get(output)
+    while step is not None and step.rule in passed:
+        step = made_by.get(step.inputs[0])
+    return step if step is not None and step.rule in HEADS else None
+
+
+def add_two_classes(builder, model, output, shape):
+    """Adds the step that makes the scores of both classes, if the model is a classifier with one unit."""
+    if None in shape[1:] or math.prod(shape[1:]) != 1:
+        return
+    head = head_step(builder.steps, output, single=True)
+    if head is None and from_logits(model):
+        scores = output
+    elif head is not None and head.rule == "sigmoid":
+        scores, builder.layer, builder.operation = head.inputs[0], head.layer, head.operation
+    else:
+        return
+    value = builder.step(TWO_CLASSES, scores)
+    builder.shapes[value] = (None, 2)
+
+
+def from_logits(model):
+    """True if a model was compiled with a loss that takes scores, not probabilities."""
+    losses = keras.tree.flatten(getattr(model, "loss", None))
+    return any(getattr(loss, "from_logits", False) for loss in losses)
+
+
+def class_probabilities(model, answers):
+    """A model's answers (N, 1) as the probabilities (N, 2) of classes 0 and 1; of more than one unit, as they are.
+
+    A single unit without a sigmoid is taken for the score of class 1.
+    """
+    if len(answers.shape) != 2 or answers.shape[1] != 1:
+        return answers
+    second = ops.sigmoid(answers) if _is_score(model) else answers
+    both = ops.concatenate([1 - second, second], 1)
+    return ops.convert_to_numpy(both) if isinstance(answers, np.ndarray) else both
+
+
+def _is_score(model):
+    from kerascnn.explain.plans.plan import make_plan
+    from kerascnn.explain.subjects import opaque_step
+
+    if from_logits(model):
+        return True
+    try:
+        plan = make_plan(model, opaque_step)
+    except UsageError:  # a subclassed model: Keras keeps no graph of it
+        return False
+    return head_step(plan.steps, plan.outputs[0], single=True) is None
+
+
+def _two_classes(config, weights, x):
+    z = ops.reshape(x, (-1, 1))
+    return ops.concatenate([-z, z], 1), tuple(x.shape)
+
+
+def _two_classes_back(config, weights, shape, g):
+    return (ops.reshape(g[:, 1:] - g[:, :1], (-1, *shape[1:])),)
+
+
+rule(TWO_CLASSES, _two_classes, _two_classes_back, "linear")
