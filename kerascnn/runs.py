@@ -32,6 +32,26 @@ from kerascnn.errors import DataError, UsageError, nearest
 from kerascnn.files import read_json
 
 ROOT = Path("saved_models")
+ANY_NUMBER = (int, float)
+# What the fields of a run's files may be, where they are there: a class, several, or [the class of a list's items].
+KINDS = {
+    "run": {
+        "status": (str, type(None)),
+        "reason": (str, type(None)),
+        "result": (dict, type(None)),
+        "host": (str, type(None)),
+        "pid": (int, type(None)),
+        "number": int,
+        "seconds": ANY_NUMBER,
+        "versions": dict,
+        "precision": (str, type(None)),
+        "data_parallel": int,
+        "watch": [str],
+        "stopped": (int, type(None)),
+    },
+    "recipe": {"model": str, "data": str},
+    "data": {"name": str, "source": str, "class_names": [str], "preprocessing": dict, "fingerprint": str},
+}
 
 
 @contextlib.contextmanager
@@ -112,8 +132,13 @@ class Run:
             value = read_json(path)
         except FileNotFoundError:
             raise DataError(f"{self.folder} is not a whole run folder: it has no {path.name}.") from None
-        if not isinstance(value, list if name == "labels" else dict):
-            raise DataError(f"{path} is damaged: it holds no {'list' if name == 'labels' else 'table'}.")
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+        if not _is_a(value, [str] if name == "labels" else dict):
+            raise DataError(f"{path} is damaged: it holds no {'list of names' if name == 'labels' else 'table'}.")
+        for field, kind in KINDS.get(name, {}).items():
+            if field in value and not _is_a(value[field], kind):
+                raise DataError(f"{path} is damaged: {field} is {str(value[field])[:40]!r}.")
         return value
 
     def write(self, name, value):
@@ -132,6 +157,19 @@ class Run:
         if state.get("status") == "running" and state.get("host") == platform.node() and not _alive(state.get("pid")):
             return "killed"
         return state.get("status")
+
+    def summary(self):
+        """What a list of runs says of it: a dict with run, model, data, and what run.json holds; of a folder that
+        cannot be read run, status ("damaged") and reason."""
+        try:
+            recipe = {"model": "", "data": ""} | self.read("recipe")
+            state = {**self.read("run"), "status": self.status}
+            accuracy = (state.get("result") or {}).get("accuracy", 0.0)
+            if not _is_a(accuracy, ANY_NUMBER):
+                raise DataError(f"{self / 'run.json'} is damaged: accuracy is {str(accuracy)[:40]!r}.")
+        except DataError as error:
+            return {"run": self.folder.name, "model": "", "data": "", "status": "damaged", "reason": str(error)}
+        return {"run": self.folder.name, "model": recipe["model"], "data": recipe["data"], **state}
 
 
 def create(folder=None, *, model, data):
@@ -196,18 +234,50 @@ def find(name):
 
 
 def found(root=None):
-    """All runs under a folder, oldest first."""
-    folders = [path.parent for path in Path(root or ROOT).glob("*/recipe.json")]
-    return [Run(folder) for folder in sorted(folders, key=_age)]
+    """All runs under a folder, the one trained last at the end: by the numbers that training gives them, since clocks
+    may be wrong; those of older versions come first, by the time of their recipe.json."""
+    folders = []
+    with contextlib.suppress(OSError), os.scandir(root or ROOT) as entries:
+        folders = [Path(entry.path) for entry in entries]
+    return [Run(folder) for folder in sorted(filter(_holds_recipe, folders), key=_age)]
+
+
+def next_number(folder):
+    """The number of a run that begins or goes on now in `folder`: one more than those of the runs beside it."""
+    return 1 + max((_number(path.parent) for path in Path(folder).absolute().parent.glob("*/run.json")), default=0)
+
+
+def _holds_recipe(folder):
+    """True for a run folder, also one that may not be looked into."""
+    try:
+        os.lstat(folder / "recipe.json")
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _number(folder):
+    try:
+        return Run(folder).read("run").get("number", 0)
+    except DataError:
+        return 0
+
+
+def _is_a(value, kind):
+    if isinstance(kind, list):
+        return isinstance(value, list) and all(isinstance(item, kind[0]) for item in value)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 def _alive(pid):
     """True if a process of that number exists here."""
-    if pid is None:
+    if pid is None or pid <= 0:
         return False
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True
@@ -215,9 +285,13 @@ def _alive(pid):
 
 
 def _age(folder):
-    return (folder / "recipe.json").stat().st_mtime_ns, folder.name
+    try:
+        changed = os.lstat(folder / "recipe.json").st_mtime_ns
+    except OSError:
+        changed = 0
+    return _number(folder), changed, folder.name
 
 
 def plain(text):
-    """A name that is safe in a file name."""
-    return re.sub(r"[^A-Za-z0-9._]+", "-", Path(str(text)).name).strip("-.") or "data"
+    """A name that is safe in a file name, of at most 80 characters."""
+    return re.sub(r"[^A-Za-z0-9._]+", "-", Path(str(text)).name)[:80].strip("-.") or "data"

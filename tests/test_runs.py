@@ -1,11 +1,13 @@
 import json
 import os
 import platform
+import socket
 import subprocess
 
 import pytest
 
 from kerascnn import runs
+from kerascnn.cli import run_command
 from kerascnn.errors import DataError, UsageError
 
 
@@ -109,3 +111,95 @@ def test_a_run_whose_process_is_gone_was_killed():
     assert run.status == "killed"
     run.update(host="another machine")
     assert run.status == "running"
+
+
+SPOILT = {  # what stands in run.json: what the list says of it
+    "not JSON": (b"{", "not valid JSON"),
+    "not UTF-8": (b'{"status": "\xff"}', "not a text file"),
+    "a list": (b"[]", "it holds no table"),
+    "nested": (b'{"a": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", "nested too deeply"),
+    "a number of 5,000 digits": (b'{"pid": ' + b"9" * 5000 + b"}", "not valid JSON"),
+    "status": (b'{"status": ["a"]}', "status is"),
+    "seconds": (b'{"seconds": "long"}', "seconds is 'long'"),
+    "no seconds": (b'{"seconds": null}', "seconds is 'None'"),
+    "result": (b'{"result": "good"}', "result is 'good'"),
+    "accuracy": (b'{"result": {"accuracy": "high"}}', "accuracy is 'high'"),
+    "pid": (b'{"status": "running", "pid": "1"}', "pid is '1'"),
+    "number": (b'{"number": "last"}', "number is 'last'"),
+}
+
+
+def list_of(capsys, *options):
+    assert run_command(["runs", *options]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+def test_one_bad_run_is_one_row(kind, capsys):
+    content, reason = SPOILT[kind]
+    make("bad", 1000)
+    make("good", 2000).update(status="finished", result={"accuracy": 0.5}, seconds=60)
+    (runs.ROOT / "bad" / "run.json").write_bytes(content)
+    rows = json.loads(list_of(capsys, "--json"))
+    assert [(row["run"], row["status"]) for row in rows] == [("bad", "damaged"), ("good", "finished")]
+    assert "bad/run.json" in rows[0]["reason"]
+    assert reason in rows[0]["reason"]
+    lines = [line.split() for line in list_of(capsys).splitlines()]
+    assert ["bad", "damaged"] in lines
+    assert ["good", "finished", "50.00%", "1.0"] in lines
+    assert runs.find("last").folder.name == "good"
+
+
+@pytest.mark.parametrize("name", ["recipe.json", "run.json"])
+@pytest.mark.parametrize("kind", ["folder", "pipe", "socket", "device", "link to nothing", "link to itself"])
+def test_what_is_no_file_is_one_row(name, kind, capsys):
+    path = make("bad", 1000) / name
+    make("good", 2000).update(status="finished")
+    path.unlink(missing_ok=True)
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as one:
+            one.bind(os.path.relpath(path))
+    else:
+        path.symlink_to({"device": "/dev/zero", "link to nothing": "nothing", "link to itself": name}[kind])
+    rows = json.loads(list_of(capsys, "--json"))
+    assert [row["status"] for row in rows if row["run"] == "bad"] == ["damaged"]
+    assert [row["status"] for row in rows if row["run"] == "good"] == ["finished"]
+
+
+def test_a_run_that_may_not_be_read_is_one_row(capsys):
+    if os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    make("good", 2000).update(status="finished")
+    bad = make("bad", 1000)
+    bad.folder.chmod(0)
+    try:
+        assert "bad  damaged" in list_of(capsys)
+    finally:
+        bad.folder.chmod(0o700)
+
+
+def test_names_that_a_terminal_cannot_show_are_listed(capsys):
+    os.makedirs(b"saved_models/a\xff\x1b[31m")
+    (runs.ROOT / os.fsdecode(b"a\xff\x1b[31m") / "recipe.json").write_text("{}")
+    assert ["a??[31m", "damaged"] in [line.split() for line in list_of(capsys).splitlines()]
+    assert json.loads(list_of(capsys, "--json"))[0]["status"] == "damaged"
+
+
+def test_last_goes_by_the_order_of_training_whatever_the_clock_said():
+    for name, seconds in (("before", 4_000_000_000), ("first", 3_000_000_000), ("second", 1000)):
+        run = make(name, seconds)
+        if name != "before":  # which an older version trained
+            run.update(number=runs.next_number(run.folder))
+    assert [run.folder.name for run in runs.found()] == ["before", "first", "second"]
+    assert runs.find("last").folder.name == "second"
+    again = runs.find("first")
+    again.update(number=runs.next_number(again.folder))
+    assert runs.find("last").folder.name == "first"
+
+
+def test_long_names_fit_into_a_file_name():
+    assert runs.plain("b" * 250) == "b" * 80

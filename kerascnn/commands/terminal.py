@@ -65,7 +65,8 @@ def let_interrupts_through():
 
 
 def print_json(value):
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
+    print(text.encode("utf-8", "replace").decode())  # names of files may hold bytes that are no UTF-8
 
 
 def _plain(number):
@@ -88,6 +89,12 @@ def print_table(header, rows, align=""):
     if not console.is_terminal:
         console.width = 1000  # lines that are read by programs do not wrap
     console.print(table)
+
+
+def one_line(text):
+    """Text that a terminal shows in one line: control characters, and bytes that are no UTF-8, become "?"."""
+    plain = text.encode("utf-8", "replace").decode()
+    return "".join(character if character.isprintable() else "?" for character in plain)
 
 
 def fraction(result, name):

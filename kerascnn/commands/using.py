@@ -10,6 +10,7 @@ from kerascnn.commands.terminal import (
     computing,
     fraction,
     let_interrupts_through,
+    one_line,
     print_json,
     print_table,
 )
@@ -127,14 +128,7 @@ def list_runs(folder: Path | None = None, /, *, json: Json = False):
     """
     if folder is not None and not folder.is_dir():
         raise UsageError(f"There is no folder {folder}. Type the folder that holds the runs.")
-    found = []
-    for run in runs.found(folder):
-        try:
-            recipe = {"model": "", "data": ""} | run.read("recipe")
-            state = {**run.read("run"), "status": run.status}
-            found.append({"run": run.folder.name, "model": recipe["model"], "data": recipe["data"], **state})
-        except DataError:
-            found.append({"run": run.folder.name, "model": "", "data": "", "status": "damaged"})
+    found = [run.summary() for run in runs.found(folder)]
     if json:
         print_json(found)
         return
@@ -144,10 +138,14 @@ def list_runs(folder: Path | None = None, /, *, json: Json = False):
     rows = []
     for item in found:
         result = item.get("result") or {}
-        accuracy = f"{100 * result['accuracy']:.2f}%" if result and "accuracy" in result else ""
+        accuracy = f"{100 * result['accuracy']:.2f}%" if "accuracy" in result else ""
         minutes = f"{item['seconds'] / 60:.1f}" if "seconds" in item else ""
-        rows.append((item["run"], item.get("status", ""), item["model"], str(item["data"]), accuracy, minutes))
+        rows.append((item["run"], item.get("status") or "", item["model"], item["data"], accuracy, minutes))
+    rows = [tuple(one_line(cell) for cell in row) for row in rows]
     print_table(("run", "status", "model", "data", "test accuracy", "minutes"), rows, "llllrr")
+    for item in found:
+        if item.get("status") == "damaged" and item.get("reason"):
+            print(one_line(f"{item['run']}: {item['reason']}"))
 
 
 def doctor(*, json: Json = False):

@@ -115,6 +115,7 @@ def train(
         began -= _open(run, known, recipe, data, prepared)
         run.update(
             status="running",
+            number=runs.next_number(run.folder),
             reason=None,
             result=None,
             host=platform.node(),
