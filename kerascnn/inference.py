@@ -9,7 +9,7 @@ import pandas
 
 from kerascnn import datasets, runs
 from kerascnn.datasets.decoding import SUFFIXES, BrokenImage, read_image
-from kerascnn.datasets.image_folder import is_hidden
+from kerascnn.datasets.folder_tree import is_hidden
 from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.datasets.resize import resize_batch
 from kerascnn.errors import DataError, UsageError
@@ -17,7 +17,8 @@ from kerascnn.explain.plans.heads import class_probabilities
 from kerascnn.keras_file import load
 from kerascnn.recipes import Recipe
 from kerascnn.training.evaluate import evaluate_split
-from kerascnn.training.prepare import fingerprint, load_data
+from kerascnn.training.prepare import fingerprint
+from kerascnn.training.reading import load_data
 
 
 def preprocessing(run):

@@ -39,6 +39,12 @@ class Recipe:
 
     model: str = setting("lenet5", "name of the network (kerascnn models)")
     data: str = setting("digits", "name of a data set (kerascnn datasets), or the path of a folder or file")
+    classes: str | None = setting(
+        None,
+        "what a class is; none: a top folder with all below it, or a number from 0 to the largest label; leaves: each "
+        "folder that holds images; present: a label that occurs in the .npz file, such as 1 to 26",
+        choices=(None, "leaves", "present"),
+    )
     image_size: int | None = setting(
         None, "side of the square images the network sees, pixels; none: the network's own", low=1
     )

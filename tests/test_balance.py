@@ -8,6 +8,7 @@ from kerascnn.datasets.balance import Balance, balance
 
 
 def test_by_pencil():
+    assert balance(np.array([1, 1, 2, 2]), 3) == Balance(commonest=1, rarest=1, most=2, fewest=2, baseline=0.5)
     assert balance(np.array([2] * 6 + [0] * 3 + [3]), 5) == Balance(
         commonest=2, rarest=3, most=6, fewest=1, baseline=0.6
     )

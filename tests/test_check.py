@@ -58,9 +58,9 @@ def test_duplicates_within_and_across_splits(folder):
     assert report.leaks == {"train/test": 2}
     assert report.conflicts == 1
     assert report.problems == (
-        "1 files are broken; training leaves them out.",
+        "1 file is broken; training leaves it out.",
         "2 test images also occur in train: the test accuracy will look too good.",
-        "1 images occur more than once with different classes.",
+        "1 image occurs more than once with different classes.",
     )
 
 
@@ -127,14 +127,14 @@ def test_lines(folder):
         "  same file: train/a/0.png, train/a/copy.png",
         "  same file: train/a/1.png, test/a/leak.png",
         "  same pixels: train/b/2.png, test/a/again.bmp",
-        "At 2x2 pixels, 3 channels, they take 0.0 MB, in memory; without --image-size a network brings them to its own "
-        "size",
+        "At 2x2 pixels, 3 channels, they take 0.0 MB, in memory",
+        "Always answering the commonest class, 'a', is right for 60.0% of the training images",
         "  Ignored because they hold no images in train: none.",
         "  The images come in 2 sizes, from 2x2 to 4x6 (height x width): all are cropped and resized to 2x2; "
         "choose another with --image-size.",
-        "Problem: 1 files are broken; training leaves them out.",
+        "Problem: 1 file is broken; training leaves it out.",
         "Problem: 2 test images also occur in train: the test accuracy will look too good.",
-        "Problem: 1 images occur more than once with different classes.",
+        "Problem: 1 image occurs more than once with different classes.",
     ]
 
 
@@ -154,3 +154,25 @@ def test_what_cannot_be_loaded_raises_as_load_does(folder):
         file.write_bytes(b"")
     with pytest.raises(DataError, match="none of the 9 train images can be read"):
         check(folder)
+
+
+@pytest.mark.parametrize(("number", "said"), [(24, True), (6, True), (5, False)])
+def test_unbalanced_classes_are_a_problem_with_the_baseline(make_folder, number, said):
+    root = make_folder({"train/cat": number, "train/dog": number, "train/eel": 2, "train/fox": 3, "test/cat": 1})
+    if number == 6:
+        make_folder({"train/gnu": 1}, name="photos")
+    report = check(root, validation=0)
+    assert report.balance["baseline"] == pytest.approx(number / sum(report.counts["train"].values()))
+    sentence = f"The classes are unbalanced: 'cat' has {number} training images, 'eel' 2. Always answering 'cat'"
+    if number == 6:
+        sentence = "The classes are unbalanced: 'cat' has 6 training images, 'gnu' 1. Always answering 'cat' would be"
+    assert any(problem.startswith(sentence) for problem in report.problems) is said
+    doubts = load(root, validation=0).doubts
+    assert [doubt.startswith(sentence) for doubt in doubts] == [True] * said
+
+
+def test_merged_folders_are_a_problem(make_folder):
+    root = make_folder({"nature/forest": 3, "nature/sea": 3, "city/street": 3})
+    (problem,) = check(root, validation=0, test=0).problems
+    assert problem.startswith("1 class is made of the images of several folders: nature (forest, sea).")
+    assert check(root, classes="leaves", validation=0, test=0).problems == ()

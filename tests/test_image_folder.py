@@ -1,14 +1,17 @@
 """Folders of class folders, in the layouts that users have."""
 
 import os
+import re
 import shutil
+import socket
+import subprocess
 
 import numpy as np
 import pytest
 
 from kerascnn.datasets import load
 from kerascnn.datasets.image_folder import image_folder, split_called
-from kerascnn.errors import DataError
+from kerascnn.errors import DataError, UsageError
 
 
 @pytest.mark.parametrize(
@@ -176,3 +179,186 @@ def test_thumbnails_that_a_system_made_are_no_images(make_folder):
     assert data.class_names == ("car", "train")
     assert data.train.files == ("car/0.png", "car/1.png", "train/0.png", "train/1.png")
     assert any("car/@eaDir" in note for note in data.notes)
+
+
+NESTED = {"nature/forest": 2, "nature/sea": 1, "city/street": 1}
+
+
+@pytest.mark.parametrize(
+    ("counts", "told"),
+    [
+        (NESTED, "1 class is made of the images of several folders: nature (forest, sea)."),
+        ({f"{s}/{f}": n for s in ("train", "test") for f, n in NESTED.items()}, "1 class is made of .* nature "),
+        (
+            {"cat/2019/may": 1, "cat": 1, "dog/a": 1, "dog/b/c": 1},
+            "2 classes are made of .*: cat (2019/may), dog (a, b/c).",
+        ),
+        ({"cat/images": 2, "cat/notes/.x": 1, "dog/images": 1}, None),
+        ({"cat": 1, "dog": 1}, None),
+    ],
+)
+def test_folders_merged_into_one_class_are_told(make_folder, counts, told):
+    doubts = image_folder(make_folder(counts)).doubts
+    assert len(doubts) == (told is not None)
+    if told:
+        assert re.match(told.replace("(", r"\(").replace(")", r"\)"), doubts[0])
+        assert doubts[0].endswith("a class of its own, type --classes leaves")
+
+
+def test_leaves_are_classes(make_folder):
+    root = make_folder({**{f"train/{f}": n for f, n in NESTED.items()}, "test/nature/sea": 1, "train/city": 1})
+    data = image_folder(root, classes="leaves")
+    assert data.class_names == ("city", "city/street", "nature/forest", "nature/sea")
+    assert data.train.labels.tolist() == [0, 1, 2, 2, 3]
+    assert data.train.files[1] == "train/city/street/0.png"
+    assert data.test.labels.tolist() == [3]
+    assert data.doubts == ()
+    assert image_folder(root).test.labels.tolist() == [1]
+    flat = load(make_folder({"a": 1, "b": 1}, name="flat"), classes="leaves", validation=0, test=0)
+    assert flat.class_names == ("a", "b")
+    one = make_folder({"deep/x/nature/forest": 1, "deep/x/nature/sea": 1}, name="one")
+    assert image_folder(one, classes="leaves").class_names == image_folder(one).class_names == ("forest", "sea")
+
+
+def test_one_class_of_several_folders_is_answered_with_leaves(make_folder):
+    root = make_folder({"all/a": 1, "all/b/c": 1, "notes": 0})
+    with pytest.raises(DataError, match=r"one class only, 'all' with 2 images.* in 2 folders: --classes leaves makes"):
+        image_folder(root)
+    assert image_folder(root, classes="leaves").class_names == ("all/a", "all/b/c")
+
+
+def test_splits_within_the_classes_are_told(make_folder):
+    root = make_folder({"cat/train": 2, "cat/test": 1, "dog/train": 1, "dog/test": 1})
+    (doubt,) = image_folder(root).doubts
+    assert doubt.startswith("Splits lie in the class folders, so that test images are among the training images: cat (")
+    assert doubt.endswith("Put the splits above the classes, as in train/cat.")
+
+
+def test_classes_has_two_values(make_folder):
+    with pytest.raises(UsageError, match=r"classes='leafs' is not allowed for a folder. Allowed: leaves"):
+        load(make_folder({"a": 1, "b": 1}), classes="leafs")
+    with pytest.raises(UsageError, match="Unknown option of the data set 'digits' 'classes'"):
+        load("digits", classes="leaves")
+
+
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+@pytest.mark.parametrize("names", [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED), (DECOMPOSED, DECOMPOSED)])
+def test_accents_written_in_two_ways_are_one_class(make_folder, names):
+    data = image_folder(make_folder({f"train/{names[0]}": 2, "train/b": 1, f"test/{names[1]}": 1}))
+    assert data.class_names == ("b", COMPOSED)
+    assert data.test.labels.tolist() == [1]
+    assert data.test.files == (f"test/{names[1]}/0.png",)
+
+
+def test_two_folders_of_one_name_are_one_class_and_noted(make_folder):
+    data = image_folder(make_folder({COMPOSED: 2, DECOMPOSED: 3, "b": 1}))
+    assert data.class_names == ("b", COMPOSED)
+    assert data.train.labels.tolist() == [0, 1, 1, 1, 1, 1]
+    assert data.notes == (f"Folders whose names differ only in how accents are written are one class: {COMPOSED}.",)
+
+
+def test_names_that_are_not_utf8(make_folder):
+    root = make_folder({"train/a": 2, "train/b": 2, "test/a": 1, "test/b": 1})
+    for split in (b"train", b"test"):
+        os.rename(bytes(root) + b"/" + split + b"/b", bytes(root) + b"/" + split + b"/caf\xe9")
+    data = load(root, validation=0)
+    assert data.class_names == ("a", r"caf\xe9")
+    assert data.train.images.shape == (4, 8, 8, 3)
+    assert os.fsencode(data.test.files[1]) == b"test/caf\xe9/0.png"
+
+
+@pytest.fixture
+def nest():
+    """Makes 1,100 folders in each other, below a folder, with one image in the last; removes them afterwards."""
+    made = []
+
+    def make(folder, name, picture):
+        made.append((folder, name))
+        here = os.open(folder, os.O_RDONLY)
+        for _ in range(1100):
+            os.mkdir(name, dir_fd=here)
+            inner = os.open(name, os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = inner
+        with open(os.open("1.png", os.O_WRONLY | os.O_CREAT, dir_fd=here), "wb") as file:
+            file.write(picture.read_bytes())
+        os.close(here)
+
+    yield make
+    for folder, name in made:  # shutil.rmtree calls itself for each level
+        subprocess.run(["rm", "-rf", folder / name], check=True)
+
+
+def test_folders_deeper_than_pythons_stack(make_folder, nest):
+    root = make_folder({"a": 1, "b": 2})
+    nest(root / "a", "d", root / "b" / "0.png")
+    data = load(root, validation=0, test=0)
+    assert len(data.train.files) == 4
+    assert data.train.images.shape == (4, 8, 8, 3)
+    assert len(data.doubts[0]) < 400
+
+
+def test_folders_deeper_than_the_system_reads_are_named(make_folder, nest):
+    root = make_folder({"a": 1, "b": 1})
+    nest(root / "a", "deeper", root / "b" / "0.png")
+    with pytest.raises(DataError, match=r"photos/a/deeper/.*\.\.\. is nested too deeply: the system reads 4,095 bytes"):
+        image_folder(root)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "link to a pipe", "link to a device"])
+@pytest.mark.parametrize("place", [".", "a", "a/deeper"])
+def test_what_is_no_regular_file_is_no_image(make_folder, kind, place):
+    root = make_folder({"a": 1, "b": 1, "a/deeper": 1})
+    path = root / place / "x.png"
+    if kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(os.path.relpath(path))
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        os.mkfifo(root.parent / "pipe")
+        path.symlink_to("/dev/zero" if kind.endswith("device") else root.parent / "pipe")
+    data = load(root, validation=0, test=0)
+    assert len(data.train) == 3
+    name = path.relative_to(root).as_posix()
+    assert f"Ignored because they are named pipes, sockets or devices: {name}." in data.notes
+
+
+# Data that cannot be trained on
+
+
+def test_one_class_alone(make_folder):
+    data = load(make_folder({"dog": 3}), training=False, validation=0, test=0)
+    assert (data.class_names, data.train.labels.tolist()) == (("dog",), [0, 0, 0])
+
+
+@pytest.mark.parametrize("folder", ["test", "val"])
+def test_a_test_folder_alone(make_folder, folder):
+    root = make_folder({f"{folder}/a": 1, f"{folder}/b": 2})
+    for limit in (None, 0):
+        data = load(root, training=False, memory_limit=limit)
+        assert list(data.splits) == ["test"]
+        assert data.train is None
+        assert data.image_shape == (8, 8, 3)
+        assert data.test.labels.tolist() == [0, 1, 1]
+    with pytest.raises(DataError, match=f"no training images, only {'test' if folder == 'test' else 'validation'}"):
+        load(root)
+
+
+def test_a_test_folder_of_one_class_beside_others(make_folder):
+    data = load(make_folder({"test/b": 2, "val/a": 1}), training=False)
+    assert data.class_names == ("a", "b")
+    assert {name: split.labels.tolist() for name, split in data.splits.items()} == {"validation": [0], "test": [1, 1]}
+
+
+def test_images_without_class_folders(make_folder):
+    root = make_folder({".": 3})
+    (root / "broken.png").write_bytes(b"")
+    data = load(root, training=False, validation=0, test=0)
+    assert (data.class_names, data.train.labels.tolist()) == ((), [-1, -1, -1])
+    assert data.train.files == ("0.png", "1.png", "2.png")
+    assert data.skipped == (("broken.png", "empty file"),)
+    with pytest.raises(DataError, match="holds 4 images but no class folders"):
+        load(root)

@@ -130,7 +130,7 @@ def test_splits_are_made_of_what_can_be_read(make_folder, broken):
     data = load(root, validation=1, test=1)
     assert [len(split) for split in data.splits.values()] == [3, 1, 1]
     assert data.skipped == ((f"a/{broken}.png", "empty file"),)
-    assert data.notes[0].startswith("1 of the 5 training images were held out for test")
+    assert data.notes[0].startswith("1 of the 5 training images was held out for test")
 
 
 def test_a_folder_of_broken_images(make_folder):

@@ -9,7 +9,8 @@ import numpy as np
 from kerascnn import runs
 from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.recipes import Recipe
-from kerascnn.training.prepare import described, load_data, write_samples
+from kerascnn.training.prepare import described, write_samples
+from kerascnn.training.reading import load_data
 from tuning.oracles import direction_of
 
 

@@ -1,9 +1,17 @@
 """What there is: networks, data sets, recipes; and `kerascnn data check`."""
 
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
 from kerascnn.commands.terminal import Json, print_json, print_table
+from kerascnn.commands.train import asked_recipe, make_fields
 from kerascnn.datasets import DATASETS
+from kerascnn.errors import DataError, UsageError
 from kerascnn.models import MODELS
-from kerascnn.recipes import RECIPES, Recipe
+from kerascnn.recipes import FIELDS, RECIPES, Recipe
 
 
 def list_models(*, json: Json = False):
@@ -56,38 +64,43 @@ def list_recipes(name: str | None = None, /, *, json: Json = False):
         print_table(("setting", "value", "from"), rows)
 
 
+Reading = make_fields(
+    "Reading",
+    leave_out=FIELDS.keys() - {"model", "classes", "image_size", "resize_to", "channels", "validation", "test", "seed"},
+)
+
+
 def check(
     data: str,
     /,
     *,
+    recipe: str | None = None,
+    config: Path | None = None,
     json: Json = False,
-    image_size: int | None = None,
-    channels: int | None = None,
-    validation: float = 0.1,
-    test: float = 0.15,
-    seed: int = 0,
+    fields: Annotated[Reading, Parameter(name="*")] = Reading(),  # noqa: B008 (frozen by never being written)
 ):
     """Print counts per class, sizes, colours, broken and duplicate files, and what training would do.
+
+    The options are those of train: what is said is what `kerascnn train` would do when it is typed with the same ones.
 
     Parameters
     ----------
     data
         name of a data set, a folder or a file
-    image_size
-        side that images would be brought to, pixels
-    channels
-        1 for grey, 3 for colour
-    validation
-        fraction or number of training images that would be held out
-    test
-        likewise for the test split, where the data has none
-    seed
-        seed of the splits
+    recipe, config
+        as for train
     """
+    asked = asked_recipe(data, recipe, config, fields)
     from kerascnn.datasets import check as checking
+    from kerascnn.training.reading import check_counts, image_size, reading
 
-    report = checking.check(data, image_size=image_size, channels=channels, validation=validation, test=test, seed=seed)
+    report = checking.check(data, **reading(asked))
+    counts = {split: sum(by_class.values()) for split, by_class in report.counts.items()}
+    try:
+        check_counts(asked, report.source, counts)
+    except (DataError, UsageError) as error:
+        report = dataclasses.replace(report, problems=(*report.problems, str(error)))
     if json:
         print_json(report.to_dict())
     else:
-        print("\n".join(checking.lines(report)))
+        print("\n".join(checking.lines(report, network=asked.model, sees=image_size(asked))))

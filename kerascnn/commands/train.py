@@ -67,7 +67,7 @@ def _assignment(text):
     return name.replace("-", "_"), value
 
 
-def _asked(data, recipe, config, fields):
+def asked_recipe(data, recipe, config, fields):
     """The recipe that a command line asks for: a named one, then the config file's fields, then the typed ones."""
     typed = typed_fields(fields) | ({"data": data} if data is not None else {})
     settings = read_config(config) if config is not None else {}
@@ -116,7 +116,7 @@ def lr_find(
     out
         PNG file for the curve; its numbers (CSV) go beside it
     """
-    asked = _asked(data, recipe, config, fields)
+    asked = asked_recipe(data, recipe, config, fields)
     _check_picture(out)
     with computing() as (say, _):
         from kerascnn import plots
@@ -153,7 +153,7 @@ def batch_find(
     out
         PNG file for the curve; its numbers (CSV) go beside it
     """
-    asked = _asked(data, recipe, config, fields)
+    asked = asked_recipe(data, recipe, config, fields)
     _check_picture(out)
     with computing() as (say, _):
         from kerascnn import plots
@@ -225,7 +225,7 @@ def train(
         asked = None if recipe is None else RECIPES.get(recipe)()
         typed = settings | typed
     else:
-        asked, typed = _asked(data, recipe, config, fields), {}
+        asked, typed = asked_recipe(data, recipe, config, fields), {}
         if out is not None:
             runs.check_new(out)
     with computing(json) as (say, log):

@@ -40,6 +40,7 @@ def load(
     seed=0,
     strict=False,
     memory_limit=None,
+    training=True,
     **options,
 ):
     """Labelled images from a registered name ("mnist") or a path, in train, validation and test splits.
@@ -56,9 +57,12 @@ def load(
         strict: raise DataError at a broken image file, instead of leaving it out and listing it in `skipped`.
         memory_limit: bytes that the decoded images may take. Above it they stay on disk and are decoded when indexed.
             None: a quarter of the memory that is available.
-        options: the data set's own (`count=` of "shapes").
+        training: False takes data that cannot be trained on, too: one class, no training images (`train` is then None),
+            or images without labels (which are then -1, and there are no class names).
+        options: the data set's own: `count=` of "shapes"; `classes="leaves"` of a folder, which makes every folder that
+            holds images a class; `classes="present"` of an .npz file, where only labels that occur become classes.
     Returns:
-        ImageData; every choice made on the way is a sentence in its `notes`.
+        ImageData; every choice made on the way is a sentence in its `notes`, and what may not be meant one in `doubts`.
     Raises:
         UsageError: an unknown name or option, a path that does not exist, an impossible split.
         DataError: files that do not hold what they should.
@@ -74,5 +78,6 @@ def load(
         seed=seed,
         strict=strict,
         memory_limit=memory_limit,
+        training=training,
         **options,
     )

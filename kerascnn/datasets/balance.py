@@ -7,6 +7,7 @@ import numpy as np
 # From here on imbalance is said. With two classes the rarer one then has a fifth of the images, where Google's machine
 # learning course begins to call a data set moderately imbalanced.
 UNEVEN_RATIO = 4
+CURE = "To make every class count the same in the loss, type --class-weights balanced"
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,6 @@ def balance(labels, num_classes):
     """The Balance of labels, int (N,), each from 0 to num_classes - 1; N is at least 1."""
     counts = np.bincount(labels, minlength=num_classes)
     commonest = int(counts.argmax())
-    rarest = int(np.where(counts > 0, counts, counts.max()).argmin())
+    rarest = int(np.where(counts > 0, counts, counts.max() + 1).argmin())
     most, fewest = int(counts[commonest]), int(counts[rarest])
     return Balance(commonest, rarest, most, fewest, most / len(labels))

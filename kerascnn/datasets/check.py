@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from kerascnn.datasets.balance import CURE, balance
 from kerascnn.datasets.decoding import BrokenImage, opened
 from kerascnn.datasets.hold_out import hold_out
 from kerascnn.datasets.image_data import Split
 from kerascnn.datasets.image_files import ImageFiles, check_whole, survey
 from kerascnn.datasets.jpeg_damage import damage, is_heard
-from kerascnn.datasets.loading import check_channels, default_limit, plan, read, settle, without
+from kerascnn.datasets.loading import check_channels, default_limit, imbalance, plan, read, settle, without
 from kerascnn.datasets.picture import remarked
 from kerascnn.datasets.resize import as_size, for_each
 from kerascnn.errors import counted
@@ -39,7 +40,9 @@ class Report:
             "classes" (one of each an image), and "same_bytes".
         leaks: {"train/test": n, ...}: how many images of the second split also occur in the first.
         conflicts: number of duplicate groups whose images have different classes.
-        image_shape: (height, width, channels) that training gets.
+        balance: {"commonest", "rarest": class names, "most", "fewest": their training images, "baseline": accuracy of
+            always answering the commonest class, a fraction of the training images}.
+        image_shape: (height, width, channels) that images are brought to.
         memory_bytes: what the decoded images take at that shape.
         in_memory: False if they would be decoded on demand instead.
         notes: what was done on reading: ignored folders, splits made, sizes chosen.
@@ -58,6 +61,7 @@ class Report:
     duplicates: tuple
     leaks: dict
     conflicts: int
+    balance: dict
     image_shape: tuple
     memory_bytes: int
     in_memory: bool
@@ -104,6 +108,7 @@ def check(
     file_digests = {name: _of_split(seen.file_digests, found, name, split) for name, split in data.splits.items()}
     duplicates = _duplicates(data, digests, file_digests)
     leaks = _leaks(digests)
+    spread = balance(data.train.labels, len(data.class_names))
     mean, std = _moments(seen.sums[:, data.train.images].sum(axis=1), len(data.train) * seen.shape[0] * seen.shape[1])
     distinct, times = np.unique(seen.sizes, axis=0, return_counts=True)
     order = np.argsort(-times, kind="stable")
@@ -121,11 +126,23 @@ def check(
         duplicates=tuple(duplicates),
         leaks=leaks,
         conflicts=conflicts,
+        balance={
+            "commonest": data.class_names[spread.commonest],
+            "rarest": data.class_names[spread.rarest],
+            "most": spread.most,
+            "fewest": spread.fewest,
+            "baseline": spread.baseline,
+        },
         image_shape=seen.shape,
         memory_bytes=sum(sum(by_class.values()) for by_class in counts.values()) * int(np.prod(seen.shape)),
         in_memory=seen.in_memory,
         notes=data.notes + seen.notes,
-        problems=(*_problems(counts, seen.broken, leaks, conflicts), *_of_pixels(seen)),
+        problems=(
+            *_problems(counts, seen.broken, leaks, conflicts),
+            *_of_pixels(seen),
+            *data.doubts,
+            *_imbalance(data),
+        ),
     )
 
 
@@ -276,7 +293,8 @@ def _leaks(digests):
 
 def _problems(counts, broken, leaks, conflicts):
     if broken:
-        yield f"{len(broken):,} files are broken; training leaves them out."
+        them = "is broken; training leaves it out" if len(broken) == 1 else "are broken; training leaves them out"
+        yield f"{counted(len(broken), 'file')} {them}."
     for split, by_class in counts.items():
         empty = [name for name, n in by_class.items() if not n]
         if empty:
@@ -285,9 +303,11 @@ def _problems(counts, broken, leaks, conflicts):
     for pair, number in leaks.items():
         if number:
             first, second = pair.split("/")
-            yield f"{number:,} {second} images also occur in {first}: the {second} accuracy will look too good."
+            also = f"also {'occurs' if number == 1 else 'occur'} in {first}"
+            yield f"{counted(number, f'{second} image')} {also}: the {second} accuracy will look too good."
     if conflicts:
-        yield f"{conflicts:,} images occur more than once with different classes."
+        occur = f"{'occurs' if conflicts == 1 else 'occur'} more than once with different classes"
+        yield f"{counted(conflicts, 'image')} {occur}."
 
 
 def _of_pixels(seen):
@@ -299,12 +319,23 @@ def _of_pixels(seen):
     yield from seen.remarks
 
 
-def lines(report, most=10):
-    """The report as lines of text for a terminal; at most `most` broken files and duplicate groups are listed."""
+def _imbalance(data):
+    for sentence in imbalance(data):
+        yield f"{sentence} {CURE}"
+
+
+def lines(report, most=10, network="", sees=None):
+    """The report as lines of text for a terminal.
+
+    Args:
+        most: broken files and duplicate groups to list.
+        network: the name of the network for whose training the images were sized, if any.
+        sees: (height, width) that it sees of them.
+    """
     splits = list(report.counts)
     rows = [[name, *(f"{report.counts[s][name]:,}" for s in splits)] for name in report.class_names]
     rows.append(["all", *(f"{sum(report.counts[s].values()):,}" for s in splits)])
-    out = [f"{report.name}: {len(report.class_names)} classes, {report.source}", ""]
+    out = [f"{report.name}: {counted(len(report.class_names), 'class', 'classes')}, {report.source}", ""]
     out += _table(["class", *splits], rows)
     out += ["", f"Sizes (height x width): {_sizes(report.sizes)}"]
     out.append(f"Mean of the channels {_numbers(report.mean)}, standard deviation {_numbers(report.std)} (0 to 1)")
@@ -316,17 +347,19 @@ def lines(report, most=10):
     if not is_heard():
         out.append("The inside of JPEG files was not checked: that takes simplejpeg. Type: pip install simplejpeg")
     again = sum(len(group["images"]) - 1 for group in report.duplicates)
-    out.append(f"Duplicate images: {again:,}" + (f", in {len(report.duplicates):,} groups" if again else ""))
+    out.append(f"Duplicate images: {again:,}" + (f", in {counted(len(report.duplicates), 'group')}" if again else ""))
     for group in report.duplicates[:most]:
         how = "same file" if group["same_bytes"] else "same pixels"
         out.append(f"  {how}: {', '.join(group['images'][:4])}{' ...' if len(group['images']) > 4 else ''}")
     out += _more(report.duplicates, most)
     height, width, channels = report.image_shape
     how = "in memory" if report.in_memory else "each decoded when it is needed"
-    out.append(
-        f"At {height}x{width} pixels, {channels} channel{'s' if channels > 1 else ''}, they take "
-        f"{report.memory_bytes / 1e6:,.1f} MB, {how}; without --image-size a network brings them to its own size"
-    )
+    size = f"{height}x{width} pixels, {counted(channels, 'channel')}"
+    bring = f"Training {network} brings them to {size}, where they take" if network else f"At {size}, they take"
+    crop = f"; the network sees crops of {sees[0]}x{sees[1]}" if sees not in (None, (height, width)) else ""
+    out.append(f"{bring} {report.memory_bytes / 1e6:,.1f} MB, {how}{crop}")
+    right = f"is right for {100 * report.balance['baseline']:.1f}% of the training images"
+    out.append(f"Always answering the commonest class, {report.balance['commonest']!r}, {right}")
     out += [f"  {note}" for note in report.notes]
     out += [f"Problem: {problem}" for problem in report.problems] or ["No problem found."]
     return out

@@ -13,6 +13,8 @@ def hold_out(data, *, validation, test, seed):
     """
     if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
         raise UsageError(f"The seed must be a whole number from 0 up, not {seed!r}.")
+    if data.train is None:
+        return data
     total = len(data.train)
     wanted = {
         "test": 0 if data.test is not None else amount("test", test, total),
@@ -34,8 +36,8 @@ def hold_out(data, *, validation, test, seed):
                 )
             made[name], train = train[held], train[keep]
             notes.append(
-                f"{len(held):,} of the {total:,} training images were held out for {name}, each class in proportion, "
-                f"seed {seed}."
+                f"{len(held):,} of the {total:,} training images {'was' if len(held) == 1 else 'were'} held out for "
+                f"{name}, each class in proportion, seed {seed}."
             )
     if not made:
         return data

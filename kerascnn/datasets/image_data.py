@@ -1,7 +1,7 @@
 """ImageData: labelled images with their splits, class names and file names, kept together through every step."""
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -47,18 +47,21 @@ class ImageData:
         source: where it was read from: a path, or words.
         class_names: one string a class; labels index it.
         train, validation, test: Splits; `validation` and `test` are None until they exist or `hold_out` makes them.
+            `train` is None, or all labels are -1 and there are no class names, only where data need not be trained on.
         skipped: (file name, reason) of every file that was left out.
         notes: sentences about what was done on reading (ignored folders, a split that was made), for data.json.
+        doubts: sentences about what may not be meant (folders merged into one class), with what to type.
     """
 
     name: str
     source: str
     class_names: tuple
-    train: Split
+    train: Split | None
     validation: Split | None = None
     test: Split | None = None
     skipped: tuple = ()
-    notes: tuple = field(default=())
+    notes: tuple = ()
+    doubts: tuple = ()
 
     def __post_init__(self):
         repeated = sorted({name for name in self.class_names if self.class_names.count(name) > 1})
@@ -72,7 +75,8 @@ class ImageData:
                 raise DataError(
                     f"{self.source}: the {split_name} split has {len(split.images)} images but {len(labels)} labels."
                 )
-            if len(labels) and not (labels.min() >= 0 and labels.max() < len(self.class_names)):
+            unlabelled = not self.class_names and (labels == -1).all()
+            if len(labels) and not unlabelled and not (labels.min() >= 0 and labels.max() < len(self.class_names)):
                 raise DataError(
                     f"{self.source}: the {split_name} labels run from {labels.min()} to {labels.max()}, but there are "
                     f"{len(self.class_names)} classes, so only 0 to {len(self.class_names) - 1} are allowed."
@@ -87,7 +91,7 @@ class ImageData:
     @property
     def image_shape(self):
         """(height, width, channels) of every image."""
-        return tuple(self.train.images.shape[1:])
+        return tuple(next(iter(self.splits.values())).images.shape[1:])
 
     def replace(self, **changes):
         """A copy with some fields changed."""

@@ -3,6 +3,7 @@
     photos/cats/1.jpg                 one folder a class; validation and test images are held out by seed
     photos/train/cats/1.jpg           or split folders, in the usual spellings, in any case
     photos/test/cats/2.jpg
+    photos/nature/forest/1.jpg        folders in class folders: with classes="leaves" each that holds images is a class
 
 A folder counts as a split only if its name is a split's and it holds class folders itself: a class called "train" is
 a class. Hidden folders, empty folders and files that are no images are ignored and named in the notes.
@@ -16,9 +17,10 @@ import numpy as np
 
 from kerascnn.datasets import register
 from kerascnn.datasets.decoding import SUFFIXES
+from kerascnn.datasets.folder_tree import class_name, count_other, entries, look_below
 from kerascnn.datasets.image_data import ImageData, Split
 from kerascnn.datasets.image_files import ImageFiles
-from kerascnn.errors import DataError, nearest
+from kerascnn.errors import DataError, UsageError, counted, nearest
 
 SPELLINGS = {
     "train": ("train", "training", "trn", "trainset"),
@@ -35,30 +37,41 @@ def recognises(path):
 
 
 @register(description="any folder of class folders: type its path", image_shape=None, num_classes=None, needs_path=True)
-def image_folder(path):
-    """A folder of class folders with images, split or not."""
+def image_folder(path, *, classes=None, training=True):
+    """A folder of class folders with images, split or not.
+
+    Args:
+        classes: "leaves" makes every folder that holds images a class, called by its path: "nature/forest"; None makes
+            one class of each top folder and all below it.
+        training: False takes what cannot be trained on: one class, a test folder alone, or images without class
+            folders, whose labels are then -1.
+    """
+    if classes not in (None, "leaves"):
+        raise UsageError(f"classes={classes!r} is not allowed for a folder. Allowed: leaves. Type --classes leaves")
     root = Path(path)
-    notes = []
-    splits, base = _find_splits(root, notes)
-    if "train" not in splits and "validation" in splits and "test" in splits:
+    notes, nested = [], {}
+    splits, base = _find_splits(root, notes, nested, classes == "leaves", training)
+    if training and "train" not in splits:
+        split, *more = splits
+        if more:
+            raise DataError(
+                f"{root} has no training images: its splits are {_named(splits)}. A folder {root}/train is missing."
+            )
         raise DataError(
-            f"{root} has no training images: its splits are {_named(splits)}. A folder {root}/train is missing."
-        )
-    if "train" not in splits:
-        raise DataError(
-            f"{root} has no training images, only {_named(splits)}. Give the folder above, or rename it to train."
+            f"{root} has no training images, only {split} ({splits[split][0]}). Give the folder above, or rename it to "
+            "train."
         )
     if "validation" in splits and "test" not in splits:
         splits["test"] = splits.pop("validation")
         notes.append(f"There is no test folder, so {splits['test'][0]} is the test split.")
-    class_names = _class_names(root, splits, notes)
-    made = {name: _split(root, classes, class_names) for name, (_, classes) in splits.items()}
+    class_names = _class_names(root, splits, notes, training)
     return ImageData(
         name=_short_name(base if base.name else root.resolve()),
         source=str(root),
         class_names=class_names,
         notes=tuple(notes),
-        **made,
+        doubts=(_merged(nested),) if nested else (),
+        **{"train": None} | {name: _split(root, inner, class_names) for name, (_, inner) in splits.items()},
     )
 
 
@@ -68,8 +81,12 @@ def split_called(folder_name):
     return next((split for split, names in SPELLINGS.items() if len(words) == 1 and words[0] in names), None)
 
 
-def _find_splits(root, notes):
-    """({split: (folder name, {class: [file, ...]})}, the folder that holds them), files relative to `root`."""
+def _find_splits(root, notes, nested, leaves, training):
+    """({split: (folder name, {class: [file, ...]})}, the folder that holds them), files relative to `root`.
+
+    Images without classes are those of the class None in the split "train". What is to be said is added to `notes`, and
+    {class: folders below it that are merged into it} to `nested`.
+    """
     base = root
     while True:
         tree = _Tree(root, base)
@@ -78,26 +95,32 @@ def _find_splits(root, notes):
         if candidates or len(tree.folders) != 1 or not tree.has_folders(tree.folders[0]):
             break
         base = base / tree.folders[0]
-        notes.append(f"The folder {base.relative_to(root).as_posix()} was entered, the only one there.")
+    if base != root:
+        notes.append(f"The folder {_shortened(base.relative_to(root).as_posix())} was entered, the only one there.")
     tree.note(notes)
     if not candidates:
-        classes = tree.classes(tree.folders, notes)
-        _check_classes(root, base, classes, tree)
+        classes = tree.classes(notes, nested, leaves)
+        if not classes and tree.images and not training:
+            return {"train": ("", {None: tree.images})}, base
+        _check_classes(root, base, classes, tree, 2 if training else 1)
         return {"train": ("", classes)}, base
-    found = {}
-    for name, split in candidates.items():
+    found, entered = {}, False
+    for name, split in sorted(candidates.items(), key=lambda item: item[1] != "train"):
         if split in found:
             raise DataError(
                 f"{root}: both {found[split][0]!r} and {name!r} hold {split} images. Rename one, or give one folder."
             )
         inner = base / name
         sub = _Tree(root, inner)
-        while len(sub.folders) == 1 and sub.has_folders(sub.folders[0]) and not sub.num_images:
+        while len(sub.folders) == 1 and sub.has_folders(sub.folders[0]) and not sub.images:
+            if not (split == "train" or entered or split_called(sub.folders[0])):
+                break  # the only class of this split, with folders in it
+            entered = entered or split == "train"
             inner = inner / sub.folders[0]
             sub = _Tree(root, inner)
         sub.note(notes)
-        classes = sub.classes(sub.folders, notes)
-        _check_classes(root, inner, classes, sub, least=2 if split == "train" else 1)
+        classes = sub.classes(notes, nested, leaves)
+        _check_classes(root, inner, classes, sub, 2 if split == "train" and training else 1)
         found[split] = (name, classes)
     others = [name for name in tree.folders if name not in candidates]
     if others:
@@ -110,112 +133,116 @@ class _Tree:
 
     def __init__(self, root, folder):
         self.root, self.folder = root, folder
-        self.folders, self.hidden, self.others, self.num_images = [], [], {}, 0
-        for entry in _entries(folder):
-            if is_hidden(entry.name):
-                self.hidden.append(entry.name)
-            elif entry.is_dir():
-                self.folders.append(entry.name)
-            elif entry.name.lower().endswith(SUFFIXES):
-                self.num_images += 1
+        self.folders, self.hidden, self.special, self.others, self.images = [], [], [], {}, []
+        self.prefix = f"{folder.relative_to(root).as_posix()}/" if folder != root else ""
+        for name, kind in entries(folder):
+            if kind.endswith("folder"):
+                self.folders.append(name)
+            elif kind == "image":
+                self.images.append(self.prefix + name)
+            elif kind == "other":
+                count_other(self.others, name)
             else:
-                _count_other(self.others, entry.name)
+                {"hidden": self.hidden, "special": self.special}[kind].append(name)
 
     def has_folders(self, name):
-        return any(e.is_dir() and not is_hidden(e.name) for e in _entries(self.folder / name))
+        return any(kind.endswith("folder") for _, kind in entries(self.folder / name))
 
-    def classes(self, names, notes):
-        """{class: sorted image files below its folder}; classes without images are left out and noted."""
-        found, empty, hidden, others = {}, [], [], {}
-        for name in names:
-            files = []
-            _collect(self.folder / name, self.root, files, hidden, others, set())
-            if files:
-                found[name] = sorted(files)
-            else:
+    def classes(self, notes, nested, leaves):
+        """{class: sorted image files}; a class is a folder and all below it, or each folder that holds images.
+
+        Classes without images are left out and noted; classes of several folders are added to `nested`.
+        """
+        found, spellings, empty, hidden, special, others = {}, {}, [], [], [], {}
+        for name in self.folders:
+            below = look_below(self.folder / name, self.root)
+            hidden, special = hidden + below.hidden, special + below.special
+            for suffix, number in below.others.items():
+                others[suffix] = others.get(suffix, 0) + number
+            if not below.images:
                 empty.append(name)
+            inner = {file: os.path.dirname(file)[len(self.prefix) + len(name) + 1 :] for file in below.images}
+            for file, folder in inner.items():
+                folder = f"{name}/{folder}".rstrip("/") if leaves else name
+                found.setdefault(class_name(folder), []).append(file)
+                spellings.setdefault(class_name(folder), {})[folder] = None
+            if not leaves and len(set(inner.values())) > 1:
+                nested.setdefault(class_name(name), set()).update({*inner.values()} - {""})
         where = self._where()
         if empty:
             notes.append(f"Ignored because they hold no images{where}: {_listed(empty)}.")
         if hidden:
             notes.append(f"Ignored because they are hidden{where}: {_listed(hidden)}.")
+        if special:
+            notes.append(f"Ignored because they are named pipes, sockets or devices{where}: {_listed(special)}.")
         if others:
             counts = ", ".join(f"{n:,} {suffix}" for suffix, n in sorted(others.items()))
             notes.append(f"Ignored because they are no images that can be read{where}: {counts}.")
-        return found
+        twice = [name for name, folders in spellings.items() if len(folders) > 1]
+        if twice:
+            notes.append(
+                f"Folders whose names differ only in how accents are written are one class{where}: {_listed(twice)}."
+            )
+        return {name: sorted(files) for name, files in found.items()}
 
     def note(self, notes):
         if self.hidden:
             notes.append(f"Ignored because they are hidden{self._where()}: {_listed(self.hidden)}.")
-        if self.num_images and self.folders:
-            notes.append(f"Ignored{self._where()}: {self.num_images:,} images that lie in no class folder.")
+        if self.special:
+            notes.append(
+                f"Ignored because they are named pipes, sockets or devices{self._where()}: {_listed(self.special)}."
+            )
+        if self.images and self.folders:
+            count = counted(len(self.images), "image")
+            notes.append(
+                f"Ignored{self._where()}: {count} that {'lie' if len(self.images) > 1 else 'lies'} in no class folder."
+            )
 
     def _where(self):
-        return "" if self.folder == self.root else f" in {self.folder.relative_to(self.root).as_posix()}"
+        return f" in {_shortened(self.prefix[:-1])}" if self.prefix else ""
 
 
-def is_hidden(name):
-    """True for what systems put beside a user's files: Synology's thumbnails, macOS' resource forks, dot files."""
-    return name.startswith(".") or name in ("__MACOSX", "@eaDir")
+def _merged(nested):
+    """What to say of classes that are made of several folders, {class: folders below it}."""
+    parts = [f"{_shortened(name)} ({_listed([*map(_shortened, sorted(inner))], 4)})" for name, inner in nested.items()]
+    if all(split_called(folder) for inner in nested.values() for folder in inner):
+        return (
+            f"Splits lie in the class folders, so that test images are among the training images: {_listed(parts, 4)}. "
+            f"Put the splits above the classes, as in train/{next(iter(nested))}."
+        )
+    made = "1 class is" if len(nested) == 1 else f"{len(nested):,} classes are"
+    return (
+        f"{made} made of the images of several folders: {_listed(parts, 4)}. To make each folder that holds images a "
+        "class of its own, type --classes leaves"
+    )
 
 
-def _entries(folder):
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda e: e.name)
-    except PermissionError as error:
-        raise DataError(f"The folder {folder} may not be read (permission denied).") from error
-
-
-def _count_other(others, name):
-    suffix = Path(name).suffix.lower() or "without suffix"
-    others[suffix] = others.get(suffix, 0) + 1
-
-
-def _holds(folder, root):
-    """True if `folder` is, or lies above, the root of the data: its images would get another class's label."""
-    return Path(os.path.realpath(root)).is_relative_to(os.path.realpath(folder))
-
-
-def _collect(folder, root, files, hidden, others, seen):
-    """Append every image below `folder`, at any depth, to `files`, relative to `root`."""
-    place = os.stat(folder)
-    if (place.st_dev, place.st_ino) in seen or _holds(folder, root):  # a link back to a folder above
-        return
-    seen.add((place.st_dev, place.st_ino))
-    prefix = folder.relative_to(root).as_posix() + "/"
-    for entry in _entries(folder):
-        if is_hidden(entry.name):
-            hidden.append(prefix + entry.name)
-        elif entry.is_dir():
-            _collect(folder / entry.name, root, files, hidden, others, seen)
-        elif entry.name.lower().endswith(SUFFIXES) and (entry.is_file() or entry.is_symlink()):
-            files.append(prefix + entry.name)
-        else:
-            _count_other(others, entry.name)
-
-
-def _check_classes(root, folder, classes, tree, least=2):
+def _check_classes(root, folder, classes, tree, least):
     layout = LAYOUT.format(root)
     if len(classes) >= least:
         return
     if classes:
-        name = next(iter(classes))
+        name, files = next(iter(classes.items()))
+        folders = len({os.path.dirname(file) for file in files})
+        leaves = f" Its images lie in {folders:,} folders: --classes leaves makes each a class." if folders > 1 else ""
         raise DataError(
-            f"{folder} has one class only, {name!r} with {len(classes[name]):,} images; at least two are needed to "
-            f"learn a difference. {layout}."
+            f"{folder} has one class only, {name!r} with {counted(len(files), 'image')}; at least two are needed to "
+            f"learn a difference. {layout}.{leaves}"
         )
-    if tree.num_images:
-        raise DataError(f"{folder} holds {tree.num_images:,} images but no class folders. {layout}.")
+    if tree.images:
+        raise DataError(f"{folder} holds {counted(len(tree.images), 'image')} but no class folders. {layout}.")
     raise DataError(f"{folder} holds no images ({', '.join(s[1:] for s in SUFFIXES)}). {layout}.")
 
 
-def _class_names(root, splits, notes):
-    """The training classes, sorted (by number if all are numbers); a class that only another split has is an error."""
-    train = splits["train"][1]
-    names = sorted(train, key=int) if all(n.isdecimal() for n in train) else sorted(train)
+def _class_names(root, splits, notes, training):
+    """The classes, sorted (by number if all are numbers): those of the training images, where there must be some, else
+    those of any split. A class that only another split has is then an error."""
+    known = splits["train"][1] if training else {name: () for _, classes in splits.values() for name in classes}
+    if None in known:
+        return ()
+    names = sorted(known, key=int) if all(n.isdecimal() for n in known) else sorted(known)
     for split, (folder, classes) in splits.items():
-        extra = sorted(set(classes) - set(train))
+        extra = sorted(set(classes) - set(known))
         if extra:
             near = [f"{g!r}" for g in nearest(extra[0], names, 1)]
             hint = f" (the nearest training class is {near[0]})" if near else ""
@@ -223,13 +250,16 @@ def _class_names(root, splits, notes):
                 f"{root}: the {split} folder {folder!r} has classes that the training folder has not: "
                 f"{_listed(extra)}{hint}. Give both the same class folders."
             )
-        missing = sorted(set(train) - set(classes))
+        missing = [name for name in names if name not in classes]
         if missing:
             notes.append(f"The {split} split has no images of {_listed(missing)}.")
     return tuple(names)
 
 
 def _split(root, classes, class_names):
+    if None in classes:
+        files = tuple(classes[None])
+        return Split(ImageFiles(root, files), np.full(len(files), -1, np.int64), files)
     files = tuple(file for name in class_names for file in classes.get(name, ()))
     counts = [len(classes.get(name, ())) for name in class_names]
     labels = np.repeat(np.arange(len(class_names), dtype=np.int64), counts)
@@ -243,6 +273,11 @@ def _named(splits):
 def _listed(names, most=8):
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def _shortened(name, most=100):
+    """A long path's beginning and end."""
+    return name if len(name) <= most else f"{name[: most // 2]}...{name[-most // 2 + 3 :]}"
 
 
 def _short_name(folder):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from kerascnn.datasets import DATASETS
+from kerascnn.datasets.balance import balance
 from kerascnn.datasets.decoding import probe
 from kerascnn.datasets.hold_out import hold_out
 from kerascnn.datasets.image_data import Split
@@ -22,6 +23,7 @@ from kerascnn.datasets.resize import ResizedImages, as_size, resize_batch
 from kerascnn.errors import DataError, UsageError, nearest, unknown
 from kerascnn.processes import available_memory
 
+COMMON = ("image_size", "channels", "seed", "training")  # options that a data set's function may do without
 LARGEST_GUESS = 224  # pixels; images of many sizes are never brought to more than this unless it is asked for
 
 
@@ -41,12 +43,13 @@ def load(
     seed=0,
     strict=False,
     memory_limit=None,
+    training=True,
     **options,
 ):
     """See `kerascnn.datasets.load`."""
     size = as_size(image_size)
     check_channels(channels)
-    found = read(data, image_size=size, channels=channels, seed=seed, **options)
+    found = read(data, image_size=size, channels=channels, seed=seed, training=training, **options)
     parts = {"validation": validation, "test": test, "seed": seed}
     how = {"size": size, "channels": channels, "strict": strict, "memory_limit": memory_limit}
     loaded = settle(hold_out(found, **parts), **how)
@@ -54,7 +57,13 @@ def load(
         readable = without(found, loaded.skipped)
         if loaded.splits.keys() != found.splits.keys():  # the splits are made of what can be read
             loaded = settle(hold_out(readable, **parts), **how)
-    return loaded
+    return loaded.replace(doubts=loaded.doubts + imbalance(loaded)) if training else loaded
+
+
+def imbalance(data):
+    """(a sentence,) if the training images are spread unevenly over the classes, else ()."""
+    spread = balance(data.train.labels, len(data.class_names))
+    return (spread.sentence(data.class_names),) if spread.uneven else ()
 
 
 # Finding the reader
@@ -63,13 +72,13 @@ def load(
 def read(data, **options):
     """What the data set's own file makes of `data` (a registered name or a path), before any split or size is chosen.
 
-    An option that the data set's function does not take is an error, except the common image_size, channels and seed.
+    An option that the data set's function does not take is an error, except the common ones and those left at None.
     """
     name, path = resolve(data)
     function = DATASETS.get(name)
     allowed = [p for p in inspect.signature(function).parameters if p != "path"]
     for option in options:
-        if option not in allowed and option not in ("image_size", "channels", "seed"):
+        if option not in (*allowed, *COMMON) and options[option] is not None:
             raise unknown(f"option of the data set {name!r}", option, allowed)
     taken = {k: v for k, v in options.items() if k in allowed and v is not None}
     try:
@@ -150,7 +159,7 @@ def settle(data, *, size=None, channels=None, strict=False, memory_limit=None):
         memory_limit: bytes that the decoded images may take; None: a quarter of the memory that is available now.
     """
     limit = default_limit() if memory_limit is None else memory_limit
-    if not isinstance(data.train.images, ImageFiles):
+    if not isinstance(next(iter(data.splits.values())).images, ImageFiles):
         return _settle_arrays(data, size, channels, limit)
     return _settle_files(data, size, channels, strict, limit)
 
@@ -238,9 +247,10 @@ def _streaming(need, limit, verb):
 
 def _first_shape(data):
     """(height, width, channels) of the first readable image among the first few, or None."""
-    for row in range(min(5, len(data.train))):
+    images = next(iter(data.splits.values())).images
+    for row in range(min(5, len(images))):
         try:
-            (height, width), grey = probe(data.train.images.path(row))
+            (height, width), grey = probe(images.path(row))
         except Exception:  # a broken file; it is counted when all are visited
             continue
         return height, width, 1 if grey else 3
@@ -293,7 +303,9 @@ def without(data, skipped):
         splits[name] = split.take(np.array([i for i, file in enumerate(split.files) if file not in names], int))
         if not len(splits[name]):
             raise DataError(f"{data.source}: none of the {len(split):,} {name} images can be read. {example}")
-    absent = [data.class_names[c] for c in np.setdiff1d(data.train.labels, splits["train"].labels)]
+    absent = []
+    if data.train is not None and data.class_names:
+        absent = [data.class_names[c] for c in np.setdiff1d(data.train.labels, splits["train"].labels)]
     if absent:
         raise DataError(
             f"{data.source}: no training image of {', '.join(map(repr, absent))} can be read, so it cannot be learned. "

@@ -14,7 +14,7 @@ from kerascnn.layers import PatchWhitening, pass_on, whitening_filters
 from kerascnn.models import MODELS
 from kerascnn.training.batches import Batches
 from kerascnn.training.muon import Muon
-from kerascnn.training.prepare import image_size
+from kerascnn.training.reading import image_size
 
 PATCH_IMAGES, PATCH_PIXELS = 5_000, 5_000 * 32 * 32  # at most so many training images, evenly spread, are whitened
 TRAINED_BY = ("input_shape", "num_classes", "name")  # arguments of builders that a run sets itself

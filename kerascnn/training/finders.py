@@ -11,7 +11,8 @@ from kerascnn import backends
 from kerascnn.anatomy.cost import cost
 from kerascnn.errors import UsageError
 from kerascnn.training.build import compile_model, ready
-from kerascnn.training.prepare import check, load_data, precision_of
+from kerascnn.training.prepare import check, precision_of
+from kerascnn.training.reading import load_data
 from kerascnn.training.transfer import transfer
 
 SMOOTHING = 0.95  # of the loss, as a moving average

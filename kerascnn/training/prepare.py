@@ -10,29 +10,10 @@ from PIL import Image
 
 from kerascnn import backends, datasets, runs
 from kerascnn.datasets.preprocessing import Preprocessing
-from kerascnn.datasets.resize import as_size
 from kerascnn.errors import DataError, UsageError, command
 from kerascnn.models import MODELS
 from kerascnn.recipes import Recipe
-
-
-def load_data(recipe, *, strict=False, **options):
-    """The ImageData that a recipe asks for, its images at the size that crops are taken from."""
-    return datasets.load(
-        recipe.data,
-        image_size=recipe.resize_to or image_size(recipe),
-        channels=recipe.channels,
-        validation=recipe.validation,
-        test=recipe.test,
-        seed=recipe.seed,
-        strict=strict,
-        **options,
-    )
-
-
-def image_size(recipe):
-    """(height, width) of the images that the network sees."""
-    return as_size(recipe.image_size or MODELS.facts(recipe.model)["input_shape"][:2])
+from kerascnn.training.reading import check_counts
 
 
 def anchored(recipe):
@@ -152,24 +133,7 @@ def check_whole(run, state, batches):
 
 def check(recipe, data):
     """Errors that need both recipe and data, or what is known of the model."""
-    size = image_size(recipe)
-    if recipe.resize_to and recipe.resize_to < max(size):
-        raise UsageError(
-            f"resize_to={recipe.resize_to} is less than the {max(size)} pixels of the images that the network sees. "
-            f"Type --resize-to {max(size)} or more, or --image-size {recipe.resize_to} or less."
-        )
-    if recipe.batch_size > len(data.train):
-        raise UsageError(
-            f"batch_size={recipe.batch_size} is more than the {len(data.train)} training images. "
-            f"Type --batch-size {len(data.train)} or less."
-        )
-    if data.validation is None and (recipe.monitor.startswith("val_")):
-        raise UsageError(
-            f"monitor={recipe.monitor!r} needs validation images, but validation={recipe.validation:g} holds none out. "
-            "Type --validation 0.1, or --monitor loss."
-        )
-    if data.test is None:
-        raise DataError(f"{data.source} has no test images and --test {recipe.test:g} makes none. Type --test 0.15")
+    check_counts(recipe, data.source, {name: len(split) for name, split in data.splits.items()})
 
 
 def check_space(folder, parameters):
@@ -205,7 +169,7 @@ def described(data, prepared):
         "preprocessing": prepared.to_dict(),
         "fingerprint": fingerprint(data),
         "skipped": [list(pair) for pair in data.skipped],
-        "notes": list(data.notes),
+        "notes": [*data.notes, *data.doubts],
     }
 
 

@@ -13,7 +13,8 @@ import keras
 
 from kerascnn import __version__, backends, runs
 from kerascnn.callbacks.named import named_looks
-from kerascnn.errors import Stopped, UsageError, unknown
+from kerascnn.datasets.balance import CURE, balance
+from kerascnn.errors import Stopped, UsageError, counted, unknown
 from kerascnn.recipes import RECIPES, WATCHES
 from kerascnn.training import resume as resuming
 from kerascnn.training.batches import InOrder
@@ -29,11 +30,11 @@ from kerascnn.training.prepare import (
     continued,
     described,
     device_count,
-    load_data,
     precision_of,
     write_samples,
 )
 from kerascnn.training.progress import EpochLines
+from kerascnn.training.reading import load_data
 from kerascnn.training.resume import BEST, Checkpoint
 from kerascnn.training.transfer import transfer
 
@@ -174,13 +175,16 @@ def _announce(recipe, data, model, precision, count, say):
     """Say what is about to be trained, and what was done to the data."""
     counts = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
     shape = "x".join(map(str, model.input_shape[1:]))
-    say(f"{recipe.model} on {data.name}: {counts} images of {shape} in {len(data.class_names)} classes")
-    for note in data.notes:
+    classes = counted(len(data.class_names), "class", "classes")
+    say(f"{recipe.model} on {data.name}: {counts} images of {shape} in {classes}")
+    for note in (*data.notes, *data.doubts):
         say(note)
+    if recipe.class_weights == "none" and balance(data.train.labels, len(data.class_names)).uneven:
+        say(CURE)
     if data.skipped:
-        say(f"{len(data.skipped)} files left out, the first: {data.skipped[0][0]} ({data.skipped[0][1]})")
+        say(f"{counted(len(data.skipped), 'file')} left out, the first: {data.skipped[0][0]} ({data.skipped[0][1]})")
     rate = f"{recipe.learning_rate:g}" + (f" {recipe.schedule}" if recipe.schedule != "constant" else "")
-    length = f"{recipe.steps:,} steps" if recipe.steps else f"{recipe.epochs} epochs"
+    length = counted(recipe.steps, "step") if recipe.steps else counted(recipe.epochs, "epoch")
     length += f", evaluated every {recipe.eval_every:,} steps" if recipe.eval_every else ""
     say(f"{recipe.optimizer} at {rate}, batches of {recipe.batch_size}, {length}")
     say(f"{model.count_params():,} parameters, {precision} on {', '.join(backends.devices())} ({backends.backend()})")
