@@ -10,7 +10,7 @@ FLOORS = (
     ("errors", "registry", "runs", "files", "native_log", "processes"),
     ("recipes", "named_recipes", "plots", "graph", "layers", "backends", "keras_file"),
     ("models", "datasets", "anatomy"),
-    ("training", "explain", "dataset_scan", "callbacks"),
+    ("training", "explain", "dataset_scan", "callbacks", "adopt"),
     ("inference", "tf_images", "saved_model"),
     ("server",),
     ("commands", "cli"),

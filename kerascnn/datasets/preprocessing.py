@@ -17,6 +17,7 @@ class Preprocessing:
         image_size: (height, width) of the network's input, cut from the centre.
         channels: 1 or 3.
         mean, std: one number a channel, on the 0-to-1 scale.
+        bgr: True hands the channels on in reverse, blue first, as Caffe's networks take them.
     """
 
     resize_to: tuple
@@ -24,6 +25,7 @@ class Preprocessing:
     channels: int
     mean: tuple
     std: tuple
+    bgr: bool = False
 
     @classmethod
     def fit(cls, images, *, image_size, normalize, most=20_000):
@@ -66,7 +68,8 @@ class Preprocessing:
         rows = images.reshape(count, height, width * channels)  # several times as fast as channel by channel
         scaled = rows * np.tile(factor, width)
         scaled -= np.tile(shift, width)
-        return scaled.reshape(images.shape)
+        scaled = scaled.reshape(images.shape)
+        return scaled[..., ::-1] if self.bgr else scaled
 
     def to_dict(self):
         """A dict that JSON can hold; `Preprocessing.from_dict` takes it back."""

@@ -1,0 +1,431 @@
+"""Anyone's classifier as the commands take it: a keras.Model with the labels and the preprocessing that no file holds.
+
+A run knows all three. For a bare .keras or .h5 file they are asked for once (`adopt`) and kept beside it, in
+NAME.kerascnn.toml. `subject` opens whatever a command may name: a run, a model file, `applications:NAME` of
+keras.applications, or one of our networks, freshly initialised.
+"""
+
+import dataclasses
+import importlib
+import importlib.util
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from kerascnn import graph, keras_file, runs
+from kerascnn.datasets.preprocessing import Preprocessing
+from kerascnn.datasets.resize import as_size
+from kerascnn.errors import DataError, UsageError, command, unknown
+from kerascnn.files import read_json, read_text, read_toml
+from kerascnn.models import MODELS
+
+SUFFIXES = (".keras", ".h5", ".hdf5")
+APPLICATION = "applications:"
+# What a network may expect of pixels, as (mean, std, blue first), on the 0-to-1 scale: x = (pixel / 255 - mean) / std.
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the training images, as torchvision has them
+CAFFE = (123.68 / 255, 116.779 / 255, 103.939 / 255)  # as keras.applications has them
+PREPROCESS = {
+    "0-255": (0.0, 1 / 255, False),
+    "0-1": (0.0, 1.0, False),
+    "-1-1": (0.5, 0.5, False),
+    "torch": (*IMAGENET, False),
+    "imagenet-mean": (CAFFE, 1 / 255, False),
+    "caffe": (CAFFE, 1 / 255, True),
+}
+GUESSED = "0-255"  # where the network begins with scaling pixels itself
+SCALING = ("Rescaling", "Normalization")  # layers that say, near the input, that pixels come as they are
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """A network that names what is in images, with all that has to be known to ask it.
+
+    Attributes:
+        model: keras.Model, float32 (N, H, W, C) -> probabilities float32 (N, num_classes), or (N, 1) of class 1.
+        preprocessing: function, uint8 (N, *resize_to, C) -> the model's input (`kerascnn.datasets.preprocessing`).
+        labels: class names, in the order of the outputs.
+        name: what titles call it.
+        folder: where looks at it are written.
+        notes: sentences on what was assumed.
+    """
+
+    model: keras.Model
+    preprocessing: Preprocessing
+    labels: tuple
+    name: str
+    folder: Path
+    notes: tuple = ()
+
+
+def adopt(model, *, labels=None, preprocess=None, resize=None, crop=None, from_logits=False, folder=None):
+    """A Classifier of any keras.Model.
+
+    Args:
+        model: keras.Model with one image input and one output of class probabilities, or the path of its file.
+        labels: class names: a sequence, {index: name}, or the path of a JSON list, a JSON table or a text file with a
+            name a line. None: the numbers of the classes.
+        preprocess: what the model expects of pixels: a name in `PREPROCESS`, or (mean, std) on the 0-to-1 scale, a
+            number or one a channel. None: pixels from 0 to 255 where the model itself begins with scaling them.
+        resize: side, or (height, width), that images are brought to; None: `crop`.
+        crop: side, or (height, width), cut from the centre; None: the model's own input size.
+        from_logits: True where the model's outputs are scores: a softmax is put behind them, a sigmoid behind one.
+        folder: where looks at it are written; None: a folder of the model's name here.
+    Raises:
+        UsageError: it is no classifier of images, or something needed is missing or not allowed.
+    """
+    name = None
+    if isinstance(model, (str, Path)):
+        name, model = Path(model).stem, load_file(model)
+    name = name or model.name
+    shape = _image_shape(model, name)
+    size = as_size(crop) or shape[:2]
+    if None in size:
+        raise UsageError(f"{name} takes images of any size. Say which with crop=, such as crop=224.")
+    _check_crop(name, shape, size)
+    resize_to = as_size(resize) or size
+    if any(large < small for large, small in zip(resize_to, size, strict=True)):
+        raise UsageError(f"resize={resize} is smaller than the {size[0]}x{size[1]} pixels that the network sees.")
+    notes = []
+    mean, std, bgr = _scaling(model, name, preprocess, shape[2], notes)
+    if from_logits:
+        model = _with_probabilities(model)
+    num_classes = max(2, model.output_shape[-1])
+    names = _labels(labels, num_classes, notes)
+    _check_probabilities(model, (*size, shape[2]), name)
+    prepared = Preprocessing(resize_to, size, shape[2], mean, std, bgr)
+    return Classifier(model, prepared, names, name, Path(folder or runs.plain(name)), tuple(notes))
+
+
+def subject(named):
+    """The Classifier that a command's argument names.
+
+    Args:
+        named: a run (its folder, its name, "last" or its best.keras), a .keras or .h5 file that was adopted,
+            "applications:NAME" or "applications:NAME=WEIGHTS_FILE", or the name of one of our networks.
+    """
+    text = str(named)
+    if text.startswith(APPLICATION):
+        return application(text.removeprefix(APPLICATION))
+    path = Path(text).expanduser()
+    if path.name == "best.keras" and (path.parent / "run.json").exists():
+        text = str(path.parent)
+    elif path.suffix in SUFFIXES:
+        return _adopted(path)
+    if text in MODELS:
+        classifier = adopt(MODELS.get(text)(), preprocess="0-1")
+        note = f"{text} is freshly initialised: it has learned nothing."
+        return dataclasses.replace(classifier, notes=(*classifier.notes, note))
+    run = runs.as_run(text)
+    model, name = keras_file.load(run), run.read("recipe")["model"]
+    return Classifier(model, preprocessing(run), tuple(run.read("labels")), name, run.folder)
+
+
+def preprocessing(run):
+    """The Preprocessing of a run: uint8 (N, H, W, C) images at `resize_to` -> the network's input."""
+    described = runs.as_run(run).read("data")
+    if "preprocessing" not in described:
+        raise DataError(f"{runs.as_run(run) / 'data.json'} is damaged: it has no preprocessing.")
+    return Preprocessing.from_dict(described["preprocessing"])
+
+
+# --- what a file beside a model says ---
+
+
+def beside(path):
+    """Where what was said of a model file is kept."""
+    return Path(path).with_suffix(".kerascnn.toml")
+
+
+def keep(path, *, labels=None, preprocess=None, resize=None, crop=None, from_logits=False):
+    """Adopt a model file and write what was said of it beside it; returns (the Classifier, where it was written)."""
+    import tomli_w
+
+    classifier = adopt(path, labels=labels, preprocess=preprocess, resize=resize, crop=crop, from_logits=from_logits)
+    prepared = classifier.preprocessing
+    said = {
+        "preprocess": GUESSED if preprocess is None else preprocess,
+        "resize": prepared.resize_to,
+        "crop": prepared.image_size,
+        "from_logits": from_logits,
+        "labels": classifier.labels,
+    }
+    file = beside(path)
+    with runs.replacing(file) as temporary:
+        temporary.write_bytes(tomli_w.dumps(said).encode())
+    return classifier, file
+
+
+def _adopted(path):
+    """The Classifier of a model file, by what lies beside it or by what the model itself says."""
+    file = beside(path)
+    if not file.exists():
+        return adopt(path)
+    said = read_toml(file)
+    wrong = sorted(set(said) ^ {"labels", "preprocess", "resize", "crop", "from_logits"})
+    if wrong:
+        raise DataError(f"{file} is damaged at {wrong[0]!r}. Write it again: {command('adopt', path)} --preprocess ...")
+    return adopt(path, **said)
+
+
+def load_file(path):
+    """The keras.Model in a .keras or legacy .h5 file."""
+    path = Path(path).expanduser()
+    if path.suffix == ".keras":
+        return keras_file.load(path)
+    if not path.is_file():
+        raise UsageError(f"There is no file {path}.")
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (KeyError, OSError, TypeError, ValueError) as error:
+        raise DataError(f"{path} cannot be loaded as a whole Keras model: {error}") from error
+
+
+def import_custom_objects(path):
+    """Run a Python file of the user's; Keras then finds its layers and functions when it loads a model.
+
+    Returns:
+        Their names.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UsageError(f"There is no file {path}.")
+    spec = importlib.util.spec_from_file_location(runs.plain(path.stem), path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise DataError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    objects = {n: o for n, o in vars(module).items() if getattr(o, "__module__", None) == module.__name__}
+    keras.saving.get_custom_objects().update(objects)
+    return sorted(objects)
+
+
+def tried(model, data, *, labels=None, resize=None, crop=None, from_logits=False, most=1000):
+    """How often a model is right about images under each preprocessing in `PREPROCESS`; the right one stands out.
+
+    Args:
+        model: keras.Model or the path of its file.
+        data: a folder of class folders, called as the labels are, or a data set's name.
+        labels, resize, crop, from_logits: as of `adopt`.
+        most: at most so many images are tried, an even sample.
+    Returns:
+        DataFrame with columns preprocess, images, accuracy (a fraction), the best first.
+    Raises:
+        UsageError: a class of the data is not among the labels.
+    """
+    import pandas
+
+    from kerascnn import datasets
+
+    model = model if isinstance(model, keras.Model) else load_file(model)
+    rows = []
+    for name in PREPROCESS:
+        if np.size(PREPROCESS[name][0]) not in (1, model.input_shape[-1]):
+            continue
+        classifier = adopt(model, labels=labels, preprocess=name, resize=resize, crop=crop, from_logits=from_logits)
+        if not rows:
+            prepared = classifier.preprocessing
+            loaded = datasets.load(
+                data, image_size=prepared.resize_to, channels=prepared.channels, validation=0, test=0
+            )
+            split = loaded.test or loaded.train
+            split = split.take(np.unique(np.linspace(0, len(split) - 1, min(most, len(split))).round().astype(int)))
+            wanted = class_indices(loaded.class_names, classifier.labels, str(data))[split.labels]
+            pixels = split.images[:]
+        answers = classifier.model.predict(classifier.preprocessing(pixels), verbose=0)
+        predicted = answers.argmax(1) if answers.shape[1] > 1 else (answers[:, 0] >= 0.5).astype(int)
+        rows.append((name, len(wanted), float((predicted == wanted).mean())))
+    table = pandas.DataFrame(rows, columns=["preprocess", "images", "accuracy"])
+    return table.sort_values("accuracy", ascending=False, kind="stable", ignore_index=True)
+
+
+def class_indices(class_names, labels, source):
+    """int (num_classes of the data,): the output for each class of a data set, by name.
+
+    A class folder may write a label with underscores, in other case, or after its WordNet number (n02391049_zebra).
+
+    Raises:
+        UsageError: a class is not among the labels; it says what matches and what does not.
+    """
+    exact = {name: i for i, name in enumerate(labels)}
+    plain = {_plain(name): i for i, name in reversed(list(enumerate(labels)))}
+    indices = [exact.get(name, plain.get(_plain(name), -1)) for name in class_names]
+    foreign = [name for name, index in zip(class_names, indices, strict=True) if index < 0]
+    if foreign:
+        raise UsageError(
+            f"{source} has classes that the network does not know: {', '.join(foreign[:5])}"
+            f"{', ...' if len(foreign) > 5 else ''} ({len(class_names) - len(foreign)} of {len(class_names)} match). "
+            f"It knows {', '.join(labels[:10])}{', ...' if len(labels) > 10 else ''}."
+        )
+    return np.array(indices)
+
+
+def _plain(name):
+    return re.sub(r"^n\d{8}[ _-]", "", name).replace("_", " ").casefold()
+
+
+# --- keras.applications ---
+
+
+def application(name, weights=None):
+    """The Classifier of a network of keras.applications, with its module's own preprocessing.
+
+    Args:
+        name: a builder's name, such as "MobileNetV2", or "MobileNetV2=FILE" with a file of weights.
+        weights: path of a .weights.h5 file; None: random weights.
+    """
+    name, _, file = name.partition("=")
+    weights = file or weights
+    builders = {n: b for n, b in vars(keras.applications).items() if n[0].isupper() and callable(b)}
+    if name not in builders:
+        raise unknown("network of keras.applications:", name, builders)
+    if weights is not None and not Path(weights).is_file():
+        raise UsageError(f"There is no file of weights {weights}.")
+    model = builders[name](weights=weights)
+    module = importlib.import_module(builders[name].__module__.replace("keras.src.applications", "keras.applications"))
+    mean, std, bgr = affine(module.preprocess_input)
+    prepared = Preprocessing(model.input_shape[1:3], model.input_shape[1:3], 3, mean, std, bgr)
+    labels, note = _imagenet_labels(model.output_shape[-1])
+    notes = [note] if note else []
+    notes += (
+        [] if weights else [f"{name} is freshly initialised: it has learned nothing. Type {APPLICATION}{name}=FILE"]
+    )
+    return Classifier(model, prepared, labels, name, Path(runs.plain(name)), tuple(notes))
+
+
+def affine(preprocess_input):
+    """(mean, std, blue first) of a function of pixels 0 to 255 that scales each channel, found by asking it.
+
+    Raises:
+        UsageError: the function does something else.
+    """
+    pixels = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255], [51, 102, 204]], "float32")
+    black, *primary, probe = np.asarray(preprocess_input(pixels.reshape(1, 5, 1, 3).copy())).reshape(5, 3)
+    change = np.stack(primary) - black  # (channel of the image, channel of the input)
+    order = np.abs(change).argmax(0)
+    slope = change[order, range(3)] / 255
+    if sorted(order) != [0, 1, 2] or not np.allclose(pixels[4][order] * slope + black, probe, atol=1e-4):
+        raise UsageError("This preprocess_input is not one scale and shift for each channel.")
+    bgr = list(order) == [2, 1, 0]
+    back = np.argsort(order)  # mean and std are told in the order of the image's channels
+    std = (1 / (255 * slope))[back]
+    mean = (-black / (255 * slope))[back]
+    return tuple(map(float, mean)), tuple(map(float, std)), bgr
+
+
+def _imagenet_labels(num_classes):
+    """(class names, a note or None): ImageNet's where Keras has downloaded them before."""
+    home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
+    path = home / "models" / "imagenet_class_index.json"
+    if num_classes == 1000 and path.is_file():
+        listed = read_json(path)
+        return _unique([listed[str(i)][1] for i in range(1000)]), None
+    return tuple(map(str, range(num_classes))), f"There are no class names at {path}: classes are numbers."
+
+
+# --- checks ---
+
+
+def _image_shape(model, name):
+    """(height, width, channels) of a model's one image input."""
+    inputs, outputs = model.inputs, model.outputs
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
+        raise UsageError(f"{name} has inputs of shape {shapes}; one of images (N, height, width, channels) is needed.")
+    if len(outputs) != 1 or len(outputs[0].shape) != 2:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in outputs)
+        raise UsageError(
+            f"{name} has outputs of shape {shapes}; one of class probabilities (N, num_classes) is needed."
+        )
+    shape = tuple(inputs[0].shape[1:])
+    if shape[2] not in (1, 3):
+        raise UsageError(f"{name} takes images of {shape[2]} channels; files are read with 1 or 3.")
+    return shape
+
+
+def _check_crop(name, shape, size):
+    if any(own not in (None, given) for own, given in zip(shape[:2], size, strict=True)):
+        raise UsageError(
+            f"crop={size[0]}x{size[1]} is not what {name} takes: {shape[0]}x{shape[1]} pixels. Leave crop out."
+        )
+
+
+def _scaling(model, name, preprocess, channels, notes):
+    """(mean, std, blue first), each of the first two one number a channel."""
+    allowed = ", ".join(PREPROCESS)
+    if preprocess is None:
+        early = [type(node.operation).__name__ for node in graph.flatten(model).nodes[:4]]
+        if not any(kind in SCALING for kind in early):
+            raise UsageError(
+                f"{name} does not say what it expects of pixels, and that cannot be guessed. Say it with preprocess=: "
+                f"{allowed}, or (mean, std)."
+            )
+        preprocess = GUESSED
+        notes.append(f"Pixels go in from 0 to 255: {name} begins with scaling them itself.")
+    if isinstance(preprocess, str):
+        if preprocess not in PREPROCESS:
+            raise unknown("preprocessing", preprocess, PREPROCESS)
+        mean, std, bgr = PREPROCESS[preprocess]
+    else:
+        (mean, std), bgr = preprocess, False
+    for label, value in (("mean", mean), ("std", std)):
+        count = np.size(value)
+        if (
+            count not in (1, channels)
+            or not np.all(np.isfinite(value))
+            or (label == "std" and np.any(np.equal(value, 0)))
+        ):
+            raise UsageError(
+                f"{label}={value} is not allowed for images of {channels} channels (preprocess={preprocess!r})."
+            )
+    mean, std = (tuple(map(float, np.broadcast_to(np.ravel(value), channels))) for value in (mean, std))
+    return mean, std, bgr
+
+
+def _with_probabilities(model):
+    end = keras.layers.Softmax() if model.output_shape[-1] > 1 else keras.layers.Activation("sigmoid")
+    return keras.Model(model.inputs, end(model.outputs[0]), name=model.name)
+
+
+def _check_probabilities(model, shape, name):
+    """Raise a UsageError if the outputs for a grey and a noisy image are no probabilities."""
+    images = np.stack([np.zeros(shape), np.random.default_rng(0).normal(size=shape)]).astype("float32")
+    answers = np.asarray(model.predict_on_batch(images), "float64")
+    sums = answers.sum(-1) if answers.shape[-1] > 1 else np.ones(2)
+    if answers.min() < -1e-6 or answers.max() > 1 + 1e-6 or np.abs(sums - 1).max() > 1e-2:
+        raise UsageError(
+            f"The outputs of {name} are no probabilities: they run from {answers.min():.3g} to {answers.max():.3g} and "
+            f"sum to {sums[0]:.3g}. If a softmax is missing, say from_logits=True."
+        )
+
+
+def _labels(labels, num_classes, notes):
+    """num_classes different class names."""
+    if labels is None:
+        notes.append("No class names were given: classes are numbers.")
+        return tuple(map(str, range(num_classes)))
+    source = ""
+    if isinstance(labels, (str, Path)):
+        source = f" in {labels}"
+        path = Path(labels).expanduser()
+        if not path.is_file():
+            raise UsageError(f"There is no file of labels {path}.")
+        labels = read_json(path) if path.suffix == ".json" else [*filter(None, read_text(path).splitlines())]
+    if isinstance(labels, dict):
+        indices = {int(index): name for index, name in labels.items() if re.fullmatch(r"\d+", str(index))}
+        if sorted(indices) != list(range(len(labels))):
+            raise UsageError(f"The labels{source} are not numbered from 0 to {len(labels) - 1}.")
+        labels = [indices[i] for i in range(len(indices))]
+    if len(labels) != num_classes:
+        raise UsageError(f"There are {len(labels)} labels{source}, but the network has {num_classes} classes.")
+    return _unique(labels)
+
+
+def _unique(names):
+    """The names, with their number where one occurs twice (ImageNet has two cranes)."""
+    names = [str(name if not isinstance(name, list) else name[-1]) for name in names]
+    return tuple(name if names.index(name) == i else f"{name} ({i})" for i, name in enumerate(names))
