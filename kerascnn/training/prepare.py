@@ -174,7 +174,10 @@ def described(data, prepared):
 
 
 def fingerprint(data):
-    """A checksum that tells two data sets apart: all labels and file names, and some of the images' pixels."""
+    """A checksum that tells two data sets apart: all labels and file names, and some of the images' pixels.
+
+    `kerascnn.training.digests` compares all pixels.
+    """
     digest = hashlib.sha256()
     for split in data.splits.values():
         digest.update(split.labels.tobytes())

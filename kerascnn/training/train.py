@@ -16,6 +16,7 @@ from kerascnn.callbacks.named import named_looks
 from kerascnn.datasets.balance import CURE, balance
 from kerascnn.errors import Stopped, UsageError, counted, unknown
 from kerascnn.recipes import RECIPES, WATCHES
+from kerascnn.training import digests
 from kerascnn.training import resume as resuming
 from kerascnn.training.batches import InOrder
 from kerascnn.training.build import compile_model, ready, without_weights
@@ -161,12 +162,14 @@ def _open(run, known, recipe, data, prepared):
     spent in it."""
     description = described(data, prepared)
     if known:
+        digests.check_same_images(run, data)
         check_same_data(run, description)
         run.write("recipe", recipe.to_dict())
         return run.read("run").get("seconds", 0.0)
     run.write("recipe", recipe.to_dict())
     run.write("data", description)
     run.write("labels", list(data.class_names))
+    digests.write(run, data)
     write_samples(run, data)
     return 0.0
 

@@ -1,0 +1,178 @@
+"""Digests of all images of a data set, kept beside a run's checkpoints: it goes on only with the data it began with.
+
+A digest is the CRC-32 of an image's pixels where they are in memory (60,000 CIFAR-10 images: about 0.2 s on one core),
+else of its file's bytes; where the files have more than 16 GiB together, of each file's size and time of change.
+Accidents are meant, not forgers.
+"""
+
+import hashlib
+import os
+import zlib
+
+import numpy as np
+
+from kerascnn import runs
+from kerascnn.datasets.image_files import ImageFiles
+from kerascnn.datasets.resize import ResizedImages, for_each
+from kerascnn.errors import DataError, command
+from kerascnn.files import read_arrays
+
+NAME = "checkpoint/data.npz"
+MOST_BYTES = 16 << 30  # of files that are read from end to end
+PIXELS, SOURCES, BYTES, TIMES = "pixels", "pixels before resizing", "bytes", "times"
+
+
+def write(run, data):
+    """Keep the digests of an ImageData in a run folder."""
+    with runs.replacing(run / NAME) as temporary:
+        np.savez(temporary, **digests(data))
+
+
+def digests(data, kinds=None):
+    """{array name: array} of an ImageData: for each split its kind of digest, its images' digests and labels, and the
+    64-bit digests of its files' names.
+
+    Args:
+        kinds: {split: kind} as of other digests, to compare with them; None: what costs least.
+    """
+    arrays = {}
+    for name, split in data.splits.items():
+        kind = kinds[name] if kinds else _cheapest(split.images)
+        arrays |= {
+            f"{name}/kind": np.array(kind),
+            f"{name}/images": _digests(split, kind, data.source),
+            f"{name}/labels": np.asarray(split.labels, "int32"),
+            f"{name}/files": np.array([_name_digest(file) for file in split.files], "uint64"),
+        }
+    return arrays
+
+
+def check_same_images(run, data):
+    """Raise a DataError that says what changed, if the images of an ImageData are not those that a run began with.
+
+    A run of an older version, which kept no digests, is left to `check_same_data`; so is one whose images were digested
+    in a way that cannot be repeated here, as where memory has become too small for them.
+    """
+    if not (run / NAME).exists():
+        return
+    had = read_arrays(run / NAME)
+    if _splits(had) == list(data.splits):
+        try:
+            now = digests(data, {name: had[f"{name}/kind"].item() for name in data.splits})
+        except FileNotFoundError:  # the files of images that came into memory some other way
+            return
+        changes = _changes(had, now, data)
+    else:
+        changes = [f"its splits were {', '.join(_splits(had))}, now {', '.join(data.splits)}"]
+    if changes:
+        raise DataError(
+            f"The data at {data.source} is not what the run {run.folder} was trained on, so it cannot go on exactly. "
+            f"What changed: {'; '.join(changes)}. Bring the old data back, or start a new run without --resume, from "
+            f"its weights if they serve: {command('train', data.source, '--from', run.folder)}"
+        )
+
+
+def _cheapest(images):
+    if isinstance(images, ImageFiles):
+        total = sum(os.path.getsize(images.path(row)) for row in range(len(images)))
+        return BYTES if total <= MOST_BYTES else TIMES
+    return SOURCES if isinstance(images, ResizedImages) else PIXELS
+
+
+def _digests(split, kind, source):
+    """uint32 (N,): the digest of each image of a split."""
+    found = np.zeros(len(split), "uint32")
+    images = split.images
+    if kind in (BYTES, TIMES):
+        root = images.root if isinstance(images, ImageFiles) else source
+
+        def work(row):
+            found[row] = _file_digest(os.path.join(root, split.files[row]), kind)
+
+        for_each(work, len(split), 64 * 64)
+        return found
+    if kind == SOURCES and isinstance(images, ResizedImages):
+        images, rows = images.images, images.index
+    else:
+        rows = np.arange(len(split))
+    for start in range(0, len(rows), 256):
+        block = np.ascontiguousarray(images[rows[start : start + 256]])
+        found[start : start + 256] = [zlib.crc32(image) for image in block]
+    return found
+
+
+def _file_digest(path, kind):
+    if kind == TIMES:
+        state = os.stat(path)
+        return zlib.crc32(f"{state.st_size} {state.st_mtime_ns}".encode())
+    digest = 0
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest = zlib.crc32(block, digest)
+    return digest
+
+
+def _name_digest(file):
+    return int.from_bytes(hashlib.blake2b(os.fsencode(file), digest_size=8).digest(), "little")
+
+
+def _splits(arrays):
+    return [name.partition("/")[0] for name in arrays if name.endswith("/kind")]
+
+
+def _changes(had, now, data):
+    """What differs between two digests, in words; an empty list where nothing does."""
+    if all(np.array_equal(had.get(name), array) for name, array in now.items()):
+        return []
+    files = {name: split.files for name, split in data.splits.items()}
+    named = all(len(a[f"{name}/files"]) == len(a[f"{name}/images"]) for a in (had, now) for name in files)
+    return _file_changes(had, now, files) if named else _row_changes(had, now, files)
+
+
+def _file_changes(had, now, files):
+    """What differs where every image has a file of its own: the file's name tells which it is."""
+
+    def by_file(arrays):
+        columns = ("files", "images", "labels")
+        return {
+            int(file): (digest, label, split)
+            for split in files
+            for file, digest, label in zip(*(arrays[f"{split}/{column}"] for column in columns), strict=True)
+        }
+
+    old, new = by_file(had), by_file(now)
+    kinds = ("with other pixels", "with another class", "in another split")
+    changed = {kind: [] for kind in ("new", *kinds)}
+    for file in (file for split in files.values() for file in split):
+        digest = _name_digest(file)
+        if digest not in old:
+            changed["new"].append(file)
+            continue
+        for kind, before, after in zip(kinds, old[digest], new[digest], strict=True):
+            if before != after:
+                changed[kind].append(file)
+    gone = len(old.keys() - new.keys())
+    if gone or changed["new"]:  # which may move the others into other splits
+        changed = {kind: changed[kind] for kind in ("new", "with other pixels")}
+    told = [f"{_files(len(names))} {kind}, the first {names[0]}" for kind, names in changed.items() if names]
+    return told + ([f"{_files(gone)} gone"] if gone else []) or ["the order of its files"]
+
+
+def _files(count):
+    return f"{count:,} file{'s' if count > 1 else ''}"
+
+
+def _row_changes(had, now, splits):
+    """What differs where images are told by their places."""
+    told = []
+    for split in splits:
+        before, after = (len(arrays[f"{split}/images"]) for arrays in (had, now))
+        if before != after:
+            told.append(f"{after:,} {split} images, there were {before:,}")
+            continue
+        for column, what in (("labels", "labels"), ("images", "pixels")):
+            differ = had[f"{split}/{column}"] != now[f"{split}/{column}"]
+            if differ.any():
+                first = int(differ.argmax()) + 1
+                told.append(f"the {what} of {differ.sum():,} of {after:,} {split} images, the first number {first:,}")
+    return told or ["the names of its files"]
