@@ -1,0 +1,113 @@
+"""What probabilities and labels say about a classifier: each image, calibration, ranking, and who is taken for whom.
+
+Arrays in, tables out; no network is computed here. Classes are numbered from 0; `class_names` are their names.
+"""
+
+import numpy as np
+import pandas
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+
+def by_image(probabilities, labels, class_names, files=None, *, split="test", top=5):
+    """One row an image: what it is, what it was taken for, and how sure that was.
+
+    Args:
+        probabilities: (N, num_classes).
+        labels: int (N,).
+        files: N names; None: the images' numbers.
+        split: the name of the split they come from.
+        top: the classes listed for each image, at most all.
+    Returns:
+        DataFrame with columns file, split, label, predicted, correct, loss (nats), margin (probability of the label
+        less the largest of the others), then label_1, probability_1, label_2 ... , the most probable first.
+    """
+    probabilities, labels = np.asarray(probabilities, "float64"), np.asarray(labels)
+    rows, names = np.arange(len(labels)), np.asarray(class_names, object)
+    own = probabilities[rows, labels]
+    others = probabilities.copy()
+    others[rows, labels] = -np.inf
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, : min(top, len(names))]
+    with np.errstate(divide="ignore"):
+        loss = -np.log(own)
+    table = {
+        "file": list(files) if files is not None and len(files) else rows,
+        "split": split,
+        "label": names[labels],
+        "predicted": names[order[:, 0]],
+        "correct": order[:, 0] == labels,
+        "loss": loss,
+        "margin": own - others.max(1),
+    }
+    for rank in range(order.shape[1]):
+        table[f"label_{rank + 1}"] = names[order[:, rank]]
+        table[f"probability_{rank + 1}"] = probabilities[rows, order[:, rank]]
+    return pandas.DataFrame(table)
+
+
+def calibration(probabilities, labels, bins=15):
+    """How often a classifier is right when it is so sure, and its expected calibration error (Guo et al. 2017, eq. 3).
+
+    Args:
+        probabilities: (N, num_classes).
+        labels: int (N,).
+        bins: parts of equal width of the largest probability, from 0 to 1; the upper bound belongs to a part.
+    Returns:
+        (DataFrame with a row for each part that has images: low, high, images, confidence (mean largest probability),
+        accuracy; the error: the mean over images of the difference between a part's accuracy and its confidence).
+    """
+    probabilities = np.asarray(probabilities, "float64")
+    confidence, correct = probabilities.max(1), probabilities.argmax(1) == np.asarray(labels)
+    part = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    counts = np.bincount(part, minlength=bins)
+    used = counts > 0
+    sums = [np.bincount(part, values, bins)[used] / counts[used] for values in (confidence, correct)]
+    edges = np.linspace(0, 1, bins + 1)
+    table = pandas.DataFrame(
+        {
+            "low": edges[:-1][used],
+            "high": edges[1:][used],
+            "images": counts[used],
+            "confidence": sums[0],
+            "accuracy": sums[1],
+        }
+    )
+    error = float((table["images"] * (table["accuracy"] - table["confidence"]).abs()).sum() / len(confidence))
+    return table, error
+
+
+def ranking(probabilities, labels, class_names):
+    """How well each class's probability ranks its images before all others (one class against the rest).
+
+    Returns:
+        DataFrame with columns class, roc_auc, average_precision; NaN for a class that has no images, or all of them.
+    """
+    labels, rows = np.asarray(labels), []
+    for number, name in enumerate(class_names):
+        positive, score = labels == number, np.asarray(probabilities)[:, number]
+        if positive.any() and not positive.all():
+            rows.append((name, float(roc_auc_score(positive, score)), float(average_precision_score(positive, score))))
+        else:
+            rows.append((name, np.nan, np.nan))
+    return pandas.DataFrame(rows, columns=["class", "roc_auc", "average_precision"])
+
+
+def confused_pairs(confusion, most=10):
+    """Which classes are taken for which others most often.
+
+    Args:
+        confusion: DataFrame (num_classes, num_classes), rows true, columns predicted, counts.
+        most: rows at most.
+    Returns:
+        DataFrame with columns true, predicted, images, share (of the true class), the most images first; pairs that
+        never occur are left out.
+    """
+    counts = confusion.to_numpy().copy()
+    totals = counts.sum(1)
+    np.fill_diagonal(counts, 0)
+    order = np.argsort(-counts, axis=None, kind="stable")[:most]
+    rows = [
+        (confusion.index[i], confusion.columns[j], int(counts[i, j]), counts[i, j] / totals[i])
+        for i, j in zip(*np.unravel_index(order, counts.shape), strict=True)
+        if counts[i, j]
+    ]
+    return pandas.DataFrame(rows, columns=["true", "predicted", "images", "share"])
