@@ -185,8 +185,16 @@ def versions():
 
 
 def value_of(variable):
-    """A keras.Variable's value as it is now, as a tensor that is not the variable, without copying the numbers."""
+    """A keras.Variable's value as it is now, as a tensor that is not the variable, without copying the numbers.
+
+    Also under `tf.distribute.MirroredStrategy`, where a variable has a copy on every device.
+    """
     return variable.value.read_value() if backend() == "tensorflow" else variable.value
+
+
+def steps_done(model):
+    """Number of training steps that a compiled model has taken."""
+    return int(keras.ops.convert_to_numpy(value_of(model.optimizer.iterations)))
 
 
 def compiled(function):

@@ -191,6 +191,72 @@ def test_what_goes_wrong_is_told_once_and_training_goes_on(tmp_path):
     }
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.distribute is TensorFlow's")
+def test_a_mirrored_network_is_looked_at_like_any_other(watched, tmp_path):
+    """`tf.distribute.MirroredStrategy` keeps a copy of each variable on every device."""
+    import tensorflow as tf
+
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        model = network()
+    assert "Mirrored" in type(model.get_layer("conv1").kernel.value).__name__
+    looks = every_look(tmp_path)
+    fit(model, 3, looks)
+    assert [look.failed for look in looks] == [None] * len(looks)
+    files = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
+    assert files == sorted(path.relative_to(watched[1]) for path in watched[1].rglob("*"))
+    for file in (file for file in files if file.suffix == ".npz"):
+        mirrored, alone = np.load(tmp_path / file), np.load(watched[1] / file)
+        for name in ("filters", "mean", "value", "maps"):
+            if name in mirrored:
+                np.testing.assert_allclose(mirrored[name], alone[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.distribute is TensorFlow's")
+def test_looks_at_a_network_on_two_devices(tmp_path):
+    """All looks at once, the fit inside the strategy's scope, on two logical devices of one processor."""
+    script = textwrap.dedent("""
+        import sys
+        sys.path.insert(0, sys.argv[1])
+        import numpy as np, tensorflow as tf
+        from pathlib import Path
+        processor = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * 2)
+        from test_callbacks import every_look, fit, network
+        looks = every_look(Path(sys.argv[2]))
+        with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+            model = fit(network(), 2, looks)
+        assert [look.failed for look in looks] == [None] * len(looks)
+        kernel = model.get_layer("conv1").kernel.value.values[1].numpy()  # of the second device
+        kept = np.load(Path(sys.argv[2]) / "filters" / "0000002.npz")["filters"]
+        np.testing.assert_array_equal(kept, np.moveaxis(kernel, -1, 0))
+    """)
+    here = os.path.dirname(__file__)
+    done = subprocess.run([sys.executable, "-c", script, here, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("place", ["check", "look", "finish"])
+def test_no_error_of_a_look_ends_a_training(tmp_path, place):
+    class Broken(Watch):
+        def check(self):
+            if place == "check":
+                raise TypeError("unforeseen.")
+
+        def look(self, at):
+            if place == "look":
+                raise TypeError("unforeseen.")
+
+        def finish(self):
+            if place == "finish":
+                raise TypeError("unforeseen.")
+
+    look = Broken("broken", tmp_path)
+    with pytest.warns(UserWarning, match="Broken looks no more: TypeError: unforeseen. The training goes on"):
+        model = fit(network(), 2, [look])
+    assert int(model.optimizer.iterations) == 8
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -52,8 +52,10 @@ class Watch(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         if self.failed:
             return
-        self._steps = int(self.model.optimizer.iterations)
-        self.check()
+        self._steps = backends.steps_done(self.model)
+        self._checked()
+        if self.failed:
+            return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(self.folder / "look.json") as temporary:
@@ -85,6 +87,15 @@ class Watch(keras.callbacks.Callback):
     def _due(self, epochs):
         return epochs % self.every == 0
 
+    def _checked(self):
+        """Call `check`: what the user can mend is an error before the first step."""
+        try:
+            self.check()
+        except (UsageError, DataError):
+            raise
+        except Exception as error:
+            self._fail(error)
+
     def _guarded(self, function, *arguments):
         """Call a look; whatever goes wrong is told once."""
         if self.failed:
@@ -93,15 +104,19 @@ class Watch(keras.callbacks.Callback):
             backends.sync(self.model)
             function(*arguments)
         except Exception as error:  # a look must never end a training
-            self.failed = f"{type(error).__name__}: {error}"
-            told = f"{type(self).__name__} looks no more: {self.failed} The training goes on."
-            warnings.warn(told, stacklevel=2)
-            run = runs.Run(self.parent.parent)
-            if (run / "run.json").exists():
-                try:
-                    run.update(watch_failed={**run.read("run").get("watch_failed", {}), self.name: self.failed})
-                except (OSError, DataError) as second:
-                    warnings.warn(f"The reason could not be kept in {run / 'run.json'}: {second}", stacklevel=2)
+            self._fail(error)
+
+    def _fail(self, error):
+        """Warn of what went wrong and keep it; from now on this callback does nothing."""
+        self.failed = f"{type(error).__name__}: {error}"
+        told = f"{type(self).__name__} looks no more: {self.failed} The training goes on."
+        warnings.warn(told, stacklevel=3)
+        run = runs.Run(self.parent.parent)
+        if (run / "run.json").exists():
+            try:
+                run.update(watch_failed={**run.read("run").get("watch_failed", {}), self.name: self.failed})
+            except (OSError, DataError) as second:
+                warnings.warn(f"The reason could not be kept in {run / 'run.json'}: {second}", stacklevel=3)
 
     def keep(self, at, **arrays):
         """Keep a look's arrays; `kept` gives them back, also to a training that was resumed."""
