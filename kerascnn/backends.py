@@ -9,6 +9,7 @@ from pathlib import Path
 
 import keras
 
+from kerascnn.errors import counted
 from kerascnn.processes import num_cpus
 
 
@@ -45,7 +46,7 @@ def processor():
         name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
-    return f"{name}, {num_cpus()} core{'s' if num_cpus() > 1 else ''}"
+    return f"{name}, {counted(num_cpus(), 'core')}"
 
 
 def fastest_precision():

@@ -170,7 +170,7 @@ def test_a_run_that_lost_its_checkpoints_or_its_table_is_left_alone():
     run, _ = train(epochs=2)
     before = (run / "metrics.csv").read_bytes()
     (run / "metrics.csv").write_bytes(b"".join(before.splitlines(keepends=True)[:2]))
-    with pytest.raises(DataError, match=r"metrics\.csv has 1 epochs and the checkpoint in .* 2: the table was changed"):
+    with pytest.raises(DataError, match=r"metrics\.csv has 1 epoch and the checkpoint in .* 2: the table was changed"):
         kerascnn.train(resume=run.folder, epochs=3)
     (run / "metrics.csv").write_bytes(before)
     for path in (run / "checkpoint").glob("state-*"):

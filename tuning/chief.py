@@ -14,7 +14,7 @@ import warnings
 
 from threadpoolctl import threadpool_limits
 
-from kerascnn.errors import UsageError
+from kerascnn.errors import UsageError, counted
 from tuning import spaces
 from tuning.oracles import direction_of, oracle
 from tuning.stopping import below_median, best_so_far, rungs, who_goes_on
@@ -134,7 +134,9 @@ class Chief:
             deaths = row["deaths"] + bool(died)
             self.store.set_trial(trial, status="waiting", worker=None, deaths=deaths)
             if deaths >= DEATHS:
-                self._finish(trial, "failed", f"its process ended {deaths} times without a result: {died}", 0.0, now)
+                self._finish(
+                    trial, "failed", f"its process ended {counted(deaths, 'time')} without a result: {died}", 0.0, now
+                )
 
     def finish(self, trial, lease, status, reason, seconds, now):
         """Take a trial's end, "completed" or "failed"; the first word counts, and repeating it changes nothing.
@@ -350,8 +352,9 @@ class Chief:
     def why_not(self, now):
         """Why no further trial is made, or "" where one may be."""
         trials = self.settings["trials"]
-        made = f"all {trials} trials were made" if trials is not None and self.store.count() >= trials else ""
-        return self._stopped(now) or made
+        enough = trials is not None and self.store.count() >= trials
+        made = "the only trial was made" if trials == 1 else f"all {trials} trials were made"
+        return self._stopped(now) or (made if enough else "")
 
     def _stopped(self, now):
         """Why nothing is begun any more although there may be something left, or ""."""
@@ -360,7 +363,7 @@ class Chief:
         ended = [self.store.trial(e["trial"]) for e in self.store.events() if e["kind"] == "ended"]
         last = ended[-self.settings["max_failures"] :]
         if len(last) == self.settings["max_failures"] and all(row["status"] == "failed" for row in last):
-            return f"{len(last)} trials in a row failed, the last one because: {last[-1]['reason']}"
+            return f"{counted(len(last), 'trial')} in a row failed, the last one because: {last[-1]['reason']}"
         return ""
 
     def _end(self, now):

@@ -10,7 +10,7 @@ from pathlib import Path
 import uvicorn
 
 from kerascnn import runs
-from kerascnn.errors import UsageError, command, unknown
+from kerascnn.errors import UsageError, command, counted, unknown
 from kerascnn.files import read_json
 from kerascnn.recipes import FIELDS, Recipe
 from tuning import spaces, tables
@@ -218,9 +218,9 @@ def _checked(settings, hypermodel, lease_seconds):
 
 def _words(settings):
     """What a search does, in words."""
-    trials = "all trials" if settings["trials"] is None else f"{settings['trials']} trials"
+    trials = "all trials" if settings["trials"] is None else counted(settings["trials"], "trial")
     limit = "" if settings["seconds"] is None else f" within {settings['seconds']:g} s"
-    length = f"{trials} of {settings['epochs']} epochs{limit}"
+    length = f"{trials} of {counted(settings['epochs'], 'epoch')}{limit}"
     return f"{settings['tuner']}, {settings['objective']}, {length}, stop early: {settings['stop_early']}"
 
 

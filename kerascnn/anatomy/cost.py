@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from kerascnn.anatomy.sizes import count, elements, itemsize, label, macs, sized
-from kerascnn.errors import UsageError, unknown
+from kerascnn.errors import UsageError, counted, unknown
 
 # Numbers that an optimizer keeps per trainable weight.
 SLOTS = {
@@ -84,7 +84,7 @@ class Cost:
             return f"{value / 1e6:,.1f} MB"
 
         return (
-            f"{self.macs:,} multiply-accumulates per image, {self.parameters:,} parameters.\n"
+            f"{counted(self.macs, 'multiply-accumulate')} per image, {counted(self.parameters, 'parameter')}.\n"
             f"At batch {self.batch_size}, {self.precision}, {self.optimizer}: training {mb(self.training_bytes)} "
             f"(weights {mb(self.weight_bytes)}, gradients {mb(self.gradient_bytes)}, optimizer "
             f"{mb(self.optimizer_bytes)}, the rest activations), inference {mb(self.inference_bytes)}."

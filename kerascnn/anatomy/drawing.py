@@ -5,6 +5,7 @@ import html
 import numpy as np
 
 from kerascnn.anatomy.sizes import count, elements, label, sized
+from kerascnn.errors import counted
 
 # Colours of Okabe and Ito (2008), told apart by colour-blind readers.
 COLOURS = {
@@ -55,12 +56,12 @@ def drawing(model, *, input_shape=None):
         share = np.log1p(elements(shape) or 1) / np.log1p(largest)
         parts.append(_box(i, middle, max(8, WIDEST * share), kind))
         sides = " x ".join("?" if side is None else str(side) for side in shape[1:])
-        words = f"{sides}, {parameters:,} parameters" if parameters else sides
+        words = f"{sides}, {counted(parameters, 'parameter')}" if parameters else sides
         x = middle + WIDEST / 2 + 16
         parts.append(f'<text x="{x}" y="{_y(i) - 2}" class="name">{html.escape(name)} <tspan>{kind}</tspan></text>')
         parts.append(f'<text x="{x}" y="{_y(i) + 13}">{words}</text>')
     height, width = _y(len(rows)), int(middle + WIDEST / 2 + 340)
-    title = html.escape(f"{model.name}: {len(rows)} layers")
+    title = html.escape(f"{model.name}: {counted(len(rows), 'layer')}")
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '

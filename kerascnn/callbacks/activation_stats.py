@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from kerascnn.callbacks.watching import Watch
 from kerascnn.dataset_scan.scanning import scan
 from kerascnn.dataset_scan.statistics import bin_edges
+from kerascnn.errors import counted
 
 COLUMNS = ("max", "mean", "std", "zeros")
 LABELS = {"max": "largest activation", "mean": "mean", "std": "standard deviation", "zeros": "share of zeros"}
@@ -52,7 +53,7 @@ class ActivationStats(Watch):
             return
         table = pd.concat(tables, ignore_index=True)
         self.write("activations", table)
-        probe = f"{self.model.name}, {len(self.images)} probe images"
+        probe = f"{self.model.name}, {counted(len(self.images), 'probe image')}"
         self.draw("activations", curves(table, self.unit, probe))
         some = self.kept(most=12)
         for number, layer in enumerate(table["layer"].unique()):

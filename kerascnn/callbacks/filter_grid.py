@@ -2,6 +2,7 @@
 
 from kerascnn.callbacks.filters import filter_sheet, filters_of, layer_of
 from kerascnn.callbacks.watching import Watch
+from kerascnn.errors import counted
 
 
 class FilterGrid(Watch):
@@ -28,5 +29,7 @@ class FilterGrid(Watch):
     def look(self, at):
         filters = filters_of(self.model, self.path)
         self.keep(at, filters=filters)
-        title = f"{self.path} of {self.model.name}: {len(filters)} filters after {at} {self.unit}"
+        title = (
+            f"{self.path} of {self.model.name}: {counted(len(filters), 'filter')} after {counted(at, self.unit[:-1])}"
+        )
         self.draw(f"{self.path.replace('/', '-')}-{at:07d}", filter_sheet(filters, title))

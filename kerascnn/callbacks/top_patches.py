@@ -5,6 +5,7 @@ import contextlib
 from kerascnn.callbacks.watching import Watch
 from kerascnn.dataset_scan import sheets
 from kerascnn.dataset_scan.scanning import chosen_layers, scan
+from kerascnn.errors import counted
 
 
 class TopPatches(Watch):
@@ -38,7 +39,8 @@ class TopPatches(Watch):
         self._latest = at
         stem = f"{self.path.replace('/', '-')}-{at:07d}"
         self.write(stem, found.top(self.path).join(found.boxes(self.path)[["top", "left", "bottom", "right"]]))
-        title = f"{self.path} of {self.model.name} after {at} {self.unit}; {found.manifest['images']:,} images scanned"
+        scanned = counted(found.manifest["images"], "image")
+        title = f"{self.path} of {self.model.name} after {counted(at, self.unit[:-1])}; {scanned} scanned"
         self.draw(stem, sheets.patch_sheet(found, self.path, self.channels, title=title))
 
     def finish(self):

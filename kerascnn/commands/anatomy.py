@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from kerascnn import runs
 from kerascnn.commands.terminal import Json, computing, print_json
-from kerascnn.errors import UsageError
+from kerascnn.errors import UsageError, counted
 from kerascnn.models import MODELS
 
 ModelName = Annotated[
@@ -180,7 +180,8 @@ def cost(
     print(found)
     if limit:
         print(
-            f"In {memory}, 35% kept free, the largest batch is {shown['largest_training_batch']:,} images in training "
+            f"In {memory}, 35% kept free, the largest batch is "
+            f"{counted(shown['largest_training_batch'], 'image')} in training "
             f"and {shown['largest_inference_batch']:,} in inference."
         )
 

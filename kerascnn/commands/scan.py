@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kerascnn import runs
 from kerascnn.commands.terminal import RunName, computing, print_table, saying_warnings
-from kerascnn.errors import UsageError
+from kerascnn.errors import UsageError, counted
 
 
 def scan(
@@ -79,7 +79,10 @@ def scan(
             _save(sheets.patch_sheet(result, layer), f"{stem}-patches.png")
             if getattr(getattr(model_layer(model, layer), "kernel", None), "ndim", 0) == 4:
                 filters = filters_of(model, layer)
-                _save(filter_sheet(filters, f"{layer} of {model.name}: {len(filters)} filters"), f"{stem}-filters.png")
+                _save(
+                    filter_sheet(filters, f"{layer} of {model.name}: {counted(len(filters), 'filter')}"),
+                    f"{stem}-filters.png",
+                )
                 _write(measured(filters), f"{stem}-filters.csv")
             best = result.interesting(layer, 1)
             telling = f"{best['channel'][0]} ({best['class'][0]}, {best['share'][0]:.0%})" if len(best) else ""
@@ -96,7 +99,7 @@ def scan(
         _save(sheets.class_sheet(result, deepest), f"{stem}-classes.png")
         print_table(("layer", "channels", "never above 0", "zeros", "most telling channel"), rows, "lrrrl")
         count = result.manifest["images"]
-        say(f"\n{count:,} images of {images.name} ({split}); tables, sheets and scan.npz in {folder}")
+        say(f"\n{counted(count, 'image')} of {images.name} ({split}); tables, sheets and scan.npz in {folder}")
 
 
 def _name(data):
@@ -119,7 +122,7 @@ class _Lines:
     def __call__(self, done, count):
         if self._clock() - self._last >= 10:
             self._last = self._clock()
-            self._say(f"{done:,} of {count:,} images")
+            self._say(f"{done:,} of {counted(count, 'image')}")
 
 
 def _write(table, path):

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from kerascnn import runs
 from kerascnn.commands.terminal import Flag, Json, computing, fraction, let_interrupts_through, print_json, print_table
 from kerascnn.datasets import DATASETS
-from kerascnn.errors import UsageError, command, unknown
+from kerascnn.errors import UsageError, command, counted, unknown
 from kerascnn.models import MODELS
 from kerascnn.recipes import FIELDS, RECIPES, WATCHES, Recipe, read_config
 
@@ -260,7 +260,7 @@ def train(
             print_json({"run": str(run.folder), **summary})
             return
         say("")
-        say(f"Test accuracy  {fraction(result, 'accuracy')} of {result['images']:,} test images")
+        say(f"Test accuracy  {fraction(result, 'accuracy')} of {counted(result['images'], 'test image')}")
         if result["top5"] is not None:
             say(f"Test top-5     {fraction(result, 'top5')}")
         say(f"Run            {run.folder}")

@@ -6,7 +6,7 @@ import pandas as pd
 from kerascnn.dataset_scan.leaders import NONE
 from kerascnn.dataset_scan.record import Record
 from kerascnn.dataset_scan.statistics import bin_edges
-from kerascnn.errors import UsageError, unknown
+from kerascnn.errors import UsageError, counted, unknown
 
 
 def load(path):
@@ -38,7 +38,8 @@ class ScanResult:
         self.class_names = tuple(record.manifest["class_names"])
 
     def __repr__(self):
-        return f"ScanResult({self.manifest['model']}: {', '.join(self.layers)}; {self.manifest['images']:,} images)"
+        images = counted(self.manifest["images"], "image")
+        return f"ScanResult({self.manifest['model']}: {', '.join(self.layers)}; {images})"
 
     def top(self, layer):
         """The largest activations: DataFrame with columns channel, rank (from 1), value, image, row, col, label.

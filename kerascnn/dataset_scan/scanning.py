@@ -16,7 +16,7 @@ from kerascnn.dataset_scan.record import Found, Record
 from kerascnn.dataset_scan.result import ScanResult
 from kerascnn.dataset_scan.sources import open_source
 from kerascnn.dataset_scan.statistics import Statistics
-from kerascnn.errors import DataError, UsageError
+from kerascnn.errors import DataError, UsageError, counted
 from kerascnn.explain.plans.plan import make_plan
 from kerascnn.explain.subjects import check_images, opaque_step
 from kerascnn.explain.targets import check_channels_last, convolutions, every_call, find_layer
@@ -141,7 +141,7 @@ def _check_k(k, count):
     if not count:
         raise UsageError("The data holds no images.")
     if k > count:
-        raise UsageError(f"k={k} is larger than the data: it has {count} images. Type k={count} or less.")
+        raise UsageError(f"k={k} is larger than the data: it has {counted(count, 'image')}. Type k={count} or less.")
 
 
 def _names(plan, layers):

@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from kerascnn.errors import counted
 from kerascnn.explain.sheets import SIGNED, one_value_per_pixel, to_colours
 
 CELL = 0.9  # inches
@@ -63,7 +64,7 @@ def patch_sheet(result, layer, channels=None, *, maps=None, title=None, names=No
                 below = _corner(line, True) + SIDE + BORDER + 1
                 ax.text(_corner(column) + SIDE / 2, below, label, fontsize=5.5, ha="center", va="top")
     caption = f"{layer} of {result.manifest['model']}: what excites each channel most; "
-    figure.suptitle(title or caption + f"{result.manifest['images']:,} images scanned", fontsize=9)
+    figure.suptitle(title or caption + f"{counted(result.manifest['images'], 'image')} scanned", fontsize=9)
     return figure
 
 
@@ -96,7 +97,7 @@ def class_sheet(result, layer=None, *, maps=None, title=None):
     names = [f"{name}\n{channel}" for name, channel in chosen.items()]
     channels = list(chosen.values())
     named = f"{layer} of {result.manifest['model']}: the channel most telling of each class; "
-    images = f"{result.manifest['images']:,} images scanned"
+    images = f"{counted(result.manifest['images'], 'image')} scanned"
     return patch_sheet(result, layer, channels, maps=maps, title=title or named + images, names=names)
 
 
@@ -147,8 +148,8 @@ def statistics_sheet(result, layer):
     right.set(xlabel="activation", ylabel="share of a sample of places", yscale="log")
     dead = int(table["dead"].sum())
     figure.suptitle(
-        f"{layer} of {result.manifest['model']}: {len(table)} channels, {dead} never above 0; "
-        f"{result.manifest['images']:,} images scanned",
+        f"{layer} of {result.manifest['model']}: {counted(len(table), 'channel')}, {dead} never above 0; "
+        f"{counted(result.manifest['images'], 'image')} scanned",
         fontsize=9,
     )
     return figure

@@ -9,7 +9,7 @@ from keras import ops
 
 from kerascnn import backends
 from kerascnn.datasets.preprocessing import Preprocessing
-from kerascnn.errors import UsageError, unknown
+from kerascnn.errors import UsageError, counted, unknown
 from kerascnn.layers import PatchWhitening, pass_on, whitening_filters
 from kerascnn.models import MODELS
 from kerascnn.training.batches import Batches
@@ -181,7 +181,7 @@ def _rate(recipe, steps, steps_per_epoch):
         if recipe.schedule == "one_cycle":
             raise UsageError(f"The one_cycle schedule needs at least 2 steps; this training has {steps}.")
         raise UsageError(
-            f"warmup_epochs={recipe.warmup_epochs:g} leaves nothing of {steps} steps, of which an epoch has "
+            f"warmup_epochs={recipe.warmup_epochs:g} leaves nothing of {counted(steps, 'step')}, of which an epoch has "
             f"{steps_per_epoch}. Type --warmup-epochs below {steps / steps_per_epoch:.3g}."
         )
     peak = {"warmup_target": rate, "warmup_steps": warmup} if warmup else {}

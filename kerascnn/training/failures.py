@@ -2,7 +2,7 @@
 
 from kerascnn import backends
 from kerascnn.anatomy.cost import cost, largest_batch
-from kerascnn.errors import TrainingFailed
+from kerascnn.errors import TrainingFailed, counted
 from kerascnn.processes import available_memory
 
 
@@ -31,7 +31,8 @@ def memory_ran_out(recipe, model, precision, free, epoch, kept):
     """
     size = smaller_batch(recipe.batch_size, largest_batch(model, free, precision, model.optimizer))
     if size:
-        advice = f"Predicted to fit are {size} images, the largest smaller power of two. Type --batch-size {size}"
+        fitting = f"{'is' if size == 1 else 'are'} {counted(size, 'image')}"
+        advice = f"Predicted to fit {fitting}, the largest smaller power of two. Type --batch-size {size}"
     elif recipe.batch_size == 1:
         advice = "A batch cannot be smaller: take smaller images (--image-size) or a smaller network (--model)."
     else:
@@ -40,7 +41,8 @@ def memory_ran_out(recipe, model, precision, free, epoch, kept):
             "(--model)."
         )
     return TrainingFailed(
-        f"Memory ran out in epoch {epoch + 1} with batches of {recipe.batch_size} images; training stopped and {kept}. "
+        f"Memory ran out in epoch {epoch + 1} with batches of {recipe.batch_size} "
+        f"{'image' if recipe.batch_size == 1 else 'images'}; training stopped and {kept}. "
         f"Of {free / 1e9:.1f} GB that were free, 65% count as usable. {advice}"
     )
 

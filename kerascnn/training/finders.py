@@ -9,7 +9,7 @@ import pandas as pd
 
 from kerascnn import backends
 from kerascnn.anatomy.cost import cost
-from kerascnn.errors import UsageError
+from kerascnn.errors import UsageError, counted
 from kerascnn.training.build import compile_model, ready
 from kerascnn.training.prepare import check, precision_of
 from kerascnn.training.reading import load_data
@@ -103,7 +103,8 @@ def batch_sizes(recipe, *, sizes=BATCH_SIZES, seconds=5.0, data=None):
                 raise
             break
     if not rows:
-        raise UsageError(f"The {len(data.train)} training images are fewer than the smallest batch, {sizes[0]}.")
+        images = counted(len(data.train), "training image is", "training images are")
+        raise UsageError(f"The {images} fewer than the smallest batch, {sizes[0]}.")
     table = pd.DataFrame(rows)
     enough = table[table["images_per_second"] >= 0.95 * table["images_per_second"].max()]
     return table, int(enough["batch_size"].iloc[0])

@@ -9,6 +9,7 @@ import pandas
 
 from kerascnn import plots, runs
 from kerascnn.datasets.preprocessing import Preprocessing
+from kerascnn.errors import counted
 from kerascnn.training.build import network, without_weights
 from kerascnn.training.evaluate import evaluate_split
 from kerascnn.training.fold import fold
@@ -63,7 +64,7 @@ def _tested(run, recipe, final, data, prepared):
     views = {"mirrored": recipe.test_flip, "shifted": recipe.test_shift}
     measured = evaluate_split(final, data.test, prepared, data.class_names, **views)
     plots.save(
-        plots.confusion(measured.confusion, f"{recipe.model} on {data.name}: {measured.images:,} test images"),
+        plots.confusion(measured.confusion, f"{recipe.model} on {data.name}: {counted(measured.images, 'test image')}"),
         measured.confusion,
         run / "plots" / "confusion.png",
     )

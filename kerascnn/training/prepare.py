@@ -10,7 +10,7 @@ from PIL import Image
 
 from kerascnn import backends, datasets, runs
 from kerascnn.datasets.preprocessing import Preprocessing
-from kerascnn.errors import DataError, UsageError, command
+from kerascnn.errors import DataError, UsageError, command, counted
 from kerascnn.models import MODELS
 from kerascnn.recipes import Recipe
 from kerascnn.training.reading import check_counts
@@ -61,7 +61,7 @@ def device_count(devices, batch_size, run=None):
         raise UsageError(f"--devices {count} is more than the {there} that JAX sees here. Type --devices all")
     if had and count != had:
         raise UsageError(
-            f"The run {run.folder} was made with {had} devices, so it cannot go on exactly with {count}. "
+            f"The run {run.folder} was made with {counted(had, 'device')}, so it cannot go on exactly with {count}. "
             f"Type --devices {had}, or start a new run without --resume."
         )
     if batch_size % count:
@@ -126,8 +126,8 @@ def check_whole(run, state, batches):
     had = run.read("recipe")["steps"]
     if had and state and not state["step"] and batches.total > had and state["epoch"] * batches.period > had:
         raise UsageError(
-            f"The run {run.folder} ended after {had} steps, within a period of {batches.period}, so it cannot go on "
-            "exactly. Start a new run without --resume, with all its steps."
+            f"The run {run.folder} ended after {counted(had, 'step')}, within a period of {batches.period}, so it "
+            "cannot go on exactly. Start a new run without --resume, with all its steps."
         )
 
 

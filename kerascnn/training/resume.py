@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from kerascnn import backends
-from kerascnn.errors import DataError, Stopped
+from kerascnn.errors import DataError, Stopped, counted
 from kerascnn.files import read_arrays
 from kerascnn.runs import Run, replacing
 
@@ -140,12 +140,13 @@ def check_table(folder, path, state):
     rows = max(0, len(path.read_bytes().splitlines()) - 1) if path.exists() else 0
     if state is None and rows > 1:
         raise DataError(
-            f"{folder} holds no checkpoint that can be read, though {path} has {rows} epochs. Start a new run."
+            f"{folder} holds no checkpoint that can be read, though {path} has {counted(rows, 'epoch')}. Start "
+            "a new run."
         )
     if state and rows < state["epoch"]:
         raise DataError(
-            f"{path} has {rows} epochs and the checkpoint in {folder} {state['epoch']}: the table was changed, so "
-            "the run cannot go on exactly. Start a new run."
+            f"{path} has {counted(rows, 'epoch')} and the checkpoint in {folder} {state['epoch']}: the table was "
+            "changed, so the run cannot go on exactly. Start a new run."
         )
 
 

@@ -188,7 +188,7 @@ def _announce(recipe, data, model, precision, count, say):
         say(f"{counted(len(data.skipped), 'file')} left out, the first: {data.skipped[0][0]} ({data.skipped[0][1]})")
     rate = f"{recipe.learning_rate:g}" + (f" {recipe.schedule}" if recipe.schedule != "constant" else "")
     length = counted(recipe.steps, "step") if recipe.steps else counted(recipe.epochs, "epoch")
-    length += f", evaluated every {recipe.eval_every:,} steps" if recipe.eval_every else ""
+    length += f", evaluated every {counted(recipe.eval_every, 'step')}" if recipe.eval_every else ""
     say(f"{recipe.optimizer} at {rate}, batches of {recipe.batch_size}, {length}")
     say(f"{model.count_params():,} parameters, {precision} on {', '.join(backends.devices())} ({backends.backend()})")
     if count > 1:
@@ -269,7 +269,7 @@ def _fit(run, recipe, model, batches, data, state, callbacks, checkpoint_minutes
                 )
                 if model.stop_training:
                     worn = recipe.stop_patience and counting[-1].wait >= recipe.stop_patience
-                    patience = f"{recipe.monitor} has not improved for {recipe.stop_patience} epochs"
+                    patience = f"{recipe.monitor} has not improved for {counted(recipe.stop_patience, 'epoch')}"
                     say(f"Stopped: {patience if worn else 'a callback asked for it'}.")
                     break
                 epoch, step = last, 0

@@ -9,7 +9,7 @@ import h5py
 import keras
 
 from kerascnn import runs
-from kerascnn.errors import DataError, UsageError, unknown
+from kerascnn.errors import DataError, UsageError, counted, unknown
 from kerascnn.keras_file import load
 
 
@@ -23,7 +23,7 @@ def transfer(recipe, model, class_names, fill=True):
     if recipe.start_from and fill:
         filled, left = start_from(model, recipe.start_from, class_names)
         new = f"; new: {', '.join(left)}" if left else ""
-        notes.append(f"{len(filled)} layers start from {recipe.start_from}{new}")
+        notes.append(f"{counted(len(filled), 'layer starts', 'layers start')} from {recipe.start_from}{new}")
     names = frozen_layers(model, recipe.freeze, recipe.train_last)
     if names:
         freeze(model, names)
