@@ -12,7 +12,8 @@ LABELS = np.array([0, 0, 2, 2])
 
 
 def test_a_row_an_image():
-    table = by_image(PROBABILITIES, LABELS, NAMES, ["a.png", "b.png", "c.png", "d.png"], split="validation", top=2)
+    logs = np.log(np.maximum(PROBABILITIES, 1e-300))
+    table = by_image(logs, LABELS, NAMES, ["a.png", "b.png", "c.png", "d.png"], split="validation", top=2)
     assert list(table["file"]) == ["a.png", "b.png", "c.png", "d.png"]
     assert set(table["split"]) == {"validation"}
     assert list(table["label"]) == ["cat", "cat", "sea", "sea"]
@@ -21,13 +22,13 @@ def test_a_row_an_image():
     np.testing.assert_allclose(table["loss"], -np.log([0.7, 0.4, 0.5, 0.1]))
     np.testing.assert_allclose(table["margin"], [0.5, -0.1, 0.25, -0.8])
     assert list(table["label_2"]) == ["dog", "cat", "cat", "sea"]  # of equals, the first class
-    assert list(table["probability_2"]) == [0.2, 0.4, 0.25, 0.1]
+    np.testing.assert_allclose(table["probability_2"], [0.2, 0.4, 0.25, 0.1])
     assert "label_3" not in table
-    assert list(by_image(PROBABILITIES, LABELS, NAMES)["file"]) == [0, 1, 2, 3]
+    assert list(by_image(logs, LABELS, NAMES)["file"]) == [0, 1, 2, 3]
 
 
-def test_a_label_held_for_impossible_costs_infinitely_much():
-    assert by_image([[0.0, 1.0]], [0], NAMES[:2])["loss"][0] == np.inf
+def test_a_confident_mistake_costs_what_its_score_says():
+    assert by_image([[-900.0, 0.0]], [0], NAMES[:2])["loss"][0] == 900
 
 
 def test_calibration_by_pencil():

@@ -8,11 +8,11 @@ import pandas
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 
-def by_image(probabilities, labels, class_names, files=None, *, split="test", top=5):
+def by_image(log_probabilities, labels, class_names, files=None, *, split="test", top=5):
     """One row an image: what it is, what it was taken for, and how sure that was.
 
     Args:
-        probabilities: (N, num_classes).
+        log_probabilities: (N, num_classes), nats.
         labels: int (N,).
         files: N names; None: the images' numbers.
         split: the name of the split they come from.
@@ -21,21 +21,20 @@ def by_image(probabilities, labels, class_names, files=None, *, split="test", to
         DataFrame with columns file, split, label, predicted, correct, loss (nats), margin (probability of the label
         less the largest of the others), then label_1, probability_1, label_2 ... , the most probable first.
     """
-    probabilities, labels = np.asarray(probabilities, "float64"), np.asarray(labels)
+    log_probabilities, labels = np.asarray(log_probabilities, "float64"), np.asarray(labels)
+    probabilities = np.exp(log_probabilities)
     rows, names = np.arange(len(labels)), np.asarray(class_names, object)
     own = probabilities[rows, labels]
     others = probabilities.copy()
     others[rows, labels] = -np.inf
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, : min(top, len(names))]
-    with np.errstate(divide="ignore"):
-        loss = -np.log(own)
+    order = np.argsort(-log_probabilities, axis=1, kind="stable")[:, : min(top, len(names))]
     table = {
         "file": list(files) if files is not None and len(files) else rows,
         "split": split,
         "label": names[labels],
         "predicted": names[order[:, 0]],
         "correct": order[:, 0] == labels,
-        "loss": loss,
+        "loss": -log_probabilities[rows, labels],
         "margin": own - others.max(1),
     }
     for rank in range(order.shape[1]):
