@@ -67,8 +67,16 @@ def read_toml(path):
     return _parsed(tomllib.loads, "TOML", path)
 
 
+def json_value(content, path):
+    """The value of JSON that was read already (bytes or text); errors as of `read_json`, which name `path`."""
+    return _value(json.loads, content, "JSON", path)
+
+
 def _parsed(parse, kind, path):
-    text = read_text(path, "utf-8-sig")
+    return _value(parse, read_text(path, "utf-8-sig"), kind, path)
+
+
+def _value(parse, text, kind, path):
     try:
         return parse(text)
     except RecursionError:
