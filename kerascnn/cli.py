@@ -7,7 +7,7 @@ import typing
 from cyclopts import App, CycloptsError
 
 from kerascnn import __version__
-from kerascnn.commands import adopt, anatomy, explain, listings, scan, serve, train, tune, using
+from kerascnn.commands import adopt, anatomy, explain, listings, report, scan, serve, train, tune, using
 from kerascnn.errors import DataError, Stopped, TrainingFailed, UsageError
 
 app = App(
@@ -28,6 +28,7 @@ for command in (anatomy.table, anatomy.receptive_field, anatomy.cost, anatomy.dr
 for command in (tune.tune, tune.tune_worker, tune.tune_status, tune.tune_report):
     app.command(command)
 app.command(adopt.adopt)
+app.command(report.report)
 app.command(using.list_runs, name="runs")
 app.command(listings.list_models, name="models")
 app.command(listings.list_datasets, name="datasets")

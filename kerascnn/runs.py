@@ -8,6 +8,8 @@
     best.keras           the network with its best weights by validation
     export/saved_model/  the same with preprocessing and labels inside, for plain TensorFlow
     plots/               figures, each with its numbers beside it
+    evaluation/          predictions of the test images, tables and pictures (kerascnn.training.record)
+    report.html          the page of the run
     watch/               what looks during training saw (--watch)
     scan/, explain/, activations/   what these commands wrote
     checkpoint/          the state that --resume continues from

@@ -12,7 +12,7 @@ FLOORS = (
     ("models", "datasets", "anatomy"),
     ("training", "explain", "dataset_scan", "callbacks", "adopt"),
     ("inference", "tf_images", "saved_model"),
-    ("server",),
+    ("server", "pages"),
     ("commands", "cli"),
     ("__main__",),
 )

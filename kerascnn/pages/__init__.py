@@ -1,0 +1,1 @@
+"""Pages made from run folders: one HTML file each, which loads nothing from anywhere."""

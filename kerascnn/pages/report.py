@@ -1,0 +1,248 @@
+"""The report of a run as one HTML file, from its run folder alone: it can be made again years later.
+
+Whatever a folder lacks is left out of the page: a run that failed has its page, too.
+"""
+
+import base64
+import json
+
+import jinja2
+import pandas
+
+from kerascnn import runs
+from kerascnn.errors import DataError, command, counted
+from kerascnn.pages import charts
+from kerascnn.recipes import Recipe
+from kerascnn.training import pictures, record
+
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("kerascnn.pages"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+)
+MOST_CELLS = 30  # classes of a confusion matrix that is a table; beyond that its largest cells are listed
+ENDED = {
+    "failed": "The run failed",
+    "finished": "The test images were not read",
+    "interrupted": "The run was interrupted",
+    "running": "The run is going on",
+}
+MOST_CARDS = 24  # mistakes, and hits, that are shown before a cell is opened
+
+
+def write(run, out=None):
+    """Write report.html into a run's folder, or elsewhere; returns its path."""
+    run = runs.as_run(run)
+    path = run / "report.html" if out is None else out
+    with runs.replacing(path) as temporary:
+        temporary.write_text(report(run), encoding="utf-8")
+    return path
+
+
+def report(run):
+    """The report of a run as one HTML text that loads nothing from anywhere.
+
+    Raises:
+        DataError: the folder is no run's, or is damaged.
+    """
+    run = runs.as_run(run)
+    state, recipe = run.read("run"), run.read("recipe")
+    data = run.read("data") if (run / "data.json").exists() else {}
+    result = state.get("result") or {}
+    tables = record.read(run)
+    predictions = tables.get("predictions")
+    return TEMPLATES.get_template("report.html").render(
+        title=f"{recipe.get('model', '')} on {data.get('name', recipe.get('data', ''))}",
+        run=run.folder.name,
+        status=run.status,
+        reason=state.get("reason"),
+        ended=ENDED.get(run.status, f"The run is {run.status}"),
+        headline=_headline(result),
+        facts=_facts(run, state, recipe, data, result),
+        again=command("train", *_arguments(recipe)),
+        curves=_curves(run, recipe),
+        per_class=_rows(tables.get("per_class")),
+        confusion=_confusion(tables.get("confusion")),
+        pairs=_rows(tables.get("pairs")),
+        calibration=_calibration(tables.get("calibration")),
+        ranking=_ranking(tables.get("curves")),
+        mistakes=[] if predictions is None else _order(predictions, correct=False),
+        unsure=[] if predictions is None else _order(predictions, correct=True),
+        images=_images(run, predictions),
+        settings=_settings(recipe),
+        notes=[*data.get("notes", ()), *data.get("doubts", ())],
+        skipped=data.get("skipped", ()),
+        downloads=_downloads(run),
+    )
+
+
+def _headline(result):
+    if "accuracy" not in result:
+        return None
+    low, high = result["accuracy_interval"]
+    return {
+        "accuracy": f"{100 * result['accuracy']:.2f}%",
+        "interval": f"95% interval {100 * low:.2f} to {100 * high:.2f}, {counted(result['images'], 'test image')}",
+    }
+
+
+def _facts(run, state, recipe, data, result):
+    """What was asked and what came out, as (name, text) pairs."""
+    counts = {name: split.get("images") for name, split in data.get("splits", {}).items() if isinstance(split, dict)}
+    facts = [
+        ("Model", f"{recipe.get('model')}, {state['parameters']:,} parameters" if "parameters" in state else None),
+        ("Data", data.get("source", recipe.get("data"))),
+        ("Images", ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or None),
+        ("Classes", f"{len(data['class_names'])}" if "class_names" in data else None),
+        ("Test loss", f"{result['loss']:.4f} nats" if "loss" in result else None),
+        ("Top-5", f"{100 * result['top5']:.2f}%" if result.get("top5") is not None else None),
+        ("Balanced accuracy", _percent(result.get("balanced_accuracy"))),
+        ("Macro F1", f"{result['macro_f1']:.4f}" if "macro_f1" in result else None),
+        ("Commonest class", _baseline(result)),
+        ("Best epoch", f"{result['best_epoch']} of {result['epochs']}" if "best_epoch" in result else None),
+        ("Began", str(state.get("started", "")).replace("T", " ") or None),
+        ("Time", f"{state['seconds'] / 60:.1f} minutes" if "seconds" in state else None),
+        ("Memory", f"{state['peak_memory_bytes'] / 1e9:.2f} GB at most" if "peak_memory_bytes" in state else None),
+        ("Machine", ", ".join(filter(None, [state.get("processor"), *state.get("device", ())])) or None),
+        ("Precision", state.get("precision")),
+        ("Seed", state.get("seed")),
+        ("Versions", ", ".join(f"{name} {number}" for name, number in state.get("versions", {}).items()) or None),
+        ("Folder", str(run.folder)),
+    ]
+    return [(name, text) for name, text in facts if text is not None]
+
+
+def _percent(fraction):
+    return None if fraction is None else f"{100 * fraction:.2f}%"
+
+
+def _baseline(result):
+    if "baseline_accuracy" not in result:
+        return None
+    return f"always answering {result['baseline_class']!r} gives {_percent(result['baseline_accuracy'])}"
+
+
+def _arguments(recipe):
+    """What `kerascnn train` is given to train as this recipe again."""
+    usual = Recipe().to_dict()
+    yield str(recipe.get("data", ""))
+    for name, value in recipe.items():
+        if name == "data" or value == usual.get(name):
+            continue
+        option = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            yield option if value else option.replace("--", "--no-", 1)
+        elif isinstance(value, list):
+            yield from (option, *map(str, value))
+        elif isinstance(value, dict):
+            yield from (option, *(f"{key}={json.dumps(item)}" for key, item in value.items()))
+        else:
+            yield from (option, f"{value:g}" if isinstance(value, float) else str(value))
+
+
+def _curves(run, recipe):
+    """Loss and accuracy over the epochs, as (title, chart)."""
+    path = run / "metrics.csv"
+    if not path.exists() or not path.stat().st_size:
+        return []
+    try:
+        metrics = pandas.read_csv(path)
+    except ValueError as error:  # a killed run may have left half a line
+        raise DataError(f"{path} cannot be read: {error}") from error
+    if metrics.empty:
+        return []
+    period = recipe.get("eval_every") or 0
+    x_label = "steps" if period else "epochs"
+    x = (metrics["epoch"] + 1) * (period or 1)
+    named = {"": "training", "val_": "validation", "test_": "test"}
+    charted = []
+    for quantity, y_label, y_range in (("loss", "loss (nats)", None), ("accuracy", "accuracy", None)):
+        series = {
+            name: (x, metrics[f"{prefix}{quantity}"])
+            for prefix, name in named.items()
+            if f"{prefix}{quantity}" in metrics
+        }
+        if series:
+            charted.append((quantity.capitalize(), charts.lines(series, x_label, y_label, y_range=y_range)))
+    return charted
+
+
+def _rows(table):
+    """A table's rows as dicts, or None."""
+    return None if table is None or table.empty else table.to_dict("records")
+
+
+def _confusion(table):
+    """{"names", "rows": [(true, total, [counts])]} of a matrix that can be shown as a table, or None."""
+    if table is None or len(table) > MOST_CELLS:
+        return None
+    names = list(table.columns[1:])
+    counts = table[names].to_numpy().tolist()
+    return {"names": names, "rows": [(names[i], sum(row), row) for i, row in enumerate(counts)]}
+
+
+def _calibration(table):
+    if table is None or table.empty:
+        return None
+    chart = charts.bars(
+        table["low"],
+        table["high"],
+        table["accuracy"],
+        "probability of the answer",
+        "share that is right",
+        diagonal=True,
+    )
+    return {"chart": chart, "error": f"{100 * table['expected_calibration_error'][0]:.2f}"}
+
+
+def _ranking(table):
+    """ROC and precision-recall curves, as (title, chart)."""
+    if table is None or table.empty:
+        return []
+    labels = {
+        "roc": ("ROC curves", "false positive rate", "true positive rate"),
+        "pr": ("Precision and recall", "recall", "precision"),
+    }
+    charted = []
+    for curve, (title, x_label, y_label) in labels.items():
+        part = table[table["curve"] == curve]
+        series = {str(name): (rows["x"], rows["y"]) for name, rows in part.groupby("class", sort=False)}
+        chart = charts.lines(series, x_label, y_label, y_range=(0, 1), diagonal=curve == "roc")
+        charted.append((title, chart))
+    return charted
+
+
+def _order(predictions, correct):
+    """Rows of the images to show first: the most confident mistakes, or the least sure hits."""
+    part = predictions[predictions["correct"] == correct].sort_values("margin", kind="stable")
+    return [int(row) for row in part.index[:MOST_CARDS]]
+
+
+def _images(run, predictions):
+    """What the page's script knows of each pictured image, as JSON that may stand in a script element."""
+    if predictions is None:
+        return "{}"
+    pictured = pictures.read(run)
+    shown = {}
+    ranks = [column.removeprefix("label_") for column in predictions.columns if column.startswith("label_")]
+    wanted = {*pictured, *_order(predictions, correct=False), *_order(predictions, correct=True)}
+    for row in sorted(wanted):
+        image = predictions.loc[row]
+        top = [[str(image[f"label_{rank}"]), round(float(image[f"probability_{rank}"]), 4)] for rank in ranks]
+        known = [str(image["file"]), str(image["label"]), str(image["predicted"]), top]
+        shown[row] = [*known, pictured.get(row, "")]
+    return json.dumps(shown, ensure_ascii=False).replace("<", "\\u003c").replace("\u2028", "\\u2028")
+
+
+def _settings(recipe):
+    """(field, value, differs from the usual one) of the recipe."""
+    usual = Recipe().to_dict()
+    return [(name, json.dumps(value, ensure_ascii=False), value != usual.get(name)) for name, value in recipe.items()]
+
+
+def _downloads(run):
+    """(name, data URI) of the tables behind the page, but for the long one of all images."""
+    found = []
+    for path in [run / "metrics.csv", *sorted((run / record.FOLDER).glob("*.csv"))]:
+        if path.exists() and path.stem not in ("predictions", "curves"):
+            content = base64.b64encode(path.read_bytes()).decode()
+            found.append((path.name, f"data:text/csv;base64,{content}"))
+    return found

@@ -1,0 +1,119 @@
+"""The report of a run: what it says equals its tables, names are text, and what a folder lacks is left out."""
+
+import base64
+import io
+import json
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pandas
+import pytest
+
+from kerascnn import runs
+from kerascnn.datasets.image_data import Split
+from kerascnn.pages import charts, report
+from kerascnn.recipes import Recipe
+from kerascnn.training import measures, record
+
+NAMES = ("</script><b>cat", "NA", "1")
+LABELS = np.array([0, 0, 0, 1, 1, 2])
+PROBABILITIES = np.array(
+    [[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.1, 0.2, 0.7], [0.2, 0.5, 0.3], [0.9, 0.05, 0.05], [0.3, 0.3, 0.4]]
+)
+FILES = tuple(f"{i}<i>&.png" for i in range(6))
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A finished run of six test images: images 2 and 4 are mistakes, 4 the more confident one."""
+    run = runs.Run(tmp_path / "first")
+    run.folder.mkdir()
+    predicted = PROBABILITIES.argmax(1)
+    confusion = np.zeros((3, 3), int)
+    np.add.at(confusion, (LABELS, predicted), 1)
+    evaluation = SimpleNamespace(
+        per_class=pandas.DataFrame(
+            {"class": NAMES, "images": [3, 2, 1], "precision": 0.5, "recall": [2 / 3, 0.5, 1.0], "f1": 0.5}
+        ),
+        confusion=pandas.DataFrame(confusion, index=pandas.Index(NAMES, name="true"), columns=NAMES),
+    )
+    images = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), "uint8")
+    run.write("recipe", Recipe(data="photos", augment=("flip",), epochs=3).to_dict())
+    run.write("data", {"name": "photos", "source": "photos", "class_names": NAMES, "notes": ["A <note>."]})
+    result = {"accuracy": 4 / 6, "accuracy_interval": [0.3, 0.9], "images": 6, "best_epoch": 1, "epochs": 2}
+    run.write("run", {"status": "finished", "result": result, "parameters": 1234})
+    (run / "metrics.csv").write_text("epoch,accuracy,loss,val_loss\n0,0.5,2.0,2.5\n1,0.75,1.0,3.0\n")
+    record.keep(run, evaluation, np.log(PROBABILITIES), Split(images, LABELS, FILES), NAMES)
+    return run
+
+
+def embedded(page):
+    return json.loads(re.search(r'<script type="application/json" id="images">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def test_what_it_says_equals_its_tables(run):
+    page = report.report(run)
+    assert "66.67%" in page
+    assert "95% interval 30.00 to 90.00, 6 test images" in page
+    assert "kerascnn train photos --augment flip --epochs 3" in page
+    assert 'aria-label="1 of NA taken for &lt;/script&gt;&lt;b&gt;cat">1</button>' in page
+    images = embedded(page)
+    assert sorted(map(int, images)) == list(range(6))
+    file, label, predicted, top, picture = images["4"]
+    assert (file, label, predicted) == ("4<i>&.png", "NA", NAMES[0])
+    assert top == [[NAMES[0], 0.9], ["NA", 0.05], ["1", 0.05]]
+    assert picture.startswith("data:image/webp;base64,")
+    assert re.findall(r'data-rows="([\d ]+)"', page) == ["4 2", "5 3 1 0"]
+    tables = dict(re.findall(r'download="([\w.]+)" href="data:text/csv;base64,([^"]+)"', page))
+    table = pandas.read_csv(io.BytesIO(base64.b64decode(tables["per_class.csv"])), keep_default_na=False)
+    assert list(table["class"]) == list(NAMES)
+    error = measures.calibration(PROBABILITIES, LABELS)[1]
+    assert f"Expected calibration error {100 * error:.2f} points" in page
+
+
+def test_names_are_text_and_the_page_loads_nothing(run):
+    page = report.report(run)
+    assert "<b>cat" not in page
+    assert "<i>&" not in page.replace("4<i>&", "")
+    assert "A &lt;note&gt;." in page
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert "http" not in page
+
+
+def test_made_twice_it_is_the_same(run, tmp_path):
+    assert report.report(run) == report.report(run)
+    assert report.write(run, tmp_path / "elsewhere.html").read_text(encoding="utf-8") == report.report(run)
+
+
+def test_a_run_that_failed_has_its_page(tmp_path):
+    failed = runs.Run(tmp_path / "bad")
+    failed.folder.mkdir()
+    failed.write("recipe", Recipe().to_dict())
+    failed.write("run", {"status": "failed", "reason": "TrainingFailed: the loss became <NaN>"})
+    page = report.report(failed)
+    assert "The run was failed" not in page
+    assert "The run failed: TrainingFailed: the loss became &lt;NaN&gt;" in page
+    assert "confusion" not in re.sub(r"<style>.*?</style>|<script>.*?</script>", "", page, flags=re.DOTALL)
+    (failed / "metrics.csv").write_text("epoch,loss\n0,2.0\n")
+    assert "<h2>Training</h2>" in report.report(failed)
+
+
+def test_a_line_is_where_its_numbers_are():
+    chart = charts.lines({"a": ([0, 10], [0, 1]), "b": ([0, 5, 10], [1, float("nan"), 1])}, "x", "y", y_range=(0, 1))
+    left, right, top, bottom = charts.LEFT, charts.WIDTH - charts.RIGHT, charts.TOP, charts.HEIGHT - charts.BOTTOM
+    assert f'class="line c0" d="M{left},{bottom}L{right},{top}"' in chart.replace(".0", "")
+    assert f'class="line c1" d="M{left},{top}M{right},{top}"' in chart.replace(".0", "")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (1, 9, [2, 4, 6, 8]),
+        (-3, 22, [0, 5, 10, 15, 20]),
+        (0.97, 1, [0.97, 0.98, 0.99, 1]),
+    ],
+)
+def test_ticks_are_round(low, high, expected):
+    assert charts.ticks(low, high) == pytest.approx(expected)
