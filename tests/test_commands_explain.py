@@ -1,3 +1,6 @@
+import shutil
+
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -86,6 +89,28 @@ def test_layers_without_a_rule_take_the_fallback(call, tmp_path):
     code, _, err = call(*arguments)
     assert code == 2
     assert "type --method saliency or gradient_x_input or integrated_gradients or smoothgrad" in err
+
+
+def test_networks_without_rectifiers_and_empty_maps_are_told_once(call, trained, tmp_path):
+    run = tmp_path / "smooth"
+    shutil.copytree(trained.folder, run)
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(2, 3, activation="silu", name="conv")(inputs)
+    outputs = keras.layers.Dense(3, activation="softmax", name="fc")(keras.layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(inputs, outputs, name="smooth")
+    model.save(run / "best.keras")
+    photos = [trained.folder.parent / "photos" / "grass" / f"{i}.png" for i in (0, 1)]
+    code, out, err = call("explain", run, *photos, "--out", "x")
+    assert (code, err) == (0, "")
+    caution = "guided_backprop equals the plain gradient here: model 'smooth' has no rectifier (ReLU)."
+    assert out.splitlines() == ["x/0-guided_backprop.png", "x/1-guided_backprop.png", caution]
+    model.get_layer("conv").kernel.assign(np.zeros((3, 3, 3, 2)))
+    model.save(run / "best.keras")
+    code, out, err = call("explain", run, *photos, "--method", "saliency", "--out", "y")
+    assert (code, err) == (0, "")
+    assert [line[:44] for line in out.splitlines()[2:]] == [
+        *("0.png: saliency: the map is zero everywhere:", "1.png: saliency: the map is zero everywhere:"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from kerascnn.callbacks.watching import Watch
-from kerascnn.explain import EXPLANATIONS, maps
+from kerascnn.explain import EXPLANATIONS, cautions, maps
 from kerascnn.explain.sheets import draw_signed, one_value_per_pixel, to_colours
 
 
@@ -36,9 +36,8 @@ class ExplainEachEpoch(Watch):
 
     def look(self, at):
         self.keep(at, maps=self._maps())
-        self.draw(
-            "epochs", epochs_sheet(self.images, self.kept(most=10), f"{self.method}, {self.model.name}", self.unit)
-        )
+        title = "\n".join([f"{self.method}, {self.model.name}", *cautions(self.method, self.model)])
+        self.draw("epochs", epochs_sheet(self.images, self.kept(most=10), title, self.unit))
 
 
 def epochs_sheet(images, looks, title, unit):

@@ -1,8 +1,10 @@
 """`kerascnn explain`: what in an image the answer of a run's network, or one of its neurons, depends on."""
 
+import contextlib
 import itertools
 import os
 import re
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -40,7 +42,8 @@ def explain(
         saliency, deconvnet, guided_backprop, gradient_x_input, integrated_gradients, smoothgrad, lrp, grad_cam,
         layer_cam, occlusion; or all, for one sheet of all of them
     layer
-        layer whose neurons are explained; with grad_cam and layer_cam: whose maps are drawn [default: the deepest]
+        layer whose neurons are explained; with grad_cam and layer_cam: whose maps are drawn [default: the deepest
+        convolution with maps larger than 1x1]
     neuron
         CHANNEL or CHANNEL,ROW,COLUMN in that layer [default: the channels with the largest values, see --top]
     class_
@@ -83,7 +86,7 @@ def explain(
         import numpy as np
 
         from kerascnn import inference
-        from kerascnn.explain import Neuron, activations, maps, sheets
+        from kerascnn.explain import Neuron, activations, cautions, maps, sheets
         from kerascnn.explain.plans.heads import class_probabilities
 
         model, prepared, labels = inference.load(found), inference.preprocessing(found), found.read("labels")
@@ -98,6 +101,10 @@ def explain(
             options[method] = {**options.get(method, {}), "fallback": fallback}
         told = [f"layer {layer}"] if of_maps and layer else []
         told += [f"{name} {number} pixels" for name, number in hidden.items()]
+        methods = [method]
+        if method == "all":
+            methods = [each for each in EXPLANATIONS.names() if each != "occlusion"] + ["occlusion"]
+        notes = [caution for each in methods for caution in cautions(each, model)]
         for number, (path, name) in enumerate(zip(paths, _names(paths), strict=True)):
             one, target = x[number : number + 1], int(targets[number])
             title = ", ".join([model.name, f"class {labels[target]!r}", path.name, *told])
@@ -106,24 +113,40 @@ def explain(
             asked += [f"{name}{number}" for name, number in hidden.items()]
             stem = folder / "-".join([name, method, *asked])
             if method == "all":
-                methods = [each for each in EXPLANATIONS.names() if each != "occlusion"] + ["occlusion"]
-                drawn = {each: maps(each, model, one, target, **options.get(each, {})) for each in methods}
-                figure = sheets.comparison_sheet(one, drawn, [path.name], title)
+                with _naming(path.name):
+                    drawn = {each: maps(each, model, one, target, **options.get(each, {})) for each in methods}
+                figure = sheets.comparison_sheet(one, drawn, [path.name], "\n".join([title, *notes]))
             elif layer and not of_maps:
                 stem = folder / "-".join([name, method, runs.plain(layer), *map(str, place or ())])
                 drawn = {}
                 for channel, *unit in [place] if place else _strongest(activations(model, one, layer)[0], top):
                     shown = f"{layer} {channel}" + (f" at {unit[0]},{unit[1]}" if unit else "")
-                    drawn[shown] = EXPLANATIONS.get(method)(
-                        model, one, Neuron(layer, channel, *unit), **options.get(method, {})
-                    )
-                figure = sheets.comparison_sheet(one, drawn, [path.name], f"{method}, {model.name}, {path.name}")
+                    with _naming(f"{path.name}, {shown}"):
+                        drawn[shown] = EXPLANATIONS.get(method)(
+                            model, one, Neuron(layer, channel, *unit), **options.get(method, {})
+                        )
+                caption = "\n".join([f"{method}, {model.name}, {path.name}", *notes])
+                figure = sheets.comparison_sheet(one, drawn, [path.name], caption)
             else:
-                drawn = {method: maps(method, model, one, target, **options.get(method, {}))}
-                figure = sheets.explanation_sheet(one[0], drawn[method][0], f"{method}: {title}")
+                with _naming(path.name):
+                    drawn = {method: maps(method, model, one, target, **options.get(method, {}))}
+                figure = sheets.explanation_sheet(one[0], drawn[method][0], "\n".join([f"{method}: {title}", *notes]))
             stem = _free(stem, one[0])
             _save(figure, stem, {"image": one[0], **{title.replace(" ", "_"): m[0] for title, m in drawn.items()}})
             say(f"{stem}.png")
+
+
+@contextlib.contextmanager
+def _naming(what):
+    """Warnings of empty maps within this block begin with what they are of."""
+    from kerascnn.explain.caveats import EmptyMap
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        yield
+    for warning in told:
+        text = f"{what}: {warning.message}" if warning.category is EmptyMap else warning.message
+        warnings.warn(text, warning.category, stacklevel=2)
 
 
 def activations(run: RunName, /, *images: str, layers: str | None = None, out: Path | None = None):

@@ -92,7 +92,8 @@ def scan(
         channels = sheets.default_channels(result, deepest)
         stem = folder / runs.plain(deepest.replace("/", "-"))
         try:
-            maps = explained.patch_maps(result, model, deepest, channels, preprocessing=prepared)
+            with saying_warnings(say):
+                maps = explained.patch_maps(result, model, deepest, channels, preprocessing=prepared)
             _save(sheets.patch_sheet(result, deepest, channels, maps=maps), f"{stem}-explained.png")
         except UsageError as error:  # a layer without a rule
             say(f"No {stem.name}-explained.png: {error}")

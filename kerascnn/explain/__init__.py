@@ -15,13 +15,26 @@ from pathlib import Path
 from kerascnn.registry import Registry
 
 EXPLANATIONS = Registry("explanation method", __name__, Path(__file__).parent, hint="kerascnn explain --help")
-register = EXPLANATIONS.register
+
+
+def register(**facts):
+    """Decorator: the function becomes a method, and warns of maps that are empty (kerascnn.explain.caveats)."""
+
+    def add(function):
+        from kerascnn.explain.caveats import warned
+
+        tables = function.__name__ == "occlusion"  # gives scores, from which occlusion_map makes maps
+        return EXPLANATIONS.register(**facts)(function if tables else warned(function))
+
+    return add
+
 
 # What is no method but belongs to the looks: name -> file.
 _OTHERS = {
     "Neuron": "targets",
     "coverage": "coverage_table",
     "activations": "recorded",
+    "cautions": "caveats",
     "switches": "recorded",
     "enlarge": "class_maps",
     "maps": "by_name",

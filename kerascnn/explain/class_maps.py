@@ -1,5 +1,7 @@
 """Class activation maps at any convolutional layer: Grad-CAM and LayerCAM."""
 
+import math
+
 import numpy as np
 
 from kerascnn.errors import UsageError
@@ -13,30 +15,43 @@ from kerascnn.explain.walk import Task, needed_steps, run
 def _gradients_and_maps(
     model, images, target, layer, *, class_names=None, batch_size=64, dtype="float32", fallback=None
 ):
-    """(gradients, maps), each (N, h, w, channels), of a layer; None is the deepest with maps from a convolution."""
+    """(gradients, maps), each (N, h, w, channels), of a layer; None is the deepest convolution with maps."""
     plan, arrays = subject(model, images, fallback)
     check_channels_last(plan)
     shape_of = shapes_of(plan, arrays)
-    if layer is None:
-        found = [p for p, kind in plan.kinds.items() if "Conv" in kind and len(plan.shapes[plan.layers[p][-1]]) == 4]
-        if not found:
-            raise UsageError(f"Model {plan.model!r} has no convolution with maps: name a layer with maps, layer=...")
-        path, value = found[-1], plan.layers[found[-1]][-1]
-    else:
-        path, value = find_layer(plan, layer)
-    if len(shape_of(value)) != 4:
-        raise UsageError(f"Layer {path!r} of model {plan.model!r} has no maps: its output is {shape_of(value)[1:]}.")
     seeds, starts, count = resolve(plan, target, len(arrays[0]), shape_of, class_names)
     ends = [v for v, _ in seeds]
-    if not all(_depends(plan, end, value) for end in ends):
+    path, value = _deepest_maps(plan, shape_of, ends) if layer is None else find_layer(plan, layer)
+    if len(shape_of(value)) != 4:
+        raise UsageError(f"Layer {path!r} of model {plan.model!r} has no maps: its output is {shape_of(value)[1:]}.")
+    if not _all_depend(plan, ends, value):
         raise UsageError(f"The target does not depend on layer {path!r}: choose a layer before the target.")
     arrays = [np.repeat(a, count, axis=0) if count != len(a) else a for a in arrays]
     task = Task(plan.steps, plan.inputs, (value,), seeds, kept=(value,))
     return run(plan, task, arrays, starts, dtype=dtype, batch_size=batch_size)[0]
 
 
-def _depends(plan, end, value):
-    return end == value or any(value in step.inputs for step in needed_steps(plan.steps, [end]))
+def _all_depend(plan, ends, value):
+    return all(v == value or any(value in step.inputs for step in needed_steps(plan.steps, [v])) for v in ends)
+
+
+def _deepest_maps(plan, shape_of, ends):
+    """(path, value) of the last convolution whose maps are larger than 1x1 and that the values `ends` depend on.
+
+    A classifier that is a 1x1 convolution of 1x1 maps is passed over. Where no layer is called a convolution, the last
+    layer behind a convolution serves.
+    """
+    calls = [(path, value) for path, values in plan.layers.items() for value in values]
+    convs = [(path, value) for path, value in calls if "Conv" in plan.kinds[path]]
+    behind = [call for call in calls if any("conv" in step.rule for step in needed_steps(plan.steps, call[1:]))]
+    for path, value in (*reversed(convs), *reversed(behind)):
+        shape = shape_of(value) if _all_depend(plan, ends, value) else ()
+        if len(shape) == 4 and math.prod(shape[1:3]) > 1:
+            return path, value
+    raise UsageError(
+        f"Model {plan.model!r} has no convolution with maps larger than 1x1 before the target: name a layer with maps, "
+        "layer=..."
+    )
 
 
 @register(source="Selvaraju et al. 2016")
@@ -45,7 +60,7 @@ def grad_cam(model, images, target=None, *, layer=None, rectify=True, **options)
 
     Args:
         model, images, target: as for every method (kerascnn.explain.reverse).
-        layer: the layer's name or path; None: the deepest convolution.
+        layer: the layer's name or path; None: the deepest convolution with maps larger than 1x1.
         rectify: False keeps what speaks against the target (Captum's default).
         options: class_names, batch_size, dtype, and fallback, as for saliency.
     Returns:

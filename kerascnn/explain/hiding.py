@@ -13,6 +13,7 @@ from keras import ops
 from kerascnn import backends
 from kerascnn.errors import UsageError, unknown
 from kerascnn.explain import register
+from kerascnn.explain.caveats import warn_of_empty
 from kerascnn.explain.plans.heads import TWO_CLASSES, head_step
 from kerascnn.explain.plans.plan import read_constants
 from kerascnn.explain.recorded import activations
@@ -190,6 +191,7 @@ def occlusion_map(model, images, target=None, *, patch, stride, fill="mean", con
         chance = probabilities(plan, table)[image, :, :, targets]
         return chance if convention == "probability" else 1 - chance
     drop = base[image, targets][:, None, None] - table[image, :, :, targets]
+    warn_of_empty(drop, "occlusion_map")
     if convention == "drop":
         return drop
     covers = [_covers(*axis) for axis in zip(arrays[0].shape[1:3], patch, stride, strict=True)]

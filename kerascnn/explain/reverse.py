@@ -7,7 +7,9 @@ what a rectifier does to the signal g that comes back, x being its input:
     deconvnet         relu(g)             Zeiler and Fergus 2013: unpool with switches, rectify, transposed filters
     guided_backprop   relu(g) * (x > 0)   Springenberg et al. 2014
 
-Smooth activations (LeakyReLU, ELU, SiLU, GELU, tanh ...) are not rectifiers: all three use their derivative.
+Smooth activations (LeakyReLU, ELU, SiLU, GELU, tanh ...) are not rectifiers: all three use their derivative. Of a
+network without rectifiers all three are therefore the plain gradient; deconvnet and guided_backprop then warn. All
+methods warn of maps that are zero everywhere or not finite (kerascnn.explain.caveats).
 
 Arguments that every method takes:
     model: a built Functional or Sequential keras.Model, nested to any depth; it is not changed.
@@ -28,10 +30,14 @@ Raises:
     UsageError: what is wrong with the model, images, target or options, and what to type.
 """
 
+import warnings
+
 import numpy as np
 
 from kerascnn.errors import UsageError, unknown
 from kerascnn.explain import register
+from kerascnn.explain.caveats import plan_cautions
+from kerascnn.explain.plans.folding import fold_batch_norm
 from kerascnn.explain.plans.heads import HEADS
 from kerascnn.explain.rules.relevance import Relevance
 from kerascnn.explain.subjects import subject
@@ -60,7 +66,12 @@ def walk_back(
     if fallback and method != "gradient":
         raise UsageError("fallback='autodiff' gives plain gradients: use saliency, or a method made of gradients.")
     plan, arrays = subject(model, images, fallback, derived)
-    seeds, starts, count = resolve(plan, target, len(arrays[0]), shapes_of(plan, arrays), class_names)
+    for caution in plan_cautions(method, plan):
+        warnings.warn(caution, stacklevel=4)
+    shape_of = shapes_of(plan, arrays)
+    seeds, starts, count = resolve(plan, target, len(arrays[0]), shape_of, class_names)
+    if isinstance(method, Relevance) and method.merges:
+        plan = fold_batch_norm(plan, [*plan.inputs, *(value for value, _ in seeds)], shape_of, dtype)
     if count != len(arrays[0]):
         arrays = [np.repeat(a, count, axis=0) for a in arrays]
     task = Task(plan.steps, plan.inputs, plan.inputs, seeds, method, seed)
@@ -121,15 +132,19 @@ def gradient_x_input(model, images, target=None, **options):
 
 
 @register(source="Bach et al. 2015")
-def lrp(model, images, target=None, *, epsilon=1e-6, alpha=None, **options):
+def lrp(model, images, target=None, *, epsilon=1e-6, alpha=None, merge_batch_norm=True, **options):
     """Layer-wise relevance propagation (Bach et al. 2015): the score shared out among the pixels.
 
     Args:
         epsilon: stabiliser of the epsilon rule, above 0; as it goes to 0 the map becomes gradient x input.
         alpha: None, or at least 1: convolutions then use the alpha-beta rule with beta = alpha - 1 (Bach's is 2).
+        merge_batch_norm: with `alpha`, batch normalisation directly after or before a convolution or dense layer is
+            first merged into it, as zennit does, so that a network has the map of its folded twin; False leaves it a
+            layer of its own under the epsilon rule. Without `alpha` it makes no difference.
     """
     if not epsilon > 0:
         raise UsageError(f"epsilon must be above 0; received {epsilon!r}.")
     if alpha is not None and not alpha >= 1:
         raise UsageError(f"alpha must be at least 1 (beta is alpha - 1); received {alpha!r}.")
-    return unpack(walk_back(model, images, target, Relevance(float(epsilon), alpha and float(alpha)), **options)[0])
+    rules = Relevance(float(epsilon), alpha and float(alpha), merges=bool(alpha and merge_batch_norm))
+    return unpack(walk_back(model, images, target, rules, **options)[0])

@@ -193,13 +193,16 @@ def run(plan, task, images, seeds, *, dtype="float32", batch_size=64):
             scores.append(ops.convert_to_numpy(score))
     found = [np.concatenate(column) if len(column) > 1 else np.array(column[0]) for column in zip(*parts, strict=True)]
     score = np.concatenate(scores) if scores else None
-    check_finite(plan, found if score is None else [score, *found])
+    check_finite(plan, found, score)
     return found, score
 
 
-def check_finite(plan, arrays):
-    """Raises UsageError naming the layer whose weights are not finite, if any array is not."""
-    if all(np.isfinite(a).all() for a in arrays):
+def check_finite(plan, arrays, scores=None):
+    """Raises UsageError, naming the layer whose weights are not finite, if any array is not.
+
+    Maps that are not finite though the scores are stay as they are: the methods warn of them.
+    """
+    if all(np.isfinite(a).all() for a in (*arrays, 0.0 if scores is None else scores)):
         return
     for step in plan.steps:
         for number in step.weights:
@@ -210,6 +213,8 @@ def check_finite(plan, arrays):
                     f"Layer {step.layer!r} of model {plan.model!r} has {bad} among its weights: nothing can be "
                     "explained. Load weights from before the training diverged (a run keeps them in best.keras)."
                 )
+    if scores is not None and np.isfinite(scores).all():
+        return
     raise UsageError(
         f"Model {plan.model!r} answers these images with NaN or infinite numbers although its weights are finite: "
         "are the images scaled as in training?"

@@ -19,10 +19,17 @@ _CONVOLUTIONS = ("conv", "depthwise", "conv_transpose")
 
 @dataclasses.dataclass(frozen=True)
 class Relevance:
-    """The rules of one propagation: `epsilon` above 0; `alpha` None leaves convolutions to the epsilon rule."""
+    """The rules of one propagation.
+
+    Attributes:
+        epsilon: above 0.
+        alpha: None leaves convolutions to the epsilon rule.
+        merges: True merges batch normalisation into the layers beside it first.
+    """
 
     epsilon: float
     alpha: float | None = None
+    merges: bool = False
 
     def serves(self, step):
         """The word for how a step is served, or None."""

@@ -1,0 +1,85 @@
+"""What has to be said beside a map: that a method is another one on this model, or that a map is empty."""
+
+import functools
+import warnings
+
+import numpy as np
+
+from kerascnn.explain.plans.plan import make_plan
+from kerascnn.explain.rules.elementwise import RECTIFIERS
+from kerascnn.explain.subjects import opaque_step
+
+
+class EmptyMap(UserWarning):
+    """A map that is zero everywhere, the same everywhere, or not finite."""
+
+
+def cautions(method, model):
+    """Sentences that the caption of a method's map has to have on this model; mostly none.
+
+    Args:
+        method: a method's name (`EXPLANATIONS.names()`).
+        model: as for every look.
+    Returns:
+        list of str.
+    """
+    return plan_cautions(method, make_plan(model, opaque_step)) if RECTIFIERS.get(method) else []
+
+
+def plan_cautions(method, plan):
+    """`cautions` of a model as a plan; `method` may also be the rules of a relevance propagation."""
+    rectifiers = RECTIFIERS.get(method) if isinstance(method, str) else None
+    if not rectifiers or any(step.rule in rectifiers for step in plan.steps):
+        return []
+    return [f"{method} equals the plain gradient here: model {plan.model!r} has no rectifier (ReLU)."]
+
+
+def warned(function):
+    """Wraps a method so that it warns (EmptyMap) of maps that are zero, the same everywhere, or not finite."""
+
+    @functools.wraps(function)
+    def wrapper(model, images, *arguments, **options):
+        found = function(model, images, *arguments, **options)
+        for maps in found if isinstance(found, list) else [found]:
+            warn_of_empty(maps, function.__name__)
+        return found
+
+    return wrapper
+
+
+def warn_of_empty(maps, method):
+    """Warns (EmptyMap) of what `empty_maps` finds, on behalf of a public function that calls this."""
+    for text in empty_maps(maps, method):
+        warnings.warn(text, EmptyMap, stacklevel=3)
+
+
+def empty_maps(maps, method):
+    """Sentences about maps (N, ...) that are not finite, zero everywhere or, of a layer's maps, the same everywhere."""
+    flat = np.asarray(maps).reshape(len(maps), -1)
+    finite = np.isfinite(flat).all(1)
+    zero = finite & (flat == 0).all(1)
+    constant = finite & ~zero & (flat == flat[:, :1]).all(1) if method in _OF_LAYERS else np.zeros(len(flat), bool)
+    why = _OF_LAYERS.get(method, _ZERO)
+    reasons = (
+        (~finite, "not finite", "a derivative or a share is infinite there, as at the square root of 0"),
+        (zero, "zero everywhere", why),
+        (constant, "the same everywhere", "it tells no place; choose a layer with larger maps"),
+    )
+    return [f"{method}: {_which(mask)} {what}: {why}." for mask, what, why in reasons if mask.any()]
+
+
+_ZERO = (
+    "what is explained does not change with the image (a dead unit, a saturated activation), or the numbers are too "
+    "small for float32, where dtype='float64' may help"
+)
+_AGAINST = "nothing at this layer speaks for the target"
+# Methods whose maps are a layer's: why a map may be zero
+_OF_LAYERS = {"grad_cam": f"{_AGAINST}; rectify=False shows what speaks against it", "layer_cam": _AGAINST}
+
+
+def _which(mask):
+    if len(mask) == 1:
+        return "the map is"
+    places = np.flatnonzero(mask)
+    shown = ", ".join(map(str, places[:10])) + (", ..." if len(places) > 10 else "")
+    return f"{len(places)} of {len(mask)} maps (number {shown}) are" if len(places) > 1 else f"map {shown} is"
