@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 
 from kerascnn import runs
 from kerascnn.datasets.image_data import Split
-from kerascnn.pages import charts, report
+from kerascnn.errors import UsageError
+from kerascnn.pages import charts, compare, report
 from kerascnn.recipes import Recipe
 from kerascnn.training import measures, record
 
@@ -117,3 +119,31 @@ def test_a_line_is_where_its_numbers_are():
 )
 def test_ticks_are_round(low, high, expected):
     assert charts.ticks(low, high) == pytest.approx(expected)
+
+
+def test_mcnemar_by_counting_coins():
+    """Five images differ, all in favour of the first: two sides of (1/2)**5."""
+    first, second = np.array([True] * 8 + [False] * 2), np.array([True] * 3 + [False] * 7)
+    assert compare.mcnemar(first, second) == (5, 0, pytest.approx(2 / 32))
+    assert compare.mcnemar(first, first) == (0, 0, 1.0)
+
+
+def test_runs_side_by_side(run, tmp_path):
+    shutil.copytree(run.folder, tmp_path / "second")
+    second = runs.Run(tmp_path / "second")
+    second.write("recipe", Recipe(data="photos", augment=("flip",), epochs=5).to_dict())
+    table = pandas.read_csv(second / "evaluation" / "predictions.csv", keep_default_na=False)
+    table["correct"] = [True] * 6
+    table.to_csv(second / "evaluation" / "predictions.csv", index=False)
+    page = compare.compare([run, second])
+    assert '<td>epochs</td><td class="text">3</td><td class="text">5</td>' in page
+    assert "<td>augment</td>" not in page
+    assert "<td>6</td><td>0</td><td>2</td><td>0.5</td>" in page
+    assert re.findall("<h3>(.*?)</h3>", page)[1:] == ["Validation loss", "Training accuracy", "Training loss"]
+    second.write("recipe", second.read("recipe") | {"eval_every": 100})
+    assert "share no axis" in compare.compare([run, second])
+    with pytest.raises(UsageError, match="two or more different"):
+        compare.compare([run, run])
+    table["file"] = table["file"] + "x"
+    table.to_csv(second / "evaluation" / "predictions.csv", index=False)
+    assert "tested on different images" in compare.compare([run, second])

@@ -58,7 +58,7 @@ def report(run):
         headline=_headline(result),
         facts=_facts(run, state, recipe, data, result),
         again=command("train", *_arguments(recipe)),
-        curves=_curves(run, recipe),
+        curves=_curves(run),
         per_class=_rows(tables.get("per_class")),
         confusion=_confusion(tables.get("confusion")),
         pairs=_rows(tables.get("pairs")),
@@ -138,30 +138,36 @@ def _arguments(recipe):
             yield from (option, f"{value:g}" if isinstance(value, float) else str(value))
 
 
-def _curves(run, recipe):
-    """Loss and accuracy over the epochs, as (title, chart)."""
+def metrics_of(run):
+    """("epochs" or "steps", which the x axis counts; metrics.csv with a column x of them), empty where there is none.
+
+    Raises:
+        DataError: the table is damaged.
+    """
     path = run / "metrics.csv"
     if not path.exists() or not path.stat().st_size:
-        return []
+        return "", pandas.DataFrame()
     try:
         metrics = pandas.read_csv(path)
-    except ValueError as error:  # a killed run may have left half a line
+        period = run.read("recipe").get("eval_every") or 0
+        return ("steps" if period else "epochs"), metrics.assign(x=(metrics["epoch"] + 1) * (period or 1))
+    except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
-    if metrics.empty:
-        return []
-    period = recipe.get("eval_every") or 0
-    x_label = "steps" if period else "epochs"
-    x = (metrics["epoch"] + 1) * (period or 1)
+
+
+def _curves(run):
+    """Loss and accuracy during training, as (title, chart)."""
+    unit, metrics = metrics_of(run)
     named = {"": "training", "val_": "validation", "test_": "test"}
     charted = []
-    for quantity, y_label, y_range in (("loss", "loss (nats)", None), ("accuracy", "accuracy", None)):
+    for quantity, y_label in (("loss", "loss (nats)"), ("accuracy", "accuracy")):
         series = {
-            name: (x, metrics[f"{prefix}{quantity}"])
+            name: (metrics["x"], metrics[f"{prefix}{quantity}"])
             for prefix, name in named.items()
             if f"{prefix}{quantity}" in metrics
         }
         if series:
-            charted.append((quantity.capitalize(), charts.lines(series, x_label, y_label, y_range=y_range)))
+            charted.append((quantity.capitalize(), charts.lines(series, unit, y_label)))
     return charted
 
 

@@ -1,0 +1,127 @@
+"""Runs side by side as one HTML file, from their folders alone: results, paired tests, curves, and what differs."""
+
+import itertools
+import json
+
+from scipy.stats import binomtest
+
+from kerascnn import runs as run_folders
+from kerascnn.errors import UsageError
+from kerascnn.pages import charts
+from kerascnn.pages.report import TEMPLATES, metrics_of
+from kerascnn.training import record
+
+QUANTITIES = ("val_accuracy", "val_loss", "test_accuracy", "test_loss", "accuracy", "loss")
+TITLES = {"val_": "validation ", "test_": "test ", "": "training "}
+
+
+def write(runs, out):
+    """Write the comparison of runs (folders, names or "last") to an HTML file; returns its path."""
+    with run_folders.replacing(out) as temporary:
+        temporary.write_text(compare(runs), encoding="utf-8")
+    return out
+
+
+def compare(runs):
+    """The comparison of two or more runs as one HTML text that loads nothing from anywhere.
+
+    Raises:
+        UsageError: fewer than two runs, or one of them twice.
+    """
+    folders = [run_folders.as_run(run) for run in runs]
+    if len({run.folder.resolve() for run in folders}) < max(2, len(folders)):
+        raise UsageError(f"{len(folders)} runs were named; two or more different ones are compared.")
+    names = _names(folders)
+    paired, notes = _paired(folders, names)
+    curves, note = _curves(folders, names)
+    return TEMPLATES.get_template("compare.html").render(
+        runs=[_row(name, run) for name, run in zip(names, folders, strict=True)],
+        paired=paired,
+        notes=notes,
+        curves=curves,
+        curves_note=note,
+        differences=_differences(folders),
+    )
+
+
+def _names(folders):
+    """The folders' names, with the folder above where two are called the same."""
+    names = [run.folder.resolve().name for run in folders]
+    longer = ["/".join(run.folder.resolve().parts[-2:]) for run in folders]
+    return [long if names.count(name) > 1 else name for name, long in zip(names, longer, strict=True)]
+
+
+def _row(name, run):
+    """What a run's line says; empty where its folder does not know."""
+    state = run.read("run")
+    result = state.get("result") or {}
+    row = {"name": name, "status": run.status, **dict.fromkeys(("accuracy", "interval", "loss", "best"), "")}
+    if "accuracy" in result:
+        low, high = result["accuracy_interval"]
+        row["accuracy"] = f"{100 * result['accuracy']:.2f}%"
+        row["interval"] = f"{100 * low:.2f} to {100 * high:.2f}"
+        row["loss"] = f"{result['loss']:.4f}" if "loss" in result else ""
+    if "best_epoch" in result:
+        row["best"] = f"{result['best_epoch']} of {result['epochs']}"
+    row["parameters"] = f"{state['parameters']:,}" if "parameters" in state else ""
+    row["minutes"] = f"{state['seconds'] / 60:.1f}" if "seconds" in state else ""
+    return row
+
+
+def mcnemar(first, second):
+    """McNemar's exact test of two classifiers on the same images.
+
+    Args:
+        first, second: bool (N,), which images each is right about.
+    Returns:
+        (number that only the first is right about, only the second, two-sided p).
+    """
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    differing = only_first + only_second
+    return only_first, only_second, float(binomtest(only_first, differing).pvalue) if differing else 1.0
+
+
+def _paired(folders, names):
+    """(rows of the table of pairs, sentences on runs that cannot be paired)."""
+    tables = {name: record.read(run).get("predictions") for name, run in zip(names, folders, strict=True)}
+    rows, notes = [], []
+    for first, second in itertools.combinations(names, 2):
+        one, other = tables[first], tables[second]
+        if one is None or other is None:
+            continue
+        if not (one["file"].equals(other["file"]) and one["label"].equals(other["label"])):
+            notes.append(f"{first} and {second} were tested on different images, so they cannot be compared in pairs.")
+            continue
+        only_first, only_second, p = mcnemar(one["correct"].to_numpy(bool), other["correct"].to_numpy(bool))
+        numbers = {"images": f"{len(one):,}", "only_first": only_first, "only_second": only_second, "p": f"{p:.3g}"}
+        rows.append({"first": first, "second": second, **numbers})
+    without = [name for name, table in tables.items() if table is None]
+    if without:
+        notes.append(f"No predictions are kept in {', '.join(without)}.")
+    return rows, notes
+
+
+def _curves(folders, names):
+    """([(title, chart)] of each quantity of all runs over epochs or steps, a sentence where there are none)."""
+    tables = [(name, *metrics_of(run)) for name, run in zip(names, folders, strict=True)]
+    units = {unit for _, unit, _ in tables if unit}
+    if len(units) != 1:
+        return [], "Some runs count epochs and others steps, so that their curves share no axis." if units else ""
+    unit = units.pop()
+    charted = []
+    for quantity in QUANTITIES:
+        series = {name: (table["x"], table[quantity]) for name, _, table in tables if quantity in table}
+        if series:
+            prefix, _, what = quantity.rpartition("_")
+            title = TITLES[f"{prefix}_" if prefix else ""] + what
+            y_label = "loss (nats)" if what == "loss" else what
+            charted.append((title.capitalize(), charts.lines(series, unit, y_label)))
+    return charted, ""
+
+
+def _differences(folders):
+    """(setting, [its value in each run]) of the settings that differ."""
+    recipes = [run.read("recipe") for run in folders]
+    fields = dict.fromkeys(field for recipe in recipes for field in recipe)
+    texts = {field: [json.dumps(recipe.get(field), ensure_ascii=False) for recipe in recipes] for field in fields}
+    return [(field, values) for field, values in texts.items() if len(set(values)) > 1]
