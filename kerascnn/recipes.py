@@ -131,7 +131,8 @@ class Recipe:
     )
     start_from: str = setting(
         "",
-        "run, .keras or .weights.h5 file whose weights training starts from, where layers agree in name and shape",
+        "run, or .keras, .weights.h5, .pth or .safetensors file, whose weights training starts from, where layers "
+        "agree in name and shape",
     )
     freeze: str = setting(
         "", "layers that are not trained: names, patterns or ranges, separated by commas, such as conv1..conv4,fc*"

@@ -34,6 +34,7 @@ from kerascnn.errors import DataError, UsageError, nearest
 from kerascnn.files import read_json
 
 ROOT = Path("saved_models")
+WEIGHTS = (".keras", ".h5", ".pth", ".pt", ".safetensors")  # of files that training can start from
 ANY_NUMBER = (int, float)
 # What the fields of a run's files may be, where they are there: a class, several, or [the class of a list's items].
 KINDS = {
@@ -208,9 +209,9 @@ def check_new(folder):
 
 
 def absolute(source):
-    """The absolute path of what weights start from: a run (folder, name or "last"), or a .keras or .weights.h5 file."""
+    """The absolute path of what weights start from: a run (folder, name or "last"), or a file of weights."""
     path = Path(source).expanduser()
-    return str((path if path.is_file() or path.suffix in (".keras", ".h5") else find(source).folder).resolve())
+    return str((path if path.is_file() or path.suffix in WEIGHTS else find(source).folder).resolve())
 
 
 def as_run(run):

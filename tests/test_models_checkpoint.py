@@ -1,5 +1,6 @@
 """Reading torch's files without torch, what does not fit, what is dangerous, and KerasHub's names."""
 
+import argparse
 import pickle
 import zipfile
 
@@ -10,7 +11,8 @@ from keras import Input, Model, layers, ops
 
 from kerascnn import models
 from kerascnn.errors import DataError, UsageError
-from kerascnn.models import checkpoint
+from kerascnn.models import checkpoint, torch_file
+from kerascnn.training.transfer import start_from
 
 
 def small_net(filters=4, num_classes=2):
@@ -48,7 +50,7 @@ def test_every_type_and_view_is_read_as_torch_reads_it(zipped, tmp_path):
     }
     path = tmp_path / "all.pth"
     torch.save({"state_dict": tensors, "epoch": 3}, path, _use_new_zipfile_serialization=zipped)
-    read = checkpoint.read_state_dict(path)
+    read = torch_file.read_state_dict(path)
     assert set(read) == set(tensors)
     for name, tensor in tensors.items():
         expected = tensor.detach().float().numpy() if name == "bfloat16" else tensor.detach().numpy()
@@ -102,6 +104,106 @@ def test_a_layer_that_only_one_side_has(tmp_path):
         checkpoint.load_torch_weights(small_net(), tmp_path / "less.pth")
 
 
+def filled(model, state):
+    """True if a model has the weights of `state_dict()`."""
+    kernel = np.array(model.get_layer("stem_0").kernel).transpose(3, 2, 0, 1)
+    return (kernel == state["stem.0.weight"].numpy()).all() and (
+        state["fc.weight"].numpy() == np.array(model.get_layer("fc").kernel).T
+    ).all()
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda s: {"state_dict": s, "epoch": 3, "args": argparse.Namespace(lr=0.1)},
+        lambda s: {"model": s, "optimizer": {"state": {0: {"exp_avg": s["fc.bias"]}}, "param_groups": [{"lr": 0.1}]}},
+        lambda s: {"model_state_dict": s, "loss": np.float64(0.5)},
+        lambda s: {"net": s, "acc": 93.1},
+        lambda s: {"state_dict": s, "state_dict_ema": {k: v + 1 for k, v in s.items()}},
+        lambda s: {"state_dict_ema": s},
+        lambda s: {"my own name": s},
+        lambda s: {"model": {"state_dict": s}},
+        lambda s: {f"module.{k}": v for k, v in s.items()},
+        lambda s: {f"_orig_mod.module.{k}": v for k, v in s.items()},
+        lambda s: {
+            "state_dict": {f"model.{k}": v for k, v in s.items()},
+            "hyper_parameters": {"size": s["fc.bias"].shape},
+        },
+        lambda s: {(k if k.startswith("fc") else f"backbone.{k}"): v for k, v in s.items()},
+        lambda s: {**{f"backbone.{k}": v for k, v in s.items()}, "projector.0.weight": s["fc.weight"]},
+        lambda s: {**{f"module.{k}": v for k, v in s.items()}, "n_averaged": s["fc.bias"][0].long()},
+    ],
+)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_wrapped_weights_arrive(wrapped, zipped, tmp_path):
+    torch = pytest.importorskip("torch")
+    state, model = state_dict(), small_net()
+    torch.save(wrapped(dict(state)), tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+    assert not filled(model, state)
+    checkpoint.load_torch_weights(model, tmp_path / "a.pth")
+    assert filled(model, state)
+
+
+def test_of_several_dictionaries_none_is_guessed(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"generator": state_dict(), "critic": state_dict()}, tmp_path / "two.pth")
+    with pytest.raises(DataError, match="holds 2 dictionaries of tensors, 'generator', 'critic'"):
+        checkpoint.load_torch_weights(small_net(), tmp_path / "two.pth")
+
+
+@pytest.mark.parametrize("skip", ["fc", ["fc"], ("fc",), "('fc',)", "fc,", " fc , stem_1"])
+def test_layers_to_skip_in_every_spelling(skip, tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save(state_dict(num_classes=7), tmp_path / "seven.pth")
+    model = small_net()
+    last = np.array(model.get_layer("fc").kernel)
+    checkpoint.load_torch_weights(model, tmp_path / "seven.pth", skip=skip)
+    np.testing.assert_array_equal(np.array(model.get_layer("fc").kernel), last)
+
+
+def test_a_checkpoint_fills_the_layers_that_fit(tmp_path):
+    torch = pytest.importorskip("torch")
+    state, model = state_dict(num_classes=7), small_net()
+    torch.save({"model": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "seven.pth")
+    assert start_from(model, tmp_path / "seven.pth", ["a", "b"]) == (["stem_0", "stem_1"], ["fc"])
+    kernel = np.array(model.get_layer("stem_0").kernel)
+    np.testing.assert_array_equal(kernel, state["stem.0.weight"].numpy().transpose(2, 3, 1, 0))
+    torch.save({"other.weight": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(UsageError, match="No layer of 'small' has the name and shape of one in"):
+        start_from(model, tmp_path / "other.pth", ["a", "b"])
+    with pytest.raises(DataError, match=r"No checkpoint file '.*gone\.pth'"):
+        start_from(model, tmp_path / "gone.pth", ["a", "b"])
+
+
+def test_a_file_that_declares_more_than_it_holds(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"a.weight": torch.zeros(3)}, tmp_path / "zip.pth")
+    torch.save({"a.weight": torch.zeros(3)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    old = (tmp_path / "old.pth").read_bytes()
+    count = (3).to_bytes(8, "little")
+    assert old.count(count) == 1
+    (tmp_path / "old.pth").write_bytes(old.replace(count, (10**12).to_bytes(8, "little")))
+    with zipfile.ZipFile(tmp_path / "zip.pth") as source, zipfile.ZipFile(tmp_path / "bomb.pth", "w", 8) as bomb:
+        for name in source.namelist():
+            bomb.writestr(name, bytes(1 << 20) if "/data/" in name else source.read(name))
+    for name in ("old", "bomb"):
+        with pytest.raises(DataError, match=rf"{name}\.pth declares [0-9,]+ bytes for .* and has [0-9,]+: it was not"):
+            torch_file.read_state_dict(tmp_path / f"{name}.pth")
+    memo = b"\x80\x02}r\xff\xff\xff\xff."  # would make a memo of 64 GiB
+    text = b"\x80\x02\x8d" + (1 << 50).to_bytes(8, "little") + b"short"
+    for content in (memo, text):
+        (tmp_path / "a.pth").write_bytes(content)
+        with pytest.raises(DataError, match=r"a\.pth is not a torch checkpoint"):
+            torch_file.read_state_dict(tmp_path / "a.pth")
+
+
+def test_a_whole_module_says_what_to_save(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pth")
+    with pytest.raises(DataError, match=r"torch\.nn\.modules\.linear\.Linear, .*torch\.save\(module\.state_dict\(\)"):
+        torch_file.read_state_dict(tmp_path / "module.pth")
+
+
 class Evil:
     def __reduce__(self):
         import os
@@ -118,25 +220,25 @@ def test_a_pickle_that_wants_to_run_code_is_refused(zipped, tmp_path):
     else:
         path.write_bytes(pickle.dumps(Evil()))
     with pytest.raises(DataError, match=r"wants to use (posix|nt)\.system, which no tensor needs"):
-        checkpoint.read_state_dict(path)
+        torch_file.read_state_dict(path)
 
 
 def test_files_that_are_no_checkpoints(tmp_path):
     with pytest.raises(DataError, match=r"No checkpoint file '.*missing\.pth'"):
-        checkpoint.read_state_dict(tmp_path / "missing.pth")
+        torch_file.read_state_dict(tmp_path / "missing.pth")
     (tmp_path / "text.pth").write_text("weights")
     with pytest.raises(DataError, match=r"text\.pth is not a torch checkpoint"):
-        checkpoint.read_state_dict(tmp_path / "text.pth")
+        torch_file.read_state_dict(tmp_path / "text.pth")
     (tmp_path / "list.pth").write_bytes(pickle.dumps([1, 2]))
     with pytest.raises(DataError, match=r"list\.pth is not a torch checkpoint"):
-        checkpoint.read_state_dict(tmp_path / "list.pth")
+        torch_file.read_state_dict(tmp_path / "list.pth")
     np.savez(tmp_path / "arrays.npz", x=np.zeros(3))
     with pytest.raises(DataError, match=r"arrays\.npz is not a torch checkpoint: it is a ZIP file without data\.pkl"):
-        checkpoint.read_state_dict(tmp_path / "arrays.npz")
+        torch_file.read_state_dict(tmp_path / "arrays.npz")
     (tmp_path / "text.safetensors").write_text("weights")
     pytest.importorskip("safetensors")
     with pytest.raises(DataError, match=r"text\.safetensors is not a safetensors file"):
-        checkpoint.read_state_dict(tmp_path / "text.safetensors")
+        torch_file.read_state_dict(tmp_path / "text.safetensors")
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -148,18 +250,19 @@ def test_a_file_that_is_cut_short(zipped, tmp_path):
     for length in (0, 10, len(content) // 2, len(content) - 20):
         path.write_bytes(content[:length])
         with pytest.raises(DataError, match=r"short\.pth|reaches beyond"):
-            checkpoint.read_state_dict(path)
+            torch_file.read_state_dict(path)
 
 
 def test_a_tensor_that_reaches_beyond_its_storage():
-    storage = checkpoint._Storage("FloatStorage", "0")
+    storage = torch_file._Storage("FloatStorage", "0")
     for tensor in [
-        checkpoint._Tensor(storage, 0, (2, 3), (3, 1)),
-        checkpoint._Tensor(storage, 4, (2,), (1,)),
-        checkpoint._Tensor(storage, 4, (2,), (-1,)),
+        torch_file._Tensor(storage, 0, (2, 3), (3, 1)),
+        torch_file._Tensor(storage, 4, (2,), (1,)),
+        torch_file._Tensor(storage, 4, (2,), (-1,)),
+        torch_file._Tensor(storage, 0, (10**12,), (0,)),
     ]:
         with pytest.raises(DataError, match="reaches beyond the 5 numbers"):
-            checkpoint._array(tensor, {"0": bytes(20)})
+            torch_file._array(tensor, {storage: np.zeros(5, "f4")})
 
 
 def test_imagenet_weights_from_the_cache_folder_or_where_to_put_them(tmp_path, monkeypatch):

@@ -1,14 +1,7 @@
-"""Weights from files that torch wrote, read without torch, and from KerasHub.
-
-`.pth` files are pickles: they are read by an unpickler that knows tensors and dictionaries and refuses everything
-else, so a file that wants to run code is an error. Both of torch's layouts are understood, the zip archive (since torch
-1.6) and the older stream; `.safetensors` needs the safetensors package.
-"""
+"""Puts weights into a model from files that torch wrote (`torch_file` reads them) and from KerasHub."""
 
 import collections
 import math
-import pickle
-import zipfile
 from pathlib import Path
 
 import keras
@@ -16,129 +9,7 @@ import numpy as np
 
 from kerascnn import graph
 from kerascnn.errors import DataError, UsageError, unknown
-
-_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of torch's older layout
-_DTYPES = {
-    "DoubleStorage": "<f8",
-    "FloatStorage": "<f4",
-    "HalfStorage": "<f2",
-    "BFloat16Storage": "<u2",  # widened to float32 when read
-    "LongStorage": "<i8",
-    "IntStorage": "<i4",
-    "ShortStorage": "<i2",
-    "CharStorage": "i1",
-    "ByteStorage": "u1",
-    "BoolStorage": "?",
-}
-_Storage = collections.namedtuple("_Storage", "kind key")
-_Tensor = collections.namedtuple("_Tensor", "storage offset shape strides")
-
-
-def read_state_dict(path):
-    """The tensors of a torch checkpoint, {name: array}.
-
-    Args:
-        path: a .pth or .pt file holding a state dict, alone or under the key "state_dict", or a .safetensors file.
-    Raises:
-        DataError: no such file, not such a file, cut short, or a pickle that holds anything but tensors.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"No checkpoint file {str(path)!r}. A torchvision .pth or a .safetensors file is needed.")
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    try:
-        content, storages = _read_zip(path) if zipfile.is_zipfile(path) else _read_legacy(path)
-        if isinstance(content, dict) and "state_dict" in content:
-            content = content["state_dict"]
-        if not isinstance(content, dict):
-            raise DataError(f"{path} holds a {type(content).__name__}, not a dictionary of tensors.")
-        return {name: _array(value, storages) for name, value in content.items() if isinstance(value, _Tensor)}
-    except DataError:
-        raise
-    except (pickle.UnpicklingError, EOFError, KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is not a torch checkpoint, or it is cut short: {error}") from error
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{path} is a damaged torch checkpoint: {error}") from error
-
-
-class _TensorUnpickler(pickle.Unpickler):
-    """Reads dictionaries of tensors; every other class or function is refused by name."""
-
-    def find_class(self, module, name):
-        if (module, name) == ("collections", "OrderedDict"):
-            return collections.OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return lambda storage, offset, shape, strides, *_: _Tensor(storage, offset, shape, strides)
-        if (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return lambda tensor, *_: tensor
-        if module == "torch" and name in _DTYPES:
-            return name
-        raise DataError(f"The checkpoint wants to use {module}.{name}, which no tensor needs: it was not read.")
-
-    def persistent_load(self, saved_id):
-        _, kind, key, *_ = saved_id
-        return _Storage(kind, str(key))
-
-
-def _read_zip(path):
-    with zipfile.ZipFile(path) as archive:
-        entry = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
-        if entry is None:
-            raise DataError(f"{path} is not a torch checkpoint: it is a ZIP file without data.pkl.")
-        root = entry.removesuffix("data.pkl")
-        with archive.open(entry) as file:
-            content = _TensorUnpickler(file).load()
-        parts = [name for name in archive.namelist() if name.startswith(f"{root}data/")]
-        return content, {name.removeprefix(f"{root}data/"): archive.read(name) for name in parts}
-
-
-def _read_legacy(path):
-    with path.open("rb") as file:
-        if _TensorUnpickler(file).load() != _LEGACY_MAGIC:
-            raise DataError(f"{path} is not a torch checkpoint.")
-        _TensorUnpickler(file).load()  # the layout's version
-        _TensorUnpickler(file).load()  # the machine it was written on
-        kinds = {}
-
-        class Unpickler(_TensorUnpickler):
-            def persistent_load(self, saved_id):
-                storage = super().persistent_load(saved_id)
-                kinds[storage.key] = storage.kind
-                return storage
-
-        content = Unpickler(file).load()
-        storages = {}
-        for key in map(str, _TensorUnpickler(file).load()):
-            count = int(np.frombuffer(file.read(8), "<i8")[0])
-            storages[key] = file.read(count * np.dtype(_DTYPES[kinds[key]]).itemsize)
-        return content, storages
-
-
-def _array(tensor, storages):
-    """The array that a tensor's place in its storage describes; copied, so that the storage can go."""
-    kind, key = tensor.storage
-    flat = np.frombuffer(storages[key], _DTYPES[kind])
-    if kind == "BFloat16Storage":
-        flat = (flat.astype("<u4") << 16).view("<f4")
-    shape, strides = tuple(tensor.shape), tuple(tensor.strides)
-    last = tensor.offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
-    if min((tensor.offset, *shape, *strides)) < 0 or (0 not in shape and last >= flat.size):
-        raise DataError(f"A tensor of shape {shape} reaches beyond the {flat.size} numbers that the file holds for it.")
-    byte_strides = [s * flat.itemsize for s in strides]
-    return np.lib.stride_tricks.as_strided(flat[tensor.offset :], shape, byte_strides).copy()
-
-
-def _read_safetensors(path):
-    try:
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-    except ImportError as error:
-        raise UsageError(f"Reading {path} needs the safetensors package: pip install 'kerascnn[export]'") from error
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise DataError(f"{path} is not a safetensors file, or it is cut short: {error}") from error
+from kerascnn.models.torch_file import read_state_dict
 
 
 def load_torch_weights(model, path, *, skip=()):
@@ -150,17 +21,64 @@ def load_torch_weights(model, path, *, skip=()):
 
     Args:
         model: keras.Model, as resnet18 gives.
-        path: the checkpoint, see `read_state_dict`.
-        skip: names of layers that keep their own weights, as in ("fc",).
+        path: the checkpoint, see `read_state_dict`. Where its names begin with a wrapper's, as "module." or
+            "backbone.", that is left out, and so are tensors without it that the model has no layer for.
+        skip: names of layers that keep their own weights, as in ("fc",) or "fc,conv1".
     Raises:
         DataError: a layer is missing on either side or has another shape; the first such layer is named.
         UsageError: `skip` names no layer of the model, or the model has no graph (a subclass of keras.Model).
     """
+    _put(model, _modules(model, path), skip, Path(path).name)
+
+
+def fill_from_torch(model, path):
+    """Put a torch checkpoint's weights into the layers of a model of the same names and shapes; the others stay.
+
+    Args:
+        model, path: as of `load_torch_weights`.
+    Returns:
+        names of the layers that were filled.
+    """
+    modules, maps, filled = _modules(model, path), _flattened_maps(model), []
+    for layer in model.layers:
+        arrays = [_keras_array(model, layer, v, modules.get(layer.name, {}), maps) for v in layer.weights]
+        if arrays and all(
+            a is not None and a.shape == tuple(v.shape) for a, v in zip(arrays, layer.weights, strict=True)
+        ):
+            layer.set_weights(arrays)
+            filled.append(layer.name)
+    return filled
+
+
+def _modules(model, path):
+    """{layer name: {torch's weight name: array}} of a checkpoint, without the name of a wrapper."""
+    known = {layer.name for layer in model.layers if layer.weights}
+    state = {tuple(name.split(".")): array for name, array in read_state_dict(path).items()}
+    wrapper = _wrapper(state, known)
     modules = {}
-    for name, array in read_state_dict(path).items():
-        module, _, weight = name.rpartition(".")
-        modules.setdefault(module.replace(".", "_"), {})[weight] = array
-    _put(model, modules, skip, Path(path).name)
+    for parts, array in state.items():
+        inside = parts[: len(wrapper)] == wrapper
+        module = "_".join((parts[len(wrapper) :] if inside else parts)[:-1]) or ".".join(parts)
+        if inside or module in known:
+            modules.setdefault(module, {})[parts[-1]] = array
+    return modules
+
+
+def _wrapper(state, known):
+    """The beginning of a checkpoint's names, as a tuple of parts, without which most of a model's layers are in it."""
+    layers = collections.defaultdict(set)
+    for parts in state:
+        for depth in range(len(parts) - 1):
+            module = "_".join(parts[depth:-1])
+            if module in known:
+                layers[parts[:depth]].add(module)
+    return max(layers, key=lambda wrapper: (len(layers[wrapper]), -len(wrapper)), default=())
+
+
+def _skipped(skip):
+    """Names of layers from a sequence or from text: "fc", "fc,conv1", "('fc',)"."""
+    names = skip.strip("()[]").split(",") if isinstance(skip, str) else skip
+    return [name.strip(" '\"") for name in names if name.strip(" '\"")]
 
 
 # Keras' name of a weight: torch's.
@@ -176,7 +94,7 @@ _TORCH_NAMES = {
 
 def _put(model, modules, skip, source):
     """Assigns `modules`, {layer name: {torch's weight name: array}}, to the model's layers, all or nothing."""
-    names = [layer.name for layer in model.layers if layer.weights]
+    names, skip = [layer.name for layer in model.layers if layer.weights], _skipped(skip)
     for name in skip:
         if name not in names:
             raise unknown(f"layer of {model.name}", name, names)
@@ -185,32 +103,46 @@ def _put(model, modules, skip, source):
     values = []
     for layer in chosen:
         if layer.name not in modules:
-            raise DataError(f"{source} has no layer {layer.name!r}, the first of {model.name!r} that it lacks.")
+            raise DataError(
+                f"{source} has no layer {layer.name!r}, the first of {model.name!r} that it lacks."
+                + (_advice(layer.name) if layer is chosen[-1] else "")
+            )
         for variable in layer.weights:
-            array = modules[layer.name].get(_TORCH_NAMES.get(variable.name))
-            flattened = layer in maps and variable.name != "bias"
-            if array is not None and flattened:
-                if array.shape[-1] != math.prod(maps[layer]):
-                    raise DataError(
-                        f"Layer {layer.name!r} of {model.name!r} reads flattened maps of {maps[layer]} together with "
-                        f"other numbers, {array.shape[-1]} in all: how torch orders these is not known here."
-                    )
-                array = _channels_last(array, maps[layer])
-            if array is not None and variable.name == "kernel":
-                array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+            array = _keras_array(model, layer, variable, modules[layer.name], maps)
             if array is None or array.shape != tuple(variable.shape):
                 found = "missing" if array is None else f"of shape {array.shape}"
-                hint = f" To keep the layer's own weights: skip=({layer.name!r},)." if layer is chosen[-1] else ""
+                hint = _advice(layer.name) if layer is chosen[-1] else ""
                 raise DataError(
                     f"{source} does not fit {model.name!r}: at layer {layer.name!r} the model's {variable.name} is of "
                     f"shape {tuple(variable.shape)}, the checkpoint's is {found} (in Keras' order of axes).{hint}"
                 )
             values.append((variable, array))
-    extra = [name for name in modules if name not in names]
+    extra = [name for name in modules if name not in names and name not in skip]
     if extra:
         raise DataError(f"{source} does not fit {model.name!r}: the model has no layer {extra[0]!r}.")
     for variable, array in values:
         variable.assign(array)
+
+
+def _advice(name):
+    return f" To keep the layer's own weights: skip=({name!r},), on the command line --model-options skip={name}"
+
+
+def _keras_array(model, layer, variable, arrays, maps):
+    """The array of torch's for a variable of a layer, in Keras' order of axes; None where there is none."""
+    array = arrays.get(_TORCH_NAMES.get(variable.name))
+    if array is None:
+        return None
+    if layer in maps and variable.name != "bias":
+        if array.ndim == 0 or array.shape[-1] != math.prod(maps[layer]):
+            raise DataError(
+                f"Layer {layer.name!r} of {model.name!r} reads flattened maps of {maps[layer]} together with "
+                f"other numbers, {array.size and array.shape[-1]} in all: how torch orders these is not known here."
+            )
+        array = _channels_last(array, maps[layer])
+    if variable.name == "kernel":
+        array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+    return array
 
 
 def _flattened_maps(model):

@@ -11,6 +11,8 @@ import keras
 from kerascnn import runs
 from kerascnn.errors import DataError, UsageError, counted, unknown
 from kerascnn.keras_file import load
+from kerascnn.models import torch_file
+from kerascnn.models.checkpoint import fill_from_torch
 
 
 def transfer(recipe, model, class_names, fill=True):
@@ -39,7 +41,7 @@ def start_from(model, source, class_names):
 
     Args:
         model: keras.Model.
-        source: a run (folder, name or "last"), or a .keras or .weights.h5 file.
+        source: a run (folder, name or "last"), or a .keras, .weights.h5, .pth or .safetensors file.
         class_names: the classes to be learned.
     Returns:
         (names of the layers that were filled, names of those with weights that were not).
@@ -50,6 +52,8 @@ def start_from(model, source, class_names):
     own = [layer for layer in model.layers if layer.weights]
     if str(source).endswith(".weights.h5"):
         filled = _fill(model, [layer.name for layer in own], Path(source))
+    elif Path(source).suffix in torch_file.SUFFIXES:
+        filled = fill_from_torch(model, source)
     else:
         weights = {layer.name: layer.get_weights() for layer in _lenders(source, class_names) if layer.weights}
         filled = []
@@ -72,7 +76,10 @@ def _lenders(source, class_names):
     others = False
     if not str(source).endswith(".keras"):
         if Path(source).is_file():
-            raise UsageError(f"--from {source} is no .keras or .weights.h5 file. Type one, or a run's folder or name.")
+            raise UsageError(
+                f"--from {source} is no .keras, .weights.h5, {', '.join(torch_file.SUFFIXES[:-1])} or "
+                f"{torch_file.SUFFIXES[-1]} file. Type one, or a run's folder or name."
+            )
         source = runs.find(source)
         others = list(source.read("labels")) != list(class_names)
     found = load(source).layers
