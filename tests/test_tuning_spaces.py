@@ -1,10 +1,11 @@
 """Search spaces: ours, a user's Python file, a TOML file; and what is wrong with them, in words."""
 
+import numpy as np
 import pytest
 
 from kerascnn.errors import DataError, UsageError
 from kerascnn.recipes import Recipe
-from tuning import SEARCHES, spaces
+from tuning import SEARCHES, hypermodels, searching, spaces
 
 keras_tuner = pytest.importorskip("keras_tuner")
 
@@ -235,6 +236,84 @@ def test_what_is_wrong_with_a_python_file(tmp_path, text, error, message):
 def test_what_is_wrong_with_a_function(function, message):
     with pytest.raises(UsageError, match=message):
         spaces.hyperparameters(function)
+
+
+BUILD = """
+import keras, keras_tuner
+
+def head(hp, x):
+    return keras.layers.Dense(10)(x)
+
+def build_model(hp):
+    model = keras.Sequential([keras.Input((4, 4, 1))])
+    for number in range(hp.Int("layers", 1, 3)):
+        FAILS
+        model.add(keras.layers.Conv2D(hp.Choice(f"filters_{number}", [2, 4]), 3, padding="same"))
+    model.add(keras.layers.Flatten())
+    model.add(keras.layers.Dense(10, "softmax"))
+    model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
+    return model
+"""
+FAILS = {
+    "never": "pass",
+    "FailedTrialError": "if number == 2: raise keras_tuner.errors.FailedTrialError('too deep')",
+    "a shape error": "if number == 2: model.add(keras.layers.Conv2D(2, 9))",
+    "with the default": "if hp.get('layers') == 1: raise ValueError('too flat')",
+}
+
+
+@pytest.mark.parametrize("form", ["function", "class", "object"])
+@pytest.mark.parametrize("fails", FAILS)
+def test_what_keras_tuner_builds_may_fail_for_some_values(tmp_path, fails, form):
+    text = BUILD.replace("FAILS", FAILS[fails])
+    if form != "function":
+        text += "class Mine(keras_tuner.HyperModel):\n    def build(self, hp):\n        return build_model(hp)\n"
+    if form == "object":
+        text += "mine = Mine()\n"
+    space = code(tmp_path, text)
+    names = list(spaces.described(spaces.hyperparameters(space)))
+    assert names[:2] == ["layers", "filters_0"]
+    assert spaces.recipe_of(space, {"layers": 3}) == Recipe()  # what fails does so where it is trained
+    assert space.hypermodel.build(keras_tuner.HyperParameters()) if fails != "with the default" else True
+    settings = {"epochs": 1, "seed": 0, "objective": "val_accuracy"}
+    described = searching._described(str(tmp_path / "space.py"), space, "digits", settings, {})
+    assert list(described["hyperparameters"]) == names
+
+
+def test_what_always_fails_says_why(tmp_path):
+    space = code(tmp_path, BUILD.replace("FAILS", "raise ValueError('never')"))
+    with pytest.raises(UsageError, match="The space fails: ValueError: never"):
+        spaces.hyperparameters(space)
+    space = code(tmp_path, "def build_model(hp):\n    hp.Int('a', 1, 2)\n    raise ValueError('never')")
+    with pytest.raises(UsageError, match="The space fails: ValueError: never"):
+        spaces.hyperparameters(space)
+    text = "import keras_tuner\nclass Mine(keras_tuner.HyperModel):\n    def __init__(self, classes): pass"
+    with pytest.raises(UsageError, match=r"Mine cannot be made without arguments .*Make one in the file: model = Mine"):
+        code(tmp_path, text)
+    with pytest.raises(UsageError, match="HyperModel is taken from a Python file"):
+        spaces.load(keras_tuner.HyperModel())
+
+
+def test_a_space_of_recipes_may_refuse_a_value():
+    def space(hp):
+        if hp.Choice("model", ["lenet5", "cifar_net"]) == "cifar_net":
+            raise keras_tuner.errors.FailedTrialError("too large")
+        return Recipe(dropout=hp.Float("dropout", 0.1, 0.5))
+
+    found = spaces.hyperparameters(space)
+    assert list(spaces.described(found)) == ["model", "dropout"]
+    assert spaces.searched_fields(space, found) == {"dropout": "dropout"}
+
+
+def test_labels_are_one_hot_where_the_loss_wants_them():
+    keras = pytest.importorskip("keras")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    labels = np.array([2, 0])
+    for loss in ("categorical_crossentropy", keras.losses.CategoricalCrossentropy(from_logits=True)):
+        model.compile("adam", loss)
+        np.testing.assert_array_equal(hypermodels._labels(model, labels, 3), [[0, 0, 1], [1, 0, 0]])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    np.testing.assert_array_equal(hypermodels._labels(model, labels, 3), labels)
 
 
 def test_an_unknown_search_is_answered_with_the_nearest():

@@ -1,4 +1,4 @@
-"""KerasTuner's HyperModel of a user as a search: `build(hp)` makes the network, `fit` trains it on the search's data.
+"""KerasTuner's HyperModel, or its `build(hp)` alone, as a search: that makes the network, `fit` trains it on the data.
 
 What it builds is no recipe, so such a trial begins anew after a kill, and its winner comes without a TOML file.
 """
@@ -8,6 +8,7 @@ import numpy as np
 
 from kerascnn import runs
 from kerascnn.datasets.preprocessing import Preprocessing
+from kerascnn.errors import UsageError
 from kerascnn.recipes import Recipe
 from kerascnn.training.prepare import described, write_samples
 from kerascnn.training.reading import load_data
@@ -26,15 +27,20 @@ class HyperModelSpace:
         self.hypermodel, self.path = hypermodel, str(path)
 
     def __call__(self, hp):
-        self.hypermodel.build(hp)
+        model = self.hypermodel.build(hp)
+        if not isinstance(model, keras.Model):
+            raise UsageError(
+                f"The build of {self.path} returns {type(model).__name__}, but it must return a keras.Model."
+            )
         return Recipe()
 
 
 def fit(space, values, recipe, folder, report):
     """Build and fit one trial's network; returns its Run.
 
-    The images come as float32 (N, H, W, C) with the recipe's size and normalisation, the labels as numbers, exactly as
-    KerasTuner would hand them on: `hypermodel.fit(hp, model, images, labels, validation_data=, epochs=, callbacks=)`.
+    The images come as float32 (N, H, W, C) with the recipe's size and normalisation, the labels as numbers, or one-hot
+    float32 (N, num_classes) where the model was compiled with categorical_crossentropy, as KerasTuner would hand them on:
+    `hypermodel.fit(hp, model, images, labels, validation_data=, epochs=, callbacks=)`.
 
     Args:
         space: HyperModelSpace.
@@ -65,15 +71,25 @@ def fit(space, values, recipe, folder, report):
     )
     table = keras.callbacks.CSVLogger(str(run / "metrics.csv"))
     images, held_out = (prepared(np.asarray(split.images[:])) for split in (data.train, data.validation))
+    labels, held_out_labels = (
+        _labels(model, split.labels, len(data.class_names)) for split in (data.train, data.validation)
+    )
     space.hypermodel.fit(
         hp,
         model,
         images,
-        data.train.labels,
-        validation_data=(held_out, data.validation.labels),
+        labels,
+        validation_data=(held_out, held_out_labels),
         epochs=recipe.epochs,
         verbose=0,
         callbacks=[best, table, keras.callbacks.TerminateOnNaN(raise_error=True), report],
     )
     run.update(status="finished", result={})
     return run
+
+
+def _labels(model, labels, num_classes):
+    """Labels as a compiled model's loss wants them."""
+    loss = getattr(model, "loss", None)
+    name = loss if isinstance(loss, str) else getattr(loss, "name", getattr(loss, "__name__", ""))
+    return np.eye(num_classes, dtype="float32")[labels] if name == "categorical_crossentropy" else labels

@@ -176,7 +176,7 @@ def _described(search, space, data, settings, fixed):
             raise UsageError(f"{name} is searched{by}, so it cannot be fixed to {fixed[name]!r}. Leave it out.")
         if name in (*spaces.OPTIONS, "data"):
             raise UsageError(f"{name} cannot be searched: the search sets it for all trials. Take it out of the space.")
-    first = space(found).replace(**fixed)
+    first = (Recipe() if hasattr(space, "hypermodel") else space(found)).replace(**fixed)
     fixed = {**fixed, "data": _absolute(data if data is not None else first.data)}
     if first.start_from and "start_from" not in searched:
         fixed["start_from"] = runs.absolute(first.start_from)

@@ -41,6 +41,8 @@ def load(name):
         UsageError: nothing of that name, or a space that cannot be.
         DataError: the file cannot be read.
     """
+    if _is_hypermodel(name if inspect.isclass(name) else type(name)):
+        raise UsageError("A HyperModel is taken from a Python file, which workers read too. Name it: search='FILE.py'")
     if callable(name):
         return name
     path = Path(name)
@@ -59,31 +61,68 @@ def _from_python(path):
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         raise DataError(f"{path} cannot be run: {type(error).__name__}: {error}.") from error
-    models = [
-        value
-        for value in vars(module).values()
-        if inspect.isclass(value) and value.__module__ == module.__name__ and _is_hypermodel(value)
-    ]
-    if len(models) == 1:
-        from tuning.hypermodels import HyperModelSpace
-
-        return HyperModelSpace(models[0](), path.resolve())
+    hypermodel = _hypermodel(module, path)
     own = [
         value
         for value in vars(module).values()
-        if inspect.isfunction(value)
-        and value.__module__ == module.__name__
-        and list(inspect.signature(value).parameters)[:1] == ["hp"]
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and _takes_hp(value)
     ]
-    named = [function for function in own if function.__name__ == "space"]
-    own = named or own
-    if len(own) != 1:
+    for name in ("space", "build_model"):
+        own = [function for function in own if function.__name__ == name] or own
+    if hypermodel is None and len(own) != 1:
         found = ", ".join(f.__name__ for f in own) or "none"
         raise UsageError(
-            f"{path} must hold one function whose first argument is hp and that returns a Recipe, or one HyperModel; "
-            f"it has: {found}. Of several functions, call the one that is meant `space`."
+            f"{path} must hold one function of hp that returns a Recipe or a compiled keras.Model, or one HyperModel; "
+            f"it has: {found}. Of several functions, call the one that is meant `space`, or `build_model`."
         )
-    return own[0]
+    if hypermodel is None and not _builds_models(own[0]):
+        return own[0]
+    import keras_tuner
+
+    from tuning.hypermodels import HyperModelSpace
+
+    if hypermodel is None:
+        hypermodel = keras_tuner.HyperModel()
+        hypermodel.build = own[0]
+    return HyperModelSpace(hypermodel, path.resolve())
+
+
+def _hypermodel(module, path):
+    """The one HyperModel in a user's module: an object, or else made of the class; None where there is none."""
+    values = list(vars(module).values())
+    objects = [value for value in values if not inspect.isclass(value) and _is_hypermodel(type(value))]
+    classes = [v for v in values if inspect.isclass(v) and v.__module__ == module.__name__ and _is_hypermodel(v)]
+    if len(objects) == 1:
+        return objects[0]
+    if objects or len(classes) != 1:
+        return None
+    try:
+        return classes[0]()
+    except TypeError as error:
+        name = classes[0].__name__
+        raise UsageError(
+            f"{path}: {name} cannot be made without arguments ({error}). Make one in the file: model = {name}(...)"
+        ) from error
+
+
+def _takes_hp(function):
+    first, *others = [*inspect.signature(function).parameters.values(), None]
+    return first is not None and first.name == "hp" and all(p is None or p.default is not p.empty for p in others)
+
+
+def _builds_models(function):
+    """True if a function of hp returns a keras.Model; where it fails with its own defaults, its name decides."""
+    import keras_tuner
+
+    try:
+        built = function(keras_tuner.HyperParameters())
+    except Exception:  # the user's own code
+        return function.__name__.startswith("build")
+    return _is_model(built)
+
+
+def _is_model(value):
+    return any(base.__name__ == "Model" and base.__module__.startswith("keras") for base in type(value).__mro__)
 
 
 def _is_hypermodel(kind):
@@ -198,22 +237,35 @@ def _suggested(hp, name, rule):
 def hyperparameters(space):
     """KerasTuner's HyperParameters with everything that a space asks for under any of its choices.
 
+    A HyperModel may fail for some values, and any space may raise KerasTuner's FailedTrialError for some: these will be
+    failed trials.
+
     Raises:
-        UsageError: the space fails, returns no Recipe, or asks for nothing.
+        UsageError: the space fails otherwise or for all values, returns no Recipe, or asks for nothing.
     """
     import keras_tuner
 
     found = keras_tuner.HyperParameters()
+    failures, works = [], False
     waiting = [{}]
     while waiting:  # an answer may lead to questions that are not asked otherwise
         values = waiting.pop()
         branch = keras_tuner.HyperParameters()
         branch.values = dict(values)
-        _asked(space, branch)
+        try:
+            _asked(space, branch)
+            works = True
+        except UsageError as error:
+            meant = values and isinstance(error.__cause__, keras_tuner.errors.FailedTrialError)
+            if not (meant or hasattr(space, "hypermodel")):
+                raise
+            failures.append(error)
         known = [hp.name for hp in found.space]
         new = [hp for hp in branch.space if hp.name not in known]
         found.merge(new)
         waiting += [values | {hp.name: value} for hp in new for value in _few(hp)]
+    if not works:
+        raise failures[0]
     if not found.space:
         raise UsageError("The space asks for nothing: it must call hp.Float, hp.Int, hp.Choice or hp.Boolean.")
     for hp in found.space:
@@ -238,6 +290,8 @@ def _asked(space, hp):
         raise
     except (Exception, SystemExit) as error:
         raise UsageError(f"The space fails: {type(error).__name__}: {error}. Mend the function or the file.") from error
+    if _is_model(recipe):
+        raise UsageError("A function that returns a keras.Model is taken from a Python file. Name it: search='FILE.py'")
     if not isinstance(recipe, Recipe):
         raise UsageError(f"The space returns {type(recipe).__name__}, but it must return a kerascnn.recipes.Recipe.")
 
@@ -270,7 +324,7 @@ def searched_fields(space, found):
     def recipe(**values):
         try:
             return recipe_of(space, defaults | values)
-        except UsageError:  # such a combination is a failed trial
+        except Exception:  # such a combination is a failed trial
             return None
 
     defaults = {hp.name: hp.default for hp in found.space}
