@@ -1,28 +1,31 @@
-"""Image files -> pixels as operations of a TensorFlow graph: what kerascnn.datasets does with Pillow.
+"""Image files -> pixels as operations of a TensorFlow graph: what kerascnn.datasets.decoding does with Pillow.
 
-JPEG and PNG files give the same pixels: JPEG files upright by their EXIF tag, PNG files with transparency over white.
-Only the EXIF tag of a PNG file, a rarity, is not read here.
-The size follows the rule of kerascnn.datasets.resize; where a sum is nearly a half, a level may
-differ by 1 of 255. BMP and GIF files are read as TensorFlow reads them.
+JPEG, PNG, BMP and GIF files give the same pixels: upright by the EXIF tag, transparency over white, palettes as colour.
+What TensorFlow cannot decode in the same way is refused with a reason: other formats, packed BMP files, GIF files with
+transparency or a first frame of another size, some rare PNG files. The size follows the rule of
+kerascnn.datasets.resize; where a sum is nearly a half, a level may differ by 1 of 255.
 """
 
 import tensorflow as tf
 
-from kerascnn.datasets.image_headers import ORIENTATION
+from kerascnn import tf_headers as headers
+from kerascnn.datasets.decoding import max_megapixels
+from kerascnn.datasets.image_headers import FEW_SCANS, MOST_SCAN_PIXELS, MOST_SCANS
 
 # For each orientation 1 to 8: mirror left to right?, then quarter turns anticlockwise.
 UPRIGHT = ((False, 0), (True, 0), (False, 2), (True, 2), (True, 1), (False, 3), (True, 3), (False, 1))
-EXIF_BYTES = 1 << 16  # of a file's beginning that are searched: the tag stands in one of its first segments
 
 
+@tf.autograph.experimental.do_not_convert  # there is nothing to convert, and trying takes seconds
 def decode(file, channels):
-    """One image file (a string tensor of its contents: JPEG, PNG, BMP or GIF) as uint8 (H, W, channels)."""
+    """One image file (a string tensor of its contents: JPEG, PNG, BMP or GIF) as uint8 (H, W, channels).
+
+    Raises InvalidArgumentError, with a reason, for a file that is broken or cannot be decoded as Pillow does it.
+    """
+    formats = {b"\xff\xd8\xff": _jpeg, b"\x89PNG": _png, b"BM": _bmp, b"GIF8": _gif}
     image = tf.case(
-        [
-            (_begins(file, b"\xff\xd8\xff"), lambda: _jpeg(file)),
-            (_begins(file, b"\x89PNG"), lambda: _png(file)),
-        ],
-        default=lambda: tf.io.decode_image(file, channels=3, expand_animations=False),
+        [(headers.begins(file, mark), lambda read=read: read(file)) for mark, read in formats.items()],
+        default=lambda: _unknown(file),
     )
     image.set_shape((None, None, 3))
     if channels == 3:
@@ -46,15 +49,36 @@ def resize(images, size):
     return images
 
 
-def _begins(file, mark):
-    return tf.strings.substr(file, 0, len(mark)) == mark
+def _demand(condition, reason):
+    tf.debugging.Assert(condition, [reason + " `kerascnn predict` reads more kinds of files."])
+
+
+def _check_size(height, width):
+    limit = max_megapixels()
+    pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
+    _demand(pixels <= int(limit * 1e6), f"This image has more than {limit:g} megapixels.")
+    return pixels
+
+
+def _unknown(file):
+    _demand(False, "This is not a JPEG, PNG, BMP or GIF file.")
+    return tf.zeros((1, 1, 3), tf.uint8)
 
 
 def _jpeg(file):
     """Upright RGB: the accurate inverse transform is the one that Pillow asks for."""
-    image = tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE")
+    height, width = tf.unstack(tf.io.extract_jpeg_shape(file))[:2]
+    pixels, scans = _check_size(height, width), headers.num_scans(file)
+    few = (scans <= FEW_SCANS) | ((scans <= MOST_SCANS) & (scans * pixels <= MOST_SCAN_PIXELS))
+    _demand(few, "This JPEG file has too many scans: decoding it would take minutes.")
+    with tf.control_dependencies([few]):
+        image = tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE")
+    return _upright(image, headers.jpeg_orientation(file))
+
+
+def _upright(image, orientation):
     turns = [lambda how=how: _turned(image, *how) for how in UPRIGHT]
-    return tf.switch_case(_orientation(file) - 1, turns)
+    return tf.switch_case(tf.cast(orientation, tf.int32) - 1, turns)
 
 
 def _turned(image, mirror, quarters):
@@ -63,39 +87,63 @@ def _turned(image, mirror, quarters):
 
 def _png(file):
     """RGB over white."""
+    _check_size(headers.number_at(file, 20, 4), headers.number_at(file, 16, 4))
+    bits = tf.cast(headers.number_at(file, 24, 1), tf.int32)  # of a sample
+    orientation, significant, clear = headers.png_metadata(file)
+    full = (bits < 16) | (significant == 0) | (significant == 16)
+    _demand(full, "This PNG file says that it uses fewer than its 16 bits (sBIT).")
+    grey_passes = clear & (headers.number_at(file, 25, 1) == 0) & (headers.number_at(file, 28, 1) == 1)
+    _demand(~grey_passes, "This interlaced grey PNG file has a transparent level, which TensorFlow misplaces.")
     image = tf.cast(tf.io.decode_png(file, channels=4), tf.int32)
     colour, alpha = image[..., :3], image[..., 3:]
-    bits = tf.cast(tf.io.decode_raw(tf.strings.substr(file, 24, 1), tf.uint8)[0], tf.int32)  # of a sample, by IHDR
     opaque = tf.bitwise.left_shift(1, bits) - 1  # what libpng fills alpha with, also where colours have 8 bits by then
     alpha = tf.where((bits < 8) & tf.reduce_all(alpha == opaque), 255, alpha)
-    return tf.cast((colour * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
+    image = tf.cast((colour * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
+    return _upright(image, orientation)
 
 
-def _orientation(file):
-    """The EXIF orientation of a JPEG file, 1 to 8; 1 where it has none."""
-    head = tf.cast(tf.io.decode_raw(tf.strings.substr(file, 0, EXIF_BYTES), tf.uint8), tf.int32)
-    last = tf.size(head) - 1
+def _gif(file):
+    """RGB of the first frame."""
+    _check_size(headers.number_at(file, 8, 2, True), headers.number_at(file, 6, 2, True))
+    plain = headers.gif_is_plain(file)
+    _demand(plain, "This GIF file has transparent pixels, or a first frame that does not cover the image.")
+    with tf.control_dependencies([plain]):
+        return tf.io.decode_image(file, channels=3, expand_animations=False)
 
-    def number(at, length, little=False):
-        """The unsigned number of `length` bytes at each place of `at`."""
-        powers = [256**i for i in range(length)]
-        places = at[..., None] + tf.range(length)
-        digits = tf.gather(head, tf.clip_by_value(places, 0, last))
-        return tf.reduce_sum(digits * tf.where(little, powers, powers[::-1]), -1)
 
-    def another(at):  # a segment that is neither Exif nor the image itself
-        marker = number(at, 2)
-        return (at < last) & (marker >= 0xFFC0) & (marker != 0xFFDA) & ~exif(at)
+def _bmp(file):
+    """RGB of a file that is not packed: 1, 4 or 8 bits with a palette, 24 or 32 bits."""
 
-    def exif(at):
-        return (number(at, 2) == 0xFFE1) & (number(at + 4, 4) == 0x45786966)
+    def field(at, length):
+        return headers.number_at(file, at, length, True)
 
-    (at,) = tf.while_loop(another, lambda at: (at + 2 + number(at + 2, 2),), (tf.constant(2),))
-    tiff = at + 10
-    little = number(tiff, 2) == 0x4949
-    table = tiff + number(tiff + 4, 4, little)
-    entries = table + 2 + 12 * tf.range(number(table, 2, little))
-    values = number(entries + 8, 2, little)[number(entries, 2, little) == ORIENTATION]
-    found = exif(at) & (tf.size(values) > 0)
-    value = tf.cond(found, lambda: values[0], lambda: 1)
-    return tf.where((value >= 1) & (value <= 8), value, 1)
+    start, header = field(10, 4), field(14, 4)
+    old = header == 12  # OS/2
+    width, height = tf.where(old, field(18, 2), field(18, 4)), tf.where(old, field(20, 2), field(22, 4))
+    bits, packing = tf.where(old, field(24, 2), field(28, 2)), tf.where(old, tf.zeros((), tf.int64), field(30, 4))
+    from_top = height >= 2**31
+    height = tf.where(from_top, 2**32 - height, height)
+    known = tf.reduce_any(bits == tf.constant([1, 4, 8, 24, 32], tf.int64)) & (packing == 0)
+    _demand(known, "This BMP file is packed, or has other than 1, 4, 8, 24 or 32 bits a pixel.")
+    _check_size(height, width)
+    entry = tf.where(old, tf.constant(3, tf.int64), tf.constant(4, tf.int64))
+    colours = tf.where(old | (field(46, 4) == 0), tf.bitwise.left_shift(tf.ones((), tf.int64), bits), field(46, 4))
+    start += tf.where((start == 14 + header) & (bits <= 8), entry * colours, 0)  # which counts no palette
+    row = (width * bits + 31) // 32 * 4
+    _demand(start + row * height <= tf.cast(tf.strings.length(file), tf.int64), "This BMP file is cut off.")
+    content = tf.strings.substr(file, tf.cast(start, tf.int32), tf.cast(row * height, tf.int32))
+    rows = tf.reshape(tf.io.decode_raw(content, tf.uint8), (height, row))
+    table = tf.reshape(headers.byte_values(file, 14 + header, 256 * entry), (256, entry))[:, 2::-1]
+
+    def indexed(depth):
+        shifts = tf.constant(list(range(8 - depth, -1, -depth)), tf.uint8)
+        index = tf.bitwise.bitwise_and(tf.bitwise.right_shift(rows[..., None], shifts), 2**depth - 1)
+        index = tf.reshape(index, (height, row * (8 // depth)))[:, :width]
+        return tf.gather(tf.cast(table, tf.uint8), tf.cast(index, tf.int32))
+
+    def direct(size):
+        return tf.reshape(rows[:, : width * size], (height, width, size))[..., 2::-1]
+
+    choices = [(bits == depth, lambda depth=depth: indexed(depth)) for depth in (1, 4, 8)]
+    image = tf.case([*choices, (bits == 24, lambda: direct(3))], default=lambda: direct(4))
+    return tf.where(from_top, image, image[::-1])

@@ -11,7 +11,7 @@ FLOORS = (
     ("recipes", "named_recipes", "plots", "graph", "layers", "backends", "keras_file"),
     ("models", "datasets", "anatomy"),
     ("training", "explain", "dataset_scan", "callbacks", "adopt"),
-    ("inference", "tf_images", "saved_model"),
+    ("inference", "tf_headers", "tf_images", "saved_model"),
     ("server", "pages"),
     ("commands", "cli"),
     ("__main__",),

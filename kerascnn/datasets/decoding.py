@@ -150,6 +150,8 @@ def _recognised(stream, header_only=False):
         if name != "TIFF":
             raise
         image = Image.open(io.BytesIO(headers.tiff_without_metadata(read)), formats=(name,))
+    if name == "BMP" and image.mode in ("1", "L"):
+        image = _with_all_bits(image, read)
     if name in ("WEBP", "AVIF"):
         orientation = headers.exif_orientation(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
     limit = max_megapixels()
@@ -160,6 +162,18 @@ def _recognised(stream, header_only=False):
             f"decompression bomb; if they are meant, type --max-megapixels {math.ceil(needed)}"
         )
     return image, orientation, bits
+
+
+def _with_all_bits(bmp, read):
+    """The same BMP file, opened again with a full palette where Pillow takes few greys for pixels of other bits."""
+    from PIL import Image
+
+    start, header = int.from_bytes(read(10, 4), "little"), int.from_bytes(read(14, 4), "little")
+    bits = int.from_bytes(read(28, 2), "little")
+    if header == 12 or start == 14 + header or bits == {"1": 1, "L": 8}[bmp.mode]:
+        return bmp
+    content = read(0, None)
+    return Image.open(io.BytesIO(content[:46] + (256).to_bytes(4, "little") + content[50:]), formats=("BMP",))
 
 
 def format_of(start):

@@ -49,20 +49,14 @@ class Picture:
         if self.image.width * self.image.height <= LARGE:
             return as_array(self._converted(self.image, size))
         top, left, height, width = (0, 0, *self.size) if size is None else crop_box(*self.size, *size)
-        step = max(1, LARGE // 8 // width)
-        strips = [(row, min(row + step, top + height)) for row in range(top, top + height, step)]
         # Pillow resizes across before it resizes down, so the first pass may be made in strips
-        narrow = np.concatenate(
-            [
-                as_array(
-                    _resized(self._converted(self.image.crop((left, a, left + width, b))), size and size[1], b - a)
-                )
-                for a, b in strips
-            ]
-        )
-        if size is None:
-            return narrow
-        return as_array(_resized(_pil(narrow), size[1], size[0]))
+        out = np.empty((height, size[1] if size else width, 1 if self.mode == "L" else 3), np.uint8)
+        step = max(1, LARGE // 8 // width)
+        for row in range(0, height, step):
+            rows = min(step, height - row)
+            strip = self._converted(self.image.crop((left, top + row, left + width, top + row + rows)))
+            out[row : row + rows] = as_array(_resized(strip, out.shape[1], rows))
+        return out if size is None else as_array(_resized(_pil(out), size[1], size[0]))
 
     def _converted(self, image, size=None):
         """Mode "L" or "RGB" of the image or of a part of it; brought to a size."""
@@ -148,13 +142,15 @@ def _settle_bmp(picture, bits, read, open_again):
 def _settle_png(picture, bits, read, open_again):
     """The transparent value of 16-bit pixels, and fewer bits than 16 that were not scaled up as PNG demands."""
     image = picture.image
-    clear = image.info.get("transparency")
-    unscaled = bits and 8 < bits < 16 and read(24, 1) == b"\x10" and largest_value(image) < 2**bits
-    if image.mode == "I;16":
+    clear, depth = image.info.get("transparency"), read(24, 1)[0]
+    unscaled = bits and 8 < bits < 16 and depth == 16 and largest_value(image) < 2**bits
+    if image.mode == "L" and depth < 8 and clear is not None:  # Pillow scales the pixels up, but not this
+        image.info["transparency"] = clear * 255 // (2**depth - 1)
+    elif image.mode == "I;16":
         picture.clear = clear
         if unscaled and (np.asarray(image) & (2 ** (16 - bits) - 1)).any():
             picture.top = 2**bits - 1
-    elif image.mode == "RGB" and read(24, 1) == b"\x10" and (unscaled or clear):
+    elif image.mode == "RGB" and depth == 16 and (unscaled or clear):
         deep = _sixteen_bits(open_again)
         if unscaled and (deep & (2 ** (16 - bits) - 1)).any():
             picture.top = 2**bits - 1
@@ -221,4 +217,4 @@ def _pil(array):
 def _resized(image, width, height):
     from PIL import Image
 
-    return image if width is None else image.resize((width, height), Image.Resampling.BILINEAR)
+    return image.resize((width, height), Image.Resampling.BILINEAR)
