@@ -26,14 +26,6 @@ def _geometry(config, x):
     return pads, tuple(out)
 
 
-def _tiled(x):
-    """(N, a, b, C) -> (N, a, 1, b, 1, C)."""
-    shape = [-1]
-    for size in x.shape[1:-1]:
-        shape += [size, 1]
-    return ops.reshape(x, [*shape, x.shape[-1]])
-
-
 @fused
 def find_switches(config, x):
     """(maxima, codes of the switches) of a max-pooling; config is (pool, strides, padding)."""
@@ -130,13 +122,24 @@ def _counts(pads, out, pool, strides, sizes):
     return counts[..., None]
 
 
+def _means(x, pool, strides):
+    """The means over windows without padding; over three axes in two poolings: TensorFlow has none in float64."""
+    if len(pool) < 3:
+        return ops.average_pool(x, pool, strides, "valid", "channels_last")
+    depth, *plane, channels = x.shape[1:]
+    y = _means(ops.reshape(x, (-1, *plane, channels)), pool[1:], strides[1:])
+    plane = y.shape[1:-1]
+    y = _means(ops.reshape(y, (-1, depth, math.prod(plane), channels)), (pool[0], 1), (strides[0], 1))
+    return ops.reshape(y, (-1, y.shape[1], *plane, channels))
+
+
 def _average_pool(config, weights, x):
     pool, strides, _ = config
     sizes = tuple(x.shape[1:-1])
     pads, out = _geometry(config, x)
     counts = _counts(pads, out, pool, strides, sizes)
     padded = fit(x, [-b for b, _ in pads], [n + b + a for n, (b, a) in zip(sizes, pads, strict=True)])
-    y = ops.average_pool(padded, pool, strides, "valid", "channels_last")
+    y = _means(padded, pool, strides)
     if counts.min() < math.prod(pool):
         y = y * ops.cast(math.prod(pool) / counts, x.dtype)
     return y, (sizes, pads, counts)
@@ -148,14 +151,14 @@ def _average_pool_back(config, weights, record, g):
     sizes, pads, counts = record
     g = g / ops.cast(counts, g.dtype)
     if pool == strides:
-        ones = np.ones([n for p in pool for n in (1, p)] + [1])
-        full = _tiled(g) * ops.cast(ones, g.dtype)
-        full = ops.reshape(full, (-1, *(o * p for o, p in zip(g.shape[1:-1], pool, strict=True)), g.shape[-1]))
+        full = g
+        for axis, times in enumerate(pool, start=1):
+            full = ops.repeat(full, times, axis) if times > 1 else full
     else:
         full = spread_out(g, strides)
         have = full.shape[1:-1]
         full = fit(full, [1 - p for p in pool], [n + 2 * (p - 1) for n, p in zip(have, pool, strict=True)])
-        full = ops.average_pool(full, pool, 1, "valid", "channels_last") * math.prod(pool)
+        full = _means(full, pool, (1,) * len(pool)) * math.prod(pool)
     return (fit(full, [before for before, _ in pads], sizes),)
 
 
