@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
+from keras.src.backend.common import dtypes  # no public name; tests/test_explain_linear.py notices if it goes
 
 from kerascnn.errors import counted
 from kerascnn.processes import num_cpus
@@ -134,6 +135,27 @@ class Ahead(keras.utils.PyDataset):
         return self._made.pop(step).result()
 
 
+@contextlib.contextmanager
+def precise(dtype):
+    """A context in which float64 arrays stay float64 where `dtype` is "float64".
+
+    Outside, JAX makes them float32 without a word, and so do many of `keras.ops` on JAX and PyTorch.
+    """
+    if dtype != "float64" or backend() == "tensorflow":
+        yield
+        return
+    narrowed = dtypes.BIT64_TO_BIT32_DTYPE
+    before = narrowed["float64"]
+    with contextlib.ExitStack() as stack:
+        if backend() == "jax":
+            import jax
+
+            stack.enter_context(jax.enable_x64(True))
+        narrowed["float64"] = "float64"
+        stack.callback(narrowed.update, {"float64": before})
+        yield
+
+
 def out_of_memory(error):
     """True if an exception says that memory ran out, in the words of Python, NumPy or the backend."""
     if isinstance(error, MemoryError):
@@ -242,6 +264,37 @@ def over_places(maps, centre):
     zeros = tf.cast(tf.equal(maps, 0), maps.dtype)
     squares = tf.math.squared_difference(maps, centre)
     return tf.nn.max_pool2d(maps, window, 1, "VALID")[:, 0, 0], added(maps), added(squares), added(zeros)
+
+
+def grouped_convolution(x, kernel, strides, dilations, groups):
+    """A channels-last convolution in groups without padding, in as few operations as the backend is fast with.
+
+    TensorFlow's own kernel is 6 to 200 times as fast on a CPU as Keras' call of it, which XLA compiles for the sake of
+    its gradient; it has none in three dimensions, where the planes of the kernel take turns. On JAX, one convolution
+    per group runs 10 times as fast, but takes 0.1 s each to compile.
+
+    Args:
+        x: (N, ..., channels), one to three spatial axes.
+        kernel: (*kernel_size, channels / groups, filters).
+    """
+    ops = keras.ops
+    if backend() == "tensorflow":
+        import tensorflow as tf
+
+        if len(x.shape) < 5:
+            return tf.nn.convolution(x, kernel, strides, "VALID", dilations=dilations)
+        (stride, *strides), (dilation, *dilations) = strides, dilations
+        depth = (x.shape[1] - (kernel.shape[0] - 1) * dilation - 1) // stride + 1
+        total = 0.0
+        for plane in range(kernel.shape[0]):
+            first = plane * dilation
+            part = tf.reshape(x[:, first : first + (depth - 1) * stride + 1 : stride], (-1, *x.shape[2:]))
+            total += tf.nn.convolution(part, kernel[plane], strides, "VALID", dilations=dilations)
+        return tf.reshape(total, (-1, depth, *total.shape[1:]))
+    if backend() == "jax" and groups <= 8:
+        parts = zip(ops.split(x, groups, -1), ops.split(kernel, groups, -1), strict=True)
+        return ops.concatenate([ops.conv(a, k, strides, "valid", "channels_last", dilations) for a, k in parts], -1)
+    return ops.conv(x, kernel, strides, "valid", "channels_last", dilations)
 
 
 def fused(function):

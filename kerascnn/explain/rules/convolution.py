@@ -8,6 +8,7 @@ import math
 
 from keras import ops
 
+from kerascnn import backends
 from kerascnn.explain.rules.rule import rule
 
 
@@ -43,34 +44,42 @@ def fit(x, starts, sizes, value=0.0):
 
 def spread_out(x, strides):
     """x with stride - 1 zeros after every value of each spatial axis."""
-    if all(s == 1 for s in strides):
-        return x
-    shape, pads, out = [-1], [(0, 0)], [-1]
-    for size, stride in zip(x.shape[1:-1], strides, strict=True):
-        shape += [size, 1]
-        pads += [(0, 0), (0, stride - 1)]
-        out.append(size * stride)
-    channels = x.shape[-1]
-    return ops.reshape(ops.pad(ops.reshape(x, [*shape, channels]), [*pads, (0, 0)]), [*out, channels])
+    for axis, stride in enumerate(strides, start=1):
+        if stride > 1:  # one axis at a time: TensorFlow pads arrays of at most six axes
+            shape = x.shape
+            x = ops.reshape(x, (-1, shape[axis], 1, math.prod(shape[axis + 1 :])))
+            x = ops.pad(x, ((0, 0), (0, 0), (0, stride - 1), (0, 0)))
+            x = ops.reshape(x, (-1, *shape[1:axis], shape[axis] * stride, *shape[axis + 1 :]))
+    return x
+
+
+def _padded(x, pads):
+    """x with (before, after) zeros along each spatial axis; negative numbers cut."""
+    sizes = [n + before + after for n, (before, after) in zip(x.shape[1:-1], pads, strict=True)]
+    return fit(x, [-before for before, _ in pads], sizes)
 
 
 def _plain(x, kernel, strides, dilations, pads):
     """One ungrouped convolution with (before, after) padding; negative padding cuts."""
-    sizes, kernels = x.shape[1:-1], kernel.shape[:-2]
-    same = paddings("same", sizes, kernels, strides, dilations)
+    same = paddings("same", x.shape[1:-1], kernel.shape[:-2], strides, dilations)
     if any(p != (0, 0) for p in pads) and pads == same:
         return ops.conv(x, kernel, strides, "same", "channels_last", dilations)
-    starts = [-before for before, _ in pads]
-    x = fit(x, starts, [n + before + after for n, (before, after) in zip(sizes, pads, strict=True)])
-    return ops.conv(x, kernel, strides, "valid", "channels_last", dilations)
+    return ops.conv(_padded(x, pads), kernel, strides, "valid", "channels_last", dilations)
+
+
+def _is_depthwise(kernel):
+    """True if each group of this grouped kernel reads one channel and `ops.depthwise_conv` takes its rank."""
+    return kernel.shape[-2] == 1 and len(kernel.shape) < 5
 
 
 def convolve(x, kernel, strides, dilations, pads, groups=1):
     """Convolution; `kernel` is (*kernel_size, channels_in / groups, channels_out)."""
     if groups == 1:
         return _plain(x, kernel, strides, dilations, pads)
-    parts = zip(ops.split(x, groups, -1), ops.split(kernel, groups, -1), strict=True)
-    return ops.concatenate([_plain(part, k, strides, dilations, pads) for part, k in parts], -1)
+    if _is_depthwise(kernel):
+        kernel = ops.reshape(kernel, (*kernel.shape[:-2], groups, -1))
+        return convolve_depthwise(x, kernel, strides, dilations, pads)
+    return backends.grouped_convolution(_padded(x, pads), kernel, strides, dilations, groups)
 
 
 def _by_phases(g, kernel, strides, pads, sizes):
@@ -107,18 +116,45 @@ def _plain_transposed(g, kernel, strides, dilations, pads, sizes):
         g = spread_out(g, strides)
     rank = len(kernels)
     turned = ops.flip(ops.swapaxes(kernel, -1, -2), tuple(range(rank)))
-    back = []
-    for size, have, k, d, (before, _) in zip(sizes, g.shape[1:-1], kernels, dilations, pads, strict=True):
-        back.append(((k - 1) * d - before, size - have + before))
-    return _plain(g, turned, (1,) * rank, dilations, tuple(back))
+    return _plain(g, turned, (1,) * rank, dilations, _back_pads(g, kernels, dilations, pads, sizes))
+
+
+def _back_pads(g, kernels, dilations, pads, sizes):
+    """The padding with which a plain convolution of the spread-out g is the transposed one."""
+    axes = zip(sizes, g.shape[1:-1], kernels, dilations, pads, strict=True)
+    return tuple(((k - 1) * d - before, size - have + before) for size, have, k, d, (before, _) in axes)
 
 
 def convolve_transposed(g, kernel, strides, dilations, pads, sizes, groups=1):
     """The transposed operation of `convolve`: for all x of `sizes`, sum(g * convolve(x)) = sum(x * this)."""
     if groups == 1:
         return _plain_transposed(g, kernel, strides, dilations, pads, sizes)
-    parts = zip(ops.split(g, groups, -1), ops.split(kernel, groups, -1), strict=True)
-    return ops.concatenate([_plain_transposed(part, k, strides, dilations, pads, sizes) for part, k in parts], -1)
+    kernels, (within, out), rank = tuple(kernel.shape[:-2]), kernel.shape[-2:], len(strides)
+    if _is_depthwise(kernel):
+        kernel = ops.reshape(kernel, (*kernels, groups, -1))
+        return convolve_depthwise_transposed(g, kernel, strides, dilations, pads, sizes)
+    turned = ops.swapaxes(ops.reshape(kernel, (*kernels, within, groups, out // groups)), -1, -3)
+    turned = ops.flip(ops.reshape(turned, (*kernels, out // groups, groups * within)), tuple(range(rank)))
+    g = spread_out(g, strides)
+    return convolve(g, turned, (1,) * rank, dilations, _back_pads(g, kernels, dilations, pads, sizes), groups)
+
+
+def convolve_depthwise(x, kernel, strides, dilations, pads):
+    """Each channel convolved alone; `kernel` is (*kernel_size, channels, multiplier), with one or two spatial axes."""
+    x = _padded(x, pads)
+    if len(set(strides)) == 1 and (max(strides) == 1 or max(dilations) == 1):
+        return ops.depthwise_conv(x, kernel, strides, "valid", "channels_last", dilations)
+    y = ops.depthwise_conv(x, kernel, (1,) * len(strides), "valid", "channels_last", dilations)
+    return y[(slice(None), *(slice(None, None, s) for s in strides))]
+
+
+def convolve_depthwise_transposed(g, kernel, strides, dilations, pads, sizes):
+    """The transposed operation of `convolve_depthwise`."""
+    kernels, (channels, multiplier), rank = tuple(kernel.shape[:-2]), kernel.shape[-2:], len(strides)
+    turned = ops.flip(ops.reshape(kernel, (*kernels, channels * multiplier, 1)), tuple(range(rank)))
+    g = spread_out(g, strides)
+    y = convolve_depthwise(g, turned, (1,) * rank, dilations, _back_pads(g, kernels, dilations, pads, sizes))
+    return ops.sum(ops.reshape(y, (-1, *sizes, channels, multiplier)), -1) if multiplier > 1 else y
 
 
 def _add_bias(y, weights):
@@ -187,33 +223,13 @@ def _depthwise(config, weights, x):
     strides, dilations, padding = config
     kernel = weights[0]
     pads = paddings(padding, x.shape[1:-1], kernel.shape[:-2], strides, dilations)
-    y = _depthwise_plain(x, kernel, strides, dilations, pads)
+    y = convolve_depthwise(x, kernel, strides, dilations, pads)
     return _add_bias(y, weights), (pads, tuple(x.shape[1:-1]))
-
-
-def _depthwise_plain(x, kernel, strides, dilations, pads):
-    sizes = [n + before + after for n, (before, after) in zip(x.shape[1:-1], pads, strict=True)]
-    x = fit(x, [-before for before, _ in pads], sizes)
-    if len(set(strides)) == 1 and (max(strides) == 1 or max(dilations) == 1):
-        return ops.depthwise_conv(x, kernel, strides, "valid", "channels_last", dilations)
-    y = ops.depthwise_conv(x, kernel, (1,) * len(strides), "valid", "channels_last", dilations)
-    return y[(slice(None), *(slice(None, None, s) for s in strides))]
 
 
 def _depthwise_back(config, weights, record, g):
     strides, dilations, _ = config
-    kernel, (pads, sizes) = weights[0], record
-    kernels, (channels, multiplier) = tuple(kernel.shape[:-2]), kernel.shape[-2:]
-    rank = len(kernels)
-    turned = ops.flip(ops.reshape(kernel, (*kernels, channels * multiplier, 1)), tuple(range(rank)))
-    g = spread_out(g, strides)
-    back = []
-    for size, have, k, d, (before, _) in zip(sizes, g.shape[1:-1], kernels, dilations, pads, strict=True):
-        back.append(((k - 1) * d - before, size - have + before))
-    y = _depthwise_plain(g, turned, (1,) * rank, dilations, tuple(back))
-    if multiplier > 1:
-        y = ops.sum(ops.reshape(y, (-1, *sizes, channels, multiplier)), -1)
-    return (y,)
+    return (convolve_depthwise_transposed(g, weights[0], strides, dilations, *record),)
 
 
 rule("depthwise", _depthwise, _depthwise_back, "linear")
