@@ -1,7 +1,5 @@
 """The maps against an independent reference: float64 NumPy with explicit loops, on random networks."""
 
-import contextlib
-
 import keras
 import numpy as np
 import pytest
@@ -44,8 +42,7 @@ def compare(network):
         if np.abs(found - expected).max() > 1e-5 * scale:
             assume(well_posed(network, method, expected, scale))
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * scale, err_msg=method)
-        with x64():
-            found = explain.EXPLANATIONS.get(method)(network.model, network.images, network.unit, dtype="float64")
+        found = explain.EXPLANATIONS.get(method)(network.model, network.images, network.unit, dtype="float64")
         assert found.dtype == np.float64
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * scale, err_msg=f"{method} in float64")
 
@@ -58,14 +55,6 @@ def well_posed(network, method, expected, scale):
         if np.abs(moved - expected).max() > 1e-5 * scale:
             return False
     return True
-
-
-def x64():
-    if keras.backend.backend() != "jax":
-        return contextlib.nullcontext()
-    import jax
-
-    return jax.enable_x64(True)
 
 
 @settings(max_examples=25, **RELAXED)

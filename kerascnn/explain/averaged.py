@@ -18,6 +18,8 @@ def fixed_target(model, images, target, options):
     if target is None:
         task = Task(plan.steps, plan.inputs, (score_value(plan),))
         target = run(plan, task, arrays, [], batch_size=options.get("batch_size", 64))[0][0].argmax(-1)
+    if options.get("dtype") == "float64":
+        arrays = [a.astype("float64") for a in arrays]
     return target, [np.repeat(a, count, axis=0) if count > len(a) else a for a in arrays]
 
 

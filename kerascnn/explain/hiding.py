@@ -91,13 +91,14 @@ def _table(model, images, patch, stride, fill, *, cut=False, layer=None, max_mem
     sizes = [math.prod(n or 1 for n in plan.shapes[s.output][1:]) for s in steps if s.output in plan.shapes]
     most = max([math.prod(x.shape[1:]), *sizes]) * np.dtype(dtype).itemsize
     batch = int(np.clip(max_memory * 2**20 // (4 * most), 1, 128))
-    constants = read_constants(plan, dtype)
-    shapes = x.shape[1:], tuple(tuple(c.shape) for c in constants)
-    function = _compiled(steps, value, plan.inputs[0], layer is not None, patch, shapes, dtype)
-    device, colours, found = ops.convert_to_tensor(x), ops.convert_to_tensor(fills), []
-    for chunk in np.array_split(jobs, math.ceil(len(jobs) / batch)):
-        found.append(ops.convert_to_numpy(function(device, colours, ops.convert_to_tensor(chunk), constants)))
-    table = np.concatenate(found).reshape(len(x), len(rows), len(cols), -1)
+    with backends.precise(dtype):
+        constants = read_constants(plan, dtype)
+        shapes = x.shape[1:], tuple(tuple(c.shape) for c in constants)
+        function = _compiled(steps, value, plan.inputs[0], layer is not None, patch, shapes, dtype)
+        device, colours, found = ops.convert_to_tensor(x), ops.convert_to_tensor(fills), []
+        for chunk in np.array_split(jobs, math.ceil(len(jobs) / batch)):
+            found.append(ops.convert_to_numpy(function(device, colours, ops.convert_to_tensor(chunk), constants)))
+        table = np.concatenate(found).reshape(len(x), len(rows), len(cols), -1)
     check_finite(plan, [table])
     return table
 

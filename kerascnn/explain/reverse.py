@@ -34,7 +34,7 @@ import warnings
 
 import numpy as np
 
-from kerascnn.errors import UsageError, unknown
+from kerascnn.errors import UsageError
 from kerascnn.explain import register
 from kerascnn.explain.caveats import plan_cautions
 from kerascnn.explain.plans.folding import fold_batch_norm
@@ -61,8 +61,6 @@ def walk_back(
     """(list of maps, one per input; list of images as arrays; scores (N,)): what all methods here are made of."""
     if seed not in (1, "activation"):
         raise UsageError(f"seed is 1 or 'activation'; received {seed!r}.")
-    if dtype not in ("float32", "float64"):
-        raise unknown("dtype", dtype, ("float32", "float64"))
     if fallback and method != "gradient":
         raise UsageError("fallback='autodiff' gives plain gradients: use saliency, or a method made of gradients.")
     plan, arrays = subject(model, images, fallback, derived)

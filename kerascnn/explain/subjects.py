@@ -101,6 +101,11 @@ class _Opaque:
         self.node = node
 
     def __call__(self, *xs):
+        if "float64" in str(xs[0].dtype) and getattr(self.node.operation, "compute_dtype", "float64") != "float64":
+            raise UsageError(
+                f"Layer {self.node.name!r} has no rule and computes in {self.node.operation.compute_dtype}: its "
+                "float64 is not known. Type dtype='float32', or build the model with dtype='float64'."
+            )
         args, kwargs = self.node.arguments(dict(zip(self.node.inputs, xs, strict=True)))
         if isinstance(self.node.operation, keras.Layer) and self.node.operation._call_has_training_arg:
             kwargs["training"] = False

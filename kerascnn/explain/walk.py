@@ -178,6 +178,16 @@ def run(plan, task, images, seeds, *, dtype="float32", batch_size=64):
     Returns:
         (list of arrays (N, ...) of `dtype`, scores (N,) or None).
     """
+    with backends.precise(dtype):
+        parts, scores = _run_batches(plan, task, images, seeds, dtype, batch_size)
+    found = [np.concatenate(column) if len(column) > 1 else np.array(column[0]) for column in zip(*parts, strict=True)]
+    score = np.concatenate(scores) if scores else None
+    check_finite(plan, found, score)
+    return found, score
+
+
+def _run_batches(plan, task, images, seeds, dtype, batch_size):
+    """(list of the maps of each batch, list of the scores of each batch, empty without seeds)."""
     constants = read_constants(plan, dtype)
     uses_autodiff = any(step.rule == "autodiff" for step in task.steps)
     shapes = tuple(tuple(x.shape[1:]) for x in images), tuple(tuple(c.shape) for c in constants)
@@ -191,10 +201,7 @@ def run(plan, task, images, seeds, *, dtype="float32", batch_size=64):
         parts.append([ops.convert_to_numpy(m) for m in maps])
         if score is not None:
             scores.append(ops.convert_to_numpy(score))
-    found = [np.concatenate(column) if len(column) > 1 else np.array(column[0]) for column in zip(*parts, strict=True)]
-    score = np.concatenate(scores) if scores else None
-    check_finite(plan, found, score)
-    return found, score
+    return parts, scores
 
 
 def check_finite(plan, arrays, scores=None):

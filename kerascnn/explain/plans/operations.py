@@ -120,7 +120,10 @@ def _two(b, node, known, shapes):
         if isinstance(value, Ref):
             found.append((known[value.id], None, len(shapes[value.id])))
         else:
-            array = value if isinstance(value, keras.Variable) else keras.ops.convert_to_tensor(value)
+            if isinstance(value, int | float):
+                array = np.asarray(value, "float64")
+            else:
+                array = value if isinstance(value, keras.Variable) else keras.ops.convert_to_tensor(value)
             found.append((None, array, len(array.shape)))
     (x1, c1, rank1), (x2, c2, rank2) = found
     smallest = [rank for c, rank in ((c1, rank1), (c2, rank2)) if c is None]

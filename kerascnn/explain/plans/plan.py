@@ -10,7 +10,7 @@ import dataclasses
 import keras
 
 from kerascnn.backends import value_of
-from kerascnn.errors import UsageError
+from kerascnn.errors import UsageError, unknown
 from kerascnn.explain.plans.heads import add_two_classes
 from kerascnn.explain.rules import convolution, elementwise, pooling, shaping  # noqa: F401  they fill RULES
 from kerascnn.explain.rules.rule import RULES, rule
@@ -190,5 +190,11 @@ rule("unsupported", _unsupported, None, "none")
 
 
 def read_constants(plan, dtype):
-    """The plan's constants as arrays of `dtype`, with the values that they have now."""
+    """The plan's constants as arrays of `dtype`, with the values that they have now.
+
+    Raises:
+        UsageError: `dtype` is neither "float32" nor "float64".
+    """
+    if dtype not in ("float32", "float64"):
+        raise unknown("dtype", dtype, ("float32", "float64"))
     return [keras.ops.cast(value_of(c) if isinstance(c, keras.Variable) else c, dtype) for c in plan.constants]

@@ -2,8 +2,11 @@
 
 import math
 
+import numpy as np
 from keras import ops
 
+from kerascnn import backends
+from kerascnn.errors import UsageError
 from kerascnn.explain.rules.convolution import fit
 from kerascnn.explain.rules.elementwise import first_maximum
 from kerascnn.explain.rules.rule import rule
@@ -173,15 +176,37 @@ def _along(axis, matrix, x):
     return ops.swapaxes(ops.matmul(moved, ops.transpose(matrix)), axis, -1)
 
 
+def _bilinear(size, old, antialias):
+    """The matrix (size, old) of bilinear resizing in float64."""
+    step = old / size
+    centres = (np.arange(size) + 0.5) * step - 0.5
+    reach = max(step, 1) if antialias else 1
+    weights = np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(old)) / reach)
+    return weights / weights.sum(1, keepdims=True)
+
+
+def _resized_identity(size, old, interpolation, antialias, dtype):
+    """The matrix (size, old) of any resizing, as the backend does it."""
+    exact = "float64" in str(dtype)
+    if exact and interpolation not in ("nearest", "bilinear") and backends.backend() == "tensorflow":
+        raise UsageError(
+            f"TensorFlow resizes by {interpolation} in float32 only: type dtype='float32', or use the JAX backend."
+        )
+    identity = ops.reshape(ops.eye(old, dtype="float64" if exact else "float32"), (1, old, old, 1))
+    resized = ops.image.resize(identity, (size, old), interpolation, antialias, data_format="channels_last")
+    return ops.cast(ops.reshape(resized, (size, old)), dtype)
+
+
 def _resample(config, weights, x):
     """Resizing and smooth upsampling: every spatial axis multiplied by a matrix (new, old), the resized identity."""
     sizes, times, interpolation, antialias = config
     matrices = []
     for axis, old in enumerate(x.shape[1:-1]):
         size = sizes[axis] if sizes else old * times[axis]
-        identity = ops.reshape(ops.eye(old, dtype="float32"), (1, old, old, 1))
-        resized = ops.image.resize(identity, (size, old), interpolation, antialias, data_format="channels_last")
-        matrices.append(ops.cast(ops.reshape(resized, (size, old)), x.dtype))
+        if interpolation == "bilinear":
+            matrices.append(ops.cast(_bilinear(size, old, antialias), x.dtype))
+        else:
+            matrices.append(_resized_identity(size, old, interpolation, antialias, x.dtype))
     for axis, matrix in enumerate(matrices, start=1):
         x = _along(axis, matrix, x)
     return x, matrices
