@@ -12,7 +12,7 @@ FLOORS = (
     ("models", "datasets", "anatomy"),
     ("training", "explain", "dataset_scan", "callbacks", "adopt"),
     ("inference", "tf_headers", "tf_images", "saved_model"),
-    ("server", "pages"),
+    ("server", "pages", "experiments"),
     ("commands", "cli"),
     ("__main__",),
 )

@@ -1,0 +1,212 @@
+"""How far a layer's features move when the image is moved, scaled, turned or spoilt (Zeiler and Fergus 2013, figure 5).
+
+The paper shows five images, translated vertically, scaled and rotated, at layers 1 and 7, without saying how the border
+was filled; that changes the answer, so it is an option here.
+"""
+
+import numpy as np
+import pandas
+from matplotlib.figure import Figure
+from scipy import ndimage
+
+from kerascnn.errors import UsageError, unknown
+from kerascnn.experiments import register
+from kerascnn.experiments.outcome import Outcome, mean_interval
+from kerascnn.explain.plans.plan import make_plan
+from kerascnn.explain.recorded import activations
+from kerascnn.explain.subjects import opaque_step
+from kerascnn.explain.targets import convolutions, find_layer
+from kerascnn.plots import BLUE, GREEN, ORANGE, PURPLE, RED
+
+FILLS = ("zeros", "mirror", "mean")
+CHANGES = {  # name: (usual amounts, the amount that changes nothing, name of the axis)
+    "translation": (np.arange(-8, 9, 2), 0, "pixels moved down"),
+    "horizontal": (np.arange(-8, 9, 2), 0, "pixels moved to the right"),
+    "scale": (np.linspace(1 / 1.8, 1.8, 9), 1, "times as large"),
+    "rotation": (np.arange(0, 361, 30), 0, "degrees turned, counterclockwise"),
+    "brightness": (np.linspace(-1, 1, 9), 0, "added, in the image's own standard deviations"),
+    "contrast": (np.linspace(0, 2, 9), 1, "times the contrast"),
+    "blur": (np.linspace(0, 3, 7), 0, "standard deviation of the blur, pixels"),
+    "noise": (np.linspace(0, 1, 6), 0, "standard deviation of the noise, in the image's own"),
+}
+COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE)
+
+
+@register(source="Zeiler and Fergus 2013, figure 5")
+def invariance(
+    model, images, labels=None, *, change="translation", amounts=None, layers=None, fill="zeros", batch_size=64, seed=0
+):
+    """How far features move as images change, and what becomes of the probability of the class.
+
+    Args:
+        model: keras.Model with one image input, ending in class probabilities.
+        images: float (N, H, W, C) as the model takes them.
+        labels: int (N,), the true classes; None: the classes answered for the unchanged images.
+        change: a name in `CHANGES`.
+        amounts: how much, in the change's own unit; None: the usual ones.
+        layers: names of layers; None: the first convolution, the last one, and the last layer before the scores.
+        fill: what comes in over the border: "zeros", "mirror" or "mean" (the image's own mean colour).
+        batch_size: images computed at once; the result does not depend on it.
+        seed: of the noise.
+    Returns:
+        Outcome. Table: layer, amount, distance (mean Euclidean distance of the features over the images), relative
+        (each distance divided by the length of the unchanged features), low and high (95% interval of the mean of
+        relative), images; the rows of layer "probability" have the probability of the class in relative. Arrays:
+        "relative" (layers, amounts, N) and "probability" (amounts, N).
+    Raises:
+        UsageError: an unknown change or fill, an amount that is not possible, an unknown layer.
+    """
+    images = np.asarray(images, "float32")
+    amounts = _checked(change, amounts, fill)
+    plan = make_plan(model, opaque_step)
+    names = _layers(plan, layers)
+    rng = np.random.default_rng(seed)
+    pattern = rng.standard_normal(images.shape).astype("float32") if change == "noise" else None
+
+    def features(changed):
+        found = activations(model, changed, names, batch_size=batch_size)
+        probabilities = np.asarray(model.predict(changed, batch_size=batch_size, verbose=0))
+        return [found[name].reshape(len(changed), -1) for name in names], probabilities
+
+    original, probabilities = features(images)
+    labels = probabilities.argmax(1) if labels is None else np.asarray(labels)
+    lengths = [np.maximum(np.linalg.norm(layer, axis=1), 1e-12) for layer in original]
+    distance = np.zeros((len(names), len(amounts), len(images)))
+    probability = np.zeros((len(amounts), len(images)))
+    for place, amount in enumerate(amounts):
+        moved, answers = features(changed(images, change, amount, fill, pattern))
+        for layer, (before, after) in enumerate(zip(original, moved, strict=True)):
+            distance[layer, place] = np.linalg.norm(after - before, axis=1)
+        probability[place] = _of_class(answers, labels)
+    relative = distance / np.array(lengths)[:, None]
+    table = _table(names, amounts, distance, relative, probability)
+    return Outcome(
+        f"invariance-{change}",
+        table,
+        _findings(names, relative, change),
+        lambda: _figure(names, amounts, relative, probability, change, fill, model.name),
+        {"amounts": amounts, "relative": relative, "distance": distance, "probability": probability},
+    )
+
+
+def changed(images, change, amount, fill="zeros", pattern=None):
+    """Images float32 (N, H, W, C), changed by an amount; `pattern` is the noise, of standard deviation 1."""
+    images = np.asarray(images, "float32")
+    axes = (1, 2, 3)
+    if change == "brightness":
+        return images + np.float32(amount) * images.std(axes, keepdims=True)
+    if change == "contrast":
+        mean = images.mean((1, 2), keepdims=True)
+        return mean + np.float32(amount) * (images - mean)
+    if change == "noise":
+        return images + np.float32(amount) * images.std(axes, keepdims=True) * pattern
+    mean = images.mean((1, 2), keepdims=True) if fill == "mean" else np.float32(0)
+    mode = "mirror" if fill == "mirror" else "constant"
+    centred = images - mean  # so that the constant 0 is the mean colour
+    if change == "blur":
+        out = ndimage.gaussian_filter(centred, (0, amount, amount, 0), mode=mode) if amount else centred
+    elif change in ("translation", "horizontal"):
+        shift = (0, amount, 0, 0) if change == "translation" else (0, 0, amount, 0)
+        out = ndimage.shift(centred, shift, order=1, mode=mode)
+    else:
+        out = _turned(centred, change, amount, mode)
+    return out + mean
+
+
+def _turned(images, change, amount, mode):
+    """Images scaled or rotated about their centre, bilinearly."""
+    height, width = images.shape[1:3]
+    if change == "scale":
+        matrix = np.eye(2) / amount
+    else:
+        angle = np.deg2rad(amount % 360)
+        matrix = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    centre = (np.array([height, width]) - 1) / 2
+    offset = centre - matrix @ centre
+    full = np.eye(4)
+    full[1:3, 1:3] = matrix
+    return ndimage.affine_transform(images, full, (0, *offset, 0), order=1, mode=mode)
+
+
+def _checked(change, amounts, fill):
+    if change not in CHANGES:
+        raise unknown("change of images", change, CHANGES)
+    if fill not in FILLS:
+        raise unknown("filling", fill, FILLS)
+    amounts = np.asarray(CHANGES[change][0] if amounts is None else amounts, "float64").ravel()
+    lowest = {"scale": 1e-3, "blur": 0.0, "noise": 0.0}.get(change, -np.inf)
+    if not len(amounts) or not np.isfinite(amounts).all() or amounts.min() < lowest:
+        least = "" if lowest == -np.inf else f" of at least {lowest:g}"
+        raise UsageError(f"amounts={amounts.tolist()} is not allowed for {change}: give numbers{least}.")
+    return amounts
+
+
+def _layers(plan, layers):
+    if layers is not None:
+        names = [layers] if isinstance(layers, str) else list(layers)
+        return [find_layer(plan, name)[0] if "#" not in str(name) else str(name) for name in names]
+    deep = convolutions(plan)
+    weighted = [path for path, kind in plan.kinds.items() if "Conv" in kind or kind == "Dense"]
+    hidden = weighted[-2:-1]  # the last of all gives the scores
+    return list(dict.fromkeys([*deep[:1], *deep[-1:], *hidden])) or weighted[:1]
+
+
+def _of_class(answers, labels):
+    """The probability of each image's class; of one unit, that of class 1 or what is left of it."""
+    if answers.shape[1] == 1:
+        return np.where(labels == 1, answers[:, 0], 1 - answers[:, 0])
+    return answers[np.arange(len(labels)), labels]
+
+
+def _table(names, amounts, distance, relative, probability):
+    rows = []
+    for place, amount in enumerate(amounts):
+        for layer, name in enumerate(names):
+            mean, low, high = mean_interval(relative[layer, place])
+            rows.append((name, amount, distance[layer, place].mean(), mean, low, high, distance.shape[-1]))
+        rows.append(("probability", amount, np.nan, *mean_interval(probability[place]), distance.shape[-1]))
+    columns = ["layer", "amount", "distance", "relative", "low", "high", "images"]
+    return pandas.DataFrame(rows, columns=columns).sort_values(["layer", "amount"], kind="stable", ignore_index=True)
+
+
+def _findings(names, relative, change):
+    """The area under each layer's curve, and whether the first layer moves more than the last."""
+    areas = relative.mean(1)  # (layers, N): the mean over the amounts
+    said = []
+    for name, area in zip(names, areas, strict=True):
+        mean, low, high = mean_interval(area)
+        said.append(
+            f"{name}: mean relative distance over the amounts {mean:.3f} (95% interval {low:.3f} to {high:.3f})"
+        )
+    if len(names) > 1:
+        mean, low, high = mean_interval(areas[0] - areas[-1])
+        verdict = "more than" if low > 0 else "less than" if high < 0 else "not measurably otherwise than"
+        said.append(
+            f"Under {change} the features of {names[0]} move {verdict} those of {names[-1]}: difference {mean:.3f} "
+            f"(95% interval {low:.3f} to {high:.3f}, {relative.shape[-1]} images)."
+        )
+    return tuple(said)
+
+
+def _figure(names, amounts, relative, probability, change, fill, model):
+    """The curves of the first five images, thin, and the mean of all with its band, for each layer and the class."""
+    figure = Figure(figsize=(3.4 * (len(names) + 1), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(names) + 1, squeeze=False)[0]
+    for panel, name, values in zip(panels, [*names, "probability of the class"], [*relative, probability], strict=True):
+        for image in range(min(5, values.shape[1])):
+            panel.plot(amounts, values[:, image], color=COLOURS[image], linewidth=0.8, alpha=0.7)
+        mean, low, high = mean_interval(values)
+        panel.fill_between(amounts, low, high, color="0.5", alpha=0.3, linewidth=0)
+        panel.plot(amounts, mean, color="black", linewidth=2)
+        panel.set_title(name, fontsize="medium")
+        panel.set_xlabel(CHANGES[change][2], fontsize="small")
+        panel.grid(alpha=0.25)
+        panel.set_ylim(bottom=0)
+    panels[0].set_ylabel("distance of the features, relative")
+    panels[-1].set_ylim(0, 1)
+    count = relative.shape[-1]
+    figure.suptitle(
+        f"{model}: {change}, border {fill}; mean of {count} images with its 95% band, and {min(5, count)} of them",
+        fontsize="medium",
+    )
+    return figure

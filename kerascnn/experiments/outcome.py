@@ -1,0 +1,50 @@
+"""What every experiment gives: a table, a figure, sentences on what it shows, and all of it saved together."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas
+from scipy.stats import t as student
+
+from kerascnn import plots
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """The result of an experiment.
+
+    Attributes:
+        name: of the experiment.
+        table: DataFrame, one row a measurement.
+        findings: sentences, each with its number and, over n images, its 95% interval.
+        draw: function without arguments, gives the matplotlib Figure.
+        arrays: {name: array}, what the table was made from.
+    """
+
+    name: str
+    table: pandas.DataFrame
+    findings: tuple
+    draw: object
+    arrays: dict
+
+    def figure(self):
+        """The matplotlib Figure."""
+        return self.draw()
+
+    def save(self, folder):
+        """Write <name>.png with its numbers in <name>.csv, and the findings in <name>.txt, into a folder."""
+        path = Path(folder) / f"{self.name}.png"
+        plots.save(self.figure(), self.table, path)
+        path.with_suffix(".txt").write_text("\n".join(self.findings) + "\n", encoding="utf-8")
+        return path
+
+
+def mean_interval(values, axis=-1):
+    """(mean, low, high): the 95% interval of a mean by Student's t; the mean itself three times for a single value."""
+    values = np.asarray(values, "float64")
+    count, mean = values.shape[axis], values.mean(axis)
+    if count < 2:
+        return mean, mean, mean
+    reach = student.ppf(0.975, count - 1) * values.std(axis, ddof=1) / np.sqrt(count)
+    return mean, mean - reach, mean + reach
