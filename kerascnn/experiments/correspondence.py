@@ -1,0 +1,168 @@
+"""Does a network treat the same part of different images alike? (Zeiler and Fergus 2013, section 4.4 and table 1)
+
+A part, such as the left eye, is hidden in every image, and the features of the image without it are taken from those of
+the whole image. If the signs of these differences agree among images more than when random places are hidden, then the
+network relates the part to what it is, not to where it is. The paper hides eyes and noses of five dogs.
+"""
+
+import itertools
+
+import numpy as np
+import pandas
+from matplotlib.figure import Figure
+
+from kerascnn.errors import UsageError
+from kerascnn.experiments import register
+from kerascnn.experiments.outcome import Outcome
+from kerascnn.explain.recorded import activations
+from kerascnn.plots import BLUE, GREEN, ORANGE, PURPLE, RED
+
+RANDOM = "random places"
+
+
+@register(source="Zeiler and Fergus 2013, table 1")
+def correspondence(model, images, parts, layers, *, fill="mean", repeats=10, batch_size=64, seed=0):
+    """How much the signs of feature differences disagree between images when the same part is hidden.
+
+    Args:
+        model: keras.Model with one image input.
+        images: float (N, H, W, C) as the model takes them, two or more.
+        parts: {name: int (N, 4)}: top, left, bottom, right of the part in each image, pixels; bottom and right are the
+            first row and column outside.
+        layers: names of layers, the paper's are the fifth and the seventh of its eight.
+        fill: what is put in its place: "mean" (the image's own mean colour) or a number.
+        repeats: how often random places of each image, of the size of its parts in turn, are hidden.
+        seed: of the random places.
+    Returns:
+        Outcome. Table: part, layer, distance (mean Hamming distance of the signs over all pairs of images, from 0:
+        always alike, to 1), error (its standard error, by the jackknife over images), below_random (random places'
+        distance less the part's), below_error (its standard error), images.
+    Raises:
+        UsageError: fewer than two images, boxes of another number or beyond the image, the name "random places".
+    """
+    images = np.asarray(images, "float32")
+    boxes = _checked(images, parts)
+    names = [layers] if isinstance(layers, str) else list(layers)
+    whole = _features(model, images, names, batch_size)
+    rng = np.random.default_rng(seed)
+    signs = {part: _signs(model, images, whole, names, of_part, fill, batch_size) for part, of_part in boxes.items()}
+    sizes = itertools.cycle(boxes.values())
+    places = [_elsewhere(next(sizes), images.shape[1:3], rng) for _ in range(repeats)]
+    random = [_signs(model, images, whole, names, place, fill, batch_size) for place in places]
+    rows, table_arrays = [], {}
+    for layer in names:
+        chance = np.mean([pair_distances(signs_of[layer]) for signs_of in random], axis=0)
+        for part in boxes:
+            between = pair_distances(signs[part][layer])
+            table_arrays[f"{part}/{layer}"] = between
+            below = chance - between
+            rows.append((part, layer, *jackknife(between), *jackknife(below), len(images)))
+        rows.append((RANDOM, layer, *jackknife(chance), 0.0, 0.0, len(images)))
+    columns = ["part", "layer", "distance", "error", "below_random", "below_error", "images"]
+    table = pandas.DataFrame(rows, columns=columns)
+    return Outcome("correspondence", table, _findings(table), lambda: _figure(table, names, model.name), table_arrays)
+
+
+def pair_distances(signs):
+    """float (N, N): the share of features in which the signs int8 (N, D) of two images differ."""
+    same = np.zeros((len(signs), len(signs)))
+    for value in (-1, 0, 1):
+        where = (signs == value).astype("float32")
+        same += where @ where.T
+    return 1 - same / signs.shape[1]
+
+
+def jackknife(between):
+    """(mean over all pairs of different images, its standard error) of (N, N) numbers of pairs."""
+    count = len(between)
+    off = between - np.diag(np.diag(between))
+    mean = off.sum() / (count * (count - 1))
+    if count < 3:
+        return float(mean), float("nan")
+    left_out = (off.sum() - 2 * off.sum(1)) / ((count - 1) * (count - 2))
+    return float(mean), float(np.sqrt((count - 1) / count * ((left_out - left_out.mean()) ** 2).sum()))
+
+
+def hidden(images, boxes, fill="mean"):
+    """Images float32 (N, H, W, C) with one box of each filled."""
+    out = images.copy()
+    for image, (top, left, bottom, right) in zip(out, boxes, strict=True):
+        image[top:bottom, left:right] = image.mean((0, 1)) if fill == "mean" else fill
+    return out
+
+
+def _features(model, images, names, batch_size):
+    found = activations(model, images, names, batch_size=batch_size)
+    return {name: found[name].reshape(len(images), -1) for name in names}
+
+
+def _signs(model, images, whole, names, boxes, fill, batch_size):
+    without = _features(model, hidden(images, boxes, fill), names, batch_size)
+    return {name: np.sign(whole[name] - without[name]).astype("int8") for name in names}
+
+
+def _elsewhere(boxes, size, rng):
+    """Boxes of the same sizes at random places."""
+    heights, widths = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    tops = rng.integers(0, size[0] - heights + 1)
+    lefts = rng.integers(0, size[1] - widths + 1)
+    return np.stack([tops, lefts, tops + heights, lefts + widths], 1)
+
+
+def _checked(images, parts):
+    if len(images) < 2:
+        raise UsageError(f"Correspondence is between images: {len(images)} were given, two or more are needed.")
+    if not parts or RANDOM in parts:
+        raise UsageError(f"parts={list(parts)} is not allowed: name one or more parts, none of them {RANDOM!r}.")
+    height, width = images.shape[1:3]
+    checked = {}
+    for name, boxes in parts.items():
+        boxes = np.asarray(boxes)
+        if boxes.shape != (len(images), 4) or boxes.dtype.kind not in "iu":
+            raise UsageError(
+                f"Part {name!r} has boxes of shape {boxes.shape} and dtype {boxes.dtype}; whole numbers "
+                f"({len(images)}, 4) are needed: top, left, bottom, right of each image."
+            )
+        top, left, bottom, right = boxes.T
+        wrong = (top < 0) | (left < 0) | (bottom > height) | (right > width) | (top >= bottom) | (left >= right)
+        if wrong.any():
+            image = int(wrong.argmax())
+            raise UsageError(
+                f"Part {name!r} of image {image} is the box {boxes[image].tolist()}, which is empty or reaches beyond "
+                f"the image of {height}x{width} pixels."
+            )
+        checked[name] = boxes
+    return checked
+
+
+def _findings(table):
+    said = []
+    for row in table[table["part"] != RANDOM].itertuples():
+        alike = "alike" if row.below_random > 2 * row.below_error else "no more alike than random places"
+        said.append(
+            f"{row.layer}: {row.part} is treated {alike}: {row.distance:.3f} +- {row.error:.3f}, "
+            f"{row.below_random:.3f} +- {row.below_error:.3f} below random places ({row.images} images)."
+        )
+    return tuple(said)
+
+
+def _figure(table, names, model):
+    figure = Figure(figsize=(2.2 + 2.6 * len(names), 3.4), layout="constrained")
+    axes = figure.subplots()
+    parts = list(dict.fromkeys(table["part"]))
+    colours = (BLUE, ORANGE, GREEN, RED, PURPLE)
+    width = 0.8 / len(parts)
+    for number, part in enumerate(parts):
+        rows = table[table["part"] == part].set_index("layer").loc[names]
+        colour = "0.6" if part == RANDOM else colours[number % 5]
+        places = np.arange(len(names)) + (number - (len(parts) - 1) / 2) * width
+        error = rows["error"].fillna(0)
+        axes.bar(
+            places, rows["distance"], width * 0.92, yerr=error, color=colour, label=part, error_kw={"linewidth": 1}
+        )
+    axes.set_xticks(range(len(names)), names)
+    axes.set_ylabel("share of signs that differ")
+    axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    count = table["images"].iloc[0]
+    axes.set_title(f"{model}: parts hidden in {count} images\nlower means treated alike", fontsize="medium")
+    return figure

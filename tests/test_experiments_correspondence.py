@@ -1,0 +1,105 @@
+"""Correspondence: by pencil on signs, and on a network that sees one part alike in all images."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from kerascnn.errors import UsageError
+from kerascnn.experiments.correspondence import RANDOM, correspondence, hidden, jackknife, pair_distances
+
+
+def test_distances_of_signs_by_pencil():
+    signs = np.array([[1, 1, -1, 0], [1, -1, -1, 0], [-1, -1, 1, 1]], "int8")
+    np.testing.assert_allclose(pair_distances(signs), [[0, 0.25, 1], [0.25, 0, 0.75], [1, 0.75, 0]])
+
+
+def test_identical_differences_are_0_and_independent_signs_a_half():
+    rng = np.random.default_rng(0)
+    one = np.sign(rng.normal(size=(1, 4000))).astype("int8")
+    assert jackknife(pair_distances(np.repeat(one, 5, 0))) == (0, 0)
+    mean, error = jackknife(pair_distances(np.sign(rng.normal(size=(12, 4000))).astype("int8")))
+    assert mean == pytest.approx(0.5, abs=0.01)
+    assert 0 < error < 0.01
+
+
+def test_the_jackknife_is_leaving_out_each_image():
+    between = pair_distances(np.sign(np.random.default_rng(1).normal(size=(6, 9))).astype("int8"))
+
+    def mean(kept):
+        return np.mean([between[i, j] for i, j in itertools.permutations(kept, 2)])
+
+    left_out = np.array([mean([i for i in range(6) if i != out]) for out in range(6)])
+    expected = np.sqrt(5 / 6 * ((left_out - left_out.mean()) ** 2).sum())
+    assert jackknife(between) == pytest.approx((mean(range(6)), expected))
+
+
+@pytest.fixture(scope="module")
+def parts():
+    """Eight noisy images with a bright and a dark spot each, somewhere; a network of random filters over places."""
+    rng = np.random.default_rng(3)
+    images = rng.normal(0, 0.2, (8, 12, 12, 1)).astype("float32")
+    boxes = {"bright": [], "dark": []}
+    for image in images:
+        for (name, value), left in zip(
+            (("bright", 3.0), ("dark", -3.0)), (rng.integers(0, 4), rng.integers(6, 9)), strict=True
+        ):
+            top = rng.integers(0, 9)
+            image[top : top + 3, left : left + 3] += value
+            boxes[name].append((top, left, top + 3, left + 3))
+    inputs = keras.Input((12, 12, 1))
+    x = layers.Conv2D(64, 3, name="conv")(inputs)
+    x = layers.GlobalAveragePooling2D(name="mean")(x)
+    model = keras.Model(inputs, layers.Dense(2, activation="softmax")(x), name="spots")
+    model.set_weights([rng.normal(size=w.shape) for w in model.get_weights()])
+    return model, images, {name: np.array(b) for name, b in boxes.items()}
+
+
+def test_parts_that_are_alike_are_below_random_places(parts):
+    """A linear network of means takes the same from every image for a bright spot, wherever it is: signs all agree."""
+    model, images, boxes = parts
+    result = correspondence(model, images, boxes, ["conv", "mean"])
+    table = result.table.set_index(["layer", "part"])
+    for part in boxes:
+        assert table["distance"]["mean", part] < 0.2
+        assert table["below_random"]["mean", part] > 2 * table["below_error"]["mean", part]
+        assert table["distance"]["conv", part] < table["distance"]["conv", RANDOM] + 0.1
+    assert len(table) == 2 * 3
+    assert any("mean: bright is treated alike" in said for said in result.findings)
+
+
+def test_distances_are_those_of_the_definition(parts):
+    model, images, boxes = parts
+    table = correspondence(model, images, boxes, "mean", fill=0.5).table.set_index("part")
+    features = keras.Model(model.inputs, model.get_layer("mean").output)
+    differences = features.predict(images, verbose=0) - features.predict(hidden(images, boxes["dark"], 0.5), verbose=0)
+    pairs = [np.mean(np.sign(a) != np.sign(b)) for a, b in itertools.combinations(differences, 2)]
+    assert table["distance"]["dark"] == pytest.approx(np.mean(pairs), abs=0.004)  # a difference of about 0 has any sign
+    one_by_one = correspondence(model, images, boxes, "mean", fill=0.5, batch_size=1).table.set_index("part")
+    assert one_by_one["distance"]["dark"] == pytest.approx(table["distance"]["dark"], abs=0.004)
+
+
+def test_a_part_is_hidden_and_nothing_else(parts):
+    _, images, boxes = parts
+    covered = hidden(images, boxes["bright"])
+    top, left, bottom, right = boxes["bright"][0]
+    np.testing.assert_allclose(covered[0, top:bottom, left:right], images[0].mean(), atol=1e-6)
+    assert (covered[0] != images[0]).sum() == 9
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        ({"eye": np.zeros((3, 4), int)}, r"boxes of shape \(3, 4\)"),
+        ({"eye": np.tile([0, 0, 13, 2], (8, 1))}, r"image 0 is the box \[0, 0, 13, 2\].*beyond the image of 12x12"),
+        ({"eye": np.tile([4, 0, 4, 2], (8, 1))}, "empty or reaches"),
+        ({"eye": np.zeros((8, 4))}, "dtype float64"),
+        ({}, "name one or more parts"),
+    ],
+)
+def test_boxes_that_are_not_possible(parts, boxes, message):
+    model, images, _ = parts
+    with pytest.raises(UsageError, match=message):
+        correspondence(model, images, boxes, "mean")
