@@ -64,6 +64,8 @@ def run_command(argv: typing.Sequence[str]) -> int:
 
 def main():
     """The program `kerascnn`."""
+    for stream in (sys.stdout, sys.stderr):  # names of files may be any bytes, and terminals may know few characters
+        stream.reconfigure(errors="backslashreplace")
     code = run_command(sys.argv[1:])
     sys.stderr.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # native libraries say their goodbyes here

@@ -2,6 +2,7 @@
 
 import glob
 import os
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,11 @@ import pandas
 
 from kerascnn import datasets, runs
 from kerascnn.datasets.decoding import SUFFIXES, BrokenImage, read_image
-from kerascnn.datasets.folder_tree import is_hidden
+from kerascnn.datasets.folder_tree import look_below
+from kerascnn.datasets.loading import resolve
 from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.datasets.resize import resize_batch
-from kerascnn.errors import DataError, UsageError
+from kerascnn.errors import DataError, UsageError, command
 from kerascnn.explain.plans.heads import class_probabilities
 from kerascnn.keras_file import load
 from kerascnn.recipes import Recipe
@@ -38,11 +40,9 @@ def image_paths(names):
     paths = []
     for name in map(str, names):
         if Path(name).is_dir():
-            found = sorted(
-                path
-                for path in Path(name).rglob("*")
-                if path.suffix.lower() in SUFFIXES and not any(map(is_hidden, path.relative_to(name).parts))
-            )
+            below = look_below(Path(name), Path(name))
+            pipes = [file for file in below.special if file.lower().endswith(SUFFIXES)]  # said to be broken
+            found = sorted(Path(name) / file for file in below.images + pipes)
             if not found:
                 raise UsageError(f"The folder {name} holds no images. Read are {', '.join(SUFFIXES)}.")
         elif Path(name).exists():
@@ -113,13 +113,15 @@ def data_of(run, data=None, *, strict=False):
 
     Args:
         run: a Run, its folder, its name or "last".
-        data: a registered name or a path; None: the run's.
+        data: a registered name or a path; None: the run's. It may have one class only, no training images, or images
+            without labels.
     Raises:
         DataError: the run's data have changed, so that its splits can no longer be told.
     """
     run = runs.as_run(run)
+    recipe = Recipe.from_dict(run.read("recipe"))
     if data is None:
-        own = load_data(Recipe.from_dict(run.read("recipe")), strict=strict)
+        own = load_data(recipe, strict=strict)
         if run.read("data").get("fingerprint", "") not in ("", fingerprint(own)):
             raise DataError(
                 f"The data at {own.source} have changed since {run.folder} was trained on them, so its test images can "
@@ -127,8 +129,16 @@ def data_of(run, data=None, *, strict=False):
             )
         return own
     prepared = preprocessing(run)
+    same_kind = resolve(data)[0] in {"leaves": ("image_folder",), "present": ("npz", "mnist")}.get(recipe.classes, ())
     return datasets.load(
-        data, image_size=prepared.resize_to, channels=prepared.channels, validation=0, test=0, strict=strict
+        data,
+        image_size=prepared.resize_to,
+        channels=prepared.channels,
+        classes=recipe.classes if same_kind else None,
+        validation=0,
+        test=0,
+        strict=strict,
+        training=False,
     )
 
 
@@ -146,8 +156,11 @@ def evaluate(run, data=None, *, strict=False):
 
     Args:
         run: a Run, its folder, its name or "last".
-        data: a registered name or a path; its test split is used, or all of it where it has none. None: the run's, of
-            which the test images are used, also if it is named or was moved: the others were trained on.
+        data: a registered name or a path; its test split is used, or all of it where it has none. One class is enough.
+            None: the run's, of which the test images are used, also if it is named or was moved: the others were
+            trained on.
+    Raises:
+        UsageError: the data have no labels, or classes that the run does not know.
     """
     run = runs.as_run(run)
     own = run.read("recipe")["data"]
@@ -163,14 +176,20 @@ def evaluate(run, data=None, *, strict=False):
     other = data_of(run, data, strict=strict) if moved is None else moved
     if data is None or moved is not None:
         return evaluate_split(model, other.test, prepared, labels, **views)
-    foreign = sorted(set(other.class_names) - set(labels))
+    if not other.class_names:
+        raise UsageError(
+            f"{data} has no labels: evaluate needs a folder a class, called as the run's classes are. To see what the "
+            f"network answers, type: {command('predict', run.folder, data)}"
+        )
+    places = {unicodedata.normalize("NFC", label): place for place, label in enumerate(labels)}
+    foreign = sorted(set(other.class_names) - set(places))
     if foreign:
         raise UsageError(
             f"{data} has classes that the run does not know: {', '.join(foreign[:5])}. "
             f"It knows {', '.join(labels[:10])}{', ...' if len(labels) > 10 else ''}."
         )
-    split = other.test or other.train
-    index = np.array([labels.index(name) for name in other.class_names])
+    split = other.test or other.train or other.validation
+    index = np.array([places[name] for name in other.class_names])
     return evaluate_split(
         model, datasets.Split(split.images, index[split.labels], split.files), prepared, labels, **views
     )

@@ -24,6 +24,11 @@ def save(figure, numbers, path):
         numbers.to_csv(temporary, index=numbers.index.name is not None)
 
 
+def shortened(name, most=32):
+    """A class's name with an ellipsis in its middle where it is longer than a figure has room for."""
+    return name if len(name) <= most else f"{name[: most // 2]}...{name[-(most - most // 2 - 3) :]}"
+
+
 def learning_curve(metrics, quantity, title):
     """Training and validation loss (or accuracy) over the epochs.
 
@@ -65,8 +70,8 @@ def confusion(counts, title):
     shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     small = max(4, min(9, 260 / size))
-    axes.set_xticks(range(size), counts.columns, rotation=90, fontsize=small)
-    axes.set_yticks(range(size), counts.index, fontsize=small)
+    axes.set_xticks(range(size), map(shortened, counts.columns), rotation=90, fontsize=small)
+    axes.set_yticks(range(size), map(shortened, counts.index), fontsize=small)
     if size <= 30:
         for row in range(size):
             for column in range(size):

@@ -65,7 +65,7 @@ def replacing(path):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.stem[:40]}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
         if temporary.is_dir():
@@ -113,7 +113,9 @@ def locked(path, seconds=0.0):
 def write_json(path, value):
     """Write a value as indented JSON, atomically."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        # Bytes of a file's name that are no UTF-8 become escapes of JSON
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 class Run:

@@ -236,3 +236,26 @@ def test_other_pickles_are_no_batches(tmp_path):
     with pytest.raises(DataError, match="not a batch of cifar10: 'data' and 'labels' are expected, it holds a list"):
         load(folder)
     assert read_pickle(pickle.dumps({b"a": (1, b"x")}), "p") == {"a": [1, "x"]}
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+@pytest.mark.parametrize("first", [True, False])
+def test_an_archive_that_says_that_it_holds_gigabytes(tmp_path, mode, kind, first):
+    member = tarfile.TarInfo("cifar-10-batches-py/data_batch_1")
+    member.size, member.type = 8 * 10**9, kind
+    with tarfile.open(tmp_path / "cifar-10-python.tar.gz", mode) as tar:
+        if not first:
+            tar.addfile(tarfile.TarInfo("cifar-10-batches-py/readme.html"))
+        tar.addfile(member)
+        tar.addfile(tarfile.TarInfo("cifar-10-batches-py/test_batch"))
+    with pytest.raises(DataError, match=r"cifar-10-python\.tar\.gz holds more than 400 MiB, which CIFAR does not"):
+        load(tmp_path / "cifar-10-python.tar.gz")
+
+
+def test_a_batch_of_gigabytes(tmp_path):
+    folder = python_folder(tmp_path / "cifar-10-batches-py")
+    with open(folder / "data_batch_2", "r+b") as file:
+        file.truncate(8 << 30)
+    with pytest.raises(DataError, match=r"data_batch_2 holds more than 400 MiB"):
+        load(folder)

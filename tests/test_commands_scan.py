@@ -40,6 +40,19 @@ def test_other_data_and_conv5(call, trained, make_folder):
 
 
 @pytest.mark.parametrize(
+    ("counts", "split", "classes"), [({".": 6}, "train", False), ({"test/cat": 3, "test/dog": 3}, "test", True)]
+)
+def test_data_that_cannot_be_trained_on(call, trained, make_folder, tmp_path, counts, split, classes):
+    folder = make_folder(counts, size=(20, 20))
+    code, out, err = call("scan", trained.folder, folder, "--layers", "c3", "--top", "3", "--out", "x")
+    assert (code, err) == (0, "")
+    assert f"6 images of photos ({split})" in out
+    assert (tmp_path / "x" / "c3-patches.png").exists()
+    for name in ("c3-stats-by-class.csv", "c3-selectivity.csv", "c3-classes.png"):
+        assert (tmp_path / "x" / name).exists() is classes
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--layers", "c9"], "has no layer 'c9'. Did you mean"),

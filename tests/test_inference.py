@@ -1,7 +1,9 @@
+import os
 import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,6 +14,7 @@ import kerascnn
 from kerascnn import layers as own
 from kerascnn import runs
 from kerascnn.errors import DataError, UsageError
+from kerascnn.recipes import Recipe
 
 
 def photos(run):
@@ -185,3 +188,60 @@ def test_a_file_with_a_layer_that_is_not_registered(tmp_path):
         DataError, match=r"mine\.keras cannot be loaded: Could not locate class 'Mine'.*register_keras_serializable\(\)"
     ):
         kerascnn.load(tmp_path / "mine.keras")
+
+
+def test_evaluate_takes_one_class_test_images_alone_and_other_spellings(trained, tmp_path):
+    for place in ("one/grass", "tests/test/grass", "tests/test/tomato", "val/val/tomato"):
+        shutil.copytree(photos(trained) / place.rpartition("/")[2], tmp_path / place)
+    one = kerascnn.evaluate(trained, tmp_path / "one")
+    assert (one.images, one.per_class["images"].tolist()) == (24, [0, 24, 0])
+    answers = kerascnn.predict(trained, tmp_path / "one", top=1)
+    assert one.accuracy == (answers["label"] == "grass").mean()
+    tests = kerascnn.evaluate(trained, tmp_path / "tests")
+    assert (tests.images, tests.per_class["images"].tolist()) == (48, [0, 24, 24])
+    assert kerascnn.evaluate(trained, tmp_path / "val").images == 24
+    pixels = np.stack([np.asarray(Image.open(path)) for path in sorted((tmp_path / "one/grass").iterdir())])
+    np.savez(tmp_path / "one.npz", x_test=pixels, y_test=np.full(24, "grass"))
+    assert kerascnn.evaluate(trained, tmp_path / "one.npz").loss == pytest.approx(one.loss)
+
+
+def test_evaluate_needs_labels(trained, tmp_path):
+    shutil.copytree(photos(trained) / "grass", tmp_path / "flat")
+    with pytest.raises(UsageError, match=r"flat has no labels: .* a folder a class, .*type: kerascnn predict"):
+        kerascnn.evaluate(trained, tmp_path / "flat")
+    assert kerascnn.inference.data_of(trained, tmp_path / "flat").train.labels.tolist() == [-1] * 24
+
+
+def test_a_run_on_leaves_is_evaluated_on_leaves(trained, tmp_path, make_folder):
+    root = make_folder({"green/grass": 6, "green/leaf": 6, "red/tomato": 6}, size=(20, 20))
+    recipe = Recipe(data=str(root), classes="leaves", image_size=16, epochs=1, batch_size=4)
+    run = kerascnn.train(recipe, out=tmp_path / "run", say=lambda line: None)
+    assert run.read("labels") == ["green/grass", "green/leaf", "red/tomato"]
+    assert kerascnn.evaluate(run).images == run.read("run")["result"]["images"]
+    other = make_folder({"test/green/grass": 2, "test/green/leaf": 1}, size=(20, 20), name="other")
+    assert kerascnn.evaluate(run, other).per_class["images"].tolist() == [2, 1, 0]
+
+
+def test_classes_and_files_whose_names_are_not_utf8(trained, tmp_path):
+    root = os.fsencode(tmp_path) + b"/ph\xf6tos"
+    for name, label in ((b"sky\xe9", "blue sky"), ("gra\u0301s".encode(), "grass")):
+        shutil.copytree(os.fsencode(photos(trained) / label), root + b"/" + name)
+    (Path(os.fsdecode(root + b"/sky\xe9")) / os.fsdecode(b"br\xf6ken.png")).write_bytes(b"")
+    recipe = Recipe(data=os.fsdecode(root), image_size=16, epochs=1, batch_size=8)
+    run = kerascnn.train(recipe, out=tmp_path / "run", say=lambda line: None)
+    assert run.read("labels") == ["gr\u00e1s", r"sky\xe9"]
+    assert run.read("data")["skipped"] == [[os.fsdecode(b"sky\xe9/br\xf6ken.png"), "empty file"]]
+    assert kerascnn.evaluate(run).images == run.read("run")["result"]["images"]
+    shutil.copytree(photos(trained) / "grass", tmp_path / "other" / "gr\u00e1s")
+    assert kerascnn.evaluate(run, tmp_path / "other").images == 24
+
+
+def test_predict_names_pipes_instead_of_waiting_for_them(trained, tmp_path):
+    picture = (photos(trained) / "grass" / "0.png").read_bytes()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.png").write_bytes(picture)
+    os.mkfifo(tmp_path / "mine" / "b.png")
+    os.mkfifo(tmp_path / "mine" / "c")
+    table = kerascnn.predict(trained, tmp_path / "mine", top=1)
+    assert table["image"].tolist() == [str(tmp_path / "mine" / "a.png")]
+    assert table.attrs["broken"] == [(str(tmp_path / "mine" / "b.png"), "a named pipe, not a regular file")]

@@ -1,6 +1,7 @@
 """MNIST's IDX files, made here and real, whole and broken."""
 
 import gzip
+import os
 import struct
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from kerascnn.datasets import load
 from kerascnn.datasets.mnist import read_idx
-from kerascnn.errors import DataError
+from kerascnn.errors import DataError, UsageError
 
 NAMES = {"train": "train", "test": "t10k"}
 
@@ -100,3 +101,34 @@ def test_real_mnist(shared_data):
     assert np.bincount(train).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     total = data.train.images.sum(dtype=np.int64) + data.validation.images.sum(dtype=np.int64)
     np.testing.assert_allclose(total / (60000 * 784 * 255), 0.1307, atol=5e-5)  # the mean that everyone uses
+
+
+def test_a_gzipped_file_that_promises_a_thousand_times_its_size_is_not_unpacked(tmp_path):
+    file = tmp_path / "train-images-idx3-ubyte.gz"
+    file.write_bytes(gzip.compress(bytes((0, 0, 8, 3)) + struct.pack(">3I", 10**7, 28, 28) + bytes(1000)))
+    with pytest.raises(DataError, match=r"ubyte\.gz has \d+ bytes and would unpack to 7,840,000,016"):
+        read_idx(file, 3)
+
+
+def test_a_named_pipe_in_the_place_of_a_file(folder):
+    file = folder / "t10k-images-idx3-ubyte"
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte is a named pipe; a regular file is needed"):
+        load(folder)
+
+
+def test_more_than_ten_classes_and_labels_from_1(folder):
+    for name, labels in (("train", [1, 26] * 6), ("t10k", [26, 1, 1, 26])):
+        file = next(folder.glob(f"{name}-labels*"))
+        content = idx(np.array(labels, np.uint8))
+        file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
+    data = load(folder, validation=0)
+    assert data.class_names == tuple(map(str, range(27)))
+    assert data.doubts[0].startswith("The labels run from 1 to 26 and no image has the label 0, 2, 3, 4, 5 ..., so 27")
+    data = load(folder, validation=0, classes="present")
+    assert data.class_names == ("1", "26")
+    assert data.test.labels.tolist() == [1, 0, 0, 1]
+    assert data.doubts == ()
+    with pytest.raises(UsageError, match=r"classes='leaves' is not allowed for IDX files\. Allowed: present"):
+        load(folder, classes="leaves")

@@ -16,7 +16,7 @@ def scan(
     layers: str | None = None,
     top: int = 9,
     per_image: int = 1,
-    split: str = "train",
+    split: str | None = None,
     batch_size: int = 128,
     out: Path | None = None,
 ):
@@ -35,16 +35,15 @@ def scan(
     per_image
         how many places of one image may be among them
     split
-        train, validation or test
+        train, validation or test [default: train, or what the data has]
     batch_size
         images computed at once
     out
         folder for the tables, sheets and the scan itself [default: in the run, one in scan/ for each data and split]
     """
     found = runs.find(run)
-    if split not in ("train", "validation", "test"):
+    if split not in (None, "train", "validation", "test"):
         raise UsageError(f"--split {split!r} is not allowed. Allowed: train, validation, test.")
-    folder = out or found / "scan" / "-".join([*_name(data), split])
     with computing() as (say, _):
         from kerascnn import inference
         from kerascnn.callbacks.filters import filter_sheet, filters_of, measured, model_layer
@@ -52,6 +51,8 @@ def scan(
 
         model, prepared = inference.load(found), inference.preprocessing(found)
         images = inference.data_of(found, data)
+        split = split or next(name for name in ("train", "test", "validation") if name in images.splits)
+        folder = out or found / "scan" / "-".join([*_name(data), split])
         names = None if layers is None else [name.strip() for name in layers.split(",")]
         lines = _Lines(say)
         with saying_warnings(say):
@@ -73,8 +74,9 @@ def scan(
             table = result.stats(layer)
             _write(result.top(layer).join(result.boxes(layer)[["top", "left", "bottom", "right"]]), f"{stem}-top.csv")
             _write(table, f"{stem}-stats.csv")
-            _write(result.stats(layer, by_class=True), f"{stem}-stats-by-class.csv")
-            _write(result.selectivity(layer), f"{stem}-selectivity.csv")
+            if result.class_names:
+                _write(result.stats(layer, by_class=True), f"{stem}-stats-by-class.csv")
+                _write(result.selectivity(layer), f"{stem}-selectivity.csv")
             _save(sheets.statistics_sheet(result, layer), f"{stem}-stats.png")
             _save(sheets.patch_sheet(result, layer), f"{stem}-patches.png")
             if getattr(getattr(model_layer(model, layer), "kernel", None), "ndim", 0) == 4:
@@ -84,7 +86,7 @@ def scan(
                     f"{stem}-filters.png",
                 )
                 _write(measured(filters), f"{stem}-filters.csv")
-            best = result.interesting(layer, 1)
+            best = result.interesting(layer, 1) if result.class_names else ()
             telling = f"{best['channel'][0]} ({best['class'][0]}, {best['share'][0]:.0%})" if len(best) else ""
             zeros = f"{table['zeros'].mean():.0%}"
             rows.append((layer, str(len(table)), str(int(table["dead"].sum())), zeros, telling))
@@ -97,7 +99,8 @@ def scan(
             _save(sheets.patch_sheet(result, deepest, channels, maps=maps), f"{stem}-explained.png")
         except UsageError as error:  # a layer without a rule
             say(f"No {stem.name}-explained.png: {error}")
-        _save(sheets.class_sheet(result, deepest), f"{stem}-classes.png")
+        if result.class_names:
+            _save(sheets.class_sheet(result, deepest), f"{stem}-classes.png")
         print_table(("layer", "channels", "never above 0", "zeros", "most telling channel"), rows, "lrrrl")
         count = result.manifest["images"]
         say(f"\n{counted(count, 'image')} of {images.name} ({split}); tables, sheets and scan.npz in {folder}")

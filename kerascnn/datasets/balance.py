@@ -33,10 +33,10 @@ class Balance:
 
     def sentence(self, class_names, split="training"):
         """The imbalance in words, for a user."""
-        common, rare = class_names[self.commonest], class_names[self.rarest]
+        common, rare = (f"'{class_names[label]}'" for label in (self.commonest, self.rarest))
         return (
-            f"The classes are unbalanced: {common!r} has {self.most:,} {split} images, {rare!r} {self.fewest:,}. "
-            f"Always answering {common!r} would be right for {100 * self.baseline:.1f}% of them, so look at balanced "
+            f"The classes are unbalanced: {common} has {self.most:,} {split} images, {rare} {self.fewest:,}. "
+            f"Always answering {common} would be right for {100 * self.baseline:.1f}% of them, so look at balanced "
             "accuracy and macro F1 too."
         )
 

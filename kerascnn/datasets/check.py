@@ -364,7 +364,7 @@ def lines(report, most=10, network="", sees=None):
     crop = f"; the network sees crops of {sees[0]}x{sees[1]}" if sees not in (None, (height, width)) else ""
     out.append(f"{bring} {report.memory_bytes / 1e6:,.1f} MB, {how}{crop}")
     right = f"is right for {100 * report.balance['baseline']:.1f}% of the training images"
-    out.append(f"Always answering the commonest class, {report.balance['commonest']!r}, {right}")
+    out.append(f"Always answering the commonest class, '{report.balance['commonest']}', {right}")
     out += [f"  {note}" for note in report.notes]
     out += [f"Problem: {problem}" for problem in report.problems] or ["No problem found."]
     return out

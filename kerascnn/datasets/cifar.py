@@ -5,7 +5,10 @@ without unpacking it. Python batches are pickles, and a pickle can run any progr
 but what NumPy arrays are made of. CIFAR-100 has its fine labels here.
 """
 
+import contextlib
+import gzip
 import io
+import os
 import pickle
 import tarfile
 import zlib
@@ -19,6 +22,7 @@ from kerascnn.datasets.image_data import ImageData, Split
 from kerascnn.errors import DataError
 
 PIXELS = 3 * 32 * 32
+LARGEST = 400 << 20  # bytes of an archive, unpacked: CIFAR's have 186 MB
 NDARRAY = "numpy.ndarray"  # stands for the class in a pickle, which may name it but not call it
 HOMES = ("https://www.cs.toronto.edu/~kriz/", "https://cave.cs.toronto.edu/kriz/")
 LAYOUTS = {  # (data set, form): training files, test file, file of class names
@@ -106,7 +110,7 @@ def _find(path):
     if not path.is_file() or not path.name.lower().endswith((".tar.gz", ".tgz", ".tar")):
         return None
     try:
-        with tarfile.open(path) as archive:
+        with _open_archive(path) as archive:
             first = next((m.name for m in archive if m.isfile() or m.isdir()), "")
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         if "cifar" in path.name.lower():
@@ -120,12 +124,46 @@ def _find(path):
     return name, form, _archive_reader(path, LAYOUTS[name, form]), path
 
 
+def _check_size(path, size):
+    if size > LARGEST:
+        raise DataError(
+            f"{path} holds more than {LARGEST >> 20} MiB, which CIFAR does not, so it was not read. Fetch it again."
+        )
+
+
+class _Bounded:
+    """A binary file that is not read beyond LARGEST: an archive of a few bytes may say that it holds gigabytes."""
+
+    def __init__(self, file, path):
+        self.file, self.path, self.tell = file, path, file.tell
+
+    def read(self, size):
+        _check_size(self.path, self.tell() + size)
+        return self.file.read(size)
+
+    def seek(self, place):
+        _check_size(self.path, place)
+        return self.file.seek(place)
+
+
+@contextlib.contextmanager
+def _open_archive(path):
+    """The tarfile.TarFile of a .tar or .tar.gz file, of which not too much is unpacked."""
+    with open(path, "rb") as raw:
+        gzipped = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        content = gzip.GzipFile(fileobj=raw) if gzipped else raw
+        with tarfile.open(fileobj=_Bounded(content, path), mode="r:") as archive:
+            yield archive
+
+
 def _folder_reader(folder):
     def read(file, optional=False):
         if not (folder / file).is_file():
             if optional:
                 return None
             raise DataError(f"{folder} has no file {file!r}, which is a part of the data set.")
+        _check_size(folder / file, os.path.getsize(folder / file))
         return (folder / file).read_bytes()
 
     return read
@@ -139,7 +177,7 @@ def _archive_reader(path, layout):
     def read(file, optional=False):
         if not contents:
             try:
-                with tarfile.open(path) as archive:
+                with _open_archive(path) as archive:
                     for member in archive:
                         base = member.name.rsplit("/", 1)[-1]
                         if member.isfile() and base in (*train, test, names):

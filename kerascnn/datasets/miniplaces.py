@@ -17,6 +17,7 @@ from kerascnn.datasets.downloads import cache_folder
 from kerascnn.datasets.image_data import ImageData, Split
 from kerascnn.datasets.image_files import ImageFiles
 from kerascnn.errors import DataError
+from kerascnn.files import read_text
 
 LABEL_FILES = ("train.txt", "val.txt", "categories.txt")
 ARCHIVE = "http://miniplaces.csail.mit.edu/data/data.tar.gz"
@@ -70,11 +71,7 @@ def _image_folder(root, labels_at, names):
 
 def _lines(file):
     """(words before the last, label) of each line that is not empty."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} is not a text file: {error}.") from error
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(read_text(file).splitlines(), 1):
         words = line.split()
         if not words:
             continue

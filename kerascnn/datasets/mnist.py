@@ -2,10 +2,11 @@
 
 An IDX file is two zero bytes, the type of its numbers (8: uint8), its number of dimensions, each dimension as a
 big-endian uint32, then the numbers. Fashion-MNIST, KMNIST and others that come in files of the same four names are read
-as well; their classes are called 0 to 9 too.
+as well; their classes are called 0 to 9, too, or up to their largest label (EMNIST).
 """
 
 import gzip
+import os
 import re
 import struct
 import zlib
@@ -15,7 +16,9 @@ import numpy as np
 from kerascnn.datasets import register
 from kerascnn.datasets.downloads import fetch
 from kerascnn.datasets.image_data import ImageData, Split
-from kerascnn.errors import DataError
+from kerascnn.datasets.npz import number_labels
+from kerascnn.errors import DataError, UsageError
+from kerascnn.files import check_inflated, check_regular
 
 PARTS = {"train": "train", "test": "t10k"}
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
@@ -33,29 +36,42 @@ def recognises(path):
 
 
 @register(description="handwritten digits, 12 MB to download", image_shape=(28, 28, 1), num_classes=10)
-def mnist(path=None):
-    """MNIST: 70,000 handwritten digits, 28x28 pixels, grey."""
+def mnist(path=None, *, classes=None):
+    """MNIST: 70,000 handwritten digits, 28x28 pixels, grey.
+
+    Args:
+        classes: "present" makes classes only of the labels that occur, such as EMNIST's 1 to 26.
+    """
+    if classes not in (None, "present"):
+        raise UsageError(f"classes={classes!r} is not allowed for IDX files. Allowed: present.")
     if path is None:
         folder = fetch("mnist", {f: (md5, tuple(m + f for m in MIRRORS)) for f, md5 in FILES.items()})
     else:
         folder = _folder(path)
-    splits = {}
+    splits, doubts = {}, ()
     for split, prefix in PARTS.items():
         images = read_idx(_find(folder, f"{prefix}-images"), 3)
         labels = read_idx(_find(folder, f"{prefix}-labels"), 1)
         if len(images) != len(labels):
             raise DataError(f"{folder}: {len(images):,} {prefix} images but {len(labels):,} {prefix} labels.")
         splits[split] = Split(images[..., None], labels.astype(np.int64))
+    class_names = tuple("0123456789")
+    labels = {split: part.labels for split, part in splits.items()}
+    if classes or labels["train"].max(initial=0) > 9:
+        labels, class_names, doubts = number_labels(labels, None, folder, classes, training=True)
+        splits = {split: Split(part.images, labels[split]) for split, part in splits.items()}
     return ImageData(
         name="mnist" if path is None else re.sub(r"[^\w.-]+", "-", path.resolve().name) or "mnist",
         source=str(folder),
-        class_names=tuple("0123456789"),
+        class_names=class_names,
+        doubts=doubts,
         **splits,
     )
 
 
 def read_idx(file, dimensions):
     """The uint8 array of an IDX file with that many dimensions, plain or gzipped (told by its first bytes)."""
+    check_regular(file)
     with open(file, "rb") as raw:
         gzipped = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
@@ -68,6 +84,8 @@ def read_idx(file, dimensions):
             )
         shape = struct.unpack(f">{dimensions}I", content[4:]) if len(content) == 4 + 4 * dimensions else ()
         expected = 4 + 4 * dimensions + int(np.prod(shape, dtype=object)) if shape else 4 + 4 * dimensions
+        size = os.path.getsize(file)
+        check_inflated(file, size, expected if gzipped else min(size, expected))
         raw.seek(0)
         content, fault = _read_up_to(gzip.GzipFile(fileobj=raw) if gzipped else raw, expected + 1)
     if not shape or len(content) != expected:

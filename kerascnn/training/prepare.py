@@ -181,7 +181,7 @@ def fingerprint(data):
     digest = hashlib.sha256()
     for split in data.splits.values():
         digest.update(split.labels.tobytes())
-        digest.update("\n".join(split.files).encode())
+        digest.update("\n".join(split.files).encode("utf-8", "surrogateescape"))
         digest.update(np.ascontiguousarray(split.images[np.arange(0, len(split), -(-len(split) // 64))]).tobytes())
     return digest.hexdigest()
 
