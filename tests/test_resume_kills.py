@@ -27,7 +27,7 @@ LIFE = textwrap.dedent("""
     fields = dict(data="digits", optimizer=optimizer, schedule="constant", image_size=16, epochs=20, batch_size=128,
                   dropout=0.3, augment=("flip", "crop"), ema=0.99, rate_patience=2, rate_factor=0.5, stop_patience=15,
                   seed=3)
-    options = dict(callbacks=[Death()], checkpoint_minutes=0.002, say=lambda line: None)
+    options = dict(keep_checkpoints=True, callbacks=[Death()], checkpoint_minutes=0.002, say=lambda line: None)
     if os.path.exists(os.path.join(folder, "run.json")):
         kerascnn.train(resume=folder, **options)
     else:

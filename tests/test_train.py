@@ -133,7 +133,7 @@ def test_a_stopped_run_goes_on_exactly(epoch, step, number, code):
 
 def test_more_epochs_go_on_exactly_and_a_torn_checkpoint_is_stepped_over():
     whole, _ = train(out="whole", epochs=3)
-    short, _ = train(out="short", epochs=2)
+    short, _ = train(out="short", epochs=2, keep_checkpoints=True)
     newest = max((short / "checkpoint").glob("state-*.npz"))
     newest.write_bytes(newest.read_bytes()[:-100])
     said = []
@@ -278,7 +278,8 @@ def test_a_run_on_a_relative_path_goes_on_from_another_folder(make_folder, tmp_p
 
 
 def test_patience_stops_and_says_so():
-    run, said = train(epochs=30, learning_rate=1e-9, stop_patience=2, monitor="val_loss", augment=(), dropout=None)
+    still = {"learning_rate": 1e-9, "augment": (), "dropout": None}
+    run, said = train(epochs=30, stop_patience=2, monitor="val_loss", keep_checkpoints=True, **still)
     assert run.read("run")["result"]["epochs"] < 30
     assert any(line.startswith("Stopped: val_loss has not") for line in said)
     for longer in ({}, {"epochs": 31}):
@@ -291,6 +292,49 @@ def test_patience_stops_and_says_so():
     assert run.status == "finished"
     _, said = train(epochs=1, stop_patience=5)
     assert any("stop_patience=5 is not below epochs=1" in line for line in said)
+
+
+def test_a_finished_run_keeps_the_checkpoint_that_more_epochs_need(tmp_path):
+    fields = {"ema": 0.9, "stop_patience": 5, "learning_rate": 0.003}
+    whole, _ = train(out="whole", epochs=3, keep_checkpoints=True, **fields)
+    assert {p.name for p in (whole / "checkpoint").iterdir()} == {
+        *("lock", "data.npz", "best.weights.h5", "state-00002-0000000.npz", "state-00003-0000000.npz")
+    }
+    short, _ = train(out="short", epochs=2, **fields)
+    assert {p.name for p in (short / "checkpoint").iterdir()} == {"lock", "data.npz", "state-00002-0000000.npz"}
+    longer = kerascnn.train(resume="short", epochs=3, say=lambda line: None)
+    assert (whole / "metrics.csv").read_bytes() == (longer / "metrics.csv").read_bytes()
+    for a, b in zip(weights(whole), weights(longer), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"schedule": "one_cycle", "epochs": 1}, "has finished its 1 epochs?|one_cycle schedule"),
+        ({"stop_patience": 1, "learning_rate": 1e-9, "epochs": 9}, r"was stopped after epoch \d, by its patience"),
+    ],
+)
+def test_a_run_that_cannot_go_on_keeps_no_checkpoint(fields, message):
+    run, _ = train(**fields | {"augment": (), "dropout": None, "monitor": "val_loss"})
+    assert {p.name for p in (run / "checkpoint").iterdir()} == {"lock", "data.npz"}
+    for longer in ({}, {"epochs": 12}):
+        with pytest.raises(UsageError, match=message):
+            kerascnn.train(resume=run, **longer)
+
+
+def test_more_epochs_that_are_no_better_leave_the_best_weights():
+    run, _ = train(out="a", epochs=1)
+    before = weights(run)
+
+    class Spoil(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.optimizer.learning_rate = 3.0
+
+    kerascnn.train(resume=run, epochs=2, callbacks=[Spoil()], say=lambda line: None)
+    assert run.read("run")["result"]["best_epoch"] == 1
+    for a, b in zip(before, weights(run), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_images_that_stay_on_disk_train_like_arrays(make_folder, monkeypatch):

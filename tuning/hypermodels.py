@@ -38,8 +38,8 @@ class HyperModelSpace:
 def fit(space, values, recipe, folder, report):
     """Build and fit one trial's network; returns its Run.
 
-    The images come as float32 (N, H, W, C) with the recipe's size and normalisation, the labels as numbers, or one-hot
-    float32 (N, num_classes) where the model was compiled with categorical_crossentropy, as KerasTuner would hand them on:
+    The images come as float32 (N, H, W, C) with the recipe's size and normalisation, the labels as numbers (one-hot
+    float32 where the model was compiled with categorical_crossentropy), as KerasTuner would hand them on:
     `hypermodel.fit(hp, model, images, labels, validation_data=, epochs=, callbacks=)`.
 
     Args:

@@ -182,6 +182,7 @@ def train(
     watch: str | None = None,
     devices: int | Literal["all"] | None = None,
     checkpoint_minutes: float = 10.0,
+    keep_checkpoints: Flag = False,
     strict: Flag = False,
     json: Json = False,
     fields: Annotated[Fields, Parameter(name="*")] = Fields(),  # noqa: B008 (frozen by never being written)
@@ -210,6 +211,9 @@ def train(
         how many devices of this machine share each batch, a number or all; needs KERAS_BACKEND=jax [default: 1]
     checkpoint_minutes
         minutes between checkpoints within an epoch; there is one at every epoch's end anyway
+    keep_checkpoints
+        keep the last two checkpoints when the run has finished; else one stays, for more --epochs, and none under a
+        schedule
     strict
         stop at the first image that cannot be read, instead of leaving it out
     """
@@ -244,6 +248,7 @@ def train(
             watch=looks,
             devices=devices,
             checkpoint_minutes=checkpoint_minutes,
+            keep_checkpoints=keep_checkpoints,
             say=say,
             on_run=begun,
             **typed,
@@ -265,6 +270,13 @@ def train(
             say(f"Test top-5     {fraction(result, 'top5')}")
         say(f"Run            {run.folder}")
         say(f"SavedModel     {exported}")
+        states = list((run / "checkpoint").glob("state-*.npz"))
+        if states:
+            size = sum(path.stat().st_size for path in states) / 1e6
+            longer = command(
+                "train", "--resume", run.folder, "--steps" if run.read("recipe")["steps"] else "--epochs", "N"
+            )
+            say(f"Checkpoint     {size:,.1f} MB, from which more go on: {longer}")
         memory = summary["peak_memory_bytes"] / 2**30
         say(f"Time           {summary['seconds']:.0f} s, at most {memory:.1f} GiB of memory")
         say("Next           " + "\n               ".join(_next_commands(run, run.read("recipe"))))

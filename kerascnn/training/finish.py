@@ -1,6 +1,7 @@
 """What comes after the last step: best.keras, the test result, the plots, seconds and memory."""
 
 import gc
+import os
 import resource
 import sys
 import time
@@ -10,6 +11,7 @@ import pandas
 from kerascnn import plots, runs
 from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.errors import counted
+from kerascnn.keras_file import load
 from kerascnn.training.build import network, without_weights
 from kerascnn.training.evaluate import evaluate_split
 from kerascnn.training.fold import fold
@@ -32,6 +34,29 @@ def write_best(run, recipe):
     with runs.replacing(run / "best.keras") as temporary:
         final.save(temporary)
     return final
+
+
+def fetch_best(run):
+    """Bring a finished run's best weights back from best.keras, so that later epochs are compared with them."""
+    if (run / "best.keras").exists() and not (run / "checkpoint" / BEST).exists():
+        fetched = run / "checkpoint" / f"fetched.{BEST}"  # Keras wants the suffix
+        load(run).save_weights(fetched)
+        os.replace(fetched, run / "checkpoint" / BEST)
+
+
+def delete_checkpoints(run, recipe, *, stopped):
+    """Delete what going on needs no more, once a run has finished: all checkpoints but the last, where more epochs can
+    follow, and the best weights, which best.keras holds.
+
+    Args:
+        stopped: whether its patience or a callback ended the run: then, as under a schedule, nothing can follow.
+    """
+    states = sorted((run / "checkpoint").glob("state-*.npz"))
+    longer = recipe.schedule == "constant" and not stopped
+    for path in states[:-1] if longer else states:
+        path.unlink()
+    if not (longer and recipe.fold_norm):  # whose best.keras holds folded weights
+        (run / "checkpoint" / BEST).unlink(missing_ok=True)
 
 
 def results(run, recipe, final, data, prepared, *, test=True):

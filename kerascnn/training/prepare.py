@@ -104,11 +104,11 @@ def continued(run, recipe, fields, state):
         )
     if asked < had:
         raise UsageError(f"The run {run.folder} was made for {had} {length}; {asked} are fewer. Leave --{length} out.")
-    stopped = state and state["stop_training"]
+    stopped = state["epoch"] if state and state["stop_training"] else run.read("run").get("stopped")
     if run.status == "finished" and (stopped or not longer):
         done = f"has finished its {had} {length}"
         if stopped:
-            done = f"was stopped after epoch {state['epoch']}, by its patience or a callback"
+            done = f"was stopped after epoch {stopped}, by its patience or a callback"
         more = f"Type more --{length} to go on. " if old.schedule == "constant" and not stopped else ""
         raise UsageError(
             f"The run {run.folder} {done}. {more}To write its SavedModel again, type: {command('export', run.folder)}"

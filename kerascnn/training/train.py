@@ -21,7 +21,7 @@ from kerascnn.training import resume as resuming
 from kerascnn.training.batches import InOrder
 from kerascnn.training.build import compile_model, ready, without_weights
 from kerascnn.training.failures import foreseen, memory, memory_ran_out, not_a_number
-from kerascnn.training.finish import results, spent, write_best
+from kerascnn.training.finish import delete_checkpoints, fetch_best, results, spent, write_best
 from kerascnn.training.prepare import (
     anchored,
     check,
@@ -50,6 +50,7 @@ def train(
     watch=None,
     devices=None,
     checkpoint_minutes=10.0,
+    keep_checkpoints=False,
     test=True,
     say=print,
     on_run=None,
@@ -68,6 +69,8 @@ def train(
         devices: how many devices of this machine share each batch, or "all"; JAX only. None: one, or on resuming those
             that the run had. `batch_size` counts the images of all together.
         checkpoint_minutes: minutes between checkpoints within an epoch; there is one at every epoch's end anyway.
+        keep_checkpoints: True keeps the last two checkpoints and the best weights' own file when the run has finished;
+            else only the last one stays, from which more epochs go on, and none under a schedule or after patience.
         test: False leaves the test split unread: the result then has no test accuracy. Searches choose by validation.
         say: called with each line of progress.
         on_run: called with the Run as soon as its folder exists.
@@ -120,6 +123,7 @@ def train(
             number=runs.next_number(run.folder),
             reason=None,
             result=None,
+            stopped=None,
             host=platform.node(),
             pid=os.getpid(),
             started=datetime.datetime.now().isoformat(timespec="seconds"),
@@ -142,6 +146,8 @@ def train(
             for note in filter(None, [*notes, foreseen(recipe, model, precision, free)]):
                 say(note)
             with _told_failures(run, recipe, model, precision, free, batches), backends.data_parallel(count):
+                if state:
+                    fetch_best(run)
                 _fit(run, recipe, model, batches, data, state, [*looks, *callbacks], checkpoint_minutes, began, say)
             final = write_best(run, recipe)
             result = results(run, recipe, final, data, prepared, test=test)
@@ -153,7 +159,11 @@ def train(
             with contextlib.suppress(OSError):
                 run.update(status="failed", reason=f"{type(error).__name__}: {error}", **spent(began))
             raise
-        run.update(status="finished", result=result, parameters=final.count_params(), **spent(began))
+        stopped = bool(model.stop_training or (state and state["stop_training"]))
+        after = result["epochs"] if stopped else None
+        run.update(status="finished", result=result, stopped=after, parameters=final.count_params(), **spent(began))
+        if not keep_checkpoints:
+            delete_checkpoints(run, recipe, stopped=stopped)
         return run
 
 
