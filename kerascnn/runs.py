@@ -34,6 +34,7 @@ from kerascnn.errors import DataError, UsageError, nearest
 from kerascnn.files import read_json
 
 ROOT = Path("saved_models")
+LONGEST_PATH = 4095 - 255  # bytes: what Linux allows, less room for the files of a run
 WEIGHTS = (".keras", ".h5", ".pth", ".pt", ".safetensors")  # of files that training can start from
 ANY_NUMBER = (int, float)
 # What the fields of a run's files may be, where they are there: a class, several, or [the class of a list's items].
@@ -199,8 +200,14 @@ def create(folder=None, *, model, data):
 
 
 def check_new(folder):
-    """Raise a UsageError if a run folder cannot be made at `folder`, because something is there."""
+    """Raise a UsageError if a run folder cannot be made at `folder`: something is there, or its path is too long."""
     folder = Path(folder)
+    length = len(os.fsencode(os.path.abspath(folder)))
+    if length > LONGEST_PATH or any(len(os.fsencode(part)) > 255 for part in folder.parts):
+        raise UsageError(
+            f"--out {str(folder)[:60]}... is too long: its path has {length:,} bytes, and {LONGEST_PATH:,} are "
+            "allowed, 255 in each name. Type a shorter one."
+        )
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; a run needs a folder. Type another --out.")
     if folder.exists() and any(folder.iterdir()):

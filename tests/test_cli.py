@@ -256,7 +256,48 @@ def test_data_check(call, make_folder):
     assert (code, err) == (0, "")
     assert "cat" in out
     assert "5" in out
-    assert json.loads(call("data", "check", "photos", "--json")[1])
+    report = json.loads(call("data", "check", "photos", "--json")[1])
+    assert report["image_shape"] == [32, 32, 3]  # lenet5's, not the 8x8 pixels of the images
+    assert report["balance"]["commonest"] == "dog"
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ([], "Training lenet5 brings them to 32x32 pixels, 3 channels, where they take"),
+        (
+            ["--model", "cifar_net", "--channels", "1"],
+            "Training cifar_net brings them to 32x32 pixels, 1 channel, ",
+        ),
+        (["--image-size", "12"], "Training lenet5 brings them to 12x12 pixels"),
+        (["--image-size", "12", "--resize-to", "14"], "12x12"),
+        (["--recipe", "fast"], "Training cifar_net brings them to"),
+        (["--config", "a.toml"], "Training lenet5 brings them to 20x20 pixels"),
+    ],
+)
+def test_data_check_says_what_training_does(call, make_folder, tmp_path, options, text):
+    (tmp_path / "a.toml").write_text("image_size = 20\n")
+    make_folder({"cat": 5, "dog": 7})
+    code, out, err = call("data", "check", "photos", *options)
+    assert (code, err) == (0, "")
+    assert text in out
+    assert "Always answering the commonest class, 'dog', is right for" in out
+    assert "Problem: batch_size=64 is more than the 9 training images. Type --batch-size 9 or less." in out
+    if "--resize-to" in options:
+        assert (
+            "brings them to 14x14 pixels, 3 channels, where they take 0.0 MB, in memory; the network sees crops of"
+            in out
+        )
+
+
+def test_data_check_of_nested_folders(call, make_folder):
+    make_folder({"nature/forest": 40, "nature/sea": 40, "city/street": 40})
+    _, out, _ = call("data", "check", "photos")
+    assert "Problem: 1 class is made of the images of several folders: nature (forest, sea)." in out
+    assert "No problem found" not in out
+    _, out, _ = call("data", "check", "photos", "--classes", "leaves")
+    assert out.endswith("No problem found.\n")
+    assert "nature/forest" in out
 
 
 def test_doctor(call):

@@ -203,3 +203,28 @@ def test_last_goes_by_the_order_of_training_whatever_the_clock_said():
 
 def test_long_names_fit_into_a_file_name():
     assert runs.plain("b" * 250) == "b" * 80
+
+
+@pytest.mark.parametrize("folder", ["x" * 256, "/".join(["x" * 250] * 16), "/".join("x" * 2000)])
+def test_a_path_that_is_too_long_is_named_before_anything_is_made(tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"--out x.* is too long: its path has [\d,]+ bytes, and 3,840 are allowed"):
+        runs.create(folder, model="m", data="d")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_long_names_make_files_with_names_that_systems_allow(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = runs.create(model="m" * 250, data="d" * 250)
+    assert len(run.folder.name) < 200
+    path = tmp_path / ("\u00e9" * 120 + ".json")
+    runs.write_json(path, {"a": 1})
+    assert list(tmp_path.glob("*.json")) == [path]
+
+
+def test_names_of_files_that_are_not_utf8_come_back(tmp_path):
+    name = os.fsdecode(b"caf\xe9.png")
+    run = runs.Run(tmp_path)
+    run.write("data", {"skipped": [name], "note": "\u00e9"})
+    assert run.read("data") == {"skipped": [name], "note": "\u00e9"}
+    assert (tmp_path / "data.json").read_bytes().decode("utf-8").count("\u00e9") == 1

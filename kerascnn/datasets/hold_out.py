@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kerascnn.errors import UsageError
+from kerascnn.errors import UsageError, counted
 
 
 def hold_out(data, *, validation, test, seed):
@@ -22,8 +22,8 @@ def hold_out(data, *, validation, test, seed):
     }
     if sum(wanted.values()) >= total:
         raise UsageError(
-            f"test={test} and validation={validation} would hold out {sum(wanted.values()):,} of the {total:,} "
-            "training images and leave none to train on: hold out less."
+            f"test={test} and validation={validation} would hold out {sum(wanted.values()):,} of the "
+            f"{counted(total, 'training image')} and leave none to train on: hold out less."
         )
     train, made, notes = np.arange(total), {}, []
     for stream, (name, count) in enumerate(wanted.items(), 1):

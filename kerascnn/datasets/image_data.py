@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kerascnn.errors import DataError, UsageError
+from kerascnn.errors import DataError, UsageError, counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,8 @@ class ImageData:
             labels = split.labels
             if len(split.images) != len(labels):
                 raise DataError(
-                    f"{self.source}: the {split_name} split has {len(split.images)} images but {len(labels)} labels."
+                    f"{self.source}: the {split_name} split has {counted(len(split.images), 'image')} but "
+                    f"{counted(len(labels), 'label')}."
                 )
             unlabelled = not self.class_names and (labels == -1).all()
             if len(labels) and not unlabelled and not (labels.min() >= 0 and labels.max() < len(self.class_names)):

@@ -20,7 +20,7 @@ from kerascnn.datasets.image_data import Split
 from kerascnn.datasets.image_files import ImageFiles, Mixed, decode_all, survey
 from kerascnn.datasets.picture import remarked
 from kerascnn.datasets.resize import ResizedImages, as_size, resize_batch
-from kerascnn.errors import DataError, UsageError, nearest, unknown
+from kerascnn.errors import DataError, UsageError, counted, nearest, unknown
 from kerascnn.processes import available_memory
 
 COMMON = ("image_size", "channels", "seed", "training")  # options that a data set's function may do without
@@ -302,7 +302,7 @@ def without(data, skipped):
     for name, split in data.splits.items():
         splits[name] = split.take(np.array([i for i, file in enumerate(split.files) if file not in names], int))
         if not len(splits[name]):
-            raise DataError(f"{data.source}: none of the {len(split):,} {name} images can be read. {example}")
+            raise DataError(f"{data.source}: none of the {counted(len(split), f'{name} image')} can be read. {example}")
     absent = []
     if data.train is not None and data.class_names:
         absent = [data.class_names[c] for c in np.setdiff1d(data.train.labels, splits["train"].labels)]
@@ -316,7 +316,9 @@ def without(data, skipped):
 
 def _nothing_readable(data, skipped):
     file, reason = min(skipped)
-    return DataError(f"{data.source}: none of the {len(skipped):,} images can be read. The first: {file} ({reason}).")
+    return DataError(
+        f"{data.source}: none of the {counted(len(skipped), 'image')} can be read. The first: {file} ({reason})."
+    )
 
 
 def choose_size(sizes):
