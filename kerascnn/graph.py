@@ -6,12 +6,14 @@ to open (a subclassed layer or model) stays one node.
 
 import contextlib
 import dataclasses
+import inspect
 
 import keras
 from keras import tree
 from keras.src.backend.common import global_state  # no public name; tests/test_graph.py notices if it goes
 
 from kerascnn.errors import UsageError
+from kerascnn.layers import AUGMENTATIONS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +124,43 @@ def flatten(model):
     add(function, known, "")
     outputs = tuple(known[id(t)] for t in function.outputs)
     return dataclasses.replace(flat, inputs=inputs, outputs=outputs, input_names=tuple(t.name for t in function.inputs))
+
+
+def traced(function, node, shapes):
+    """The Graph of what a layer does in inference, or a function, found by calling it on symbolic tensors.
+
+    Args:
+        function: a keras.Layer, or a function of one tensor.
+        node: the Node that calls the layer; None for a function of one tensor.
+        shapes: {tensor number: shape} of what it is called on.
+    Raises:
+        Exception: whatever the user's own code raises when it is given symbolic tensors.
+    """
+    symbols = {}
+
+    def symbol(ref):
+        if not isinstance(ref, Ref):
+            return ref
+        return symbols.setdefault(ref.id, keras.KerasTensor(shapes[ref.id]))
+
+    inner = list(function._flatten_layers()) if isinstance(function, keras.Layer) else []
+    marks = [(len(layer._inbound_nodes), len(layer._outbound_nodes)) for layer in inner]
+    try:
+        if node is None:
+            out = function(symbol(Ref(0)))
+        else:
+            args, kwargs = keras.tree.map_structure(symbol, (node.args, node.kwargs))
+            if "training" in inspect.signature(function.call).parameters:
+                kwargs["training"] = False
+            if isinstance(function, AUGMENTATIONS):  # their `call` takes arrays only
+                out = function.transform_images(*args, None, **kwargs)
+            else:
+                out = function.call(*args, **kwargs)
+        ordered = [symbols[t] for t in (node.inputs if node else (0,))]
+        return flatten(keras.Function(ordered, out))
+    finally:
+        for layer, (inbound, outbound) in zip(inner, marks, strict=True):
+            del layer._inbound_nodes[inbound:], layer._outbound_nodes[outbound:]
 
 
 @contextlib.contextmanager

@@ -12,6 +12,12 @@ from keras import layers, ops
 
 from kerascnn.errors import UsageError
 
+# What changes images in training and nothing in inference: every layers.Random* of this Keras and these.
+_AUGMENTATIONS = ("AugMix", "CutMix", "Equalization", "MixUp", "RandAugment", "Solarization")
+AUGMENTATIONS = tuple(
+    getattr(layers, name) for name in dir(layers) if name.startswith("Random") or name in _AUGMENTATIONS
+)
+
 
 @keras.saving.register_keras_serializable("kerascnn")
 def scaled_tanh(x):

@@ -56,6 +56,21 @@ def make_folder(tmp_path):
 
 
 @pytest.fixture
+def augmentation():
+    """Function (name, height, width) -> a layer of kerascnn.layers.AUGMENTATIONS for images of that size."""
+
+    def make(name, height, width):
+        from keras import layers
+
+        needs = {"RandomCrop": (height, width), "RandomTranslation": (0.1, 0.1), "RandomPosterization": (4,)}
+        factor = ("Brightness", "Contrast", "Hue", "Rotation", "Saturation", "Sharpness", "ColorDegeneration", "Zoom")
+        needs |= {f"Random{kind}": (0.1,) for kind in factor}
+        return getattr(layers, name)(*needs.get(name, ()))
+
+    return make
+
+
+@pytest.fixture
 def call(capfd, tmp_path, monkeypatch):
     """Runs a command line in this process, in a folder of its own: (exit code, stdout, stderr)."""
     from kerascnn import cli

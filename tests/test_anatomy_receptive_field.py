@@ -10,6 +10,7 @@ from keras import Input, Model, Sequential, layers, ops
 from kerascnn import graph, models
 from kerascnn.anatomy import receptive_field
 from kerascnn.errors import UsageError
+from kerascnn.layers import AUGMENTATIONS
 
 
 def positive_weights(model, seed=0):
@@ -259,7 +260,7 @@ def test_errors():
     with pytest.raises(UsageError, match=r"2 image inputs \(a, b\)"):
         receptive_field(two, "sum")
     assert receptive_field(two, "sum", input_name="b").box(1, 2) == (1, 2, 2, 3)
-    odd = Model(x := Input((4, 4, 1)), layers.Lambda(lambda t: t, name="odd")(x))
+    odd = Model(x := Input((4, 4, 1)), layers.Lambda(lambda t: ops.cumsum(t, 1), name="odd")(x))
     with pytest.raises(UsageError, match=r"'odd' \(Lambda\) reaches is not known"):
         receptive_field(odd, "odd")
 
@@ -290,11 +291,33 @@ def test_channels_first_are_refused_before_a_convolution_too():
         receptive_field(model, "relu")
 
 
-def test_augmentation_inside_a_network_is_nothing_outside_training():
-    x = Input((32, 32, 3))
-    y = layers.Rescaling(1 / 255)(layers.RandomRotation(0.1)(layers.RandomFlip("horizontal")(x)))
-    model = Model(x, layers.Conv2D(4, 3, name="conv")(layers.RandomContrast(0.1)(layers.RandomZoom(0.1)(y))))
-    assert receptive_field(model, "conv").size == (3, 3)
+@keras.saving.register_keras_serializable("test_receptive_field")
+class Noisy(layers.Layer):
+    """A custom layer that changes images in training, then has a convolution."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.conv = layers.Conv2D(2, 3, padding="same")
+
+    def call(self, x, training=None):
+        if training:
+            x = x + keras.random.normal((8, 8, 3))
+        return self.conv(ops.relu(x))
+
+
+@pytest.mark.parametrize("name", [kind.__name__ for kind in AUGMENTATIONS])
+def test_augmentation_inside_a_network_is_nothing_outside_training(name, augmentation):
+    y = augmentation(name, 8, 8)(x := Input((8, 8, 3)))
+    model = Model(x, layers.Conv2D(4, 3, name="conv")(y))
+    field = receptive_field(model, "conv")
+    assert field.size == (3, 3)
+    assert field.box(1, 2) == (1, 2, 4, 5)
+
+
+def test_a_custom_layer_made_of_known_parts_is_opened_as_in_inference():
+    y = layers.Conv2D(4, 3, name="conv")(Noisy(name="noisy")(x := Input((8, 8, 3))))
+    assert receptive_field(Model(x, y), "conv").size == (5, 5)
+    check_by_perturbation(Model(x, y), "conv", (8, 8, 3))
 
 
 def test_squeeze_and_excitation_sees_everything():

@@ -11,6 +11,7 @@ from keras import layers, ops
 
 from kerascnn import explain
 from kerascnn.errors import UsageError
+from kerascnn.layers import AUGMENTATIONS
 
 WALKS = ("saliency", "deconvnet", "guided_backprop")
 RNG = np.random.default_rng(11)
@@ -209,6 +210,37 @@ def test_custom_layers_are_traced_and_left_as_they_were(expected):
         explain.guided_backprop(model, IMAGES, 1), expected["guided_backprop"], rtol=1e-5, atol=1e-6
     )
     assert len(layer.inner._inbound_nodes) == before
+
+
+@keras.saving.register_keras_serializable("test_explain_models")
+class Restless(layers.RandomFlip):
+    """An augmentation of the user's own, which doubles the images outside training."""
+
+    def transform_images(self, images, transformation, training=True):
+        return super().transform_images(images, transformation, training) if training else images * 2
+
+
+def augmented(layer):
+    """(a model with a layer that augments the images before it, the same without it, images)."""
+    stack = [layers.Conv2D(4, 3, activation="relu", name="conv"), layers.Flatten(), layers.Dense(3)]
+    plain = keras.Sequential([keras.Input((7, 8, 3)), *stack])
+    images = np.random.default_rng(3).uniform(size=(2, 7, 8, 3)).astype("float32")
+    return keras.Sequential([keras.Input((7, 8, 3)), layer, *stack]), plain, images
+
+
+@pytest.mark.parametrize("name", [kind.__name__ for kind in AUGMENTATIONS])
+def test_augmentation_is_nothing_in_inference(name, augmentation):
+    model, plain, images = augmented(augmentation(name, 7, 8))
+    np.testing.assert_array_equal(explain.deconvnet(model, images, 1), explain.deconvnet(plain, images, 1))
+    assert len(explain.coverage(model)) == len(explain.coverage(plain))
+    scans = [explain.activations(m, images, "conv") for m in (model, plain)]
+    np.testing.assert_array_equal(*scans)
+
+
+def test_an_augmentation_of_the_users_own_is_not_taken_for_its_parent():
+    model, plain, images = augmented(Restless())
+    found = explain.saliency(model, images, 1)
+    np.testing.assert_allclose(found, 2 * explain.saliency(plain, 2 * images, 1), rtol=1e-5)
 
 
 def opaque_model():

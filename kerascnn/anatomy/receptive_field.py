@@ -9,12 +9,14 @@ its channels sees.
 
 import dataclasses
 
+import keras
 import numpy as np
 from keras import layers
 
 from kerascnn.anatomy.sizes import channels_first, label, sized
 from kerascnn.anatomy.spatial import Box, UnknownSpread, spread, whole
 from kerascnn.errors import UsageError, unknown
+from kerascnn.graph import traced
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -106,16 +108,35 @@ def all_fields(model, *, input_shape=None, input_name=None):
         )
     fields = dict.fromkeys(flat.inputs)  # None: sees nothing of the image
     fields[image] = _Field.of_image(height, width)
-    for node in flat.nodes:
-        read = [fields[number] for number in node.inputs]
-        broken = next((f for f in read if isinstance(f, UnknownSpread)), None)
-        for number in node.outputs:
-            try:
-                out = broken or _through(node, read, [shapes[n] for n in node.inputs], shapes[number], (height, width))
-            except UnknownSpread as error:
-                out = error
-            fields[number] = out
+    _send(flat.nodes, fields, shapes, (height, width))
     return fields, flat, shapes
+
+
+def _send(nodes, fields, shapes, image):
+    """Adds to `fields` ({tensor number: field, UnknownSpread or None}) those of what the nodes make."""
+    for node in nodes:
+        read, inputs = [fields[number] for number in node.inputs], [shapes[n] for n in node.inputs]
+        broken = next((f for f in read if isinstance(f, UnknownSpread)), None)
+        for position, number in enumerate(node.outputs):
+            try:
+                fields[number] = broken or _through(node, read, inputs, shapes[number], image)
+            except UnknownSpread as error:
+                inside = _opened(node, read, inputs, image)
+                fields[number] = inside[position] if inside else error
+
+
+def _opened(node, read, input_shapes, image):
+    """The fields of the outputs of a custom layer made of layers and keras.ops; None where it cannot be opened."""
+    if not isinstance(node.operation, keras.Layer):
+        return None
+    try:
+        graph = traced(node.operation, node, dict(zip(node.inputs, input_shapes, strict=True)))
+    except Exception:  # whatever the user's own code raises when it is given symbolic tensors
+        return None
+    fields = dict(zip(graph.inputs, read, strict=True))
+    _send(graph.nodes, fields, [tuple(tensor.shape) for tensor in graph.tensors], image)
+    outputs = [fields.get(number) for number in graph.outputs]
+    return None if any(isinstance(field, UnknownSpread) for field in outputs) else outputs
 
 
 def _image_input(model, flat, shapes, input_name):

@@ -11,6 +11,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from kerascnn.layers import AUGMENTATIONS
+
 EMPTY = 2**40  # beyond any image
 
 
@@ -114,12 +116,6 @@ POINTWISE = (
     layers.LeakyReLU,
     layers.Normalization,
     layers.PReLU,
-    layers.RandomBrightness,  # these do nothing outside training
-    layers.RandomContrast,
-    layers.RandomFlip,
-    layers.RandomRotation,
-    layers.RandomTranslation,
-    layers.RandomZoom,
     layers.ReLU,
     layers.Rescaling,
     layers.SpatialDropout2D,
@@ -168,6 +164,8 @@ def spread(node, input_shapes, output_shape):
         return _all_places(output_shape)
     if kind == "GetItem" and (sliced := _sliced(node, input_shapes[0])):
         return windows(*sliced, output_shape)
+    if isinstance(layer, AUGMENTATIONS) and output_shape == input_shapes[0]:
+        return _same
     if isinstance(layer, keras.Layer):
         alone = isinstance(layer, (*POINTWISE, *MERGES)) or kind == "LocalResponseNormalization"
         if isinstance(layer, layers.Concatenate) and layer.axis % 4 != 3:

@@ -34,6 +34,7 @@ import warnings
 
 import numpy as np
 
+from kerascnn import backends
 from kerascnn.errors import UsageError
 from kerascnn.explain import register
 from kerascnn.explain.caveats import plan_cautions
@@ -69,7 +70,8 @@ def walk_back(
     shape_of = shapes_of(plan, arrays)
     seeds, starts, count = resolve(plan, target, len(arrays[0]), shape_of, class_names)
     if isinstance(method, Relevance) and method.merges:
-        plan = fold_batch_norm(plan, [*plan.inputs, *(value for value, _ in seeds)], shape_of, dtype)
+        with backends.precise(dtype):
+            plan = fold_batch_norm(plan, [*plan.inputs, *(value for value, _ in seeds)], shape_of, dtype)
     if count != len(arrays[0]):
         arrays = [np.repeat(a, count, axis=0) for a in arrays]
     task = Task(plan.steps, plan.inputs, plan.inputs, seeds, method, seed)

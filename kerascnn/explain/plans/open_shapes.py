@@ -7,6 +7,7 @@ from keras import layers
 
 from kerascnn.explain.plans.openings import activate, channels_last, opens
 from kerascnn.explain.plans.plan import NoRuleError
+from kerascnn.layers import AUGMENTATIONS
 
 
 def _pool(rule_name):
@@ -179,12 +180,7 @@ def _center_crop(b, layer, x, shape):
     layers.GaussianNoise,
     layers.ActivityRegularization,
     layers.Identity,
-    layers.RandomFlip,
-    layers.RandomRotation,
-    layers.RandomTranslation,
-    layers.RandomZoom,
-    layers.RandomContrast,
-    layers.RandomBrightness,
+    *AUGMENTATIONS,
 )
 def _identity(b, layer, x, shape):
     """At inference these do nothing."""

@@ -1,8 +1,9 @@
 """How each Keras layer opens into primitive steps.
 
-One function per kind of layer, found by the layer's class. A subclass that computes something of its own (a new `call`
-or `convolution_op`) is not taken for its parent: its `call` is traced into keras.ops operations instead, and so are
-custom layers, Lambda layers and activation functions; what cannot be traced has no rule, and the answer says so.
+One function per kind of layer, found by the layer's class. A subclass that computes something of its own (a new
+`call`, `convolution_op` or `transform_images`) is not taken for its parent: its `call` in inference is traced into
+keras.ops operations instead, and so are custom layers, Lambda layers and activation functions; what cannot be traced
+has no rule, and the answer says so.
 """
 
 import functools
@@ -58,7 +59,7 @@ def _opening(kind):
     for parent in kind.__mro__:
         if parent in _OPENINGS:
             return _OPENINGS[parent]
-        if {"call", "__call__", "convolution_op"} & set(vars(parent)):
+        if {"call", "__call__", "convolution_op", "transform_images"} & set(vars(parent)):
             return None
     return None
 

@@ -1,11 +1,7 @@
 """A custom layer's `call`, or an activation function, as the graph of keras.ops operations that it is made of."""
 
-import inspect
-
-import keras
-
 from kerascnn.explain.plans.plan import NoRuleError
-from kerascnn.graph import Ref, flatten
+from kerascnn.graph import traced
 
 
 def trace(function, node, shapes):
@@ -18,30 +14,10 @@ def trace(function, node, shapes):
     Raises:
         NoRuleError: it does something that symbolic tensors cannot follow.
     """
-    symbols = {}
-
-    def symbol(ref):
-        if not isinstance(ref, Ref):
-            return ref
-        return symbols.setdefault(ref.id, keras.KerasTensor(shapes[ref.id]))
-
-    inner = list(function._flatten_layers()) if isinstance(function, keras.Layer) else []
-    marks = [(len(layer._inbound_nodes), len(layer._outbound_nodes)) for layer in inner]
     try:
-        if node is None:
-            out = function(symbol(Ref(0)))
-        else:
-            args, kwargs = keras.tree.map_structure(symbol, (node.args, node.kwargs))
-            if "training" in inspect.signature(function.call).parameters:
-                kwargs["training"] = False
-            out = function.call(*args, **kwargs)
-        ordered = [symbols[t] for t in (node.inputs if node else (0,))]
-        return flatten(keras.Function(ordered, out))
+        return traced(function, node, shapes)
     except Exception as error:  # whatever the user's own code raises when it is given symbolic tensors
         name = getattr(function, "__name__", type(function).__name__)
         reason = str(error).strip().partition("\n")[0][:200]
         reason = f"{type(error).__name__}: {reason}"
         raise NoRuleError(f"{name} cannot be traced into keras.ops operations ({reason})") from error
-    finally:
-        for layer, (inbound, outbound) in zip(inner, marks, strict=True):
-            del layer._inbound_nodes[inbound:], layer._outbound_nodes[outbound:]
