@@ -7,7 +7,7 @@ import typing
 from cyclopts import App, CycloptsError
 
 from kerascnn import __version__
-from kerascnn.commands import adopt, anatomy, explain, listings, report, scan, serve, train, tune, using
+from kerascnn.commands import adopt, anatomy, experiment, explain, listings, report, scan, serve, train, tune, using
 from kerascnn.errors import DataError, Stopped, TrainingFailed, UsageError
 
 app = App(
@@ -30,6 +30,8 @@ for command in (tune.tune, tune.tune_worker, tune.tune_status, tune.tune_report)
 app.command(adopt.adopt)
 app.command(report.report)
 app.command(report.compare)
+app.command(experiment.app)
+app.command(experiment.list_experiments, name="experiments")
 app.command(using.list_runs, name="runs")
 app.command(listings.list_models, name="models")
 app.command(listings.list_datasets, name="datasets")

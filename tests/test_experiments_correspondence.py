@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from kerascnn.errors import UsageError
-from kerascnn.experiments.correspondence import RANDOM, correspondence, hidden, jackknife, pair_distances
+from kerascnn.errors import DataError, UsageError
+from kerascnn.experiments.correspondence import RANDOM, correspondence, hidden, jackknife, pair_distances, read_boxes
 
 
 def test_distances_of_signs_by_pencil():
@@ -103,3 +103,24 @@ def test_boxes_that_are_not_possible(parts, boxes, message):
     model, images, _ = parts
     with pytest.raises(UsageError, match=message):
         correspondence(model, images, boxes, "mean")
+
+
+def test_boxes_from_a_table(tmp_path):
+    path = tmp_path / "boxes.csv"
+    path.write_text("file,part,top,left,bottom,right\nb.png,eye,1,2,3,4\ndogs/a.png,eye,5,6,7,8\nb.png,nose,0,0,2,2\n")
+    files = ("dogs/a.png", "dogs/b.png", "cats/a.png")
+    with pytest.raises(DataError, match=r"'dogs/a.png' needs one box of 'nose'"):
+        read_boxes(path, files)
+    path.write_text(path.read_text() + "dogs/a.png,nose,3,3,4,4\n")
+    rows, boxes = read_boxes(path, files)
+    assert rows.tolist() == [1, 0]
+    assert {part: box.tolist() for part, box in boxes.items()} == {
+        "eye": [[1, 2, 3, 4], [5, 6, 7, 8]],
+        "nose": [[0, 0, 2, 2], [3, 3, 4, 4]],
+    }
+    path.write_text("file,part,top,left,bottom,right\na.png,eye,1,2,3,4\n")
+    with pytest.raises(DataError, match=r"'a.png' names 2 images"):
+        read_boxes(path, files)
+    path.write_text("file,part,top,left,bottom\na.png,eye,1,2,3\n")
+    with pytest.raises(DataError, match="needs the columns"):
+        read_boxes(path, files)

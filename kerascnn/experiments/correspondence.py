@@ -11,13 +11,14 @@ import numpy as np
 import pandas
 from matplotlib.figure import Figure
 
-from kerascnn.errors import UsageError
+from kerascnn.errors import DataError, UsageError, counted
 from kerascnn.experiments import register
 from kerascnn.experiments.outcome import Outcome
 from kerascnn.explain.recorded import activations
 from kerascnn.plots import BLUE, GREEN, ORANGE, PURPLE, RED
 
 RANDOM = "random places"
+SIDES = ("top", "left", "bottom", "right")
 
 
 @register(source="Zeiler and Fergus 2013, table 1")
@@ -89,6 +90,38 @@ def hidden(images, boxes, fill="mean"):
     for image, (top, left, bottom, right) in zip(out, boxes, strict=True):
         image[top:bottom, left:right] = image.mean((0, 1)) if fill == "mean" else fill
     return out
+
+
+def read_boxes(path, files):
+    """Parts from a CSV file with columns file, part, top, left, bottom, right.
+
+    Args:
+        path: the CSV file.
+        files: names of the images; a file of the table is one that ends with what it says.
+    Returns:
+        (int (N,): which of the files have boxes, {part: int (N, 4)}).
+    Raises:
+        DataError: a column is missing, a box is not whole numbers, a file is none of these or several, or a part is
+            missing in one of them.
+    """
+    table = pandas.read_csv(path, dtype={"file": str, "part": str}, keep_default_na=False)
+    missing = [column for column in ("file", "part", *SIDES) if column not in table]
+    if missing or table.empty or any(table[side].dtype.kind not in "iu" for side in SIDES):
+        raise DataError(f"{path} needs the columns file, part, {', '.join(SIDES)}, the last four whole numbers.")
+    rows = {}
+    for name in dict.fromkeys(table["file"]):
+        same = [row for row, file in enumerate(files) if file == name or file.endswith(f"/{name}")]
+        if len(same) != 1:
+            raise DataError(f"{path}: {name!r} names {counted(len(same), 'image')} of the data; one is needed.")
+        rows[name] = same[0]
+    parts = {}
+    for part, of_part in table.groupby("part", sort=False):
+        of_file = of_part.set_index("file")[list(SIDES)]
+        lacking = [name for name in rows if (of_file.index == name).sum() != 1]
+        if lacking:
+            raise DataError(f"{path}: {lacking[0]!r} needs one box of {part!r}, as every image does.")
+        parts[part] = of_file.loc[list(rows)].to_numpy()
+    return np.array(list(rows.values())), parts
 
 
 def _features(model, images, names, batch_size):

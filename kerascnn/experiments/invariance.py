@@ -141,6 +141,11 @@ def _checked(change, amounts, fill):
     return amounts
 
 
+def usual_layers(model):
+    """Names of the first convolution, the last one, and the last layer before the scores, as far as there are such."""
+    return _layers(make_plan(model, opaque_step), None)
+
+
 def _layers(plan, layers):
     if layers is not None:
         names = [layers] if isinstance(layers, str) else list(layers)

@@ -1,0 +1,49 @@
+import shutil
+
+import pandas
+
+
+def test_invariance_of_a_run(call, trained, tmp_path):
+    code, out, err = call(
+        "experiment",
+        "invariance",
+        trained.folder,
+        "--change",
+        "rotation",
+        "--amounts",
+        0,
+        45,
+        "--images",
+        6,
+        "--out",
+        tmp_path,
+    )
+    assert (code, err) == (0, "")
+    assert "Under rotation the features of c1 move" in out
+    table = pandas.read_csv(tmp_path / "invariance-rotation.csv")
+    assert set(table["layer"]) == {"c1", "c3", "f6", "probability"}
+    assert (tmp_path / "invariance-rotation.png").exists()
+    assert "invariance" in call("experiments")[1]
+    assert call("experiment", "invariance", trained.folder, "--images", 0)[0] == 2
+    assert '"shear"' in call("experiment", "invariance", trained.folder, "--change", "shear")[2]
+
+
+def test_correspondence_of_a_folder(call, trained, tmp_path):
+    images = sorted((trained / "samples").glob("*.png"))[:4]
+    for image in images:
+        (tmp_path / "photos" / "0").mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, tmp_path / "photos" / "0")
+    rows = "".join(f"{image.name},corner,0,0,5,5\n{image.name},centre,6,6,10,10\n" for image in images)
+    (tmp_path / "boxes.csv").write_text("file,part,top,left,bottom,right\n" + rows)
+    code, out, err = call(
+        "experiment", "correspondence", trained.folder, tmp_path / "photos", "--boxes", tmp_path / "boxes.csv",
+        "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    table = pandas.read_csv(tmp_path / "out" / "correspondence.csv")
+    assert list(table["part"]) == ["corner", "centre", "random places"] * 2
+    assert set(table["images"]) == {4}
+    assert "f6: corner is treated" in out
+    code, _, err = call("experiment", "correspondence", trained.folder, "--boxes", "none.csv")
+    assert code == 2
+    assert "There is no file none.csv" in err
