@@ -21,10 +21,8 @@ from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.datasets.resize import as_size
 from kerascnn.errors import DataError, UsageError, command, unknown
 from kerascnn.files import read_json, read_text, read_toml
-from kerascnn.models import MODELS
+from kerascnn.models import APPLICATION, FILES, MODELS
 
-SUFFIXES = (".keras", ".h5", ".hdf5")
-APPLICATION = "applications:"
 # What a network may expect of pixels, as (mean, std, blue first), on the 0-to-1 scale: x = (pixel / 255 - mean) / std.
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the training images, as torchvision has them
 CAFFE = (123.68 / 255, 116.779 / 255, 103.939 / 255)  # as keras.applications has them
@@ -113,7 +111,7 @@ def subject(named):
     path = Path(text).expanduser()
     if path.name == "best.keras" and (path.parent / "run.json").exists():
         text = str(path.parent)
-    elif path.suffix in SUFFIXES:
+    elif path.suffix in FILES:
         return _adopted(path)
     if text in MODELS:
         classifier = adopt(MODELS.get(text)(), preprocess="0-1")
@@ -271,30 +269,28 @@ def _plain(name):
 # --- keras.applications ---
 
 
-def application(name, weights=None):
-    """The Classifier of a network of keras.applications, with its module's own preprocessing.
-
-    Args:
-        name: a builder's name, such as "MobileNetV2", or "MobileNetV2=FILE" with a file of weights.
-        weights: path of a .weights.h5 file; None: random weights.
-    """
-    name, _, file = name.partition("=")
-    weights = file or weights
+def application_model(name):
+    """The network of keras.applications with a builder's name, such as "MobileNetV2", its weights random; or, as in
+    "MobileNetV2=FILE", those of a .weights.h5 file."""
+    name, _, weights = name.partition("=")
     builders = {n: b for n, b in vars(keras.applications).items() if n[0].isupper() and callable(b)}
     if name not in builders:
         raise unknown("network of keras.applications:", name, builders)
-    if weights is not None and not Path(weights).is_file():
+    if weights and not Path(weights).is_file():
         raise UsageError(f"There is no file of weights {weights}.")
-    model = builders[name](weights=weights)
-    module = importlib.import_module(builders[name].__module__.replace("keras.src.applications", "keras.applications"))
-    mean, std, bgr = affine(module.preprocess_input)
+    return builders[name](weights=weights or None)
+
+
+def application(name):
+    """The Classifier of a network of keras.applications (`application_model`), with its module's own preprocessing."""
+    model, (name, _, weights) = application_model(name), name.partition("=")
+    home = getattr(keras.applications, name).__module__.replace("keras.src.applications", "keras.applications")
+    mean, std, bgr = affine(importlib.import_module(home).preprocess_input)
     prepared = Preprocessing(model.input_shape[1:3], model.input_shape[1:3], 3, mean, std, bgr)
     labels, note = _imagenet_labels(model.output_shape[-1])
-    notes = [note] if note else []
-    notes += (
-        [] if weights else [f"{name} is freshly initialised: it has learned nothing. Type {APPLICATION}{name}=FILE"]
-    )
-    return Classifier(model, prepared, labels, name, Path(runs.plain(name)), tuple(notes))
+    fresh = f"{name} is freshly initialised: it has learned nothing. Type {APPLICATION}{name}=FILE"
+    notes = tuple(filter(None, [note, None if weights else fresh]))
+    return Classifier(model, prepared, labels, name, Path(runs.plain(name)), notes)
 
 
 def affine(preprocess_input):

@@ -1,6 +1,7 @@
 import json
 import shutil
 
+import keras
 import pytest
 
 
@@ -22,6 +23,15 @@ def test_runs_and_files_have_tables_too(call, trained):
     by_run = call("table", trained.folder)[1]
     assert by_run == call("table", trained / "best.keras")[1]
     assert "c1 (Conv2D)" in by_run
+
+
+def test_anyones_files_and_keras_applications_have_tables_too(call, trained, tmp_path):
+    keras.saving.load_model(trained / "best.keras", compile=False).save(tmp_path / "old.h5")
+    assert "c1 (Conv2D)" in call("table", tmp_path / "old.h5")[1]
+    code, out, err = call("cost", "applications:MobileNetV2", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["parameters"] == 3_538_984  # as Keras' documentation rounds: 3.5M
+    assert "'MobileNetV2'" in call("table", "applications:MobilNetV2")[2]
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,14 @@ from cyclopts import Parameter
 from kerascnn import runs
 from kerascnn.commands.terminal import Json, computing, print_json
 from kerascnn.errors import UsageError, counted
-from kerascnn.models import MODELS
+from kerascnn.models import APPLICATION, FILES, MODELS
 
 ModelName = Annotated[
-    str, Parameter(help='a network (kerascnn models), a run (its folder, its name, or "last"), or a .keras file')
+    str,
+    Parameter(
+        help='a network (kerascnn models), a run (its folder, its name, or "last"), a .keras or .h5 file, or '
+        "applications:NAME, such as applications:MobileNetV2"
+    ),
 ]
 Side = Annotated[int | None, Parameter(help="side of the square input, pixels [default: the network's own]")]
 UNITS = {"": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -20,7 +24,7 @@ UNITS = {"": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 2**10, "MIB": 2**20, "GI
 
 def _check(model):
     """Raise, before Keras is imported, if no network, run or file has that name."""
-    if model not in MODELS and not model.endswith(".keras"):
+    if model not in MODELS and not model.endswith(FILES) and not model.startswith(APPLICATION):
         try:
             runs.find(model)
         except UsageError:
@@ -31,6 +35,7 @@ def _check(model):
 
 def _network(model, image_size):
     """(the keras.Model of that name, the input shape to read it with or None)."""
+    from kerascnn import adopt
     from kerascnn.graph import without_weights
     from kerascnn.keras_file import load
 
@@ -39,10 +44,16 @@ def _network(model, image_size):
         shape = {"input_shape": (image_size, image_size, channels)} if image_size is not None else {}
         with without_weights():
             return MODELS.get(model)(**shape), None
-    network = load(model)
-    run = runs.Run(Path(model).parent) if model.endswith(".keras") else runs.find(model)
-    if Path(model).name == "best.keras" or not model.endswith(".keras"):
-        _freeze_as_trained(network, run)
+    if model.startswith(APPLICATION):
+        with without_weights():
+            network = adopt.application_model(model.removeprefix(APPLICATION).partition("=")[0])
+    elif model.endswith(FILES):
+        network = adopt.load_file(model)
+        if Path(model).name == "best.keras":
+            _freeze_as_trained(network, runs.Run(Path(model).parent))
+    else:
+        network = load(model)
+        _freeze_as_trained(network, runs.find(model))
     return network, (image_size, image_size, network.input_shape[-1]) if image_size is not None else None
 
 

@@ -21,6 +21,8 @@ from pathlib import Path
 from kerascnn.registry import Registry
 
 MODELS = Registry("model", __name__, Path(__file__).parent, hint="kerascnn models")
+FILES = (".keras", ".h5", ".hdf5")  # what a file with a whole Keras model is called
+APPLICATION = "applications:"  # before the name of a network of keras.applications
 
 
 def register(name=None, **facts):
