@@ -1,12 +1,13 @@
 import keras
 import numpy as np
+import pytest
 from keras import layers
 from scan_networks import network, whole_images
 
 import kerascnn
 from kerascnn import explain
 from kerascnn.dataset_scan.blocks import sample_places
-from kerascnn.dataset_scan.statistics import bin_edges, bin_numbers
+from kerascnn.dataset_scan.statistics import Statistics, bin_edges, bin_numbers, on_one_scale
 
 
 def test_the_statistics_are_those_of_all_values():
@@ -66,6 +67,55 @@ def test_bins_are_where_their_edges_say():
     np.testing.assert_array_equal(bin_numbers(values), np.digitize(values, edges) - 1)
     middle = (len(edges) - 1) // 2
     assert bin_numbers(np.float32([0, -0.0, 1e9, -1e9])).tolist() == [middle, middle, len(edges) - 2, 0]
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-6, 13_793, 1e20, 1e37])
+def test_statistics_of_activations_of_any_size(size):
+    """Beside channels of an ordinary size: the range of the histogram follows the data, sums do not overflow."""
+    inputs = keras.Input((6, 6, 1))
+    model = keras.Model(inputs, layers.Conv2D(3, 1, name="conv")(inputs))
+    model.set_weights([np.array([[[[size, 1, -size]]]], "float32"), np.zeros(3, "float32")])
+    images = np.random.default_rng(0).uniform(0.1, 2, (30, 6, 6, 1)).astype("float32")
+    result = kerascnn.scan(model, images, "conv", samples=None, batch_size=7)
+    values = (images * np.float32([size, 1, -size])).astype("float64").reshape(-1, 3)
+    table = result.stats("conv")
+    np.testing.assert_allclose(table["mean"], values.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(table["std"], values.std(0), rtol=1e-5)
+    for q in (1, 5, 25, 50, 75, 95, 99):
+        true = np.quantile(values, q / 100, axis=0, method="inverted_cdf")
+        np.testing.assert_allclose(table[f"q{q:02d}"], true, rtol=0.07)
+    counts, edges = result.histogram("conv")
+    for channel in range(3):
+        np.testing.assert_array_equal(counts[channel].sum(), len(values))
+        seen = np.flatnonzero(counts[channel])
+        assert edges[seen[0]] <= values[:, channel].min() * (1 + 1e-6) <= edges[seen[0] + 1]
+    again = kerascnn.scan(model, images, "conv", samples=None, batch_size=30).histogram("conv")
+    np.testing.assert_array_equal(counts, again[0])
+
+
+def test_a_range_that_widens_loses_no_count():
+    """Blocks of ever other sizes one after another count as all of them at once."""
+    rng = np.random.default_rng(0)
+    blocks = [(rng.normal(size=(5, 4, 2)) * size).astype("float32") for size in (1, 1e-9, 1e9, 0, 1e-3)]
+    apart, together = Statistics(4, np.zeros(2), 0), Statistics(4, np.zeros(2), 0)
+    for block in blocks:
+        sums = [np.zeros((5, 2))] * 4
+        apart.add(np.zeros(5, int), *sums, block)
+    everything = np.concatenate(blocks)
+    together.add(np.zeros(25, int), *[np.zeros((25, 2))] * 4, everything)
+    np.testing.assert_array_equal(apart.histogram, together.histogram)
+    edges = bin_edges(apart.octaves)
+    for channel in range(2):
+        values = everything[..., channel].ravel()
+        above = np.histogram(values[values > 0], edges[len(edges) // 2 :])[0]
+        np.testing.assert_array_equal(apart.histogram[0, channel, len(edges) // 2 :], above)
+        assert apart.histogram[0, channel, len(edges) // 2 - 1] == (values == 0).sum()
+    narrow, wide = np.ones((2, len(bin_edges()) - 1), int), apart.histogram[0]
+    (first, second), common = on_one_scale([(narrow, bin_edges()), (wide, edges)])
+    np.testing.assert_array_equal(common, edges)
+    np.testing.assert_array_equal(second, wide)
+    assert first.sum(1).tolist() == narrow.sum(1).tolist()
+    np.testing.assert_array_equal(edges[np.flatnonzero(first[0])][[0, -1]], bin_edges()[[0, -2]])
 
 
 def test_sampled_places_cover_the_map_evenly():

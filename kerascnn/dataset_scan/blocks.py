@@ -11,6 +11,7 @@ from kerascnn.explain.walk import Task, needed_steps, walk
 
 NUMBERS_AT_ONCE = 2**18  # of candidates' maps, to bound memory
 GOLDEN = 0.6180339887498949
+TINY = 2.0**-100  # sums of squares below it lose digits in float32
 
 
 class Block:
@@ -21,10 +22,23 @@ class Block:
         sample: (images, places sampled, channels).
     """
 
-    def __init__(self, values, reduced):
+    def __init__(self, values, reduced, centre):
         self._values = values  # (images, places, channels), on the device
         self.maximum, self.total, self.squares, zeros, self.sample = map(ops.convert_to_numpy, reduced)
         self.zeros = np.rint(zeros).astype("int64")  # a count, from means
+        self._sum_again(centre)
+
+    def _sum_again(self, centre):
+        """Take the sums that float32 cannot hold, of huge or tiny activations, again in float64."""
+        lost = (self.squares < TINY) & (self.maximum != centre)
+        rows, channels = np.nonzero(lost | ~np.isfinite(self.squares) | ~np.isfinite(self.total))
+        if not len(rows):
+            return
+        maps = self.maps(rows, channels).astype("float64")
+        self.total, self.squares = self.total.astype("float64"), self.squares.astype("float64")
+        with np.errstate(invalid="ignore"):  # infinite activations are an error later
+            self.total[rows, channels] = maps.sum(1)
+            self.squares[rows, channels] = ((maps - centre[channels, None]) ** 2).sum(1)
 
     def maps(self, rows, channels):
         """(len(rows), places): the maps of some images' channels."""
@@ -60,12 +74,17 @@ class BlockPass:
         self._forward, self._reduce = _compiled(self._task, size, tuple(plan.shapes[plan.inputs[0]]), shapes)
         self.centres = self.shapes = None
 
+    def weights(self):
+        """The weights that the pass needs, as arrays."""
+        numbers = {number for step in self._task.steps for number in step.weights}
+        return [ops.convert_to_numpy(self.constants[-number - 1]) for number in sorted(numbers)]
+
     def begin(self, images):
         """Finds the layers' shapes, and from the first image the values from which squares are taken."""
         found = self._forward(self._filled(images), self.constants)
         self.shapes = [tuple(map(int, f.shape[1:])) for f in found]
         first = [ops.convert_to_numpy(f[0]) for f in found]
-        self.centres = [f.reshape(-1, f.shape[-1]).mean(0) for f in first]
+        self.centres = [f.reshape(-1, f.shape[-1]).mean(0, dtype="float64").astype("float32") for f in first]
 
     def __call__(self, images, first):
         """A list of Blocks, one per layer.
@@ -82,7 +101,10 @@ class BlockPass:
             places = sample_places(numbers, _places(shape), self.samples)
             rows.append(ops.convert_to_tensor(places + _places(shape) * np.arange(self.size)[:, None]))
         found = self._reduce(self._filled(images), self.constants, centres, rows)
-        return [Block(values, [part[:count] for part in reduced]) for values, *reduced in found]
+        return [
+            Block(values, [part[:count] for part in reduced], centre)
+            for (values, *reduced), centre in zip(found, self.centres, strict=True)
+        ]
 
     def _filled(self, images):
         missing = self.size - len(images)

@@ -7,7 +7,7 @@ import numpy as np
 
 from kerascnn.dataset_scan.geometry import Geometry
 from kerascnn.dataset_scan.leaders import Leaders
-from kerascnn.dataset_scan.statistics import Statistics
+from kerascnn.dataset_scan.statistics import OCTAVES, Statistics
 from kerascnn.errors import DataError
 from kerascnn.files import read_arrays
 from kerascnn.runs import replacing
@@ -57,6 +57,7 @@ class Found:
         for name in Leaders.FIELDS:
             setattr(leaders, name, arrays[f"leaders/{name}"])
         statistics = Statistics.__new__(Statistics)
+        arrays.setdefault("statistics/octaves", np.array(OCTAVES))  # files of before they could widen
         for name in Statistics.FIELDS:
             setattr(statistics, name, arrays[f"statistics/{name}"])
         shapes = arrays["patches/shapes"]

@@ -1,36 +1,78 @@
-"""Statistics of every channel of a layer, gathered block by block in fixed memory.
+"""Statistics of every channel of a layer, gathered block by block in memory that does not grow with the data.
 
 Mean, standard deviation, maximum and share of zeros come from all values. Quantiles and histograms come from a sample
 of places of every image (`blocks.sample_places`), counted in bins of a sixteenth of an octave on both sides of zero.
+The octaves counted widen as the data need them.
 """
 
 import numpy as np
 import pandas as pd
 
-OCTAVES = (-12, 12)  # |x| below 2**-12 counts as zero in histograms, above 2**12 as 2**12
+OCTAVES = (-12, 12)  # what is counted at first: 2**-12 <= |x| < 2**12
+WIDEST = (-126, 128)  # all of float32 but numbers below 2**-126, which count as zero
 STEPS = 16  # bins an octave
-SIDE = (OCTAVES[1] - OCTAVES[0]) * STEPS
-BINS = 2 * SIDE + 1
 CLASSES_WITH_HISTOGRAMS = 20  # beyond, one histogram serves all classes
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
-def bin_numbers(values):
-    """The bin of each float32 value, 0 to BINS - 1, read off its exponent and its first four bits of mantissa.
+def num_bins(octaves=OCTAVES):
+    """Bins on both sides of zero, and the one at zero."""
+    return 2 * (octaves[1] - octaves[0]) * STEPS + 1
 
-    Bins lie like mirror images on both sides of zero: each holds its edge that is nearer to zero.
+
+def bin_numbers(values, octaves=OCTAVES):
+    """The bin of each float32 value, 0 to num_bins - 1, read off its exponent and its first four bits of mantissa.
+
+    Bins lie like mirror images on both sides of zero: each holds its edge that is nearer to zero. What is smaller than
+    the octaves counts as zero, what is larger lies in the last bin.
     """
+    side = (octaves[1] - octaves[0]) * STEPS
     bits = np.ascontiguousarray(values, "float32").view("int32")
-    size = ((bits & 0x7FFFFFFF) >> 19) - ((127 + OCTAVES[0]) << 4) + 1
-    size = np.clip(size, 0, SIDE)
-    return SIDE + np.where(bits < 0, -size, size)
+    size = ((bits & 0x7FFFFFFF) >> 19) - ((127 + octaves[0]) << 4) + 1
+    size = np.clip(size, 0, side)
+    return side + np.where(bits < 0, -size, size)
 
 
-def bin_edges():
-    """(BINS + 1,) ascending edges of the bins."""
-    steps = np.arange(SIDE + 1)
-    positive = 2.0 ** (OCTAVES[0] + steps // STEPS) * (1 + steps % STEPS / STEPS)
+def bin_edges(octaves=OCTAVES):
+    """(num_bins + 1,) ascending edges of the bins."""
+    steps = np.arange((octaves[1] - octaves[0]) * STEPS + 1)
+    positive = 2.0 ** (octaves[0] + steps // STEPS) * (1 + steps % STEPS / STEPS)
     return np.concatenate([-positive[::-1], positive])
+
+
+def octaves_of(values, octaves=OCTAVES):
+    """(low, high): `octaves`, widened so that they hold all float32 values but 0."""
+    size = np.abs(np.asarray(values, "float32"))
+    largest = size.max(initial=0)
+    smallest = size.min(initial=np.inf, where=size >= 2.0 ** WIDEST[0])
+    low, high = octaves
+    if largest >= 2.0**high:
+        high = int(np.frexp(largest)[1])
+    if smallest < 2.0**low:
+        low = int(np.frexp(smallest)[1]) - 1
+    return low, high
+
+
+def widened(histogram, octaves, wider):
+    """Counts (..., num_bins(octaves)) of some octaves as counts (..., num_bins(wider)); no count is lost."""
+    inner, outer = ((octaves[0] - wider[0]) * STEPS, (wider[1] - octaves[1]) * STEPS)
+    if not inner and not outer:
+        return histogram
+    side = (octaves[1] - octaves[0]) * STEPS
+    wide = np.zeros((*histogram.shape[:-1], num_bins(wider)), histogram.dtype)
+    middle = wide.shape[-1] // 2
+    wide[..., outer : outer + side] = histogram[..., :side]
+    wide[..., middle] = histogram[..., side]
+    wide[..., middle + 1 + inner : middle + 1 + inner + side] = histogram[..., side + 1 :]
+    return wide
+
+
+def on_one_scale(histograms):
+    """(list of counts, edges) of (counts (..., bins), edges (bins + 1,)) pairs: on the octaves that hold them all."""
+    octaves = [tuple(np.log2(edges[[len(edges) // 2, -1]]).round().astype(int).tolist()) for _, edges in histograms]
+    wider = min(low for low, _ in octaves), max(high for _, high in octaves)
+    counts = [widened(np.asarray(c), have, wider) for (c, _), have in zip(histograms, octaves, strict=True)]
+    return counts, bin_edges(wider)
 
 
 class Statistics:
@@ -42,7 +84,7 @@ class Statistics:
         num_classes: rows of the sums; 0: one row for all, whatever their labels.
     """
 
-    FIELDS = ("places", "centre", "images", "total", "squares", "maximum", "zeros", "histogram")
+    FIELDS = ("places", "centre", "images", "total", "squares", "maximum", "zeros", "octaves", "histogram")
 
     def __init__(self, places, centre, num_classes):
         self.places, self.centre = np.asarray(places), np.asarray(centre, "float64")
@@ -52,7 +94,8 @@ class Statistics:
         self.maximum = np.full((rows, channels), -np.inf)
         self.zeros = np.zeros((rows, channels), "int64")
         kept = rows if rows <= CLASSES_WITH_HISTOGRAMS else 1
-        self.histogram = np.zeros((kept, channels, BINS), "int64" if kept == 1 else "uint32")
+        self.octaves = np.array(OCTAVES)
+        self.histogram = np.zeros((kept, channels, num_bins()), "int64" if kept == 1 else "uint32")
 
     def add(self, labels, maximum, total, squares, zeros, sample):
         """Adds a block.
@@ -65,7 +108,8 @@ class Statistics:
         """
         if len(self.images) == 1:
             labels = np.zeros(len(labels), int)
-        bins = bin_numbers(sample) + BINS * np.arange(sample.shape[-1])
+        self._widen(octaves_of(sample, tuple(self.octaves.tolist())))
+        bins = bin_numbers(sample, self.octaves) + self.histogram.shape[-1] * np.arange(sample.shape[-1])
         for label in np.unique(labels):
             own = labels == label
             self.images[label] += own.sum()
@@ -77,6 +121,11 @@ class Statistics:
                 self._count(label, bins[own])
         if len(self.histogram) == 1:
             self._count(0, bins)
+
+    def _widen(self, octaves):
+        """Count these octaves from now on, which hold those counted so far."""
+        self.histogram = widened(self.histogram, self.octaves, octaves)
+        self.octaves = np.array(octaves)
 
     def _count(self, row, bins):
         counted = np.bincount(bins.ravel(), minlength=self.histogram[row].size)
@@ -102,26 +151,26 @@ class Statistics:
         }
         if row is None or len(self.histogram) > 1:
             histogram = self.histogram[chosen if len(self.histogram) > 1 else slice(None)].sum(0, dtype="int64")
-            found = np.minimum(quantiles(histogram), maximum[:, None])
-            columns |= {f"q{round(100 * q):02d}": found[:, i] for i, q in enumerate(QUANTILES)}
+            values = np.minimum(quantiles(histogram, octaves=self.octaves), maximum[:, None])
+            columns |= {f"q{round(100 * q):02d}": values[:, i] for i, q in enumerate(QUANTILES)}
         table = pd.DataFrame(columns)
         table.insert(0, "channel", np.arange(len(table)))
         return table
 
 
-def quantiles(histogram, wanted=QUANTILES):
-    """(channels, len(wanted)) quantiles of counted values (channels, BINS), linear within a bin, exactly 0 in its own.
+def quantiles(histogram, wanted=QUANTILES, octaves=OCTAVES):
+    """(channels, len(wanted)) quantiles of counted values (channels, bins), linear within a bin, exactly 0 in its own.
 
-    A bin is a sixteenth of an octave wide, so that a quantile is off by less than 7% of its own size, and by less than
-    2**-12 near zero.
+    A bin is a sixteenth of an octave wide, so that a quantile is off by less than 7% of its own size.
     """
-    edges, counts = bin_edges(), np.cumsum(histogram, axis=1)
+    edges, counts = bin_edges(octaves), np.cumsum(histogram, axis=1)
+    middle, last = histogram.shape[1] // 2, histogram.shape[1] - 1
     found = np.zeros((len(histogram), len(wanted)))
     for column, q in enumerate(wanted):
         for channel, row in enumerate(counts):
             rank = q * row[-1]
-            number = min(int(np.searchsorted(row, rank, side="left")), BINS - 1)
-            if number == SIDE or not row[-1]:
+            number = min(int(np.searchsorted(row, rank, side="left")), last)
+            if number == middle or not row[-1]:
                 continue
             before = row[number - 1] if number else 0
             share = (rank - before) / max(1, row[number] - before)
