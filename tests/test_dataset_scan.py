@@ -138,6 +138,76 @@ def test_every_kind_of_data_gives_the_same():
         same(expected, kerascnn.scan(model, tf.data.Dataset.from_tensor_slices((images, labels)).batch(11), **options))
 
 
+class Single(keras.utils.PyDataset):
+    """One image and one label at a time."""
+
+    def __init__(self, images, labels):
+        super().__init__()
+        self.images, self.labels = images, labels
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, number):
+        return self.images[number], self.labels[number]
+
+
+def test_data_that_is_not_batched_is_scanned_image_by_image():
+    model, (images, labels) = network(4), whole_images(20, 4)
+    options = {"layers": ["conv1", "conv2"], "k": 4, "batch_size": 8, "class_names": ("a", "b", "c")}
+    expected = kerascnn.scan(model, images, labels=labels, **options)
+    same(expected, kerascnn.scan(model, Single(images, labels), **options))
+    same(expected, kerascnn.scan(model, Single(images, np.eye(3)[labels]), **options))
+    with pytest.raises(UsageError, match=r"images \(8, 8, 8, 3\) with labels \(7,\): give one label for each image"):
+        kerascnn.scan(model, Single([images[:8]], [labels[:7]]), k=4)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        data = tf.data.Dataset.from_tensor_slices((images, labels))
+        same(expected, kerascnn.scan(model, data, **options))
+        alone = kerascnn.scan(model, tf.data.Dataset.from_tensor_slices(images), "conv1", 4, batch_size=8)
+        assert alone.top("conv1")["value"].equals(expected.top("conv1")["value"])
+        with pytest.raises(UsageError, match=r"never ends; .* leave out \.repeat\(\)"):
+            kerascnn.scan(model, data.batch(4).repeat())
+
+
+def test_as_many_leaders_as_the_places_of_all_images():
+    """conv1 has 64 places an image, so that 23 images have 69 leaders of three each; units have 23."""
+    model, (images, _) = network(1), whole_images(23, 1)
+    result = kerascnn.scan(model, images, ["conv1", "softmax"], k=30, per_image=3)
+    values = explain.activations(model, images, "conv1").reshape(23, 64, -1)
+    assert leaders(result, "conv1", 8) == brute_force(values, 30, 3)
+    assert result.top("softmax").groupby("channel").size().tolist() == [23] * 3
+    assert result.stats("softmax").shape[0] == len(result.patches("softmax", 0)) // 23 * 3
+    with pytest.raises(UsageError, match=r"has 23 images, up to per_image=3 places of each\. Type k=69 or less"):
+        kerascnn.scan(model, images, "conv1", k=70, per_image=3)
+    with pytest.raises(
+        UsageError, match=r"k=30 is larger .* at most 1 places each, in the maps of softmax\. Type k=23"
+    ):
+        kerascnn.scan(model, images, "softmax", k=30, per_image=3)
+
+
+def test_scans_of_several_layers_one_after_another_are_one(tmp_path):
+    model, (images, labels) = network(5), whole_images(30, 5)
+    options = {"labels": labels, "k": 3}
+    expected = kerascnn.scan(model, images, ["conv1", "conv2", "softmax"], **options)
+    kerascnn.scan(model, images, ["softmax", "conv1"], out=tmp_path / "a.npz", **options)
+    later = kerascnn.scan(model, images, ["conv2", "conv1"], **options)
+    merged = later.merged(dataset_scan.load(tmp_path / "a.npz"))
+    assert merged.layers == expected.layers == ["conv1", "conv2", "softmax"]
+    merged.save(tmp_path / "b.npz")
+    again = dataset_scan.load(tmp_path / "b.npz")
+    same(again, expected)
+    assert again.stats("softmax", by_class=True).equals(expected.stats("softmax", by_class=True))
+    np.testing.assert_array_equal(again.patches("softmax", 0), expected.patches("softmax", 0))
+    others = {"k": {"k": 4}, "class_names": {"class_names": "abc"}, "data": {"labels": labels[::-1]}}
+    for name, changed in others.items():
+        with pytest.raises(UsageError, match=f"these differ in {name}"):
+            kerascnn.scan(model, images, "conv1", **options | changed).merged(expected)
+    with pytest.raises(UsageError, match="differ in weights"):
+        kerascnn.scan(network(6), images, "conv1", **options).merged(expected)
+
+
 def test_patches_follow_the_preprocessing_s_crop():
     from kerascnn.datasets.preprocessing import Preprocessing
 

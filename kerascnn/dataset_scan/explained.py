@@ -27,7 +27,7 @@ def patch_maps(result, model, layer, channels, *, methods=("guided_backprop", "d
         own = table[table["channel"] == channel]
         places = result.map_size(layer) != (1, 1)
         targets = [
-            Neuron(layer, int(channel), *((int(row), int(col)) if places else ()))
+            Neuron(result.output_layer(layer), int(channel), *((int(row), int(col)) if places else ()))
             for row, col in zip(own["row"], own["col"], strict=True)
         ]
         for method in methods:

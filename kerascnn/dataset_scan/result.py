@@ -22,12 +22,18 @@ def load(path):
         raise UsageError(f"There is no scan {path}. Make one: kerascnn scan RUN") from None
 
 
+def _shorter(name):
+    """What a layer "block/conv1 (after relu)" may be called for short."""
+    layer = name.partition(" (after ")[0]
+    return layer, name.rpartition("/")[2], layer.rpartition("/")[2]
+
+
 class ScanResult:
     """The leaders and statistics of every channel of the layers scanned.
 
     Attributes:
         manifest: dict: model, layers, k, per_image, samples, class_names, images (how many), weights (checksum).
-        layers: names of the layers.
+        layers: names of the layers scanned, such as "fc1", or "conv1 (after relu)"; methods take "conv1" for that, too.
         class_names: tuple, empty where the data has none.
     """
 
@@ -128,8 +134,13 @@ class ScanResult:
         return pd.concat(tables, ignore_index=True)
 
     def histogram(self, layer):
-        """(counts int64 (channels, bins), edges (bins + 1,)): how often each activation was seen in the sample."""
-        return self._found(layer).statistics.histogram.sum(0, dtype="int64"), bin_edges()
+        """(counts int64 (channels, bins), edges (bins + 1,)): how often each activation was seen in the sample.
+
+        Bins are a sixteenth of an octave wide, from the smallest activation seen to the largest, at least from 2**-12
+        to 2**12; the one in the middle holds zero.
+        """
+        statistics = self._found(layer).statistics
+        return statistics.histogram.sum(0, dtype="int64"), bin_edges(statistics.octaves)
 
     def selectivity(self, layer):
         """How much each channel is one class's own: DataFrame, one row a channel.
@@ -137,7 +148,8 @@ class ScanResult:
         Columns: channel; class, the one that most of the top activations above 0 belong to; share of it among all top;
         preferred, the class with the largest mean activation; index, the class selectivity index of Morcos et al.
         (2018), (m - m_rest) / (m + m_rest) with m that class's mean and m_rest the mean over the others (0 to 1 behind
-        a ReLU; nan where the means are not above 0); max, the largest activation.
+        a ReLU; nan where the means are not above 0); max, the largest activation; strength, 0 to 1: the mean of its top
+        activations above 0, divided by that of the layer's median channel (dead ones left out), at most 1.
         """
         if not self.class_names:
             raise UsageError("This scan knows no classes: give class_names= (and labels=) to scan.")
@@ -157,25 +169,33 @@ class ScanResult:
         names = np.array(self.class_names)
         return pd.DataFrame(
             {
-                "channel": np.arange(len(labels)),
+                "channel": np.arange(len(counts)),
                 "class": names[counts.argmax(1)],
                 "share": counts.max(1) / seen,
                 "preferred": names[best],
                 "index": index,
                 "max": found.leaders.value[:, 0],
+                "strength": self._strength(layer),
             }
         )
 
+    def _strength(self, layer):
+        """(channels,) 0 to 1, see `selectivity`."""
+        value = np.maximum(self._found(layer).leaders.value.astype("float64"), 0)  # -inf where nobody is
+        size = value.mean(1)
+        return np.minimum(1, size / np.median(size[size > 0])) if (size > 0).any() else size
+
     def interesting(self, layer=None, n=10):
-        """The n most telling channels: the largest share of one class among the top activations, then the largest
-        selectivity index. The rows of `selectivity`, best first, without channels that never rise above 0.
+        """The n most telling channels: the largest share of one class among the top activations times `strength`, then
+        the largest selectivity index. The rows of `selectivity`, best first, without channels that never rise above 0.
 
         Args:
             layer: None: the deepest of the layers scanned.
         """
         table = self.selectivity(self.layers[-1] if layer is None else layer)
-        order = table[table["max"] > 0].sort_values(["share", "index", "channel"], ascending=[False, False, True])
-        return order.head(n).reset_index(drop=True)
+        table = table[table["max"] > 0].assign(score=lambda rows: rows["share"] * rows["strength"])
+        order = table.sort_values(["score", "index", "channel"], ascending=[False, False, True])
+        return order.head(n).drop(columns="score").reset_index(drop=True)
 
     def save(self, path, *, patches=True):
         """Write one NPZ file, which `kerascnn.dataset_scan.load` reads.
@@ -220,13 +240,45 @@ class ScanResult:
         pairs = zip(leaders.image[number].tolist(), leaders.place[number].tolist(), strict=True)
         return [pair for pair in pairs if pair[0] != NONE]
 
+    def output_layer(self, layer):
+        """The network's layer whose output was scanned: "relu1" for "conv1 (after relu)"."""
+        name = self._name(layer)
+        return self.manifest.get("outputs", {}).get(name, name)
+
+    def merged(self, earlier):
+        """The layers of two scans of one network, data and settings as one ScanResult, in the network's order.
+
+        Raises:
+            UsageError: they differ in more than their layers; the message says in what.
+        """
+        differing = [
+            name
+            for name in sorted(self.manifest.keys() | earlier.manifest.keys())
+            if name not in ("layers", "outputs", "order", "batch_size")
+            and self.manifest.get(name) != earlier.manifest.get(name)
+        ]
+        if differing:
+            raise UsageError(
+                f"Two scans of one network, data and settings can be one; these differ in {', '.join(differing)}."
+            )
+        both = earlier.manifest, self.manifest
+        outputs, order = ({k: v for m in both for k, v in m.get(name, {}).items()} for name in ("outputs", "order"))
+        layers = {**earlier._record.layers, **self._record.layers}
+        names = sorted(layers, key=lambda name: order.get(name, -1))
+        manifest = self.manifest | {"layers": names, "outputs": outputs, "order": order}
+        return ScanResult(Record(manifest, self._record.done, {name: layers[name] for name in names}), self._take)
+
     def _found(self, layer):
+        return self._record.layers[self._name(layer)]
+
+    def _name(self, layer):
+        """The full name of a layer of this scan, from its end, or without what it comes after."""
         if layer in self._record.layers:
-            return self._record.layers[layer]
-        inner = [name for name in self.layers if name.rpartition("/")[2] == layer]
+            return layer
+        inner = [name for name in self.layers if layer in _shorter(name)]
         if len(inner) != 1:
             raise unknown("layer of this scan:", layer, self.layers)
-        return self._record.layers[inner[0]]
+        return inner[0]
 
     def _channel(self, layer, channel):
         count = len(self._found(layer).leaders.value)

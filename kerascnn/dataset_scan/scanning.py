@@ -2,7 +2,6 @@
 
 import hashlib
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +13,12 @@ from kerascnn.dataset_scan.geometry import Geometry
 from kerascnn.dataset_scan.leaders import Leaders
 from kerascnn.dataset_scan.record import Found, Record
 from kerascnn.dataset_scan.result import ScanResult
+from kerascnn.dataset_scan.scanned_layers import scanned_layers
 from kerascnn.dataset_scan.sources import open_source
 from kerascnn.dataset_scan.statistics import Statistics
 from kerascnn.errors import DataError, UsageError, counted
 from kerascnn.explain.plans.plan import make_plan
 from kerascnn.explain.subjects import check_images, opaque_step
-from kerascnn.explain.targets import check_channels_last, convolutions, every_call, find_layer
 from kerascnn.explain.walk import check_finite
 
 
@@ -46,9 +45,11 @@ def scan(
         model: any built Functional or Sequential keras.Model with one image input; it is not changed.
         data: images float (N, H, W, C) as the model takes them; an ImageData or a Split; a tf.data.Dataset or a
             keras.utils.PyDataset of (images, labels) or of images, in the same order each time.
-        layers: a layer's name or a list; None: every convolution. "conv5" on a network without one is its deepest.
-            The result has them in the network's order.
-        k: activations kept for each channel.
+        layers: a layer's name or a list: what these layers put out. None: every convolution, as the next layer sees it:
+            after its normalisation and activation, which the result's names say, such as "conv1 (after relu)"; such a
+            name can be given too. "conv5" on a network without one is its deepest. The result has them in the network's
+            order.
+        k: activations kept for each channel; fewer in a layer whose maps, such as units, have too few places.
         labels: int (N,), the classes of an array's images.
         split: which split of an ImageData.
         class_names: what the labels are called; an ImageData brings its own.
@@ -63,8 +64,8 @@ def scan(
     Returns:
         ScanResult.
     Raises:
-        UsageError: unknown layer, a layer without channels, k larger than the data, no images, images that the model
-            does not take, NaN among the weights.
+        UsageError: unknown layer, a layer without channels, k larger than what any layer has, no images, images that
+            the model does not take, NaN among the weights.
     """
     numbers = {"k": k, "per_image": per_image, "batch_size": batch_size, "samples": 1 if samples is None else samples}
     for name, number in numbers.items():
@@ -72,23 +73,26 @@ def scan(
             raise UsageError(f"{name}={number!r} is not allowed: it must be a whole number, at least 1.")
     k, per_image, batch_size = int(k), int(per_image), int(batch_size)
     samples = None if samples is None else int(samples)
-    source, names = open_source(data, labels, split)
+    plan = make_plan(model, opaque_step)
+    if len(plan.inputs) != 1:
+        raise UsageError(f"Model {model.name!r} has {len(plan.inputs)} inputs; a scan takes a network with one.")
+    source, names = open_source(data, labels, split, len(plan.shapes[plan.inputs[0]]))
     if source.again:
-        _check_k(k, len(source))
+        _check_k(k, len(source), per_image)
     if labels is not None and class_names is None:
         names = map(str, range(int(np.max(labels)) + 1))
     names = tuple(map(str, names or () if class_names is None else class_names))
     pixels = getattr(preprocessing, "crop", lambda images: images)
-    plan = make_plan(model, opaque_step)
-    if len(plan.inputs) != 1:
-        raise UsageError(f"Model {model.name!r} has {len(plan.inputs)} inputs; a scan takes a network with one.")
-    chosen = _sorted(plan, layers)
-    passing = BlockPass(plan, tuple(chosen.values()), batch_size, samples)
+    chosen = scanned_layers(model, layers)
+    passing = BlockPass(plan, tuple(each.value for each in chosen), batch_size, samples)
+    check_finite(plan, passing.weights())  # a ReLU may hide NaN
     manifest = {
         "kerascnn": __version__,
         "model": model.name,
         "weights": _checksum(passing.constants),
-        "layers": list(chosen),
+        "layers": [each.name for each in chosen],
+        "outputs": {each.name: each.output for each in chosen},
+        "order": {each.name: each.value for each in chosen},
         "k": k,
         "per_image": per_image,
         "samples": samples,
@@ -109,6 +113,8 @@ def scan(
                 passing.centres = [found.statistics.centre.astype("float32") for found in record.layers.values()]
             else:
                 record = _new(model, manifest, passing, len(names), x.shape[1:])
+            if source.again:
+                _check_places(record, k, len(source), per_image)
         _step(record, plan, passing, x, block_labels, None if source.again else pixels(images))
         if say:
             say(record.done, len(source))
@@ -117,7 +123,7 @@ def scan(
             saved = time.monotonic()
     if record is None:
         raise UsageError("The data holds no images.")
-    _check_k(k, record.done)
+    _check_places(record, k, record.done, per_image)
     record.manifest["images"] = record.done
     result = ScanResult(record, (lambda index: pixels(source.take(index))) if source.again else None)
     if out is not None:
@@ -126,56 +132,24 @@ def scan(
     return result
 
 
-def chosen_layers(model, layers=None):
-    """Paths of the layers that `scan` would look at, in the network's order."""
-    plan = make_plan(model, opaque_step)
-    return list(_sorted(plan, layers))
-
-
-def _sorted(plan, layers):
-    """{path: value number} of the layers asked for, in the network's order."""
-    return dict(sorted((_chosen(plan, name) for name in _names(plan, layers)), key=lambda pair: pair[1]))
-
-
-def _check_k(k, count):
+def _check_k(k, count, per_image):
     if not count:
         raise UsageError("The data holds no images.")
-    if k > count:
-        raise UsageError(f"k={k} is larger than the data: it has {counted(count, 'image')}. Type k={count} or less.")
-
-
-def _names(plan, layers):
-    """The names that a user asks for, with a stand-in for "conv5"."""
-    deep = every_call(plan, convolutions(plan))
-    if layers is None:
-        if not deep:
-            raise UsageError(
-                f"Model {plan.model!r} has no convolution, so layers= has to name others of its layers: "
-                f"{', '.join(plan.layers)}."
-            )
-        return deep
-    names = [layers] if isinstance(layers, str) else list(layers)
-    if not names:
-        raise UsageError("layers=[] names no layer. Leave it out for every convolution.")
-    for number, name in enumerate(names):
-        known = {path.rpartition("/")[2].lower() for path in plan.layers}
-        if str(name).lower() == "conv5" and "conv5" not in known and deep:
-            told = f"Model {plan.model!r} has no layer {name!r}: its deepest convolution is {deep[-1]!r}."
-            warnings.warn(told, stacklevel=4)
-            names[number] = deep[-1]
-    return names
-
-
-def _chosen(plan, name):
-    """(path, value number) of a layer that has channels."""
-    check_channels_last(plan)
-    path, value = find_layer(plan, name)
-    if len(plan.shapes[value]) not in (2, 4):
+    if k > count * per_image:
+        each = f", up to per_image={per_image} places of each" if per_image > 1 else ""
         raise UsageError(
-            f"Layer {path!r} of model {plan.model!r} has no channels: its output is {plan.shapes[value]}. "
-            f"Maps (N, rows, cols, channels) and units (N, units) are scanned, such as {convolutions(plan)[-1:]}."
+            f"k={k} is larger than the data: it has {counted(count, 'image')}{each}. Type k={count * per_image} or less."
         )
-    return (path if "#" not in str(name) else f"{path}#{str(name).partition('#')[2]}"), value
+
+
+def _check_places(record, k, count, per_image):
+    """Raise a UsageError where no layer's maps have as many places as leaders are asked for."""
+    each = min(per_image, max(found.geometry.rows * found.geometry.cols for found in record.layers.values()))
+    if k > count * each:
+        raise UsageError(
+            f"k={k} is larger than the data: {counted(count, 'image')} with at most {counted(each, 'place')} each, in the maps of "
+            f"{', '.join(record.layers)}. Type k={count * each} or less."
+        )
 
 
 def _input(model, plan, images):
@@ -219,9 +193,9 @@ def _begun(part, manifest):
 def _new(model, manifest, passing, num_classes, image_shape):
     """An empty Record."""
     layers = {}
-    for path, shape, centre in zip(manifest["layers"], passing.shapes, passing.centres, strict=True):
-        layers[path] = Found(
-            Geometry.of(model, path, image_shape, shape),
+    for name, shape, centre in zip(manifest["layers"], passing.shapes, passing.centres, strict=True):
+        layers[name] = Found(
+            Geometry.of(model, manifest["outputs"][name], image_shape, shape),
             Leaders(shape[-1], manifest["k"], manifest["per_image"]),
             Statistics(int(np.prod(shape[:-1])), centre, num_classes),
             {},

@@ -17,6 +17,9 @@ ACCEPTED = (
 )
 
 
+ENDLESS = -1  # what tf.data calls the number of batches of a dataset that repeats for ever
+
+
 class Arrays:
     """Images that any index can ask for: an array, or ImageFiles.
 
@@ -58,25 +61,25 @@ class Arrays:
 
 
 class Stream:
-    """Batches that pass by: any iterable of (images, labels) or images.
+    """Batches that pass by, or single images: any iterable of (images, labels) or images.
 
     Args:
         batches: function that returns a new iterator.
-        count: number of images, where it is known.
+        rank: axes of a batch of images; what has one less is a single image.
     """
 
     again = False
 
-    def __init__(self, batches, count=None):
-        self.batches, self.count = batches, count
+    def __init__(self, batches, rank=4):
+        self.batches, self.rank = batches, rank
 
     def __len__(self):
-        return self.count or 0
+        return 0  # not known
 
     def fingerprint(self, preprocessing):
         """A checksum of the first batch's labels and images, as the network gets them."""
         for batch in self.batches():
-            images, labels = _parted(batch)
+            images, labels = _parted(batch, self.rank)
             if len(images):
                 return _checksum(labels, images, preprocessing)
         raise UsageError("The data holds no images.")
@@ -85,7 +88,7 @@ class Stream:
         """(images, labels) in blocks of `size`, however they arrive; images before number `start` are read past."""
         images, labels, held, seen = [], [], 0, 0
         for batch in self.batches():
-            x, y = _parted(batch)
+            x, y = _parted(batch, self.rank)
             seen += len(x)
             if seen <= start:
                 continue
@@ -102,9 +105,11 @@ class Stream:
             yield np.concatenate(images), np.concatenate(labels)
 
 
-def open_source(data, labels=None, split="train"):
+def open_source(data, labels=None, split="train", rank=4):
     """(source, class names or None) of what a user calls data.
 
+    Args:
+        rank: axes of a batch of images, as the network takes them.
     Raises:
         UsageError: none of the kinds that are read, an unknown split, or no images.
     """
@@ -122,9 +127,11 @@ def open_source(data, labels=None, split="train"):
     elif isinstance(data, keras.utils.PyDataset):
         if data.num_batches is None:
             raise UsageError("This PyDataset never ends (its num_batches is None); a scan needs one that does.")
-        source = Stream(lambda: (data[number] for number in range(data.num_batches)))
+        source = Stream(lambda: (data[number] for number in range(data.num_batches)), rank)
     elif hasattr(data, "as_numpy_iterator"):
-        source = Stream(data.as_numpy_iterator)
+        if int(data.cardinality()) == ENDLESS:
+            raise UsageError("This tf.data.Dataset never ends; a scan needs one that does: leave out .repeat().")
+        source = Stream(data.as_numpy_iterator, rank)
     else:
         raise UsageError(f"Data of type {type(data).__name__} cannot be scanned. Allowed: {ACCEPTED}.")
     if source.again and not len(source):
@@ -143,17 +150,24 @@ def _is_array(data):
     return hasattr(data, "shape") and hasattr(data, "dtype") and hasattr(data, "__getitem__")
 
 
-def _parted(batch):
-    """(images, labels) of what a dataset yields: a pair, a triple with weights, or images alone; labels -1 if none."""
+def _parted(batch, rank):
+    """(images, labels) of what a dataset yields: a pair, a triple with weights, or images alone; labels -1 if none.
+
+    A single image, as of a dataset that is not batched, is a batch of one.
+    """
     x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
     if isinstance(x, (dict, list, tuple)):
         if len(x) != 1:
             raise UsageError(f"The data yields {len(x)} inputs a batch; scans take networks with one image input.")
         x = next(iter(x.values() if isinstance(x, dict) else x))
     x = keras.ops.convert_to_numpy(x)
+    y = None if y is None else keras.ops.convert_to_numpy(y)
+    if x.ndim == rank - 1:
+        x, y = x[None], None if y is None else y[None]
     if y is None:
         return x, np.full(len(x), -1)
-    y = keras.ops.convert_to_numpy(y)
+    if y.shape[:1] != x.shape[:1] or y.ndim > 2:
+        raise UsageError(f"The data yields images {x.shape} with labels {y.shape}: give one label for each image.")
     if y.ndim == 2:
         y = y.argmax(1) if y.shape[1] > 1 else y[:, 0]
     return x, y.astype("int64")
