@@ -165,6 +165,57 @@ def test_a_second_fit_goes_on_where_the_first_ended(tmp_path):
     assert sorted(set(pd.read_csv(tmp_path / "filter-evolution" / "evolution.csv")["epochs"])) == [0, 1]
 
 
+def two_of_each(folder):
+    """Pairs of looks of one kind, each of another layer, channel or target."""
+    x, _ = images(12, 1)
+    return [
+        *(FilterGrid(layer, folder=folder) for layer in ("conv1", "conv2")),
+        *(FilterEvolution(layer, folder=folder) for layer in ("conv1", "conv2")),
+        *(ActivationStats(x, layer, folder=folder) for layer in ("conv1", "conv2")),
+        *(FeatureEvolution(x, channels=(n,), epochs=(1, 2, 3), folder=folder) for n in (0, 1)),
+        *(TopPatches(x, layer, k=2, every=1, folder=folder) for layer in ("conv1", "conv2")),
+        *(ExplainEachEpoch("saliency", x[:2], target, folder=folder) for target in (0, 1)),
+    ]
+
+
+def kept_arrays(folder):
+    """{path: arrays} of all looks below a folder, and the rows of their tables."""
+    arrays = {str(p.relative_to(folder)): dict(np.load(p)) for p in folder.rglob("*.npz")}
+    return arrays, {str(p.relative_to(folder)): len(pd.read_csv(p)) for p in folder.rglob("*.csv")}
+
+
+def test_two_looks_of_one_kind_write_files_of_their_own_also_after_a_resume(tmp_path):
+    whole, halves, alone = tmp_path / "whole", tmp_path / "halves", tmp_path / "alone"
+    fit(network(), 3, two_of_each(whole))
+    model = fit(network(), 2, two_of_each(halves))
+    fit(model, 3, two_of_each(halves)[::-1], initial_epoch=2)  # in another order: each finds its own folder
+    for look in two_of_each(alone):
+        look.parent = alone / f"{type(look).__name__}{len(list(alone.glob('*')))}"
+        fit(network(), 3, [look])
+    arrays, tables = kept_arrays(whole)
+    single, single_tables = kept_arrays(alone)
+    assert len(arrays) == len(single) == 4 * 2 * 2 + 3 * 3 * 2 - 4 * 0
+    resumed, resumed_tables = kept_arrays(halves)
+    assert arrays.keys() == resumed.keys()
+    assert tables == resumed_tables
+    assert sorted(tables.values()) == sorted(single_tables.values())
+    for path, found in arrays.items():
+        for name, array in found.items():
+            np.testing.assert_array_equal(array, resumed[path][name], err_msg=path)
+    assert {path.partition("/")[0] for path in arrays} >= {"filters", "filters-conv2", "saliency", "saliency-1"}
+    np.testing.assert_array_equal(arrays["filters/0000003.npz"]["filters"].shape, (5, 3, 3, 3))
+    np.testing.assert_array_equal(arrays["filters-conv2/0000003.npz"]["filters"].shape, (6, 3, 3, 5))
+    assert json.loads((whole / "filters-conv2" / "look.json").read_text())["layers"] == ["conv2"]
+
+
+def test_a_training_that_begins_leaves_nothing_of_an_earlier_one(tmp_path):
+    fit(network(), 3, [FilterGrid(layer, folder=tmp_path) for layer in ("conv1", "conv2")])
+    (tmp_path / "filters" / "notes.png").write_text("a picture of the user's own")
+    fit(network(), 1, [FilterGrid("conv2", folder=tmp_path)])
+    left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*") if p.suffix in (".png", ".npz")}
+    assert left == {"filters/0000001.npz", "filters/conv2-0000001.png", "filters/notes.png"}
+
+
 def test_what_goes_wrong_is_told_once_and_training_goes_on(tmp_path):
     class Broken(Watch):
         looked = 0

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from kerascnn import runs
 from kerascnn.callbacks.watching import Watch
 from kerascnn.dataset_scan.scanning import scan
-from kerascnn.dataset_scan.statistics import bin_edges
+from kerascnn.dataset_scan.statistics import on_one_scale
 from kerascnn.errors import counted
 
 COLUMNS = ("max", "mean", "std", "zeros")
@@ -21,9 +22,9 @@ class ActivationStats(Watch):
 
     Args:
         images: float (N, H, W, C) as the model takes them, the probe set; a few hundred are enough.
-        layers: names; None: every convolution.
+        layers: names; None: every convolution, after its normalisation and activation; see `kerascnn.scan`.
         every, unit: see `Watch`.
-        folder: the files go to <folder>/activations.
+        folder: the files go to <folder>/activations; of a second one of the fit to activations-<layers>.
     Raises:
         UsageError: at the start of training, where a layer does not exist or the images do not fit.
     """
@@ -33,14 +34,17 @@ class ActivationStats(Watch):
         self.images, self.layers = images, layers
 
     def check(self):
-        scan(self.model, self.images[:1], self.layers, 1, batch_size=1)
+        self._paths = scan(self.model, self.images[:1], self.layers, 1, batch_size=1).layers
+
+    def subject(self):
+        return {"layers": self._paths}
 
     def look(self, at):
         found = scan(self.model, self.images, self.layers, 1, batch_size=min(128, len(self.images)), samples=16)
         rows = [_row(found.stats(layer)) for layer in found.layers]
-        counts = np.stack([found.histogram(layer)[0].sum(0) for layer in found.layers])
-        names = np.array(found.layers)
-        self.keep(at, layers=names, counts=counts, edges=bin_edges(), **_columns(rows))
+        counts, edges = on_one_scale([found.histogram(layer) for layer in found.layers])
+        names, counts = np.array(found.layers), np.stack([each.sum(0) for each in counts])
+        self.keep(at, layers=names, counts=counts, edges=edges, **_columns(rows))
         self.finish()
 
     def finish(self):
@@ -57,8 +61,8 @@ class ActivationStats(Watch):
         self.draw("activations", curves(table, self.unit, probe))
         some = self.kept(most=12)
         for number, layer in enumerate(table["layer"].unique()):
-            rows = {at: look["counts"][number] for at, look in some.items()}
-            self.draw(f"ridge-{layer.replace('/', '-')}", ridge(rows, self.unit, f"{layer} of {probe}"))
+            rows = {at: (look["counts"][number], look["edges"]) for at, look in some.items()}
+            self.draw(f"ridge-{runs.plain(layer.replace('/', '-'))}", ridge(rows, self.unit, f"{layer} of {probe}"))
 
 
 def _row(stats):
@@ -97,9 +101,9 @@ def curves(table, unit, title):
 
 
 def ridge(rows, unit, title, points=80):
-    """Histograms above one another, the latest in front: {number: counts (bins,) of `bin_edges()`}."""
-    edges = bin_edges()
-    total = sum(rows.values())
+    """Histograms above one another, the latest in front: {number: (counts (bins,), edges (bins + 1,))}."""
+    histograms, edges = on_one_scale(list(rows.values()))
+    total = sum(histograms)
     cumulated = np.cumsum(total) / max(1, total.sum())
     low = edges[np.searchsorted(cumulated, 0.0005)]
     high = edges[min(np.searchsorted(cumulated, 0.9995) + 1, len(edges) - 1)]
@@ -107,7 +111,7 @@ def ridge(rows, unit, title, points=80):
     figure = Figure(figsize=(6, 1.2 + 0.32 * len(rows)), layout="constrained")
     ax = figure.subplots()
     shares = []
-    for counts in rows.values():
+    for counts in histograms:
         below = np.interp(bounds, edges, np.concatenate([[0], np.cumsum(counts)]) / max(1, counts.sum()))
         shares.append(np.diff(below))
     # the bar at zero, where a ReLU puts most, would flatten everything else

@@ -17,7 +17,7 @@ class ExplainEachEpoch(Watch):
         images: float (N, H, W, C) as the model takes them; four or so.
         target: what is explained, as for the method; None: the top class of each image at the time.
         every, unit: see `Watch`.
-        folder: the files go to <folder>/<method>.
+        folder: the files go to <folder>/<method>; of a second one of the fit to <method>-<target>.
         **options: further arguments of the method.
     Raises:
         UsageError: unknown method; at the start of training, where images or target do not fit.
@@ -30,6 +30,9 @@ class ExplainEachEpoch(Watch):
 
     def check(self):
         self._maps()
+
+    def subject(self):
+        return {"target": [] if self.target is None else [str(self.target)]}
 
     def _maps(self):
         return maps(self.method, self.model, self.images, self.target, **self.options)

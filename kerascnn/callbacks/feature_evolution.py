@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 
 from kerascnn.callbacks.watching import Watch
 from kerascnn.dataset_scan.explained import patch_maps
-from kerascnn.dataset_scan.scanning import chosen_layers, scan
-from kerascnn.explain.sheets import one_value_per_pixel, to_colours
+from kerascnn.dataset_scan.scanned_layers import scanned_layers
+from kerascnn.dataset_scan.scanning import scan
+from kerascnn.dataset_scan.sheets import enlarged, map_colours, natural
 
 EPOCHS = (1, 2, 5)  # and then 10, 20, 40, 60 ... as below
 
@@ -20,10 +21,10 @@ class FeatureEvolution(Watch):
 
     Args:
         images: float (N, H, W, C) as the model takes them, the images searched.
-        layer: name; None: the deepest convolution.
+        layer: name; None: the deepest convolution, after its normalisation and activation.
         channels: numbers of channels.
         epochs: when to look, a tuple of epochs; None: as above.
-        folder: the files go to <folder>/features.
+        folder: the files go to <folder>/features; of a second one of the fit to features-<layer>-<channels>.
     Raises:
         UsageError: at the start of training, where layer, channel or images do not fit.
     """
@@ -33,10 +34,13 @@ class FeatureEvolution(Watch):
         self.images, self.layer, self.channels, self.epochs = images, layer, tuple(channels), epochs
 
     def check(self):
-        self.path = chosen_layers(self.model, self.layer)[-1]
+        self.path = scanned_layers(self.model, self.layer)[-1].name
         found = scan(self.model, self.images[:1], self.path, 1, batch_size=1)
         for channel in self.channels:
             found.patches(self.path, channel)
+
+    def subject(self):
+        return {"layers": [self.path], "channels": list(map(int, self.channels))}
 
     def _due(self, epochs):
         if self.epochs is not None:
@@ -50,6 +54,7 @@ class FeatureEvolution(Watch):
         self.keep(
             at,
             patches=np.concatenate([found.patches(self.path, channel) for channel in self.channels]),
+            inside=np.concatenate([found.inside(self.path, channel) for channel in self.channels]),
             deconvnet=np.concatenate([maps[channel] for channel in self.channels]),
             image=table.loc[list(self.channels), "image"].to_numpy(),
             value=table.loc[list(self.channels), "value"].to_numpy(),
@@ -59,16 +64,19 @@ class FeatureEvolution(Watch):
 
 
 def evolution(looks, channels, title):
-    """The figure of looks {epochs: {"patches": (channels, h, w, C), "deconvnet": likewise}}."""
+    """The figure of looks {epochs: {"patches", "deconvnet": (channels, h, w, C), "inside": bool (channels, h, w)}}.
+
+    What lies beyond the image's border is striped.
+    """
     figure = Figure(figsize=(max(5.2, 1.7 * len(looks) + 0.6), 0.95 * len(channels) + 0.7), layout="constrained")
     axes = figure.subplots(len(channels), 2 * len(looks), squeeze=False)
     for column, (at, look) in enumerate(looks.items()):
         for row, channel in enumerate(channels):
             left, right = axes[row, 2 * column : 2 * column + 2]
-            left.imshow(to_colours(look["patches"][row]), cmap="gray", interpolation="nearest")
-            flat = one_value_per_pixel(look["deconvnet"][row])
-            limit = float(np.abs(flat).max()) or 1.0
-            right.imshow(flat, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+            patch = look["patches"][row]
+            inside = look["inside"][row] if "inside" in look else np.ones(patch.shape[:2], bool)
+            left.imshow(enlarged(natural(patch, inside), inside), interpolation="nearest")
+            right.imshow(enlarged(map_colours(look["deconvnet"][row]), inside), interpolation="nearest")
             if row == 0:
                 left.set_title(f"{at}", fontsize=8, loc="right")
             if column == 0:

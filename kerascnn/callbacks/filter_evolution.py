@@ -16,7 +16,7 @@ class FilterEvolution(Watch):
     Args:
         layer: a convolution's name; None: the first one.
         every, unit: see `Watch`; the filters before the first step are kept too.
-        folder: the files go to <folder>/filter-evolution.
+        folder: the files go to <folder>/filter-evolution; of a second one of the fit to filter-evolution-<layer>.
     Raises:
         UsageError: at the start of training, where the layer does not exist or has no filters.
     """
@@ -27,6 +27,9 @@ class FilterEvolution(Watch):
 
     def check(self):
         self.path, _ = layer_of(self.model, self.layer)
+
+    def subject(self):
+        return {"layers": [self.path]}
 
     def look(self, at):
         self.keep(at, filters=filters_of(self.model, self.path))

@@ -1,5 +1,6 @@
 """The filters of a layer as a grid, epoch by epoch (the 8x8 grids of the CS7011 report, the colours of TDT4265's)."""
 
+from kerascnn import runs
 from kerascnn.callbacks.filters import filter_sheet, filters_of, layer_of
 from kerascnn.callbacks.watching import Watch
 from kerascnn.errors import counted
@@ -14,7 +15,7 @@ class FilterGrid(Watch):
     Args:
         layer: a convolution's name; None: the first one.
         every, unit: see `Watch`.
-        folder: the files go to <folder>/filters.
+        folder: the files go to <folder>/filters; of a second FilterGrid of the fit to filters-<layer>.
     Raises:
         UsageError: at the start of training, where the layer does not exist or has no filters.
     """
@@ -26,10 +27,13 @@ class FilterGrid(Watch):
     def check(self):
         self.path, _ = layer_of(self.model, self.layer)
 
+    def subject(self):
+        return {"layers": [self.path]}
+
     def look(self, at):
         filters = filters_of(self.model, self.path)
         self.keep(at, filters=filters)
         title = (
             f"{self.path} of {self.model.name}: {counted(len(filters), 'filter')} after {counted(at, self.unit[:-1])}"
         )
-        self.draw(f"{self.path.replace('/', '-')}-{at:07d}", filter_sheet(filters, title))
+        self.draw(f"{runs.plain(self.path.replace('/', '-'))}-{at:07d}", filter_sheet(filters, title))

@@ -2,9 +2,11 @@
 
 import contextlib
 
+from kerascnn import runs
 from kerascnn.callbacks.watching import Watch
 from kerascnn.dataset_scan import sheets
-from kerascnn.dataset_scan.scanning import chosen_layers, scan
+from kerascnn.dataset_scan.scanned_layers import scanned_layers
+from kerascnn.dataset_scan.scanning import scan
 from kerascnn.errors import counted
 
 
@@ -13,12 +15,12 @@ class TopPatches(Watch):
 
     Args:
         data: images float (N, H, W, C) as the model takes them, a Split or an ImageData; see `kerascnn.scan`.
-        layer: name; None: the deepest convolution.
+        layer: name; None: the deepest convolution, after its normalisation and activation.
         k: patches a channel.
         channels: numbers of the channels drawn; None: the ten most telling where classes are known, else the first.
         every, unit: see `Watch`.
         labels, class_names, split, preprocessing: see `kerascnn.scan`.
-        folder: the files go to <folder>/patches.
+        folder: the files go to <folder>/patches; of a second one of the fit to patches-<layer>.
     Raises:
         UsageError: at the start of training, where the layer does not exist, k is larger than the data, or the images
             do not fit.
@@ -30,17 +32,19 @@ class TopPatches(Watch):
         self._latest = None
 
     def check(self):
-        self.path = chosen_layers(self.model, self.layer)[-1]
+        self.path = scanned_layers(self.model, self.layer)[-1].name
         with contextlib.suppress(_Enough):
             self._scan(say=_stop)
+
+    def subject(self):
+        return {"layers": [self.path], "channels": [] if self.channels is None else list(map(int, self.channels))}
 
     def look(self, at):
         found = self._scan()
         self._latest = at
-        stem = f"{self.path.replace('/', '-')}-{at:07d}"
+        stem = f"{runs.plain(self.path.replace('/', '-'))}-{at:07d}"
         self.write(stem, found.top(self.path).join(found.boxes(self.path)[["top", "left", "bottom", "right"]]))
-        scanned = counted(found.manifest["images"], "image")
-        title = f"{self.path} of {self.model.name} after {counted(at, self.unit[:-1])}; {scanned} scanned"
+        title = f"{self.path} of {self.model.name} after {counted(at, self.unit[:-1])}: what excites each channel most"
         self.draw(stem, sheets.patch_sheet(found, self.path, self.channels, title=title))
 
     def finish(self):

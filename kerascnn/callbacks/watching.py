@@ -1,5 +1,6 @@
 """What every look during training shares: when it looks, where it writes, and that it never ends a training."""
 
+import itertools
 import json
 import warnings
 from pathlib import Path
@@ -13,6 +14,8 @@ from kerascnn.files import read_arrays
 from kerascnn.runs import replacing
 
 UNITS = ("epochs", "steps")
+# What looks write besides the arrays that they keep, replaced by a training that begins in the same folder
+WRITTEN = ("*-[0-9]*.png", "*-[0-9]*.csv", "strip.png", "evolution.*", "activations.*", "ridge-*.png", "epochs.png")
 
 
 class Watch(keras.callbacks.Callback):
@@ -22,10 +25,13 @@ class Watch(keras.callbacks.Callback):
     goes wrong later is warned of once, kept in the run's run.json where there is one, and the training goes on.
 
     A look that inherits from it has `check()`, called before the first step, and `look(at)`, called with the number of
-    epochs (steps) done; `finish()` is called at the end where it exists.
+    epochs (steps) done; `finish()` is called at the end where it exists. `subject()` says what it looks at.
+
+    Every look of a fit writes to a folder of its own: the second one of a kind, such as a FilterGrid of "conv2" beside
+    one of "conv1", writes to filters-conv2. A training that goes on finds its folder by the subject kept there.
 
     Args:
-        name: of the folder within `folder`.
+        name: of its kind, and of the folder within `folder`.
         folder: where all looks write; a run's is its watch/.
         every: epochs (steps) from one look to the next.
         unit: "epochs" or "steps".
@@ -41,13 +47,18 @@ class Watch(keras.callbacks.Callback):
         # Keras may run the batch hooks of callbacks that are async_safe beside the next step: counting may, looking not
         self.async_safe = unit == "epochs"
         self.name, self.parent, self.every, self.unit, self.start = name, Path(folder), int(every), unit, start
+        self._place = name
         self.failed = None
         self._steps = self._epochs = 0
 
     @property
     def folder(self):
         """Where this look writes."""
-        return self.parent / self.name
+        return self.parent / self._place
+
+    def subject(self):
+        """What is looked at, as a dict of lists that JSON can hold; known once `check` has run."""
+        return {}
 
     def on_train_begin(self, logs=None):
         if self.failed:
@@ -56,19 +67,56 @@ class Watch(keras.callbacks.Callback):
         self._checked()
         if self.failed:
             return
+        self._place = self._free_place()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(self.folder / "look.json") as temporary:
-                temporary.write_text(json.dumps({"every": self.every, "unit": self.unit}))
+                temporary.write_text(json.dumps({"every": self.every, "unit": self.unit, **self.subject()}))
         except OSError as error:
             raise UsageError(
                 f"{type(self).__name__} cannot write to {self.folder}: {error.strerror}. Give another folder=."
             ) from error
         if not self._steps:  # a training that begins: looks of an earlier one in this folder are replaced
-            for path in self._looks():
+            for path in self._earlier():
                 path.unlink()
             if self.start:
                 self._guarded(self.look, 0)
+
+    def _free_place(self):
+        """The name of a folder that no other look of this fit writes to, nor an earlier one of another subject."""
+        # Keras hands the same dict of parameters to all callbacks of a fit, and a new one to those of the next
+        taken = {} if self.params is None else self.params.setdefault("kerascnn_looks", {})
+        label = runs.plain("-".join(str(part) for value in self.subject().values() for part in value)[:60])
+        for place in self._places(label):
+            if taken.get(str(self.parent / place), self) is not self:
+                continue
+            if self._steps and self._subject_in(place) not in (None, self.subject()):
+                continue
+            taken[str(self.parent / place)] = self
+            return place
+
+    def _places(self, label):
+        yield self.name
+        yield f"{self.name}-{label}"
+        for number in itertools.count(2):
+            yield f"{self.name}-{label}-{number}"
+
+    def _subject_in(self, place):
+        """The subject of the looks in a folder; None where it holds none, or does not say."""
+        try:
+            kept = json.loads((self.parent / place / "look.json").read_text())
+            return {name: value for name, value in kept.items() if name not in ("every", "unit")} or None
+        except (OSError, ValueError, AttributeError):
+            return None
+
+    def _earlier(self):
+        """The files of earlier looks that a training that begins replaces: in its own folder, and, where that is the
+        first one of the kind, in the further ones."""
+        folders = [self.folder]
+        if self._place == self.name:
+            folders += [path.parent for path in self.parent.glob(f"{self.name}-*/look.json")]
+        figures = [path for folder in folders for pattern in WRITTEN for path in folder.glob(pattern)]
+        return {*figures, *(path for folder in folders for path in _arrays_in(folder))}
 
     def on_train_batch_end(self, batch, logs=None):
         self._steps += 1
@@ -114,7 +162,7 @@ class Watch(keras.callbacks.Callback):
         run = runs.Run(self.parent.parent)
         if (run / "run.json").exists():
             try:
-                run.update(watch_failed={**run.read("run").get("watch_failed", {}), self.name: self.failed})
+                run.update(watch_failed={**run.read("run").get("watch_failed", {}), self._place: self.failed})
             except (OSError, DataError) as second:
                 warnings.warn(f"The reason could not be kept in {run / 'run.json'}: {second}", stacklevel=3)
 
@@ -129,7 +177,7 @@ class Watch(keras.callbacks.Callback):
         Args:
             most: at most so many, evenly chosen, the first and the last among them.
         """
-        paths = self._looks()
+        paths = _arrays_in(self.folder)
         if most is not None and len(paths) > most:
             paths = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, most).round().astype(int))]
         found = {}
@@ -140,9 +188,6 @@ class Watch(keras.callbacks.Callback):
                 warnings.warn(f"A look is left out: {error}", stacklevel=2)
         return found
 
-    def _looks(self):
-        return sorted(p for p in self.folder.glob("*.npz") if p.stem.isdecimal())
-
     def draw(self, stem, figure):
         """Write a figure as <stem>.png."""
         with replacing(self.folder / f"{stem}.png") as temporary:
@@ -152,3 +197,8 @@ class Watch(keras.callbacks.Callback):
         """Write a DataFrame as <stem>.csv."""
         with replacing(self.folder / f"{stem}.csv") as temporary:
             table.to_csv(temporary, index=False)
+
+
+def _arrays_in(folder):
+    """The files of `Watch.keep`, oldest first."""
+    return sorted(path for path in folder.glob("*.npz") if path.stem.isdecimal())
