@@ -45,6 +45,27 @@ def test_one_neuron_and_the_strongest_channels(call, trained, photo, tmp_path):
     assert names == sorted(f"c3_{channel}" for channel in np.argsort(-peaks, kind="stable")[:2])
 
 
+def test_a_list_of_channels(call, trained, photo, tmp_path):
+    """--neuron 5,1,1 is a place, --channels 5,1,1 are channels."""
+    model, image = kerascnn.load(trained), prepared(trained, photo)
+    arguments = ["explain", trained.folder, photo, "--method", "deconvnet", "--out", "x"]
+    assert call(*arguments, "--layer", "c3", "--channels", "5, 1,1")[0] == 0
+    numbers = np.load(tmp_path / "x" / "0-deconvnet-c3-channels-5-1.npz")
+    assert set(numbers.files) == {"image", "c3_5", "c3_1"}
+    for channel in (5, 1):
+        expected = explain.deconvnet(model, image, Neuron("c3", channel))
+        np.testing.assert_allclose(numbers[f"c3_{channel}"], expected[0], atol=1e-6)
+    for more, message in (
+        (["--layer", "c3", "--channels", "5;1"], "'5;1' is not a list of channels. Type for example --channels 9,82"),
+        (["--layer", "c3", "--channels", "99"], "Layer 'c3' has no channel 99: it has 16, 0 to 15"),
+        (["--channels", "5"], "--channels 5 needs --layer NAME"),
+        (["--layer", "c3", "--channels", "5", "--neuron", "2"], "--neuron 2 and --channels 5 both say what"),
+    ):
+        code, _, err = call(*arguments, *more)
+        assert code == 2
+        assert message in err
+
+
 def test_all_methods_on_one_sheet_in_the_run(call, trained, photo):
     code, _, err = call("explain", trained.folder, photo, "--method", "all")
     assert (code, err) == (0, "")

@@ -39,6 +39,32 @@ def test_other_data_and_conv5(call, trained, make_folder):
     assert (folder / "c3-patches.png").exists()
 
 
+def test_another_scan_into_the_folder_joins_the_first_or_puts_it_aside(call, trained, tmp_path):
+    arguments = ["scan", trained.folder, "--split", "test", "--top", "3", "--out", "x"]
+    assert call(*arguments, "--layers", "c1")[0] == 0
+    first = dataset_scan.load(tmp_path / "x" / "scan.npz")
+    code, out, _ = call(*arguments, "--layers", "f6")
+    assert code == 0
+    assert "scan.npz (with c1 of earlier scans) in x" in out
+    both = dataset_scan.load(tmp_path / "x" / "scan.npz")
+    assert both.layers == ["c1", "f6"]
+    assert both.top("c1").equals(first.top("c1"))
+    np.testing.assert_array_equal(both.patches("c1", 2), first.patches("c1", 2))
+    for name in both.layers:  # every table beside a scan is of that scan
+        np.testing.assert_allclose(pd.read_csv(tmp_path / "x" / f"{name}-top.csv")["value"], both.top(name)["value"])
+    (tmp_path / "x" / "notes.csv").write_text("the user's own")
+    code, out, _ = call(*arguments, "--layers", "c3", "--top", "12", "--channels", "1,5")
+    assert code == 0
+    assert "x/earlier-1 holds the scan that was in x. Two scans" in out
+    assert "these differ in k." in out
+    files = {path.name for path in (tmp_path / "x").iterdir()}
+    assert {name.partition("-")[0] for name in files} == {"c3", "earlier", "notes.csv", "scan.npz"}
+    assert {"c3-patches.png", "c3-patches-2.png"} <= files
+    assert dataset_scan.load(tmp_path / "x" / "scan.npz").layers == ["c3"]
+    assert dataset_scan.load(tmp_path / "x" / "earlier-1" / "scan.npz").layers == ["c1", "f6"]
+    assert {"c1-top.csv", "f6-stats.png"} <= {path.name for path in (tmp_path / "x" / "earlier-1").iterdir()}
+
+
 @pytest.mark.parametrize(
     ("counts", "split", "classes"), [({".": 6}, "train", False), ({"test/cat": 3, "test/dog": 3}, "test", True)]
 )
@@ -59,6 +85,9 @@ def test_data_that_cannot_be_trained_on(call, trained, make_folder, tmp_path, co
         (["--top", "10000"], "k=10000 is larger than the data"),
         (["--split", "tets"], "--split 'tets' is not allowed. Allowed: train, validation, test"),
         (["--top", "0"], "k=0 is not allowed"),
+        (["--channels", "2,16"], "Layer 'c1' has no channel 16: it has 6, 0 to 5"),
+        (["--channels", "1-3"], "--channels '1-3' is not a list of channels. Type for example --channels 9,82,140"),
+        (["--channels", ""], "--channels '' is not a list of channels"),
     ],
 )
 def test_bad_input(call, trained, tmp_path, arguments, message):

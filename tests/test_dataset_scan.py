@@ -181,9 +181,7 @@ def test_as_many_leaders_as_the_places_of_all_images():
     assert result.stats("softmax").shape[0] == len(result.patches("softmax", 0)) // 23 * 3
     with pytest.raises(UsageError, match=r"has 23 images, up to per_image=3 places of each\. Type k=69 or less"):
         kerascnn.scan(model, images, "conv1", k=70, per_image=3)
-    with pytest.raises(
-        UsageError, match=r"k=30 is larger .* at most 1 places each, in the maps of softmax\. Type k=23"
-    ):
+    with pytest.raises(UsageError, match=r"k=30 is larger .* at most 1 place each, in the maps of softmax\. Type k=23"):
         kerascnn.scan(model, images, "softmax", k=30, per_image=3)
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from kerascnn import runs
+from kerascnn.commands.scan import channel_list
 from kerascnn.commands.terminal import RunName, computing, saying_warnings
 from kerascnn.errors import UsageError, command
 from kerascnn.explain import EXPLANATIONS
@@ -25,6 +26,7 @@ def explain(
     method: str = "guided_backprop",
     layer: str | None = None,
     neuron: str | None = None,
+    channels: str | None = None,
     class_: str | None = None,
     top: int = 9,
     patch: int | None = None,
@@ -46,10 +48,12 @@ def explain(
         convolution with maps larger than 1x1]
     neuron
         CHANNEL or CHANNEL,ROW,COLUMN in that layer [default: the channels with the largest values, see --top]
+    channels
+        numbers of channels of that layer, separated by commas, such as 9,82,140: each where it is largest in the image
     class_
         class to explain, by name or number [default: each image's most probable]
     top
-        with --layer and no --neuron: how many channels to draw
+        with --layer and neither --neuron nor --channels: how many channels to draw
     patch
         occlusion: side of the hidden square, pixels [default: a quarter of the shorter side]
     stride
@@ -67,8 +71,11 @@ def explain(
     if fallback is not None and method not in GRADIENTS:
         raise UsageError(f"--fallback {fallback} gives plain gradients: type --method {' or '.join(GRADIENTS)}.")
     of_maps = method in ("grad_cam", "layer_cam")
-    if neuron is not None and (layer is None or of_maps or method in ("all", "occlusion")):
-        raise UsageError(f"--neuron {neuron} needs --layer NAME, and a method that goes back to the pixels.")
+    for name, given in (("neuron", neuron), ("channels", channels)):
+        if given is not None and (layer is None or of_maps or method in ("all", "occlusion")):
+            raise UsageError(f"--{name} {given} needs --layer NAME, and a method that goes back to the pixels.")
+    if neuron is not None and channels is not None:
+        raise UsageError(f"--neuron {neuron} and --channels {channels} both say what is explained. Type one of them.")
     if layer is not None and method in ("all", "occlusion"):
         raise UsageError(f"--method {method} explains classes, so --layer {layer} has no place. Leave it out.")
     if layer is not None and class_ is not None and not of_maps:
@@ -77,6 +84,7 @@ def explain(
         if given is not None and method not in ("occlusion", "all"):
             raise UsageError(f"--{name} {given} hides squares, so it goes with --method occlusion, or all.")
     place = None if neuron is None else _numbers(neuron)
+    places = [place] if place else None if channels is None else [(channel,) for channel in channel_list(channels)]
     for name, number in (("top", top), ("patch", patch), ("stride", stride)):
         if number is not None and number < 1:
             raise UsageError(f"--{name} {number} is not allowed: it must be at least 1.")
@@ -117,9 +125,9 @@ def explain(
                     drawn = {each: maps(each, model, one, target, **options.get(each, {})) for each in methods}
                 figure = sheets.comparison_sheet(one, drawn, [path.name], "\n".join([title, *notes]))
             elif layer and not of_maps:
-                stem = folder / "-".join([name, method, runs.plain(layer), *map(str, place or ())])
+                stem = folder / "-".join([name, method, runs.plain(layer), *map(str, place or ()), *_listed(channels)])
                 drawn = {}
-                for channel, *unit in [place] if place else _strongest(activations(model, one, layer)[0], top):
+                for channel, *unit in places or _strongest(activations(model, one, layer)[0], top):
                     shown = f"{layer} {channel}" + (f" at {unit[0]},{unit[1]}" if unit else "")
                     with _naming(f"{path.name}, {shown}"):
                         drawn[shown] = EXPLANATIONS.get(method)(
@@ -226,6 +234,15 @@ def _numbers(neuron):
     if not re.fullmatch(r"\d+(,\d+,\d+)?", neuron):
         raise UsageError(f"--neuron {neuron!r} is not CHANNEL or CHANNEL,ROW,COLUMN. Type for example --neuron 12,3,3")
     return tuple(map(int, neuron.split(",")))
+
+
+def _listed(channels):
+    """What a file's name says of --channels: "channels-9-82-140", the first twelve and how many."""
+    if channels is None:
+        return []
+    numbers = channel_list(channels)
+    more = [f"of{len(numbers)}"] if len(numbers) > 12 else []
+    return ["channels", *map(str, numbers[:12]), *more]
 
 
 def _class(name, labels):

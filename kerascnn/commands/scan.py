@@ -1,11 +1,18 @@
 """`kerascnn scan`: one pass over a data set with a run's network."""
 
 import hashlib
+import itertools
+import re
 from pathlib import Path
 
 from kerascnn import runs
 from kerascnn.commands.terminal import RunName, computing, print_table, saying_warnings
-from kerascnn.errors import UsageError, counted
+from kerascnn.errors import DataError, UsageError, counted
+
+NEW = "scan-new.npz"  # until a scan is whole
+MOST_CLASSES = 96  # in a sheet of classes
+TABLES, SHEETS = "top stats stats-by-class selectivity filters", "stats patches filters explained classes"
+ENDINGS = re.compile(rf".+-(({TABLES.replace(' ', '|')})\.csv|({SHEETS.replace(' ', '|')})(-[0-9]+)?\.png)")
 
 
 def scan(
@@ -14,6 +21,7 @@ def scan(
     /,
     *,
     layers: str | None = None,
+    channels: str | None = None,
     top: int = 9,
     per_image: int = 1,
     split: str | None = None,
@@ -22,14 +30,18 @@ def scan(
 ):
     """Find what excites every channel of chosen layers most, and the statistics of their activations.
 
-    One pass over the images. A scan that was killed goes on where it was when the same command is typed again.
+    One pass over the images. A scan that was killed goes on where it was when the same command is typed again. A scan
+    of other layers into the same folder adds its layers to the scan there.
 
     Parameters
     ----------
     data
         a data set's name, a folder or a file [default: what the run was trained on]
     layers
-        names of layers, separated by commas [default: every convolution]
+        names of layers, separated by commas: what they put out; or, as "conv1 (after relu)", what the next layer sees
+        [default: every convolution, after its normalisation and activation]
+    channels
+        numbers of the channels drawn in the sheets, separated by commas, such as 9,82,140 [default: the most telling]
     top
         activations kept for each channel
     per_image
@@ -44,66 +56,160 @@ def scan(
     found = runs.find(run)
     if split not in (None, "train", "validation", "test"):
         raise UsageError(f"--split {split!r} is not allowed. Allowed: train, validation, test.")
+    drawn = None if channels is None else channel_list(channels)
     with computing() as (say, _):
         from kerascnn import inference
-        from kerascnn.callbacks.filters import filter_sheet, filters_of, measured, model_layer
-        from kerascnn.dataset_scan import explained, scan, sheets
+        from kerascnn.dataset_scan import scan
+        from kerascnn.dataset_scan.scanned_layers import scanned_layers
 
         model, prepared = inference.load(found), inference.preprocessing(found)
         images = inference.data_of(found, data)
         split = split or next(name for name in ("train", "test", "validation") if name in images.splits)
         folder = out or found / "scan" / "-".join([*_name(data), split])
         names = None if layers is None else [name.strip() for name in layers.split(",")]
-        lines = _Lines(say)
         with saying_warnings(say):
-            result = scan(
-                model,
-                images,
-                names,
-                top,
-                split=split,
-                preprocessing=prepared,
-                per_image=per_image,
-                batch_size=batch_size,
-                out=folder / "scan.npz",
-                say=lines,
+            chosen = scanned_layers(model, names)
+        _check_channels(drawn, chosen)
+        result = scan(
+            model,
+            images,
+            [each.name for each in chosen],
+            top,
+            split=split,
+            preprocessing=prepared,
+            per_image=per_image,
+            batch_size=batch_size,
+            out=folder / NEW,
+            say=_Lines(say),
+        )
+        others = _keep(result, folder, say)
+        for each in chosen:
+            _write_layer(result, model, each, drawn, folder)
+        _write_deepest(result, model, prepared, drawn, folder, say)
+        _report(result, chosen, say)
+        kept = f" (with {', '.join(others)} of earlier scans)" if others else ""
+        count = counted(result.manifest["images"], "image")
+        say(f"\n{count} of {images.name} ({split}); tables, sheets and scan.npz{kept} in {folder}")
+
+
+def channel_list(text):
+    """ "9,82,140" as [9, 82, 140], each once."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"[0-9]+", part) for part in parts):
+        raise UsageError(f"--channels {text!r} is not a list of channels. Type for example --channels 9,82,140")
+    return list(dict.fromkeys(map(int, parts)))
+
+
+def _check_channels(drawn, chosen):
+    for each in chosen if drawn else ():
+        if max(drawn) >= each.channels:
+            raise UsageError(
+                f"Layer {each.name!r} has no channel {max(drawn)}: it has {each.channels}, 0 to {each.channels - 1}. "
+                "Choose layers that have these --channels with --layers."
             )
-        rows = []
-        for layer in result.layers:
-            stem = folder / runs.plain(layer.replace("/", "-"))
-            table = result.stats(layer)
-            _write(result.top(layer).join(result.boxes(layer)[["top", "left", "bottom", "right"]]), f"{stem}-top.csv")
-            _write(table, f"{stem}-stats.csv")
-            if result.class_names:
-                _write(result.stats(layer, by_class=True), f"{stem}-stats-by-class.csv")
-                _write(result.selectivity(layer), f"{stem}-selectivity.csv")
-            _save(sheets.statistics_sheet(result, layer), f"{stem}-stats.png")
-            _save(sheets.patch_sheet(result, layer), f"{stem}-patches.png")
-            if getattr(getattr(model_layer(model, layer), "kernel", None), "ndim", 0) == 4:
-                filters = filters_of(model, layer)
-                _save(
-                    filter_sheet(filters, f"{layer} of {model.name}: {counted(len(filters), 'filter')}"),
-                    f"{stem}-filters.png",
-                )
-                _write(measured(filters), f"{stem}-filters.csv")
-            best = result.interesting(layer, 1) if result.class_names else ()
-            telling = f"{best['channel'][0]} ({best['class'][0]}, {best['share'][0]:.0%})" if len(best) else ""
-            zeros = f"{table['zeros'].mean():.0%}"
-            rows.append((layer, str(len(table)), str(int(table["dead"].sum())), zeros, telling))
-        deepest = result.layers[-1]
-        channels = sheets.default_channels(result, deepest)
-        stem = folder / runs.plain(deepest.replace("/", "-"))
-        try:
-            with saying_warnings(say):
-                maps = explained.patch_maps(result, model, deepest, channels, preprocessing=prepared)
-            _save(sheets.patch_sheet(result, deepest, channels, maps=maps), f"{stem}-explained.png")
-        except UsageError as error:  # a layer without a rule
-            say(f"No {stem.name}-explained.png: {error}")
-        if result.class_names:
-            _save(sheets.class_sheet(result, deepest), f"{stem}-classes.png")
-        print_table(("layer", "channels", "never above 0", "zeros", "most telling channel"), rows, "lrrrl")
-        count = result.manifest["images"]
-        say(f"\n{counted(count, 'image')} of {images.name} ({split}); tables, sheets and scan.npz in {folder}")
+
+
+def _keep(result, folder, say):
+    """Make scan.npz of a new scan, with the layers of an earlier one in the folder, or put that one aside and say so;
+    returns the names of the layers that are not of the new scan."""
+    from kerascnn.dataset_scan import load
+
+    whole, new = folder / "scan.npz", folder / NEW
+    others = []
+    try:
+        earlier = load(whole) if whole.exists() else None
+        merged = result.merged(earlier) if earlier else result
+        others = [name for name in merged.layers if name not in result.layers]
+    except (UsageError, DataError) as error:
+        say(f"{_put_aside(folder)} holds the scan that was in {folder}. {error}")
+    if others:
+        merged.save(whole)
+        new.unlink()
+    else:
+        new.replace(whole)
+    return others
+
+
+def _put_aside(folder):
+    """Move scan.npz and the tables and sheets beside it into a new folder in this one."""
+    aside = next(path for n in itertools.count(1) if not (path := folder / f"earlier-{n}").exists())
+    aside.mkdir()
+    for path in sorted(folder.iterdir()):
+        if path.name == "scan.npz" or ENDINGS.fullmatch(path.name):
+            path.rename(aside / path.name)
+    return aside
+
+
+def _stem(folder, layer):
+    return folder / runs.plain(layer.replace("/", "-"))
+
+
+def _write_layer(result, model, each, drawn, folder):
+    """Write the tables and sheets of one layer."""
+    from kerascnn.callbacks.filters import filter_sheet, filters_of, measured, model_layer
+    from kerascnn.dataset_scan import sheets
+
+    layer, stem = each.name, _stem(folder, each.name)
+    _write(result.top(layer).join(result.boxes(layer)[["top", "left", "bottom", "right"]]), f"{stem}-top.csv")
+    _write(result.stats(layer), f"{stem}-stats.csv")
+    if result.class_names:
+        _write(result.stats(layer, by_class=True), f"{stem}-stats-by-class.csv")
+        _write(result.selectivity(layer), f"{stem}-selectivity.csv")
+    _save(sheets.statistics_sheet(result, layer), f"{stem}-stats.png")
+    channels = drawn or sheets.default_channels(result, layer)
+    parts = sheets.pages(len(channels), result.manifest["k"])
+    patches = (sheets.patch_sheet(result, layer, channels[rows], ranks=ranks) for rows, ranks in parts)
+    _save_pages(patches, f"{stem}-patches")
+    if getattr(getattr(model_layer(model, each.layer), "kernel", None), "ndim", 0) == 4:
+        filters = filters_of(model, each.layer)
+        title = f"{each.layer} of {model.name}: {counted(len(filters), 'filter')}"
+        _save(filter_sheet(filters, title), f"{stem}-filters.png")
+        _write(measured(filters), f"{stem}-filters.csv")
+
+
+def _write_deepest(result, model, prepared, drawn, folder, say):
+    """Write the sheets of the deepest layer alone: patches beside maps, and a row per class."""
+    from kerascnn.dataset_scan import explained, sheets
+
+    deepest = result.layers[-1]
+    stem, channels = _stem(folder, deepest), drawn or sheets.default_channels(result, deepest)
+    try:
+        with saying_warnings(say):
+            maps = explained.patch_maps(result, model, deepest, channels, preprocessing=prepared)
+        parts = (channels[rows] for rows, _ in sheets.pages(len(channels), 1))
+        _save_pages((sheets.patch_sheet(result, deepest, part, maps=maps) for part in parts), f"{stem}-explained")
+    except UsageError as error:  # a layer without a rule
+        say(f"No {stem.name}-explained.png: {error}")
+    classes = result.class_names
+    if not classes:
+        return
+    if len(classes) > MOST_CLASSES:
+        classes = tuple(sheets.class_channels(result, deepest))[:MOST_CLASSES]
+        say(f"{stem.name}-classes.png shows {len(classes)} of {len(result.class_names):,} classes.")
+    parts = (classes[rows] for rows, _ in sheets.pages(len(classes), 1))
+    _save_pages((sheets.class_sheet(result, deepest, classes=part) for part in parts), f"{stem}-classes")
+
+
+def _save_pages(figures, stem):
+    """Write figures as stem.png, stem-2.png ...; those of an earlier scan that had more go."""
+    for path in Path(stem).parent.glob(f"{Path(stem).name}-[0-9]*.png"):
+        path.unlink()
+    for number, figure in enumerate(figures, 1):
+        _save(figure, f"{stem}.png" if number == 1 else f"{stem}-{number}.png")
+
+
+def _report(result, chosen, say):
+    """Print a line for each layer."""
+    rows = []
+    for layer in result.layers:
+        table, best = result.stats(layer), result.interesting(layer, 1) if result.class_names else ()
+        telling = f"{best['channel'][0]} ({best['class'][0]}, {best['share'][0]:.0%})" if len(best) else ""
+        dead, zeros = str(int(table["dead"].sum())), f"{table['zeros'].mean():.0%}"
+        rows.append((layer, str(len(table)), dead, zeros, telling))
+    print_table(("layer", "channels", "never above 0", "zeros", "most telling channel"), rows, "lrrrl")
+    for each in chosen:
+        if each.seen != each.name:
+            say(f"{each.name} is scanned as it is; what the next layer sees of it is {each.seen!r}.")
 
 
 def _name(data):

@@ -138,7 +138,8 @@ def _check_k(k, count, per_image):
     if k > count * per_image:
         each = f", up to per_image={per_image} places of each" if per_image > 1 else ""
         raise UsageError(
-            f"k={k} is larger than the data: it has {counted(count, 'image')}{each}. Type k={count * per_image} or less."
+            f"k={k} is larger than the data: it has {counted(count, 'image')}{each}. "
+            f"Type k={count * per_image} or less."
         )
 
 
@@ -147,8 +148,8 @@ def _check_places(record, k, count, per_image):
     each = min(per_image, max(found.geometry.rows * found.geometry.cols for found in record.layers.values()))
     if k > count * each:
         raise UsageError(
-            f"k={k} is larger than the data: {counted(count, 'image')} with at most {counted(each, 'place')} each, in the maps of "
-            f"{', '.join(record.layers)}. Type k={count * each} or less."
+            f"k={k} is larger than the data: {counted(count, 'image')} with at most {counted(each, 'place')} each, in the "
+            f"maps of {', '.join(record.layers)}. Type k={count * each} or less."
         )
 
 
