@@ -40,10 +40,10 @@ def test_other_data_and_conv5(call, trained, make_folder):
 
 
 def test_another_scan_into_the_folder_joins_the_first_or_puts_it_aside(call, trained, tmp_path):
-    arguments = ["scan", trained.folder, "--split", "test", "--top", "3", "--out", "x"]
-    assert call(*arguments, "--layers", "c1")[0] == 0
+    arguments = ["scan", trained.folder, "--split", "test", "--out", "x", "--top"]
+    assert call(*arguments, "3", "--layers", "c1")[0] == 0
     first = dataset_scan.load(tmp_path / "x" / "scan.npz")
-    code, out, _ = call(*arguments, "--layers", "f6")
+    code, out, _ = call(*arguments, "3", "--layers", "f6")
     assert code == 0
     assert "scan.npz (with c1 of earlier scans) in x" in out
     both = dataset_scan.load(tmp_path / "x" / "scan.npz")
@@ -53,7 +53,7 @@ def test_another_scan_into_the_folder_joins_the_first_or_puts_it_aside(call, tra
     for name in both.layers:  # every table beside a scan is of that scan
         np.testing.assert_allclose(pd.read_csv(tmp_path / "x" / f"{name}-top.csv")["value"], both.top(name)["value"])
     (tmp_path / "x" / "notes.csv").write_text("the user's own")
-    code, out, _ = call(*arguments, "--layers", "c3", "--top", "12", "--channels", "1,5")
+    code, out, _ = call(*arguments, "11", "--layers", "c3", "--channels", "1,5")
     assert code == 0
     assert "x/earlier-1 holds the scan that was in x. Two scans" in out
     assert "these differ in k." in out

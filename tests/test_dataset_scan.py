@@ -198,6 +198,10 @@ def test_scans_of_several_layers_one_after_another_are_one(tmp_path):
     same(again, expected)
     assert again.stats("softmax", by_class=True).equals(expected.stats("softmax", by_class=True))
     np.testing.assert_array_equal(again.patches("softmax", 0), expected.patches("softmax", 0))
+    kerascnn.scan(model, images, "conv2", out=tmp_path / "a.npz", **options)
+    assert dataset_scan.load(tmp_path / "a.npz").layers == expected.layers
+    kerascnn.scan(model, images, "conv1", out=tmp_path / "a.npz", **options | {"k": 2})
+    assert dataset_scan.load(tmp_path / "a.npz").layers == ["conv1"]
     others = {"k": {"k": 4}, "class_names": {"class_names": "abc"}, "data": {"labels": labels[::-1]}}
     for name, changed in others.items():
         with pytest.raises(UsageError, match=f"these differ in {name}"):

@@ -37,7 +37,7 @@ def test_dead_and_nearly_dead_channels_stand_for_no_class():
     """Channel 0 is dead: of a folder sorted by class its first images, all red, lead by their number alone."""
     result, _ = coloured([[-1, -1, -1], [1e-6, -1, -1], [2, 1, -1], [-1, -1e-7, 1], [1e-7, -1, -1]])
     assert sheets.class_channels(result, "conv") == {"red": 2, "blue": 3}
-    assert result.interesting("conv")["channel"].tolist()[:2] == [2, 3]
+    assert sorted(result.interesting("conv", 2)["channel"]) == [2, 3]
     assert result.selectivity("conv")["strength"].between(0, 1).all()
     shown = texts(sheets.class_sheet(result, "conv"))
     assert "green" in shown

@@ -15,7 +15,16 @@ from kerascnn.runs import replacing
 
 UNITS = ("epochs", "steps")
 # What looks write besides the arrays that they keep, replaced by a training that begins in the same folder
-WRITTEN = ("*-[0-9]*.png", "*-[0-9]*.csv", "strip.png", "evolution.*", "activations.*", "ridge-*.png", "epochs.png")
+NUMBERED = "*-" + "[0-9]" * 7
+WRITTEN = (
+    f"{NUMBERED}.png",
+    f"{NUMBERED}.csv",
+    "strip.png",
+    "evolution.*",
+    "activations.*",
+    "ridge-*.png",
+    "epochs.png",
+)
 
 
 class Watch(keras.callbacks.Callback):
@@ -86,7 +95,7 @@ class Watch(keras.callbacks.Callback):
         """The name of a folder that no other look of this fit writes to, nor an earlier one of another subject."""
         # Keras hands the same dict of parameters to all callbacks of a fit, and a new one to those of the next
         taken = {} if self.params is None else self.params.setdefault("kerascnn_looks", {})
-        label = runs.plain("-".join(str(part) for value in self.subject().values() for part in value)[:60])
+        label = "-".join(str(part).replace("/", "-") for value in self.subject().values() for part in value)[:60]
         for place in self._places(label):
             if taken.get(str(self.parent / place), self) is not self:
                 continue
@@ -96,10 +105,10 @@ class Watch(keras.callbacks.Callback):
             return place
 
     def _places(self, label):
-        yield self.name
-        yield f"{self.name}-{label}"
+        named = f"{self.name}-{runs.plain(label)}" if label else self.name
+        yield from dict.fromkeys((self.name, named))
         for number in itertools.count(2):
-            yield f"{self.name}-{label}-{number}"
+            yield f"{named}-{number}"
 
     def _subject_in(self, place):
         """The subject of the looks in a folder; None where it holds none, or does not say."""

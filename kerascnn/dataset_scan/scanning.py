@@ -12,7 +12,7 @@ from kerascnn.dataset_scan.blocks import BlockPass
 from kerascnn.dataset_scan.geometry import Geometry
 from kerascnn.dataset_scan.leaders import Leaders
 from kerascnn.dataset_scan.record import Found, Record
-from kerascnn.dataset_scan.result import ScanResult
+from kerascnn.dataset_scan.result import ScanResult, load
 from kerascnn.dataset_scan.scanned_layers import scanned_layers
 from kerascnn.dataset_scan.sources import open_source
 from kerascnn.dataset_scan.statistics import Statistics
@@ -57,8 +57,9 @@ def scan(
         per_image: how many places of one image may be among the k.
         batch_size: images computed at once. Results do not depend on it beyond the backend's own rounding.
         samples: places of each image, of those its map has, that count in quantiles and histograms; None: all.
-        out: NPZ file for the result. While the pass runs its state lies in `out`.part, so that the same call after a
-            kill goes on from there and ends with the same numbers.
+        out: NPZ file for the result; other layers in it, of the same network, data and settings, stay. While the pass
+            runs its state lies in `out`.part, so that the same call after a kill goes on from there and ends with the
+            same numbers.
         every: seconds between two states.
         say: called with (images done, images in all or 0) after each block.
     Returns:
@@ -127,9 +128,17 @@ def scan(
     record.manifest["images"] = record.done
     result = ScanResult(record, (lambda index: pixels(source.take(index))) if source.again else None)
     if out is not None:
-        result.save(out)
+        _joined(result, out).save(out)
         part.unlink(missing_ok=True)
     return result
+
+
+def _joined(result, out):
+    """A ScanResult with the layers of an earlier one in the file `out`, where that is of the same scan."""
+    try:
+        return result.merged(load(out))
+    except (DataError, UsageError):  # no file, or another scan's
+        return result
 
 
 def _check_k(k, count, per_image):
@@ -147,9 +156,10 @@ def _check_places(record, k, count, per_image):
     """Raise a UsageError where no layer's maps have as many places as leaders are asked for."""
     each = min(per_image, max(found.geometry.rows * found.geometry.cols for found in record.layers.values()))
     if k > count * each:
+        have = f"{counted(count, 'image')} with at most {counted(each, 'place')} each"
+        names = ", ".join(record.layers)
         raise UsageError(
-            f"k={k} is larger than the data: {counted(count, 'image')} with at most {counted(each, 'place')} each, in the "
-            f"maps of {', '.join(record.layers)}. Type k={count * each} or less."
+            f"k={k} is larger than the data: {have}, in the maps of {names}. Type k={count * each} or less."
         )
 
 
