@@ -109,11 +109,21 @@ def _label(ax, rows, names, classes):
     for line, row in enumerate(rows):
         below = _corner(line, True) + SIDE + BORDER + 1
         for column, leader in enumerate(row["leaders"]):
-            text = f"{leader.value:.3g} {leader.label if classes else ''}"
+            text = f"{_number(leader.value)} {_short(leader.label) if classes else ''}"
             ax.text(_corner(column) + SIDE / 2, below, text, fontsize=5.5, ha="center", va="top")
         if not row["leaders"]:
             told = "never above 0" if isinstance(names[line], (int, np.integer)) else "no channel is most excited by it"
             ax.text(_corner(0), _corner(line, True) + SIDE / 2, told, fontsize=7, va="center")
+
+
+def _number(value):
+    """Three digits, without a power of ten up to a million."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def _short(name, most=12):
+    """A class name that fits under a patch."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _corner(number, line=False):
@@ -162,7 +172,8 @@ def class_channels(result, layer):
     excited = top[top["value"] > 0]
     counts = pd.crosstab(excited["channel"], excited["label"])
     counts = counts.reindex(index=table["channel"], columns=list(result.class_names), fill_value=0)
-    own = counts.eq(counts.max(axis=1), axis=0) & (counts > 0)
+    alone = counts.eq(counts.sum(axis=1), axis=0) & (counts > 0)
+    own = alone | counts.eq(counts.max(axis=1), axis=0) & (counts > 1)  # 1 of 9, as any other class, says nothing
     scores = counts.where(own, 0).mul(table["strength"], axis=0)
     chosen = {}
     for name in sorted(scores, key=lambda name: -scores[name].max()):
