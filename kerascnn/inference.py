@@ -18,7 +18,7 @@ from kerascnn.errors import DataError, UsageError, command
 from kerascnn.explain.plans.heads import class_probabilities
 from kerascnn.keras_file import load
 from kerascnn.recipes import Recipe
-from kerascnn.training.evaluate import evaluate_split
+from kerascnn.training.evaluate import evaluate_split, images_at_once
 from kerascnn.training.prepare import fingerprint
 from kerascnn.training.reading import load_data
 
@@ -57,13 +57,14 @@ def image_paths(names):
     return paths
 
 
-def predict(run, images, *, top=5, batch_size=256, model=None):
-    """The most probable classes of images.
+def predict(run, images, *, top=5, batch_size=None, model=None):
+    """The most probable classes of images, which are read batch by batch: any number of them takes the same memory.
 
     Args:
         run: a Run, its folder, its name or "last".
         images: paths (files, folders, patterns), or uint8 (N, H, W, C) of any size.
         top: classes to give for each image; at most all of them.
+        batch_size: images that are in memory at a time; None: fewer where they are larger, at most 256.
         model: the run's network, if it is loaded already.
     Returns:
         DataFrame with columns image (file name or number), rank (from 1), index, probability, label. Files that
@@ -74,38 +75,48 @@ def predict(run, images, *, top=5, batch_size=256, model=None):
         raise UsageError(f"--top {top} is not allowed: it must be at least 1.")
     labels, prepared = run.read("labels"), preprocessing(run)
     model = model or load(run)
-    broken = []
     if isinstance(images, np.ndarray):
         if images.ndim != 4 or images.dtype != "uint8" or images.shape[-1] not in (1, 3):
             raise UsageError(
                 f"images has shape {images.shape} and dtype {images.dtype}; uint8 (N, H, W, C) is allowed, with "
                 "1 or 3 channels."
             )
-        names = list(range(len(images)))
-        pixels = resize_batch(images, prepared.resize_to, prepared.channels)
+        paths = None
     else:
-        names, pixels = [], []
-        for path in image_paths([images] if isinstance(images, (str, Path)) else images):
-            try:
-                pixels.append(read_image(path, prepared.resize_to, prepared.channels))
-                names.append(str(path))
-            except BrokenImage as error:
-                broken.append((str(path), error.reason))
-        pixels = np.stack(pixels) if pixels else np.zeros((0, *prepared.resize_to, prepared.channels), "uint8")
-    columns = ["image", "rank", "index", "probability", "label"]
-    rows = []
-    if len(pixels):
-        answers = np.asarray(model.predict(prepared(pixels), batch_size=batch_size, verbose=0))
-        probabilities = class_probabilities(model, answers)
+        paths = image_paths([images] if isinstance(images, (str, Path)) else images)
+    size = batch_size or images_at_once(prepared.resize_to)
+    rows, broken = [], []
+    for first in range(0, len(images if paths is None else paths), size):
+        part = slice(first, first + size)
+        if paths is None:
+            pixels = resize_batch(images[part], prepared.resize_to, prepared.channels)
+            names = range(first, first + len(pixels))
+        else:
+            names, pixels = _read(paths[part], prepared, broken)
+        if not len(pixels):
+            continue
+        probabilities = class_probabilities(model, np.asarray(model.predict_on_batch(prepared(pixels))))
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
-        rows = [
+        rows += [
             (name, rank + 1, int(i), float(p[i]), labels[i])
             for name, p, best in zip(names, probabilities, order, strict=True)
             for rank, i in enumerate(best)
         ]
-    table = pandas.DataFrame(rows, columns=columns)
+    table = pandas.DataFrame(rows, columns=["image", "rank", "index", "probability", "label"])
     table.attrs["broken"] = broken
     return table
+
+
+def _read(paths, prepared, broken):
+    """(names, uint8 (N, H, W, C)) of the files that can be read; (name, reason) of the others joins `broken`."""
+    names, pixels = [], []
+    for path in paths:
+        try:
+            pixels.append(read_image(path, prepared.resize_to, prepared.channels))
+            names.append(str(path))
+        except BrokenImage as error:
+            broken.append((str(path), error.reason))
+    return names, np.stack(pixels) if pixels else np.zeros((0, *prepared.resize_to, prepared.channels), "uint8")
 
 
 def data_of(run, data=None, *, strict=False):

@@ -33,16 +33,22 @@ def learning_curve(metrics, quantity, title):
     """Training and validation loss (or accuracy) over the epochs.
 
     Args:
-        metrics: DataFrame with columns epoch (from 0), `quantity` and val_<quantity>.
+        metrics: DataFrame with columns epoch (from 0), `quantity` and val_<quantity>; for the loss also nll and
+            val_nll where labels are smoothed, which are then drawn with whole lines.
         quantity: "loss" or "accuracy".
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    for column, label, color in ((quantity, "training", BLUE), (f"val_{quantity}", "validation", ORANGE)):
+    lines = [(quantity, "training", BLUE, "-"), (f"val_{quantity}", "validation", ORANGE, "-")]
+    if quantity == "loss" and "nll" in metrics:
+        smoothed = [(column, f"{label}, smoothed labels", color, ":") for column, label, color, _ in lines]
+        lines = [("nll", "training", BLUE, "-"), ("val_nll", "validation", ORANGE, "-"), *smoothed]
+    for column, label, color, style in lines:
         if column in metrics:
             axes.plot(
                 metrics["epoch"] + 1,
                 metrics[column],
+                style,
                 color=color,
                 label=label,
                 marker=".",

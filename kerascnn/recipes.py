@@ -111,12 +111,23 @@ class Recipe:
     rate_patience: int = setting(0, "epochs without a better `monitor` before the learning rate falls; 0: never", low=0)
     rate_factor: float = setting(0.1, "what the learning rate is then multiplied with", low=1e-6, high=0.999)
     stop_patience: int = setting(0, "epochs without a better `monitor` before training stops; 0: never", low=0)
+    min_delta: float = setting(
+        0.0,
+        "for both patiences: `monitor` counts as better where it is better by more than this; 0: by anything",
+        low=0,
+    )
     monitor: str = setting(
         "val_loss",
         "what chooses the best weights and drives both patiences",
         choices=("val_accuracy", "val_loss", "accuracy", "loss"),
     )
-    label_smoothing: float = setting(0.0, "share of the target spread evenly over the classes", low=0, high=0.99)
+    label_smoothing: float = setting(
+        0.0,
+        "share of the target spread evenly over the classes; loss and val_loss are then of such targets, and nll, "
+        "val_nll and the test loss of the true classes",
+        low=0,
+        high=0.99,
+    )
     clip_norm: float = setting(0.0, "largest norm of the gradient over all weights; 0: no limit", low=0)
     ema: float = setting(
         0.0,

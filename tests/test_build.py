@@ -122,6 +122,26 @@ def test_label_smoothing_by_pencil():
     np.testing.assert_allclose(plain.test_on_batch(images, labels)[0], -log[np.arange(6), labels].mean(), rtol=1e-5)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("mixed", [(), ("mixup",)])
+def test_losses_of_confident_mistakes_are_exact(smoothing, mixed):
+    """Probabilities down to e-40, which Keras takes for 1e-7 where it sees them alone."""
+    recipe = Recipe(label_smoothing=smoothing, augment=mixed)
+    model = keras.Sequential([keras.Input((4,)), layers.Softmax()])
+    compile_model(model, recipe, 10, 10, nll=smoothing > 0)
+    scores = np.array([[40, 0, 0, 1], [2, 30, 1, 0], [0, 0, 20, 0]], "float32")
+    labels = np.array([1, 1, 3])
+    measured = model.evaluate(scores, np.eye(4)[labels] if mixed else labels, verbose=0, return_dict=True)
+    logs = scores - np.logaddexp.reduce(scores.astype("float64"), 1)[:, None]
+    true = np.eye(4)[labels]
+    np.testing.assert_allclose(
+        measured["loss"], -((true * (1 - smoothing) + smoothing / 4) * logs).sum(1).mean(), rtol=1e-5
+    )
+    assert ("nll" in measured) == (smoothing > 0)
+    if smoothing:
+        np.testing.assert_allclose(measured["nll"], -(true * logs).sum(1).mean(), rtol=1e-5)
+
+
 def test_one_cycle_by_pencil():
     """100 steps: up from a 25th to the rate in 30, a cosine down to 0 in the other 70."""
     schedule = compiled(10, schedule="one_cycle", epochs=10, learning_rate=0.5).optimizer._learning_rate

@@ -2,6 +2,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -86,6 +87,23 @@ def test_files_patterns_folders_and_arrays_agree(trained):
     assert list(from_folder["image"]) == list(from_pattern["image"])
     np.testing.assert_array_equal(from_folder["probability"], from_pattern["probability"])
     np.testing.assert_allclose(from_folder["probability"], from_arrays["probability"], atol=1e-6)
+
+
+def test_memory_does_not_grow_with_the_number_of_images(trained):
+    """What the network sees of these 4,096 images would take 12 MB."""
+    images, model, peaks = np.zeros((4096, 16, 16, 3), "uint8"), kerascnn.load(trained), []
+    few = kerascnn.predict(trained, images[:256], top=1, model=model)
+    tracemalloc.start()
+    try:
+        for count in (256, 4096):
+            tracemalloc.reset_peak()
+            table = kerascnn.predict(trained, images[:count], top=1, model=model)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+    finally:
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 2e6
+    assert table["image"].tolist() == list(range(4096))
+    np.testing.assert_allclose(table["probability"], few["probability"][0], atol=1e-6)
 
 
 def test_one_image_alone_is_as_in_a_batch(trained):

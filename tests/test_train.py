@@ -11,6 +11,7 @@ from PIL import Image
 import kerascnn
 from kerascnn import runs
 from kerascnn.errors import DataError, Stopped, TrainingFailed, UsageError
+from kerascnn.files import read_arrays
 from kerascnn.recipes import Recipe
 from kerascnn.training.prepare import anchored
 
@@ -335,6 +336,53 @@ def test_more_epochs_that_are_no_better_leave_the_best_weights():
     assert run.read("run")["result"]["best_epoch"] == 1
     for a, b in zip(before, weights(run), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("least", "falls"), [(0.0, False), (1e-4, True)])
+def test_a_smaller_loss_is_a_better_one_however_little_it_is(least, falls):
+    """The loss on validation improves in every epoch, by less than the 1e-4 that Keras' callback asks for by itself."""
+    run, said = train(
+        epochs=4, optimizer="sgd", learning_rate=2e-7, rate_patience=1, stop_patience=2, min_delta=least,
+        monitor="val_loss", augment=(), dropout=None,
+    )  # fmt: skip
+    rows = metrics(run)
+    steps = np.diff([float(row["val_loss"]) for row in rows])
+    assert ((steps < 0) & (steps > -1e-4)).all()
+    assert (float(rows[-1]["learning_rate"]) < 2e-7 * 0.99) == falls
+    assert any(line.startswith("Stopped:") for line in said) == falls
+
+
+def test_the_loss_with_label_smoothing_is_given_without_it_too():
+    """In metrics.csv and the result; a run of a version that did not give it goes on as it began."""
+    run, said = train(epochs=1, label_smoothing=0.2, out="a")
+    row, result = metrics(run)[0], run.read("run")["result"]
+    data = kerascnn.datasets.load("digits", image_size=32)
+    prepared = kerascnn.inference.preprocessing(run)
+    probabilities = kerascnn.load(run).predict(prepared(data.validation.images), verbose=0).astype("float64")
+    true = np.eye(10)[data.validation.labels]
+    assert float(row["val_nll"]) == pytest.approx(-(true * np.log(probabilities)).sum(1).mean(), rel=1e-5)
+    smoothed = -((0.8 * true + 0.02) * np.log(probabilities)).sum(1).mean()
+    assert float(row["val_loss"]) == pytest.approx(smoothed, rel=1e-5)
+    assert result["val_nll"] == float(row["val_nll"])
+    assert any("val_nll of the true classes" in line for line in said)
+    path = run / "checkpoint" / "state-00001-0000000.npz"
+    arrays = read_arrays(path)
+    np.savez(path, **{name: array for name, array in arrays.items() if name not in ("metrics/4", "metrics/5")})
+    rows = [row.split(",") for row in (run / "metrics.csv").read_text().splitlines()]
+    kept = [i for i, name in enumerate(rows[0]) if "nll" not in name]
+    (run / "metrics.csv").write_text("".join(",".join(row[i] for i in kept) + "\n" for row in rows))
+    longer = kerascnn.train(resume=run, epochs=2, say=lambda line: None)
+    assert [set(row) for row in metrics(longer)] == [{"epoch", "accuracy", "loss", "val_accuracy", "val_loss"}] * 2
+    assert all(row["val_loss"] for row in metrics(longer))
+
+
+def test_an_old_run_keeps_the_least_change_that_keras_took(tmp_path):
+    with pytest.raises(Stopped):
+        train(epochs=3, rate_patience=2, min_delta=1e-4, monitor="val_loss", out="a", callbacks=[SignalAt(1, 2)])
+    run = runs.Run("a")
+    run.write("recipe", {name: value for name, value in run.read("recipe").items() if name != "min_delta"})
+    kerascnn.train(resume=run, say=lambda line: None)
+    assert run.read("recipe")["min_delta"] == 1e-4
 
 
 def test_images_that_stay_on_disk_train_like_arrays(make_folder, monkeypatch):

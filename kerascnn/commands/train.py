@@ -268,6 +268,9 @@ def train(
         say(f"Test accuracy  {fraction(result, 'accuracy')} of {counted(result['images'], 'test image')}")
         if result["top5"] is not None:
             say(f"Test top-5     {fraction(result, 'top5')}")
+        if _uneven(run):
+            always = f"always answering {result['baseline_class']!r} gives {100 * result['baseline_accuracy']:.2f}%"
+            say(f"Balanced       {100 * result['balanced_accuracy']:.2f}%, the mean recall of the classes; {always}")
         say(f"Run            {run.folder}")
         say(f"SavedModel     {exported}")
         states = list((run / "checkpoint").glob("state-*.npz"))
@@ -280,6 +283,16 @@ def train(
         memory = summary["peak_memory_bytes"] / 2**30
         say(f"Time           {summary['seconds']:.0f} s, at most {memory:.1f} GiB of memory")
         say("Next           " + "\n               ".join(_next_commands(run, run.read("recipe"))))
+
+
+def _uneven(run):
+    """True if one class has many more test images than another."""
+    import numpy as np
+
+    from kerascnn.datasets.balance import balance
+
+    counts = run.read("data")["splits"]["test"]["per_class"]
+    return balance(np.repeat(np.arange(len(counts)), counts), len(counts)).uneven
 
 
 def _next_commands(run, recipe):

@@ -72,6 +72,9 @@ def evaluate(
 ):
     """Print loss, top-1 and top-5 with their intervals, a table per class and the confusion matrix.
 
+    The loss is the mean negative log likelihood in nats. Balanced accuracy and macro F1 count every class the same,
+    however few its images; the baseline is what always answering the commonest class gives.
+
     Parameters
     ----------
     data
@@ -95,6 +98,12 @@ def evaluate(
         print(f"top-1     {fraction(result, 'accuracy')}")
         if measured.top5 is not None:
             print(f"top-5     {fraction(result, 'top5')}")
+        print(f"balanced  {100 * measured.balanced_accuracy:.2f}% (mean recall of the classes)")
+        print(f"macro F1  {measured.macro_f1:.3f}")
+        always = f"(always answering {measured.baseline_class!r})"
+        print(f"baseline  {100 * measured.baseline_accuracy:.2f}% {always}")
+        if measured.imbalance:
+            print(f"\n{measured.imbalance}")
         print()
         rows = [
             (str(r[0]), f"{r.images:,}", f"{r.precision:.3f}", f"{r.recall:.3f}", f"{r.f1:.3f}")

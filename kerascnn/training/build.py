@@ -130,13 +130,30 @@ def start_fast(model, images):
             layer.kernel.assign(kernel)
 
 
-def compile_model(model, recipe, steps, steps_per_epoch, rate=None):
+LEAST_PROBABILITY = 1e-30  # in a loss: the gradient's 1/p stays finite in float32, also scaled for float16
+
+
+def cross_entropy(targets, probabilities, smoothing=0.0):
+    """The cross entropy (N,), nats, of targets and probabilities (N, num_classes), `smoothing` of each target spread
+    evenly over the classes.
+
+    On TensorFlow Keras takes it from the scores before the softmax. Elsewhere it would take probabilities below 1e-7
+    for 1e-7, so that a confident mistake costs at most 16 nats and teaches nothing.
+    """
+    if backends.backend() == "tensorflow":
+        return keras.losses.categorical_crossentropy(targets, probabilities, label_smoothing=smoothing)
+    targets = targets * (1 - smoothing) + smoothing / targets.shape[-1]
+    return -ops.sum(targets * ops.log(ops.maximum(probabilities, LEAST_PROBABILITY)), -1)
+
+
+def compile_model(model, recipe, steps, steps_per_epoch, rate=None, *, nll=False):
     """Compile a network as the recipe asks: optimizer, schedule, L2 decay, loss with label smoothing, accuracy.
 
     Args:
         steps: steps of the whole training.
         steps_per_epoch: steps of one epoch, for warm-up.
         rate: learning rate or Keras' schedule in place of the recipe's.
+        nll: True measures the loss without label smoothing, too, as `nll`.
     Raises:
         UsageError: settings that this network or this length cannot have.
     """
@@ -148,15 +165,24 @@ def compile_model(model, recipe, steps, steps_per_epoch, rate=None):
     num_classes = model.output_shape[-1]
     mixed = "mixup" in recipe.augment
 
+    def targets(labels):
+        return labels if mixed else ops.one_hot(ops.reshape(labels, (-1,)), num_classes)
+
     def loss(labels, probabilities):
-        targets = labels if mixed else ops.one_hot(ops.reshape(labels, (-1,)), num_classes)
-        return keras.losses.categorical_crossentropy(targets, probabilities, label_smoothing=recipe.label_smoothing)
+        return cross_entropy(targets(labels), probabilities, recipe.label_smoothing)
+
+    def unsmoothed(labels, probabilities):
+        return cross_entropy(targets(labels), probabilities)
 
     accuracy = keras.metrics.CategoricalAccuracy if mixed else keras.metrics.SparseCategoricalAccuracy
+    simple = not recipe.label_smoothing and not mixed and backends.backend() == "tensorflow"
     model.compile(
         optimizer=_optimizer(recipe, _rate(recipe, steps, steps_per_epoch) if rate is None else rate, model),
-        loss=loss if recipe.label_smoothing or mixed else "sparse_categorical_crossentropy",
-        metrics=[accuracy(name="accuracy")],
+        loss="sparse_categorical_crossentropy" if simple else loss,
+        metrics=[
+            accuracy(name="accuracy"),
+            *([keras.metrics.MeanMetricWrapper(unsmoothed, name="nll")] if nll else []),
+        ],
         jit_compile=backends.jit_compile(),
     )
 

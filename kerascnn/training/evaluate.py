@@ -1,4 +1,7 @@
-"""How good a classifier is on one split: loss, top-1 and top-5 with intervals, per class, and who is taken for whom."""
+"""How good a classifier is on one split: loss, top-1 and top-5 with intervals, per class, and who is taken for whom.
+
+The loss is computed in float64 from the scores before the softmax or sigmoid.
+"""
 
 import dataclasses
 from dataclasses import dataclass
@@ -6,12 +9,16 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 import pandas
+from scipy.special import log_softmax
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from kerascnn import backends
+from kerascnn.datasets.balance import balance
 from kerascnn.explain.plans.heads import class_probabilities
 from kerascnn.training.batches import InOrder
+
+SMALLEST = 1e-45  # probability of a network whose scores are not known: less is 0 in float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,9 +27,13 @@ class Evaluation:
 
     Attributes:
         images: number of images.
-        loss: mean negative log likelihood, nats.
+        loss: mean negative log likelihood, nats, without label smoothing, class weights or penalties.
         accuracy, top5: fractions; top5 is None with fewer than six classes.
         accuracy_interval, top5_interval: their 95% Wilson intervals.
+        balanced_accuracy: the mean recall of the classes that have images.
+        macro_f1: the mean F1 of the classes that have images or were answered.
+        baseline_accuracy: what always answering the commonest class of these images gives.
+        baseline_class: name of that class.
         per_class: DataFrame: class, images, precision, recall, f1.
         confusion: DataFrame (num_classes, num_classes), rows true, columns predicted, counts.
     """
@@ -33,8 +44,19 @@ class Evaluation:
     accuracy_interval: tuple
     top5: float | None
     top5_interval: tuple | None
+    balanced_accuracy: float
+    macro_f1: float
+    baseline_accuracy: float
+    baseline_class: str
     per_class: pandas.DataFrame
     confusion: pandas.DataFrame
+
+    @property
+    def imbalance(self):
+        """A sentence where one class has many more of these images than another, or ""."""
+        counts = self.per_class["images"].to_numpy()
+        spread = balance(np.repeat(np.arange(len(counts)), counts), len(counts))
+        return spread.sentence(list(self.per_class["class"]), "evaluated") if spread.uneven else ""
 
     def to_dict(self):
         """The numbers without the tables, for JSON."""
@@ -47,25 +69,31 @@ def interval(successes, total):
     return float(low), float(high)
 
 
-def score(probabilities, labels, class_names):
-    """The Evaluation of probabilities (N, num_classes) against labels (N,)."""
-    total, num_classes = probabilities.shape
-    rows = np.arange(total)
-    likelihood = np.clip(probabilities[rows, labels].astype("float64"), 1e-7, 1)
-    predicted = probabilities.argmax(1)
+def score(log_probabilities, labels, class_names):
+    """The Evaluation of log probabilities (N, num_classes), nats, against labels (N,)."""
+    total, num_classes = log_probabilities.shape
+    likelihood = log_probabilities[np.arange(total), labels].astype("float64")
+    predicted = log_probabilities.argmax(1)
     hits = int((predicted == labels).sum())
     top5 = None
     if num_classes > 5:
-        top5 = int((np.argpartition(-probabilities, 5, axis=1)[:, :5] == labels[:, None]).any(1).sum())
+        top5 = int((np.argpartition(-log_probabilities, 5, axis=1)[:, :5] == labels[:, None]).any(1).sum())
     present = range(num_classes)
     precision, recall, f1, count = precision_recall_fscore_support(labels, predicted, labels=present, zero_division=0)
+    count = count.astype("int64")  # floats where no answer is right
+    answered = np.bincount(predicted, minlength=num_classes)
+    spread = balance(labels, num_classes)
     return Evaluation(
         images=total,
-        loss=float(-np.log(likelihood).mean()),
+        loss=float(-likelihood.mean()),
         accuracy=hits / total,
         accuracy_interval=interval(hits, total),
         top5=None if top5 is None else top5 / total,
         top5_interval=None if top5 is None else interval(top5, total),
+        balanced_accuracy=float(recall[count > 0].mean()),
+        macro_f1=float(f1[(count > 0) | (answered > 0)].mean()),
+        baseline_accuracy=spread.baseline,
+        baseline_class=class_names[spread.commonest],
         per_class=pandas.DataFrame(
             {"class": class_names, "images": count, "precision": precision, "recall": recall, "f1": f1}
         ),
@@ -75,6 +103,51 @@ def score(probabilities, labels, class_names):
             columns=pandas.Index(class_names, name="predicted"),
         ),
     )
+
+
+def images_at_once(size):
+    """How many images of a size (height, width) are answered at once: 2**20 pixels of them, at most 256.
+
+    The first layers of VGG-16 then hold 270 MB each, not 3.3 GB.
+    """
+    return max(1, min(256, 2**20 // (size[0] * size[1])))
+
+
+def before_head(model):
+    """(the model up to the scores that its last softmax or sigmoid takes, sharing its weights; the activation), or None
+    where it ends otherwise.
+
+    Probabilities cannot tell the loss of a confident mistake: in float32 they are 0 below 1e-45.
+    """
+    layer, node, _ = model.outputs[0]._keras_history
+    given = layer._inbound_nodes[node].input_tensors
+    if len(given) != 1:
+        return None
+    if isinstance(layer, keras.Model):
+        inner = before_head(layer)
+        return inner and (keras.Model(model.inputs, inner[0](given[0])), inner[1])
+    if isinstance(layer, keras.layers.Softmax):
+        return (keras.Model(model.inputs, given[0]), keras.activations.softmax) if layer.axis == -1 else None
+    activation = getattr(layer, "activation", None)
+    if activation not in (keras.activations.softmax, keras.activations.sigmoid):
+        return None
+    linear = type(layer).from_config({**layer.get_config(), "activation": "linear"})
+    scores = linear(given[0])
+    linear.set_weights(layer.get_weights())
+    return keras.Model(model.inputs, scores), activation
+
+
+def log_probabilities(model):
+    """(a network, a function from its output (N, ...) to log probabilities float64 (N, num_classes)) of a classifier.
+
+    A classifier with one unit has two classes: its score, before the sigmoid, is that of class 1.
+    """
+    head, units = before_head(model) or (None, None), model.output_shape[-1]
+    if head[1] is keras.activations.softmax and units > 1:
+        return head[0], lambda scores: log_softmax(scores.astype("float64"), 1)
+    if head[1] is keras.activations.sigmoid and units == 1:
+        return head[0], lambda score: -np.logaddexp(0, score.astype("float64") * [1, -1])
+    return model, lambda seen: np.log(np.maximum(class_probabilities(model, seen).astype("float64"), SMALLEST))
 
 
 class _View(keras.utils.PyDataset):
@@ -99,19 +172,20 @@ class _View(keras.utils.PyDataset):
         return images[:, :, :: -1 if self.mirrored else 1], labels
 
 
-def evaluate_split(model, split, preprocessing, class_names, batch_size=256, *, mirrored=False, shifted=False):
+def evaluate_split(model, split, preprocessing, class_names, batch_size=None, *, mirrored=False, shifted=False):
     """The Evaluation of a model (images -> probabilities) on a Split.
 
     Args:
+        batch_size: images that are answered at once; None: as of `images_at_once`.
         mirrored: True takes the mean of the probabilities of each image and its mirror image.
         shifted: True takes half the probabilities of each image and a quarter of those of the image moved by a pixel up
             and left, and down and right (Jordan 2024, arXiv:2404.00498); with `mirrored` six views in all.
     """
-    batches = InOrder(split, preprocessing, batch_size)
-    probabilities = 0
+    batches = InOrder(split, preprocessing, batch_size or images_at_once(preprocessing.image_size))
+    network, logs = log_probabilities(model)
+    views = []
     for shift, weight in ((0, 0.5), (-1, 0.25), (1, 0.25)) if shifted else ((0, 1.0),):
         for mirror in (False, True) if mirrored else (False,):
-            seen = np.asarray(model.predict(backends.stream(_View(batches, shift, mirror)), verbose=0))
-            seen = class_probabilities(model, seen)
-            probabilities = probabilities + (weight / 2 if mirrored else weight) * seen
-    return score(probabilities, split.labels, class_names)
+            seen = np.asarray(network.predict(backends.stream(_View(batches, shift, mirror)), verbose=0))
+            views.append(logs(seen) + np.log(weight / 2 if mirrored else weight))
+    return score(np.logaddexp.reduce(views), split.labels, class_names)

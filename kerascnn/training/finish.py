@@ -68,7 +68,8 @@ def results(run, recipe, final, data, prepared, *, test=True):
     metrics = pandas.read_csv(run / "metrics.csv")
     title = f"{recipe.model} on {data.name}"
     for quantity in ("loss", "accuracy"):
-        columns = [c for c in ("epoch", quantity, f"val_{quantity}") if c in metrics]
+        extra = ("nll", "val_nll") if quantity == "loss" else ()
+        columns = [c for c in ("epoch", quantity, f"val_{quantity}", *extra) if c in metrics]
         plots.save(
             plots.learning_curve(metrics, quantity, f"{title}: {quantity}"),
             metrics[columns],
@@ -80,6 +81,7 @@ def results(run, recipe, final, data, prepared, *, test=True):
         **(_tested(run, recipe, final, data, prepared) if test else {}),
         "best_epoch": int(metrics["epoch"][best]) + 1,
         recipe.monitor: float(chosen[best]),
+        **({"val_nll": float(metrics["val_nll"][best])} if "val_nll" in metrics else {}),
         "epochs": len(metrics),
     }
 

@@ -86,7 +86,10 @@ def continued(run, recipe, fields, state):
             f"The run {run.folder} was trained with {other}, so it cannot go on exactly with {backends.backend()}. "
             f"Set KERAS_BACKEND={other}, or start a new run without --resume."
         )
-    old = Recipe.from_dict(run.read("recipe"))
+    values = run.read("recipe")
+    if "min_delta" not in values and values.get("rate_patience"):
+        values["min_delta"] = 1e-4  # what Keras' ReduceLROnPlateau took before there was this field
+    old = Recipe.from_dict(values)
     new = (recipe or old).replace(**fields)
     if new.start_from == old.start_from:  # which a run that goes on does not read again
         new = anchored(new.replace(start_from="")).replace(start_from=old.start_from)

@@ -105,7 +105,7 @@ def train(
         if run:
             check_whole(run, state, batches)
         notes = transfer(recipe, model, data.class_names, fill=not state)
-        compile_model(model, recipe, batches.total, batches.period)
+        compile_model(model, recipe, batches.total, batches.period, nll=resuming.has_nll(recipe, state))
     if watch is None:
         watch = run.read("run").get("watch", ()) if run else ()
     looks = named_looks(watch, data, prepared)
@@ -200,6 +200,8 @@ def _announce(recipe, data, model, precision, count, say):
     length = counted(recipe.steps, "step") if recipe.steps else counted(recipe.epochs, "epoch")
     length += f", evaluated every {counted(recipe.eval_every, 'step')}" if recipe.eval_every else ""
     say(f"{recipe.optimizer} at {rate}, batches of {recipe.batch_size}, {length}")
+    if recipe.label_smoothing:
+        say("loss and val_loss are of smoothed labels, nll and val_nll of the true classes, as the test loss")
     say(f"{model.count_params():,} parameters, {precision} on {', '.join(backends.devices())} ({backends.backend()})")
     if count > 1:
         left = [f"{len(data.splits[n]) % count} {n}" for n in ("train", "validation") if data.splits.get(n)]
@@ -232,10 +234,14 @@ def _fit(run, recipe, model, batches, data, state, callbacks, checkpoint_minutes
     counting = [_SwapAverages(swap_on_epoch=True), best] if recipe.ema else [best]
     if recipe.rate_patience:
         counting.append(
-            keras.callbacks.ReduceLROnPlateau(recipe.monitor, factor=recipe.rate_factor, patience=recipe.rate_patience)
+            keras.callbacks.ReduceLROnPlateau(
+                recipe.monitor, factor=recipe.rate_factor, patience=recipe.rate_patience, min_delta=recipe.min_delta
+            )
         )
     if recipe.stop_patience:
-        counting.append(keras.callbacks.EarlyStopping(recipe.monitor, patience=recipe.stop_patience))
+        counting.append(
+            keras.callbacks.EarlyStopping(recipe.monitor, min_delta=recipe.min_delta, patience=recipe.stop_patience)
+        )
     for name in ("rate_patience", "stop_patience"):
         if getattr(recipe, name) >= batches.epochs:
             say(f"Note: {name}={getattr(recipe, name)} is not below epochs={batches.epochs}, so it never acts.")
