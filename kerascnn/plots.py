@@ -94,20 +94,24 @@ def confusion(counts, title):
 
 
 def rate_range(table, suggested, title):
-    """The loss against the rising learning rate, the suggested rate marked.
+    """The loss against the rising learning rate, the suggested rate marked; shaded is what does not count for it.
 
     Args:
-        table: DataFrame with columns rate and loss.
+        table: DataFrame with columns rate, loss (smoothed) and step_loss.
         suggested: a rate.
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    axes.plot(table["rate"], table["loss"], color=BLUE)
+    axes.plot(table["rate"], table["step_loss"], ".", color=BLUE, markersize=3, alpha=0.4, label="a step")
+    axes.plot(table["rate"], table["loss"], color=BLUE, label="smoothed")
+    rates, tenth = table["rate"].to_numpy(), len(table) // 10
+    for first, last in ((rates[0], rates[tenth]), (rates[-1 - tenth], rates[-1])):
+        axes.axvspan(first, last, color="0.93", zorder=0, label="not counted" if first == rates[0] else None)
     axes.axvline(suggested, color=ORANGE, linestyle="--", label=f"suggested: {suggested:.2g}")
     axes.set_xscale("log")
-    low = table["loss"].min()
-    axes.set_ylim(low - 0.1 * abs(low), min(table["loss"].max(), 2 * table["loss"].iloc[0]))
-    axes.set(xlabel="learning rate", ylabel="loss, moving average (nats)")
+    low = min(table["loss"].min(), table["step_loss"].min())
+    axes.set_ylim(low - 0.1 * abs(low), min(table["step_loss"].max(), 1.5 * table["step_loss"].iloc[0]))
+    axes.set(xlabel="learning rate", ylabel="loss (nats)")
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
     axes.set_title(title, fontsize="medium")

@@ -11,7 +11,7 @@ from kerascnn import cli, datasets
 from kerascnn.errors import UsageError
 from kerascnn.recipes import Recipe
 from kerascnn.training.build import compile_model, ready
-from kerascnn.training.finders import batch_sizes, learning_rates
+from kerascnn.training.finders import BELOW, batch_sizes, learning_rates, lowest, smoothed
 
 RECIPE = Recipe(data="digits", batch_size=32, image_size=16)
 
@@ -26,32 +26,79 @@ def test_the_rate_rises_by_one_factor_and_the_suggestion_learns(digits):
     ratios = table["rate"].to_numpy()[1:] / table["rate"].to_numpy()[:-1]
     np.testing.assert_allclose(ratios, (10 / 1e-5) ** (1 / 59), rtol=1e-6)
     assert table["loss"].iloc[0] == pytest.approx(np.log(10), rel=0.1)  # ten classes, nothing learned
-    assert 1e-4 < suggested < 0.1
-    assert suggested <= table["rate"][table["loss"].idxmin()] / 10 * 1.0001
+    assert suggested == table["rate"][lowest(table)] / BELOW
+    assert 1e-3 < suggested < 1e-2
     again, same = learning_rates(RECIPE, low=1e-5, high=10, steps=60, data=digits)
     assert again.equals(table)
     assert same == suggested
 
 
 def test_the_loss_is_each_step_s_own(digits):
-    """At rates of nearly nothing the moving average is that of an untrained network, however many steps it has seen."""
+    """At rates of nearly nothing it is that of an untrained network, however many steps it has seen."""
     table, _ = learning_rates(RECIPE, low=1e-9, high=0.1, steps=60, data=digits)
-    assert table["loss"].iloc[:20].between(2.2, 2.5).all()
+    assert table["step_loss"].iloc[:20].between(2.2, 2.5).all()
 
 
 def test_the_loss_where_a_pass_ends_in_a_shorter_batch(digits):
-    """The moving average of the losses that `train_on_batch` gives, one by one: passes are of 1,000 and 293 images."""
+    """The losses that `train_on_batch` gives, one by one: passes are of 1,000 and 293 images."""
     recipe = RECIPE.replace(batch_size=1000, normalize="standard", steps=30, eval_every=30)
     table, _ = learning_rates(recipe, low=1e-4, high=0.1, steps=30, data=digits)
     rising = keras.optimizers.schedules.ExponentialDecay(1e-4, 29, 0.1 / 1e-4)
     _, model, batches = ready(recipe, digits, "float32")
     compile_model(model, recipe, batches.total, batches.period, rising)
-    mean, expected = 0.0, []
+    expected = []
     for step in range(30):
         model.reset_metrics()
-        mean = 0.95 * mean + 0.05 * float(model.train_on_batch(*batches[step])[0])
-        expected.append(mean / (1 - 0.95 ** (step + 1)))
-    np.testing.assert_allclose(table["loss"], expected, rtol=1e-4)
+        expected.append(float(model.train_on_batch(*batches[step])[0]))
+    np.testing.assert_allclose(table["step_loss"], expected, rtol=1e-4)
+
+
+def test_a_line_is_smoothed_to_itself_and_a_bump_is_flattened():
+    rates = np.geomspace(1e-5, 1, 80)
+    line = 3 - 0.4 * np.log10(rates)
+    np.testing.assert_allclose(smoothed(rates, line), line, rtol=1e-9)
+    bump = np.where(np.arange(80) == 40, 1.0, 0.0)
+    x = np.log10(rates)
+    weights = np.exp(-0.5 * ((x - x[40]) / 0.25) ** 2)
+    assert smoothed(rates, bump)[40] == pytest.approx(1 / weights.sum(), rel=1e-6)
+
+
+def curve(least, *, start=2.3, fall=1.5, diverged=None, drop_at_once=0.0):
+    """A made-up table of 200 steps from 1e-6 to 10: the loss falls in a valley that is deepest at the rate `least`."""
+    rates = np.geomspace(1e-6, 10, 200)
+    x = np.log10(rates / least)
+    losses = start - drop_at_once * (np.arange(200) > 3) - fall * np.exp(-0.5 * (x / np.where(x < 0, 1.5, 0.4)) ** 2)
+    losses = losses + np.random.default_rng(0).normal(0, 0.02, 200)
+    if diverged is not None:
+        losses = np.where((rates > diverged) & (rates < 10 * diverged), 5.0, losses)
+    return pd.DataFrame({"rate": rates, "loss": smoothed(rates, losses), "step_loss": losses})
+
+
+@pytest.mark.parametrize("least", [3e-5, 1e-3, 0.1])
+def test_the_bottom_of_a_valley_is_found(least):
+    table = curve(least)
+    assert table["rate"][lowest(table)] == pytest.approx(least, rel=0.6)
+
+
+@pytest.mark.parametrize("least", [1e-3, 0.01])
+def test_a_steep_first_step_does_not_draw_the_suggestion_to_the_edge(least):
+    table = curve(least, drop_at_once=0.7)
+    assert table["rate"][lowest(table)] == pytest.approx(least, rel=0.6)
+
+
+def test_what_comes_after_the_divergence_does_not_count():
+    """There the network answers the same for every image, which may be a smaller loss than ever before."""
+    table = curve(1e-3, fall=0.2, diverged=0.01)
+    after = table["rate"] > 0.1
+    table.loc[after, ["loss", "step_loss"]] = 1.0
+    assert table["rate"][lowest(table)] == pytest.approx(1e-3, rel=0.6)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.3])
+def test_a_loss_that_never_falls_has_no_least(slope):
+    rates = np.geomspace(1e-6, 10, 200)
+    losses = 2.3 + slope * np.log10(rates / 1e-6) + np.random.default_rng(0).normal(0, 0.02, 200)
+    assert lowest(pd.DataFrame({"rate": rates, "loss": smoothed(rates, losses), "step_loss": losses})) is None
 
 
 def test_batch_sizes_are_timed_and_fit_the_data(digits):

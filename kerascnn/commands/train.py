@@ -103,6 +103,9 @@ def lr_find(
 ):
     """Find a learning rate: the loss while the rate rises over a short training that is thrown away.
 
+    The suggestion lies half a decade below the rate at which the smoothed loss is least. The first and last tenth of
+    the steps do not count, nor what comes after the loss has diverged.
+
     Parameters
     ----------
     data, recipe, config
@@ -120,14 +123,13 @@ def lr_find(
     _check_picture(out)
     with computing() as (say, _):
         from kerascnn import plots
-        from kerascnn.training.finders import learning_rates
+        from kerascnn.training.finders import BELOW, learning_rates
 
         table, suggested = learning_rates(asked, low=low, high=high, steps=find_steps)
         title = f"{asked.model} on {asked.data}, {asked.optimizer}, batches of {asked.batch_size}"
         plots.save(plots.rate_range(table, suggested, title), table, out)
-        lowest = table["rate"][table["loss"].idxmin()]
-        reason = f"where the loss falls most steeply, at most a tenth of {lowest:.2g}, where it is least"
-        say(f"Learning rate {suggested:.2g}: {reason}")
+        least = f"{BELOW * suggested:.2g}, where the smoothed loss is least"
+        say(f"Learning rate {suggested:.2g}: half a decade below {least}")
         say(f"Curve         {out}")
         say(f"Type          --learning-rate {suggested:.2g}")
 
