@@ -3,18 +3,21 @@
 import os
 import sys
 import typing
+import warnings
 
 from cyclopts import App, CycloptsError
 
 from kerascnn import __version__
 from kerascnn.commands import adopt, anatomy, experiment, explain, listings, report, scan, serve, train, tune, using
+from kerascnn.datasets.decoding import MAX_MEGAPIXELS, max_megapixels
 from kerascnn.errors import DataError, Stopped, TrainingFailed, UsageError
 
 app = App(
     name="kerascnn",
     version=__version__,
     help="Build, train and look inside the classic convolutional networks, on Keras 3.",
-    help_epilogue="Start with: kerascnn train. With --debug, any command shows the traceback of an error.",
+    help_epilogue="Start with: kerascnn train. With --debug, any command shows the traceback of an error. With "
+    "--max-megapixels N, any command reads images of up to N million pixels [default: 178].",
     help_format="plaintext",
     result_action="return_value",
 )
@@ -45,10 +48,13 @@ app.command(data_app)
 def run_command(argv: typing.Sequence[str]) -> int:
     """Run one command line; returns the exit code: 0 ok, 1 failed, 2 usage, 130 interrupted, 143 terminated.
 
-    With --debug among the arguments, errors are raised instead of explained.
+    With --debug among the arguments, errors are raised instead of explained; --max-megapixels sets the limit of images.
     """
     arguments = [argument for argument in argv if argument != "--debug"]
+    debug = len(arguments) < len(argv)
+    before = os.environ.get(MAX_MEGAPIXELS)
     try:
+        _take_max_megapixels(arguments)
         app(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has had enough
@@ -58,16 +64,33 @@ def run_command(argv: typing.Sequence[str]) -> int:
         print("kerascnn: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
-        if len(arguments) < len(argv):
+        if debug:
             raise
         return _explained(error)
+    finally:
+        if before is None:
+            os.environ.pop(MAX_MEGAPIXELS, None)
+        else:
+            os.environ[MAX_MEGAPIXELS] = before
     return 0
+
+
+def _take_max_megapixels(arguments):
+    """Move --max-megapixels N, or =N, from the arguments to the environment, where workers find it, too."""
+    option = "--max-megapixels"
+    place = next((i for i, argument in enumerate(arguments) if argument.partition("=")[0] == option), None)
+    if place is None:
+        return
+    value = arguments.pop(place).partition("=")[2] or (arguments.pop(place) if place < len(arguments) else "''")
+    os.environ[MAX_MEGAPIXELS] = value
+    max_megapixels()
 
 
 def main():
     """The program `kerascnn`."""
     for stream in (sys.stdout, sys.stderr):  # names of files may be any bytes, and terminals may know few characters
         stream.reconfigure(errors="backslashreplace")
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd tags of files whose pixels are whole
     code = run_command(sys.argv[1:])
     sys.stderr.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # native libraries say their goodbyes here

@@ -49,30 +49,33 @@ def resize(images, size):
     return images
 
 
-def _demand(condition, reason):
-    tf.debugging.Assert(condition, [reason + " `kerascnn predict` reads more kinds of files."])
+def _demand(file, condition, reason):
+    """The file, for operations that may only run where the condition holds."""
+    check = tf.debugging.Assert(condition, [reason + " `kerascnn predict` reads more kinds of files."])
+    with tf.control_dependencies([check]):
+        return tf.identity(file)
 
 
-def _check_size(height, width):
+def _of_size(file, height, width):
+    """The file, if it has no more pixels than are read."""
     limit = max_megapixels()
     pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
-    _demand(pixels <= int(limit * 1e6), f"This image has more than {limit:g} megapixels.")
-    return pixels
+    return _demand(file, pixels <= int(limit * 1e6), f"This image has more than {limit:g} megapixels.")
 
 
 def _unknown(file):
-    _demand(False, "This is not a JPEG, PNG, BMP or GIF file.")
+    _demand(file, False, "This is not a JPEG, PNG, BMP or GIF file.")
     return tf.zeros((1, 1, 3), tf.uint8)
 
 
 def _jpeg(file):
     """Upright RGB: the accurate inverse transform is the one that Pillow asks for."""
-    height, width = tf.unstack(tf.io.extract_jpeg_shape(file))[:2]
-    pixels, scans = _check_size(height, width), headers.num_scans(file)
-    few = (scans <= FEW_SCANS) | ((scans <= MOST_SCANS) & (scans * pixels <= MOST_SCAN_PIXELS))
-    _demand(few, "This JPEG file has too many scans: decoding it would take minutes.")
-    with tf.control_dependencies([few]):
-        image = tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE")
+    height, width = tf.unstack(tf.io.extract_jpeg_shape(file, output_type=tf.int64))[:2]
+    file = _of_size(file, height, width)
+    scans = headers.num_scans(file)
+    few = (scans <= FEW_SCANS) | ((scans <= MOST_SCANS) & (scans * height * width <= MOST_SCAN_PIXELS))
+    file = _demand(file, few, "This JPEG file has too many scans: decoding it would take minutes.")
+    image = tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE")
     return _upright(image, headers.jpeg_orientation(file))
 
 
@@ -87,13 +90,15 @@ def _turned(image, mirror, quarters):
 
 def _png(file):
     """RGB over white."""
-    _check_size(headers.number_at(file, 20, 4), headers.number_at(file, 16, 4))
+    file = _of_size(file, headers.number_at(file, 20, 4), headers.number_at(file, 16, 4))
     bits = tf.cast(headers.number_at(file, 24, 1), tf.int32)  # of a sample
     orientation, significant, clear = headers.png_metadata(file)
     full = (bits < 16) | (significant == 0) | (significant == 16)
-    _demand(full, "This PNG file says that it uses fewer than its 16 bits (sBIT).")
+    file = _demand(file, full, "This PNG file says that it uses fewer than its 16 bits (sBIT).")
     grey_passes = clear & (headers.number_at(file, 25, 1) == 0) & (headers.number_at(file, 28, 1) == 1)
-    _demand(~grey_passes, "This interlaced grey PNG file has a transparent level, which TensorFlow misplaces.")
+    file = _demand(
+        file, ~grey_passes, "This interlaced grey PNG file has a transparent level, which TensorFlow misplaces."
+    )
     image = tf.cast(tf.io.decode_png(file, channels=4), tf.int32)
     colour, alpha = image[..., :3], image[..., 3:]
     opaque = tf.bitwise.left_shift(1, bits) - 1  # what libpng fills alpha with, also where colours have 8 bits by then
@@ -104,11 +109,10 @@ def _png(file):
 
 def _gif(file):
     """RGB of the first frame."""
-    _check_size(headers.number_at(file, 8, 2, True), headers.number_at(file, 6, 2, True))
+    file = _of_size(file, headers.number_at(file, 8, 2, True), headers.number_at(file, 6, 2, True))
     plain = headers.gif_is_plain(file)
-    _demand(plain, "This GIF file has transparent pixels, or a first frame that does not cover the image.")
-    with tf.control_dependencies([plain]):
-        return tf.io.decode_image(file, channels=3, expand_animations=False)
+    file = _demand(file, plain, "This GIF file has transparent pixels, or a first frame that does not cover the image.")
+    return tf.io.decode_image(file, channels=3, expand_animations=False)
 
 
 def _bmp(file):
@@ -124,13 +128,14 @@ def _bmp(file):
     from_top = height >= 2**31
     height = tf.where(from_top, 2**32 - height, height)
     known = tf.reduce_any(bits == tf.constant([1, 4, 8, 24, 32], tf.int64)) & (packing == 0)
-    _demand(known, "This BMP file is packed, or has other than 1, 4, 8, 24 or 32 bits a pixel.")
-    _check_size(height, width)
+    file = _demand(file, known, "This BMP file is packed, or has other than 1, 4, 8, 24 or 32 bits a pixel.")
+    file = _of_size(file, height, width)
     entry = tf.where(old, tf.constant(3, tf.int64), tf.constant(4, tf.int64))
     colours = tf.where(old | (field(46, 4) == 0), tf.bitwise.left_shift(tf.ones((), tf.int64), bits), field(46, 4))
     start += tf.where((start == 14 + header) & (bits <= 8), entry * colours, 0)  # which counts no palette
     row = (width * bits + 31) // 32 * 4
-    _demand(start + row * height <= tf.cast(tf.strings.length(file), tf.int64), "This BMP file is cut off.")
+    whole = start + row * height <= tf.cast(tf.strings.length(file), tf.int64)
+    file = _demand(file, whole, "This BMP file is cut off.")
     content = tf.strings.substr(file, tf.cast(start, tf.int32), tf.cast(row * height, tf.int32))
     rows = tf.reshape(tf.io.decode_raw(content, tf.uint8), (height, row))
     table = tf.reshape(headers.byte_values(file, 14 + header, 256 * entry), (256, entry))[:, 2::-1]

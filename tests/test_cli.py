@@ -109,6 +109,18 @@ def test_debug_shows_where_it_happened():
         cli.run_command(["train", "--model", "x", "--debug"])
 
 
+@pytest.mark.parametrize("option", [["--max-megapixels", "0.005"], ["--max-megapixels=0.005"]])
+def test_one_limit_for_the_images_of_every_command(call, make_folder, option):
+    folder = make_folder({"a": 4, "b": 4}, size=(80, 80))
+    assert call("data", "check", folder)[0] == 0
+    code, _, err = call("data", "check", folder, *option)
+    assert code == 1
+    assert "its 80 x 80 pixels are more than 0.005 megapixels" in err
+    assert call("data", "check", folder)[0] == 0  # the limit was for one command
+    code, _, err = call("data", "check", folder, "--max-megapixels", "many")
+    assert (code, "--max-megapixels many is not allowed" in err) == (2, True)
+
+
 def test_listings_as_text_and_json(call):
     code, out, _ = call("models")
     assert code == 0

@@ -170,6 +170,12 @@ def kinds():
         )
     runs = b"".join(bytes([19, row]) + b"\0\0" for row in range(14)) + b"\0\1"
     yield "bmp packed", bmp(runs, 8, PALETTE, packing=1)
+    jpeg = saved(picture(), "JPEG", progressive=True)
+    last = jpeg[jpeg.rindex(b"\xff\xda") : -2]
+    yield "jpeg of 60 scans", jpeg[:-2] + last * 50 + jpeg[-2:]
+    yield "jpeg of 3,000 scans", jpeg[:-2] + last * 2990 + jpeg[-2:]
+    yield "png of 4 gigapixels", png(NOISE[..., 0] % 2, 0, 1).replace(struct.pack(">II", 19, 14), b"\0\0\xff\xff" * 2)
+    yield "bmp cut off", bmp(b"", 24)
     yield "webp", saved(picture(), "WEBP", lossless=True)
     yield "tiff", saved(picture(), "TIFF")
     yield "nothing", b""
@@ -192,6 +198,9 @@ def _with_text():
 
 KINDS = dict(kinds())
 REFUSED = {
+    "bmp cut off": "This BMP file is cut off",
+    "jpeg of 3,000 scans": "too many scans",
+    "png of 4 gigapixels": "more than 178 megapixels",
     "png 12 of 16 bits": "fewer than its 16 bits",
     **{f"png grey {bits} True tRNS": "interlaced grey PNG" for bits in (1, 2, 4, 8, 16)},
     "gif transparent": "transparent pixels",

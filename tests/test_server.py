@@ -1,3 +1,4 @@
+import io
 import json
 import re
 import socket
@@ -9,6 +10,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from PIL import Image
 
 import kerascnn
 from kerascnn import cli
@@ -76,6 +78,11 @@ def test_the_page_needs_nothing_from_elsewhere(address):
 def test_what_is_no_image_is_answered_and_the_server_goes_on(address):
     status, text = get(f"{address}/predict", b"no image")
     assert (status, list(json.loads(text))) == (400, ["error"])
+    jpeg = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(jpeg, "JPEG", progressive=True)
+    start, end = jpeg.getvalue().rindex(b"\xff\xda"), jpeg.getvalue().rindex(b"\xff\xd9")
+    status, text = get(f"{address}/predict", jpeg.getvalue()[:end] + jpeg.getvalue()[start:end] * 3000)
+    assert (status, "more than 100 scans" in json.loads(text)["error"]) == (400, True)
     assert get(f"{address}/predict?top=0", b"x")[0] == 400
     assert get(f"{address}/predict?top={'9' * 5000}", b"x")[0] == 400
     assert get(f"{address}/labels")[0] == 200

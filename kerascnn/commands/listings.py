@@ -11,6 +11,7 @@ from kerascnn.commands.train import asked_recipe, make_fields
 from kerascnn.datasets import DATASETS
 from kerascnn.errors import DataError, UsageError
 from kerascnn.models import MODELS
+from kerascnn.native_log import native_log
 from kerascnn.recipes import FIELDS, RECIPES, Recipe
 
 
@@ -94,7 +95,8 @@ def check(
     from kerascnn.datasets import check as checking
     from kerascnn.training.reading import check_counts, image_size, reading
 
-    report = checking.check(data, **reading(asked))
+    with native_log():  # libtiff prints what it thinks of broken files
+        report = checking.check(data, **reading(asked))
     counts = {split: sum(by_class.values()) for split, by_class in report.counts.items()}
     try:
         check_counts(asked, report.source, counts)

@@ -35,6 +35,8 @@ MARKS = {
 }
 MAX_MEGAPIXELS = "KERASCNN_MAX_MEGAPIXELS"  # environment variable: --max-megapixels of every command
 DEFAULT_MAX_MEGAPIXELS = 178  # where Pillow, too, takes a file for a decompression bomb; 0.7 GB in memory
+MOST_TIFF_BANDS = 6  # of which Pillow reads the colours; it logs an error about more
+
 one_large_image = threading.Lock()  # held while an image above LARGE is in memory
 
 
@@ -92,7 +94,7 @@ def max_megapixels():
         number = float(text)
     except ValueError:
         number = math.nan
-    if not number > 0:
+    if not 0 < number < math.inf:
         raise UsageError(f"--max-megapixels {text} is not allowed: it must be a number above 0, such as 200.")
     return number
 
@@ -143,6 +145,8 @@ def _recognised(stream, header_only=False):
     elif name == "PNG":
         content, orientation, bits = headers.png_without_metadata(read, header_only)
         source = io.BytesIO(content)
+    elif name == "TIFF" and (numbers := headers.tiff_numbers(read)) and numbers[2] > MOST_TIFF_BANDS:
+        raise Unreadable(not_read(*numbers))
     stream.seek(0)
     try:
         image = Image.open(source, formats=(name,))
@@ -213,8 +217,9 @@ def reason_of(error, file):
         text = str(error)
         if any(word in text for word in ("truncated", "Truncated", "not processed")):
             return "image file is truncated"
-        if name == "TIFF" and "cannot identify" in text:
-            return not_read(read)
+        numbers = headers.tiff_numbers(read) if name == "TIFF" else None
+        if numbers and not (numbers[0] in (1, 2, 4, 8, 16) and numbers[1] == 1 and numbers[2] <= 4):
+            return not_read(*numbers)
         return f"damaged, or a kind of {name} file that is not read"
     return "not an image"
 

@@ -39,7 +39,7 @@ def exif_orientation(exif):
 
 def jpeg_header(read):
     """(the segments that matter for pixels, as bytes, where the first scan starts, orientation) of a JPEG file."""
-    kept, at, orientation = [b"\xff\xd8"], 2, None
+    kept, at, orientation, seen = [b"\xff\xd8"], 2, None, set()
     while True:
         head = read(at, 4)
         if head[:2] == b"\xff\xff":  # padding
@@ -50,8 +50,9 @@ def jpeg_header(read):
         length = 2 if head[1] in NO_LENGTH else 2 + int.from_bytes(head[2:], "big")
         if head[1] == EXIF and orientation is None and read(at + 4, 6) == b"Exif\0\0":
             orientation = exif_orientation(read(at + 10, length - 10))
-        if not (0xE0 <= head[1] <= 0xEF or head[1] == 0xFE) or head[1] in JPEG_KEPT:
+        if not (0xE0 <= head[1] <= 0xEF or head[1] == 0xFE) or (head[1] in JPEG_KEPT and head[1] not in seen):
             kept.append(read(at, length))
+            seen.add(head[1])
         at += length
 
 
@@ -135,11 +136,9 @@ def tiff_without_metadata(read):
     return bytes(content)
 
 
-def tiff_description(read):
-    """What a TIFF file holds, as "16-bit unsigned integers, 13 bands"; "" if its tags cannot be read."""
+def tiff_numbers(read):
+    """(bits of a number, kind of number as in TIFF's SampleFormat: 1 is unsigned, numbers a pixel) of a TIFF file; None
+    if its tags cannot be read."""
     tags = {tag: values for tag, (_, values) in tiff_entries(read)[0].items() if values}
     bits = tags.get(BITS, (1,))
-    bands = tags.get(SAMPLES, (len(bits),))[0]
-    kinds = {1: "unsigned integers", 2: "signed integers", 3: "floating point numbers", 5: "complex numbers"}
-    kind = kinds.get(tags.get(SAMPLE_FORMAT, (1,))[0], "numbers")
-    return f"{bits[0]}-bit {kind}, {bands} band{'s' if bands > 1 else ''}" if tags else ""
+    return (bits[0], tags.get(SAMPLE_FORMAT, (1,))[0], tags.get(SAMPLES, (len(bits),))[0]) if tags else None

@@ -116,7 +116,7 @@ def _settle_tiff(picture, bits, read, open_again):
     depth = tags.get(headers.BITS, (1,))[0]
     signed = 2 in np.ravel(tags.get(headers.SAMPLE_FORMAT, 1))
     if signed or picture.image.mode == "F" or (picture.image.mode == "I" and depth > 16):
-        raise Unreadable(not_read(read))
+        raise Unreadable(not_read(*headers.tiff_numbers(read)))
     largest = int(np.ravel(tags.get(headers.LARGEST, 0))[0])
     largest = largest if 0 < largest < 65535 else None
     if picture.image.mode.startswith("I"):
@@ -178,11 +178,12 @@ def _scaled(deep, top):
     return _pil((np.minimum(deep, top).astype(np.uint32) * 255 // top).astype(np.uint8))
 
 
-def not_read(read):
-    held = headers.tiff_description(read) or "of an unknown kind"
+def not_read(bits, kind, bands):
+    """Why a TIFF file of such numbers, as `image_headers.tiff_numbers` gives them, is refused."""
+    kinds = {1: "unsigned integers", 2: "signed integers", 3: "floating point numbers", 5: "complex numbers"}
     return (
-        f"its pixels are {held}; of TIFF files, 1, 3 or 4 bands of 8-bit or 16-bit unsigned integers are read. "
-        "docs/data.md says how to make an .npz file of others"
+        f"its pixels are {bits}-bit {kinds.get(kind, 'numbers')}, {counted(bands, 'band')}; of TIFF files, 1, 3 or 4 "
+        "bands of 8-bit or 16-bit unsigned integers are read. docs/data.md says how to make an .npz file of others"
     )
 
 
