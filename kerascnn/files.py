@@ -18,6 +18,7 @@ from kerascnn.processes import available_memory
 LARGEST_TEXT = 64 << 20  # bytes; the largest data.json, one of a million broken files, has about as many
 BOMB_BYTES = 256 << 20  # what a file that is packed BOMB_RATIO times as small may hold; real images shrink to a tenth
 BOMB_RATIO = 200
+DEEPEST = 100  # lists and tables in each other; ours have five
 KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -78,11 +79,29 @@ def _parsed(parse, kind, path):
 
 def _value(parse, text, kind, path):
     try:
-        return parse(text)
+        value = parse(text)
+        if _too_deep(value):
+            raise RecursionError
+        return value
     except RecursionError:
-        raise DataError(f"{path} is not valid {kind}: its brackets are nested too deeply.") from None
+        raise DataError(f"{path} is not read as {kind}: its brackets are nested too deeply.") from None
     except ValueError as error:
         raise DataError(f"{path} is not valid {kind}: {error}.") from None
+
+
+def _too_deep(value):
+    """True if lists and tables are nested more than DEEPEST times; what copies or prints them calls itself for each."""
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def check_inflated(path, packed, declared):

@@ -263,7 +263,7 @@ def read_config(path):
         DataError: the file is not TOML (JSON).
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise UsageError(f"There is no config file {path}. Type --config FILE.toml, with lines such as: epochs = 20")
     try:
         values = read_json(path) if path.suffix == ".json" else read_toml(path)

@@ -8,10 +8,12 @@ import zipfile
 import numpy as np
 import pytest
 
+from kerascnn.dataset_scan.record import Record
 from kerascnn.errors import DataError
 from kerascnn.files import LARGEST_TEXT, check_inflated, read_arrays, read_json, read_text, read_toml
 from kerascnn.recipes import read_config
 from kerascnn.runs import Run
+from kerascnn.training.resume import check_table
 
 DEEP = 200_000
 
@@ -56,6 +58,8 @@ def test_a_run_whose_json_is_a_pipe(tmp_path):
         ("a.json", "[" * DEEP),
         ("a.json", '{"a":' * DEEP),
         ("a.json", "[" * DEEP + "]" * DEEP),
+        ("a.json", "[" * 101 + "]" * 101),
+        ("a.toml", "a = " + "[" * 400 + "]" * 400),
         ("a.toml", "a = " + "[" * DEEP),
         ("a.toml", "a = " + "{b = " * DEEP),
     ],
@@ -64,7 +68,7 @@ def test_brackets_nested_deeply(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     read = read_json if name.endswith("json") else read_toml
     for reader in (read, read_config):
-        with pytest.raises(DataError, match=rf"{name} is not valid {name[2:].upper()}: its brackets are nested too"):
+        with pytest.raises(DataError, match=rf"{name} is not read as {name[2:].upper()}: its brackets are nested too"):
             reader(tmp_path / name)
 
 
@@ -139,3 +143,15 @@ def test_arrays_of_python_objects_are_not_read(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.array([None, "a"], object))
     with pytest.raises(DataError, match="'x' holds Python objects, which are not read"):
         read_arrays(tmp_path / "a.npz")
+
+
+def test_a_table_of_epochs_that_is_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "metrics.csv")
+    with pytest.raises(DataError, match=r"metrics\.csv is a named pipe"):
+        check_table(tmp_path, tmp_path / "metrics.csv", None)
+
+
+def test_the_state_of_a_scan_that_is_nested_deeply(tmp_path):
+    np.savez(tmp_path / "scan.npz", head=np.frombuffer(b"[" * DEEP, "uint8"))
+    with pytest.raises(DataError, match=r"scan\.npz is torn, or no scan result"):
+        Record.read(tmp_path / "scan.npz")

@@ -1,5 +1,6 @@
 """load(): the reader is found, splits are made, sizes settled, broken files left out."""
 
+import os
 import subprocess
 import sys
 
@@ -174,6 +175,13 @@ def test_a_file_that_is_no_data(tmp_path):
     (tmp_path / "a.zip").write_bytes(b"PK")
     with pytest.raises(DataError, match=r"a\.zip is not a data set .* Unpack other archives first"):
         load(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize("name", ["a.npz", "pipe"])
+def test_data_that_are_a_named_pipe(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match=rf"{name} is a named pipe; a regular file is needed"):
+        load(tmp_path / name)
 
 
 @pytest.mark.parametrize("data", ["", "  ", None, 7])

@@ -62,7 +62,7 @@ def _assignment(text):
     name, equals, value = text.partition("=")
     if not equals:
         raise UsageError(f"--model-options {text!r} is not NAME=VALUE. Type for example: --model-options variant=1998")
-    with contextlib.suppress(tomllib.TOMLDecodeError):
+    with contextlib.suppress(tomllib.TOMLDecodeError, RecursionError):
         return name.replace("-", "_"), tomllib.loads(f"value = {value}")["value"]
     return name.replace("-", "_"), value
 

@@ -110,5 +110,5 @@ class Record:
                 own = {key.removeprefix(start): value for key, value in arrays.items() if key.startswith(start)}
                 layers[name] = Found.from_arrays(own)
             return cls(head["manifest"], head["done"], layers)
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, RecursionError) as error:
             raise DataError(f"{path} is torn, or no scan result: {error}") from error

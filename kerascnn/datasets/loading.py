@@ -21,6 +21,7 @@ from kerascnn.datasets.image_files import ImageFiles, Mixed, decode_all, survey
 from kerascnn.datasets.picture import remarked
 from kerascnn.datasets.resize import ResizedImages, as_size, resize_batch
 from kerascnn.errors import DataError, UsageError, counted, nearest, unknown
+from kerascnn.files import check_regular
 from kerascnn.processes import available_memory
 
 COMMON = ("image_size", "channels", "seed", "training")  # options that a data set's function may do without
@@ -107,6 +108,8 @@ def resolve(data):
         if _looks_like_a_path(data):
             raise _no_such_path(text, path)
         raise unknown("data set", text, DATASETS.names(), f"{DATASETS.hint}; or give the path of a folder")
+    if not path.is_dir():
+        check_regular(path)
     for module in sorted({DATASETS.get(name).__module__ for name in DATASETS.names()}, key=_general_last):
         recognises = getattr(importlib.import_module(module), "recognises", None)
         name = recognises(path) if recognises else None

@@ -11,6 +11,7 @@ import pandas
 
 from kerascnn import runs
 from kerascnn.errors import DataError, command, counted
+from kerascnn.files import check_regular
 from kerascnn.pages import charts
 from kerascnn.recipes import Recipe
 from kerascnn.training import pictures, record
@@ -147,6 +148,7 @@ def metrics_of(run):
     path = run / "metrics.csv"
     if not path.exists() or not path.stat().st_size:
         return "", pandas.DataFrame()
+    check_regular(path)
     try:
         metrics = pandas.read_csv(path)
         period = run.read("recipe").get("eval_every") or 0

@@ -14,6 +14,7 @@ import pandas
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from kerascnn import runs
+from kerascnn.files import check_regular
 from kerascnn.training import measures, pictures
 
 FOLDER = "evaluation"
@@ -76,6 +77,7 @@ def read(run):
 
 def _read(path):
     """A table whose names stay text, also where a class is called "1" or "NA"."""
+    check_regular(path)
     columns = pandas.read_csv(path, nrows=0).columns
     names = [
         c for c in columns if c in ("file", "split", "label", "predicted", "class", "true") or c.startswith("label_")

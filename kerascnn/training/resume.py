@@ -14,7 +14,7 @@ import numpy as np
 
 from kerascnn import backends
 from kerascnn.errors import DataError, Stopped, counted
-from kerascnn.files import read_arrays
+from kerascnn.files import read_arrays, read_text
 from kerascnn.runs import Run, replacing
 
 KEPT = 2
@@ -139,7 +139,7 @@ def newest(folder, say=print):
                 count = sum(name.startswith(f"{kind}/") for name in arrays)
                 state[kind] = [arrays[f"{kind}/{i}"] for i in range(count)]
             return state
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, RecursionError) as error:
             say(f"{path.name} cannot be read ({error}); the checkpoint before it is used.")
     return None
 
@@ -149,7 +149,7 @@ def check_table(folder, path, state):
 
     A run killed before its first checkpoint has no state and at most one row; it may start again.
     """
-    rows = max(0, len(path.read_bytes().splitlines()) - 1) if path.exists() else 0
+    rows = max(0, len(read_text(path).splitlines()) - 1) if path.exists() else 0
     if state is None and rows > 1:
         raise DataError(
             f"{folder} holds no checkpoint that can be read, though {path} has {counted(rows, 'epoch')}. Start "
