@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 from keras.src.backend.common import dtypes  # no public name; tests/test_explain_linear.py notices if it goes
 
-from kerascnn.errors import counted
+from kerascnn.errors import counted, disk_full
 from kerascnn.processes import num_cpus
 
 
@@ -158,6 +158,8 @@ def precise(dtype):
 
 def out_of_memory(error):
     """True if an exception says that memory ran out, in the words of Python, NumPy or the backend."""
+    if disk_full(error):  # for which TensorFlow has the same class
+        return False
     if isinstance(error, MemoryError):
         return True
     if backend() == "tensorflow":

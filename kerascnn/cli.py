@@ -10,7 +10,7 @@ from cyclopts import App, CycloptsError
 from kerascnn import __version__
 from kerascnn.commands import adopt, anatomy, experiment, explain, listings, report, scan, serve, train, tune, using
 from kerascnn.datasets.decoding import MAX_MEGAPIXELS, max_megapixels
-from kerascnn.errors import DataError, Stopped, TrainingFailed, UsageError
+from kerascnn.errors import DataError, Stopped, TrainingFailed, UsageError, disk_full
 
 app = App(
     name="kerascnn",
@@ -94,6 +94,8 @@ def main():
     code = run_command(sys.argv[1:])
     sys.stderr.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # native libraries say their goodbyes here
+    if code and "h5py" in sys.modules:  # a file that the disk had no room for cannot be closed: HDF5 would crash
+        os._exit(code)
     sys.exit(code)
 
 
@@ -104,8 +106,11 @@ def _explained(error):
         code = 2
         if isinstance(error, CycloptsError):
             text += f" List the options: {' '.join(['kerascnn', *(error.command_chain or ())])} --help"
+    elif disk_full(error):
+        text = disk_full(error)
     elif isinstance(error, OSError):
-        text = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+        name = error.filename2 or error.filename  # the second one is what a file should have become
+        text = f"{error.strerror or error}" + (f": {name}" if name else "")
     elif isinstance(error, Stopped):
         code = 128 + error.signal_number
     elif not isinstance(error, DataError | TrainingFailed):

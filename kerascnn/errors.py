@@ -1,6 +1,9 @@
 """Errors that are the user's to mend: each says what was received, what is allowed and what to type."""
 
 import difflib
+import errno
+import os
+import re
 import shlex
 import signal
 
@@ -31,6 +34,33 @@ class Stopped(Exception):  # noqa: N818 (not an error)
 def counted(number, noun, plural=None):
     """A number and its noun: "1 image", "2,000 images", "0 images"; `plural` where it is not the noun with an s."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+FULL = {  # what libraries say of a disk that holds no more, and Python's number for it
+    "No space left on device": errno.ENOSPC,
+    "errno = 28": errno.ENOSPC,
+    "database or disk is full": errno.ENOSPC,
+    "Disk quota exceeded": errno.EDQUOT,
+    "File too large": errno.EFBIG,
+}
+
+
+def disk_full(error):
+    """The words for an exception that a full disk, a quota or a limit of file sizes caused, with the file where it is
+    known; "" for any other. HDF5, TensorFlow and SQLite raise errors of their own for it."""
+    while error is not None:
+        number, text = getattr(error, "errno", None), str(error)
+        if number not in FULL.values():
+            number = next((FULL[words] for words in FULL if words in text), None)
+        if number:
+            words = getattr(error, "strerror", None) or ""
+            if not any(words.startswith(known) for known in FULL):
+                words = os.strerror(number)
+            hdf5 = re.search(r"filename = '([^']+)'", text)
+            name = getattr(error, "filename", None) or (hdf5 and hdf5[1])
+            return f"{words}: {name}" if name else words
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def command(*words):

@@ -70,7 +70,10 @@ def replacing(path):
     try:
         yield temporary
         if temporary.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
         else:
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
@@ -80,6 +83,20 @@ def replacing(path):
             shutil.rmtree(temporary)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def check_writable(folder):
+    """Raise a DataError if no file can be made in a folder, which is made where it is not there: what native libraries
+    say of that is no sentence."""
+    probe = folder / f".{os.getpid()}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except FileExistsError:
+        raise DataError(f"Nothing can be written into {folder}: it is a file. Move it away.") from None
+    except OSError as error:
+        raise DataError(f"Nothing can be written into {folder}: {error.strerror}.") from None
 
 
 class Busy(UsageError):  # noqa: N818 (what happened)

@@ -34,9 +34,10 @@ def export(run):
     Returns:
         The largest difference of a probability on the run's sample images.
     Raises:
-        DataError: TensorFlow is not installed, or the answers differ by more than 1e-4.
+        DataError: the folder may not be written, TensorFlow is not installed, or the answers differ by more than 1e-4.
     """
     run = runs.as_run(run)
+    runs.check_writable(run / "export")
     if backends.backend() == "tensorflow":
         return _export(run)
     if not tensorflow_installed():

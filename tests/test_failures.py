@@ -1,4 +1,7 @@
+import contextlib
 import os
+import resource
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -8,11 +11,12 @@ import numpy as np
 import pytest
 
 import kerascnn
-from kerascnn import backends, runs
+from kerascnn import backends, cli, runs
 from kerascnn.anatomy.cost import cost
-from kerascnn.errors import TrainingFailed
+from kerascnn.errors import TrainingFailed, UsageError, disk_full
 from kerascnn.recipes import Recipe
-from kerascnn.training.failures import foreseen, memory, memory_ran_out, smaller_batch
+from kerascnn.training import finders
+from kerascnn.training.failures import check_size, foreseen, memory, memory_ran_out, smaller_batch
 
 TOO_MUCH = 2**46  # elements; as float32 more than a process can address
 
@@ -106,6 +110,107 @@ def test_memory_that_runs_out_in_training_is_told_with_the_batch_that_fits(epoch
     assert run.status == "failed"
     assert "--batch-size 256" in run.read("run")["reason"]
     assert (run / "best.keras").exists() == (epoch > 0)
+
+
+@pytest.mark.parametrize(
+    ("model", "side"), [("lenet5", 20_000), ("lenet5", 10**6), ("lenet5", 10**9), ("resnet18", 20_000)]
+)
+def test_an_image_size_that_cannot_be_is_refused_before_it_is_made(model, side, tmp_path):
+    with pytest.raises(
+        UsageError, match=rf"image_size={side} with batches of 64 .* need ([0-9,.]+ GB|more than)"
+    ) as refused:
+        kerascnn.train(Recipe(model=model, image_size=side), out=tmp_path / "a", say=lambda line: None)
+    fitting = int(str(refused.value).partition("--image-size ")[2].partition(",")[0])
+    assert 64 < fitting < 20_000
+    check_size(Recipe(model=model, image_size=fitting), "float32")
+    assert not (tmp_path / "a").exists()
+
+
+def test_the_size_that_images_are_cut_from_is_named_where_it_is_too_large():
+    with pytest.raises(UsageError, match=r"resize_to=900000 with batches of 64 .*type --resize-to \d+, or"):
+        check_size(Recipe(resize_to=900_000), "float32")
+    check_size(Recipe(resize_to=512), "float32")
+    with pytest.raises(UsageError, match=r"image_size=30000.*--image-size"):
+        finders.learning_rates(Recipe(image_size=30_000))
+
+
+class FileSizeLimit:
+    """Within this block no file may have more than 20,000 bytes, as on a disk that is full."""
+
+    def __enter__(self):
+        self.before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, self.before[1]))
+
+    def __exit__(self, *error):
+        resource.setrlimit(resource.RLIMIT_FSIZE, self.before)
+
+
+def write_table(path):
+    with contextlib.closing(sqlite3.connect(path)) as table:
+        table.execute("pragma max_page_count = 2")
+        table.execute("create table a (b)")
+        table.execute("insert into a values (?)", (bytes(100_000),))
+
+
+WRITERS = {
+    "Keras": ("a.keras", lambda path, model: model.save(path)),
+    "NumPy": ("a.npz", lambda path, model: np.savez(path, x=np.zeros(10_000))),
+    "text": ("a.json", lambda path, model: runs.write_json(path, list(range(20_000)))),
+    "SQLite": ("a.sqlite", lambda path, model: write_table(path)),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_full_disk_says_so_whoever_writes(writer, lenet, tmp_path, capsys):
+    name, write = WRITERS[writer]
+    with pytest.raises(Exception) as raised, FileSizeLimit():  # noqa: PT011 (each library has its own class)
+        write(tmp_path / name, lenet)
+    assert disk_full(raised.value).partition(":")[0] in ("File too large", "No space left on device")
+    assert not backends.out_of_memory(raised.value)
+    assert cli._explained(raised.value) == 1
+    assert capsys.readouterr().err.rstrip().partition(": ")[2] == disk_full(raised.value)
+
+
+HDF5 = """
+import os, resource, sys, h5py, numpy
+from kerascnn.errors import disk_full
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    with h5py.File(sys.argv[1], "w") as file:
+        file["x"] = numpy.zeros(100_000)
+except Exception as error:
+    print(disk_full(error), flush=True)
+os._exit(0)  # HDF5 cannot close its file
+"""
+
+
+def test_a_full_disk_says_so_in_hdf5(tmp_path):
+    done = subprocess.run([sys.executable, "-c", HDF5, tmp_path / "a.h5"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"File too large: {tmp_path / 'a.h5'}\n"
+
+
+@pytest.mark.skipif(backends.backend() != "tensorflow", reason="what TensorFlow's own writers raise")
+def test_a_full_disk_is_no_memory_that_ran_out():
+    import tensorflow as tf
+
+    error = tf.errors.ResourceExhaustedError(None, None, "/a/variables.data; No space left on device")
+    assert backends.out_of_memory(tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"))
+    assert not backends.out_of_memory(error)
+    assert disk_full(error) == "No space left on device"
+    assert disk_full(OSError(13, "Permission denied")) == ""
+
+
+def test_a_run_that_fills_the_disk_says_how_to_go_on(tmp_path):
+    class Fill(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 1:
+                raise OSError(28, "Unable to synchronously create file (errno = 28, filename = '/d/a.h5')")
+
+    with pytest.raises(OSError, match=r"No space left on device: /d/a\.h5\. What the last .* --resume .*/a$"):
+        kerascnn.train(epochs=3, batch_size=300, out=tmp_path / "a", callbacks=[Fill()], say=lambda line: None)
+    run = runs.Run(tmp_path / "a")
+    assert run.read("run")["reason"] == "No space left on device: /d/a.h5"
+    assert kerascnn.train(resume=run, say=lambda line: None).status == "finished"
 
 
 def test_there_is_memory():

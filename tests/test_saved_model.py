@@ -7,6 +7,7 @@ import pytest
 
 import kerascnn
 from kerascnn import saved_model
+from kerascnn.errors import DataError
 
 tf = pytest.importorskip("tensorflow")
 
@@ -65,3 +66,17 @@ def test_a_difference_between_the_two_is_an_error(trained, monkeypatch):
     monkeypatch.setattr(saved_model, "TOLERANCE", -1.0)
     with pytest.raises(kerascnn.errors.DataError, match=r"answers differently from best\.keras"):
         kerascnn.export(trained)
+
+
+@pytest.mark.parametrize("there", ["file", "link to nothing", "file below"])
+def test_a_folder_that_cannot_be_written_is_a_sentence(there, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.json").write_text("{}")
+    export = tmp_path / "run" / "export"
+    if there == "file":
+        export.write_text("mine")
+    else:
+        export.symlink_to(tmp_path / ("nothing/at/all" if there == "link to nothing" else "run/recipe.json/export"))
+    with pytest.raises(DataError, match=rf"^Nothing can be written into {export}: ") as refused:
+        saved_model.export(tmp_path / "run")
+    assert str(refused.value).endswith(".")

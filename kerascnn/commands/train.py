@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from kerascnn import runs
 from kerascnn.commands.terminal import Flag, Json, computing, fraction, let_interrupts_through, print_json, print_table
 from kerascnn.datasets import DATASETS
-from kerascnn.errors import UsageError, command, counted, unknown
+from kerascnn.errors import UsageError, command, counted, disk_full, unknown
 from kerascnn.models import MODELS
 from kerascnn.recipes import FIELDS, RECIPES, WATCHES, Recipe, read_config
 
@@ -259,7 +259,7 @@ def train(
             difference = export(run)
             exported = f"{run / 'export' / 'saved_model'}  (reloaded; probabilities differ by at most {difference:.1g})"
         except Exception as error:  # the run is finished; whatever goes wrong here must not hide its result
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+            reason = disk_full(error) or (str(error) or type(error).__name__).splitlines()[0]
             exported = f"not written: {reason}  (again: {command('export', run.folder)})"
         summary = run.read("run")
         result = summary["result"]
@@ -278,9 +278,8 @@ def train(
         states = list((run / "checkpoint").glob("state-*.npz"))
         if states:
             size = sum(path.stat().st_size for path in states) / 1e6
-            longer = command(
-                "train", "--resume", run.folder, "--steps" if run.read("recipe")["steps"] else "--epochs", "N"
-            )
+            length = "--steps" if run.read("recipe")["steps"] else "--epochs"
+            longer = command("train", "--resume", run.folder, length, "N")
             say(f"Checkpoint     {size:,.1f} MB, from which more go on: {longer}")
         memory = summary["peak_memory_bytes"] / 2**30
         say(f"Time           {summary['seconds']:.0f} s, at most {memory:.1f} GiB of memory")

@@ -1,9 +1,16 @@
 """Why training could not go on, in words that say what to type."""
 
-from kerascnn import backends
+import math
+
+from kerascnn import backends, graph
 from kerascnn.anatomy.cost import cost, largest_batch
-from kerascnn.errors import TrainingFailed, counted
+from kerascnn.errors import TrainingFailed, UsageError, counted
+from kerascnn.models import MODELS
 from kerascnn.processes import available_memory
+from kerascnn.training.build import network, without_weights
+from kerascnn.training.reading import image_size
+
+HEADROOM = 0.35  # of the memory, as of `largest_batch`
 
 
 def memory():
@@ -58,6 +65,50 @@ def foreseen(recipe, model, precision, free):
     return (
         f"Note: a step is predicted to need {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; {advice} would fit."
     )
+
+
+def check_size(recipe, precision):
+    """Raise a UsageError where a step at a recipe's image size is predicted to need more than twice the memory there
+    is, before anything of that size is made; it names the largest size that is predicted to fit."""
+    size, free = max(image_size(recipe)), memory()
+    need = _step_bytes(recipe, size, max(size, recipe.resize_to or 0), precision)
+    if need is None or need <= 2 * free:
+        return
+    name, fits, wrong = "image_size", lambda side: _step_bytes(recipe, side, side, precision), size
+    alone = fits(size)
+    if alone is not None and alone <= (1 - HEADROOM) * free:
+        name, fits, wrong = "resize_to", lambda side: _step_bytes(recipe, size, side, precision), recipe.resize_to
+    low, high = 0, wrong
+    while high - low > max(1, low // 50):
+        middle = (low + high) // 2
+        there = fits(middle)
+        low, high = (middle, high) if there is None or there <= (1 - HEADROOM) * free else (low, middle)
+    option = name.replace("_", "-")
+    advice = f"Predicted to fit is {low}: type --{option} {low}, or a smaller --batch-size."
+    if fits(low) is None:  # too small for the network
+        advice = "No size is predicted to fit: type a smaller --batch-size or another --model."
+    needed = f"{need / 1e9:,.1f} GB" if math.isfinite(need) else "more than 10^18 bytes"
+    raise UsageError(
+        f"{name}={wrong} with batches of {recipe.batch_size} is predicted to need {needed} of memory for a step, and "
+        f"{free / 1e9:.1f} GB are free. {advice}"
+    )
+
+
+def _step_bytes(recipe, size, read_size, precision):
+    """Bytes that a training step is predicted to need; None where that is not known, as for a size that is too small.
+
+    Args:
+        size, read_size: sides of the images that the network sees and of those that they are cut from, pixels.
+    """
+    facts, channels = MODELS.facts(recipe.model), recipe.channels or 3
+    try:
+        with graph.without_weights():
+            model = network(without_weights(recipe), (size, size, channels), facts["num_classes"])
+            step = cost(model, recipe.batch_size, precision, recipe.optimizer).training_bytes
+    except Exception as error:  # building the network says what is wrong
+        beyond = size > 10_000 and not isinstance(error, UsageError)  # more numbers than Keras can count
+        return math.inf if beyond else None
+    return step + recipe.batch_size * channels * (read_size**2 + 4 * size**2)
 
 
 def smaller_batch(batch_size, fitting):

@@ -11,6 +11,7 @@ from kerascnn import backends
 from kerascnn.anatomy.cost import cost
 from kerascnn.errors import UsageError, counted
 from kerascnn.training.build import compile_model, ready
+from kerascnn.training.failures import check_size
 from kerascnn.training.prepare import check, precision_of
 from kerascnn.training.reading import load_data
 from kerascnn.training.transfer import transfer
@@ -122,6 +123,7 @@ def batch_sizes(recipe, *, sizes=BATCH_SIZES, seconds=5.0, data=None):
     """
     if not seconds > 0:
         raise UsageError(f"seconds={seconds:g} is not allowed: it must be above 0.")
+    check_size(recipe, precision_of(recipe))
     data = load_data(recipe) if data is None else data
     rows = []
     for size in sizes:
@@ -158,6 +160,7 @@ def _timed(recipe, data, seconds):
 
 def _ready(recipe, data, rate):
     """(compiled network, batches) of a recipe, with a learning rate, or a schedule of it, in place of the recipe's."""
+    check_size(recipe, precision_of(recipe))
     data = load_data(recipe) if data is None else data
     check(recipe, data)
     _, model, batches = ready(recipe, data, precision_of(recipe))

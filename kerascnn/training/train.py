@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import errno
 import math
 import os
 import platform
@@ -14,13 +15,13 @@ import keras
 from kerascnn import __version__, backends, runs
 from kerascnn.callbacks.named import named_looks
 from kerascnn.datasets.balance import CURE, balance
-from kerascnn.errors import Stopped, UsageError, counted, unknown
+from kerascnn.errors import Stopped, UsageError, command, counted, disk_full, unknown
 from kerascnn.recipes import RECIPES, WATCHES
 from kerascnn.training import digests
 from kerascnn.training import resume as resuming
 from kerascnn.training.batches import InOrder
 from kerascnn.training.build import compile_model, ready, without_weights
-from kerascnn.training.failures import foreseen, memory, memory_ran_out, not_a_number
+from kerascnn.training.failures import check_size, foreseen, memory, memory_ran_out, not_a_number
 from kerascnn.training.finish import delete_checkpoints, fetch_best, results, spent, write_best
 from kerascnn.training.prepare import (
     anchored,
@@ -97,6 +98,7 @@ def train(
         precision = precision_of(recipe)
         state = None
     count = device_count(devices, recipe.batch_size, run)
+    check_size(recipe, precision)
     say(f"Reading {recipe.data}")
     data = load_data(recipe, strict=strict)
     check(recipe, data)
@@ -156,8 +158,13 @@ def train(
             run.update(status="interrupted", reason=str(stop), **spent(began))
             raise
         except BaseException as error:
+            full = disk_full(error)
+            reason = full or f"{type(error).__name__}: {error}"
             with contextlib.suppress(OSError):
-                run.update(status="failed", reason=f"{type(error).__name__}: {error}", **spent(began))
+                run.update(status="failed", reason=reason, **spent(began))
+            if full:
+                go_on = f"Make room, then go on: {command('train', '--resume', run.folder)}"
+                raise OSError(errno.ENOSPC, f"{full}. What the last checkpoint holds is kept. {go_on}") from error
             raise
         stopped = bool(model.stop_training or (state and state["stop_training"]))
         after = result["epochs"] if stopped else None
