@@ -299,25 +299,33 @@ def grouped_convolution(x, kernel, strides, dilations, groups):
     return ops.conv(x, kernel, strides, "valid", "channels_last", dilations)
 
 
+MOST_FUSED = 64
+_FUSED = {}  # {(function's name, config, shapes without the batch): its program}
+
+
 def fused(function):
     """`function(config, *arrays)` with its many small steps melted into one loop: on TensorFlow by XLA.
 
     `config` is hashable. JAX does it by itself inside `compiled`; torch runs step by step. On 2 cores unpooling
     (64, 23, 23, 96) by 3x3 windows with stride 2 takes TensorFlow 57 ms step by step and 3 ms fused; convolutions are
     slower under XLA on a CPU, so that whole networks are not compiled so.
+
+    TensorFlow never frees a program of XLA (1.4 MB each): a process that explains ever new networks gets `MOST_FUSED`
+    of them and runs step by step from then on.
     """
     if backend() != "tensorflow":
         return function
 
-    @functools.lru_cache(maxsize=128)
-    def compiled_for(config, shapes):
-        import tensorflow as tf
-
-        return tf.function(functools.partial(function, config), jit_compile=True, autograph=False)
-
     @functools.wraps(function)
     def call(config, *arrays):
-        return compiled_for(config, tuple(tuple(a.shape[1:]) for a in arrays))(*arrays)
+        key = function.__qualname__, config, tuple(tuple(a.shape[1:]) for a in arrays)
+        if key not in _FUSED:
+            if len(_FUSED) >= MOST_FUSED:
+                return function(config, *arrays)
+            import tensorflow as tf
+
+            _FUSED[key] = tf.function(functools.partial(function, config), jit_compile=True, autograph=False)
+        return _FUSED[key](*arrays)
 
     return call
 

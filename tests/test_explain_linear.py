@@ -12,6 +12,7 @@ from kerascnn import backends, explain
 from kerascnn.explain.reverse import walk_back
 from kerascnn.explain.rules.convolution import convolve, convolve_transposed
 from kerascnn.explain.rules.shaping import _bilinear
+from kerascnn.explain.walk import _compiled
 
 LINEAR = {
     "Conv1D in groups": ((7, 4), lambda: layers.Conv1D(6, 3, strides=2, groups=2)),
@@ -107,6 +108,22 @@ def test_max_pooling_of_voxels_credits_each_window_s_maximum(pool, strides, padd
     with eagerly():
         found = explain.saliency(model, volume, explain.Neuron("score", 0), dtype=dtype)[0]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.skipif(backends.backend() != "tensorflow", reason="only TensorFlow keeps XLA's programs for ever")
+def test_ever_new_networks_get_a_bounded_number_of_programs(monkeypatch):
+    def looked_at(height):
+        model = keras.Sequential([keras.Input((height, 5, 2)), layers.MaxPooling2D(3, 2), layers.Flatten()])
+        image = np.random.default_rng(height).normal(size=(1, height, 5, 2)).astype("float32")
+        return explain.saliency(model, image, {1, 2})
+
+    fused = looked_at(6), looked_at(7)
+    monkeypatch.setattr(backends, "_FUSED", {})
+    monkeypatch.setattr(backends, "MOST_FUSED", 2)
+    _compiled.cache_clear()
+    for height in (6, 7):
+        np.testing.assert_array_equal(looked_at(height), fused[height - 6])
+        assert len(backends._FUSED) <= 2
 
 
 def operations(groups, channels):
