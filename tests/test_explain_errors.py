@@ -163,7 +163,7 @@ def test_several_outputs_need_a_target():
     inputs = keras.Input((4, 4, 1))
     flat = layers.Flatten()(inputs)
     model = keras.Model(inputs, [layers.Dense(2, name="age")(flat), layers.Dense(3, name="sex")(flat)])
-    with pytest.raises(UsageError, match=r"2 outputs: say which is meant.*made by age, sex"):
+    with pytest.raises(UsageError, match=r"2 outputs, age, sex: say which is meant with target=\{'age': class\}"):
         explain.saliency(model, np.zeros((1, 4, 4, 1), "float32"))
     assert explain.saliency(model, np.zeros((1, 4, 4, 1), "float32"), N("sex", 2)).shape == (1, 4, 4, 1)
 
@@ -204,3 +204,53 @@ def test_images_of_another_range_than_the_model_s_own_scaling():
     faint = np.full_like(images, 0.5)
     faint[0, 0, 0] = 1.5
     assert explain.smoothgrad(scaling, faint, 0, noise=0).shape == images.shape
+
+
+def two_headed():
+    """Two outputs from one convolution: a softmax over three classes and a sigmoid over two."""
+    inputs = keras.Input((6, 6, 2))
+    flat = layers.Flatten()(layers.Conv2D(4, 3, name="conv")(inputs))
+    first = layers.Dense(3, activation="softmax", name="kind")(flat)
+    model = keras.Model(inputs, [first, layers.Dense(2, activation="sigmoid", name="colour")(flat)], name="two")
+    rng = np.random.default_rng(5)
+    model.set_weights([rng.normal(scale=0.2, size=w.shape) for w in model.get_weights()])
+    return model
+
+
+@pytest.mark.parametrize("output", ["kind", "colour"])
+def test_one_of_several_outputs_is_explained_by_its_name(output):
+    model, images = two_headed(), np.random.default_rng(6).normal(size=(2, 6, 6, 2)).astype("float32")
+    alone = keras.Model(model.input, model.get_layer(output).output)
+    for method in ("saliency", "integrated_gradients", "grad_cam"):
+        for target in (1, None):
+            found = explain.EXPLANATIONS.get(method)(model, images, {output: target})
+            expected = explain.EXPLANATIONS.get(method)(alone, images, target)
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    found = explain.saliency(model, images, [{"kind": 0}, {"colour": 1}])
+    np.testing.assert_allclose(found[1:], explain.saliency(model, images[1:], {"colour": 1}), rtol=1e-5, atol=1e-6)
+    for convention in ("drop", "probability", "captum"):
+        options = {"patch": 3, "stride": 2, "convention": convention}
+        found = explain.occlusion_map(model, images, {output: 1}, **options)
+        np.testing.assert_allclose(found, explain.occlusion_map(alone, images, 1, **options), rtol=1e-4, atol=1e-5)
+
+
+def test_occlusion_of_a_neuron_is_how_much_it_falls():
+    model, images = two_headed(), np.random.default_rng(6).normal(size=(2, 6, 6, 2)).astype("float32")
+    whole, hidden = images.copy(), images.copy()
+    hidden[:, 2:5, 0:3] = 0  # the square in row 1, column 0 of the map
+    conv, colour = (keras.Model(model.input, model.get_layer(name).output) for name in ("conv", "colour"))
+    options = {"patch": 3, "stride": 2, "fill": 0}
+    for neuron, score in (
+        (explain.Neuron("colour", 1), lambda x: np.asarray(colour.predict_on_batch(x))[:, 1]),
+        (explain.Neuron("conv", 3, 2, 1), lambda x: np.asarray(conv.predict_on_batch(x))[:, 2, 1, 3]),
+        (explain.Neuron("conv", 3), lambda x: np.asarray(conv.predict_on_batch(x))[..., 3].max((1, 2))),
+        (explain.Neuron("conv", 3, reduce="mean"), lambda x: np.asarray(conv.predict_on_batch(x))[..., 3].mean((1, 2))),
+    ):
+        found = explain.occlusion_map(model, images, neuron, **options)
+        np.testing.assert_allclose(found[:, 1, 0], score(whole) - score(hidden), rtol=1e-4, atol=1e-5)
+    with pytest.raises(UsageError, match="has no probability"):
+        explain.occlusion_map(model, images, explain.Neuron("conv", 3), convention="probability", **options)
+    with pytest.raises(UsageError, match=r"Unknown output of two 'kinds'\. Did you mean 'kind'"):
+        explain.occlusion_map(model, images, {"kinds": 1}, **options)
+    with pytest.raises(UsageError, match=r"2 outputs, kind, colour: .* target=\{'kind': class\}"):
+        explain.occlusion_map(model, images, 1, **options)

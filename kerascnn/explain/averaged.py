@@ -6,7 +6,7 @@ from kerascnn.errors import UsageError
 from kerascnn.explain import register
 from kerascnn.explain.reverse import shapes_of, unpack, walk_back
 from kerascnn.explain.subjects import subject
-from kerascnn.explain.targets import resolve, score_value
+from kerascnn.explain.targets import of_output, resolve, score_value
 from kerascnn.explain.walk import Task, run
 
 
@@ -15,9 +15,12 @@ def fixed_target(model, images, target, options):
     plan, arrays = subject(model, images, options.get("fallback"))
     shape_of = shapes_of(plan, arrays)
     count = resolve(plan, target, len(arrays[0]), shape_of, options.get("class_names"))[2]
-    if target is None:
+    name = next(iter(target)) if isinstance(target, dict) and None in target.values() else None
+    if target is None or name is not None:
+        plan = plan if name is None else of_output(plan, target)[0]
         task = Task(plan.steps, plan.inputs, (score_value(plan),))
-        target = run(plan, task, arrays, [], batch_size=options.get("batch_size", 64))[0][0].argmax(-1)
+        top = run(plan, task, arrays, [], batch_size=options.get("batch_size", 64))[0][0].argmax(-1)
+        target = top if name is None else [{name: int(t)} for t in top]
     if options.get("dtype") == "float64":
         arrays = [a.astype("float64") for a in arrays]
     return target, [np.repeat(a, count, axis=0) if count > len(a) else a for a in arrays]

@@ -19,7 +19,16 @@ from kerascnn.explain.plans.plan import read_constants
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.reverse import shapes_of
 from kerascnn.explain.subjects import looked_at
-from kerascnn.explain.targets import check_channels_last, class_number, convolutions, find_layer, score_value
+from kerascnn.explain.targets import (
+    Neuron,
+    check_channels_last,
+    class_number,
+    convolutions,
+    find_layer,
+    of_output,
+    resolve_neuron,
+    score_value,
+)
 from kerascnn.explain.walk import Task, check_finite, forward, needed_steps, run
 
 CONVENTIONS = ("probability", "drop", "captum", "tf-explain")
@@ -39,7 +48,7 @@ def _pair(value):
     return tuple(value) if isinstance(value, tuple | list) else (value, value)
 
 
-def _hide(steps, value, given, total, patch, images, fills, jobs, constants):
+def _hide(steps, value, given, reduce, patch, images, fills, jobs, constants):
     """The values of images with squares hidden; jobs is int32 (B, 3): image, first row, first column."""
     x = ops.take(images, jobs[:, 0], axis=0)
     hidden = None
@@ -50,13 +59,21 @@ def _hide(steps, value, given, total, patch, images, fills, jobs, constants):
         inside = ops.reshape(inside, (-1, *([images.shape[1], 1] if axis == 1 else [1, images.shape[2]]), 1))
         hidden = inside if hidden is None else ops.logical_and(hidden, inside)
     x = ops.where(hidden, ops.take(fills, jobs[:, 0], axis=0), x)
-    found = forward(steps, {given: x}, constants)[value]
-    return ops.sum(found, tuple(range(1, len(found.shape) - 1))) if total and len(found.shape) > 2 else found
+    return _reduced(forward(steps, {given: x}, constants)[value], reduce)
+
+
+def _reduced(maps, reduce):
+    """(N, channels) of maps (N, ..., channels): "sum", "max" or "mean" over the places, or the place (row, col)."""
+    if len(maps.shape) == 2:
+        return maps
+    if isinstance(reduce, tuple):
+        return maps[(slice(None), *reduce)]
+    return getattr(ops, reduce)(maps, tuple(range(1, len(maps.shape) - 1)))
 
 
 @functools.lru_cache(maxsize=16)
-def _compiled(steps, value, given, total, patch, shapes, dtype):
-    return backends.compiled(functools.partial(_hide, steps, value, given, total, patch))
+def _compiled(steps, value, given, reduce, patch, shapes, dtype):
+    return backends.compiled(functools.partial(_hide, steps, value, given, reduce, patch))
 
 
 @register(source="Zeiler and Fergus 2013")
@@ -76,13 +93,13 @@ def occlusion(model, images, *, patch, stride, fill="mean", layer=None, max_memo
         array (N, rows, cols, num_classes or channels); rows = ceil((H - patch) / stride) + 1, the last square is moved
         inside. A classifier with one unit has two classes.
     """
-    options = {"layer": layer, "max_memory": max_memory, "dtype": dtype}
-    return _table(model, images, _pair(patch), _pair(stride), fill, **options)
+    plan, arrays = _looked_at(model, images)
+    value = _score_value(plan, arrays) if layer is None else find_layer(plan, layer)[1]
+    return _table(plan, arrays, value, _pair(patch), _pair(stride), fill, max_memory=max_memory, dtype=dtype)
 
 
-def _table(model, images, patch, stride, fill, *, cut=False, layer=None, max_memory=256, dtype="float32"):
+def _table(plan, arrays, value, patch, stride, fill, *, cut=False, reduce="sum", max_memory=256, dtype="float32"):
     """The table of `occlusion`; `cut` leaves the last square where it is, so that the border cuts it."""
-    plan, arrays, value = _table_of(model, images, layer)
     x = arrays[0].astype(dtype)
     rows, cols = (positions(*axis, cut=cut) for axis in zip(x.shape[1:3], patch, stride, strict=True))
     fills = _fills(x, fill)
@@ -94,7 +111,7 @@ def _table(model, images, patch, stride, fill, *, cut=False, layer=None, max_mem
     with backends.precise(dtype):
         constants = read_constants(plan, dtype)
         shapes = x.shape[1:], tuple(tuple(c.shape) for c in constants)
-        function = _compiled(steps, value, plan.inputs[0], layer is not None, patch, shapes, dtype)
+        function = _compiled(steps, value, plan.inputs[0], reduce, patch, shapes, dtype)
         device, colours, found = ops.convert_to_tensor(x), ops.convert_to_tensor(fills), []
         for chunk in np.array_split(jobs, math.ceil(len(jobs) / batch)):
             found.append(ops.convert_to_numpy(function(device, colours, ops.convert_to_tensor(chunk), constants)))
@@ -103,15 +120,44 @@ def _table(model, images, patch, stride, fill, *, cut=False, layer=None, max_mem
     return table
 
 
-def _table_of(model, images, layer):
+def _looked_at(model, images):
+    """What `looked_at` gives, of a model with one image input."""
     plan, arrays = looked_at(model, images)
     check_channels_last(plan)
     if len(arrays) > 1 or arrays[0].ndim != 4:
         raise UsageError(f"Occlusion needs a model with one image input; {plan.model!r} takes {len(arrays)} inputs.")
-    if layer is None and (len(plan.outputs) > 1 or len(shapes_of(plan, arrays)(score_value(plan))) != 2):
+    return plan, arrays
+
+
+def _score_value(plan, arrays):
+    """The number of the value that holds the class scores."""
+    if len(plan.outputs) > 1:
+        names = plan.output_names
+        raise UsageError(
+            f"Model {plan.model!r} has {len(names)} outputs, {', '.join(names)}: name a layer, layer=..., or give "
+            f"occlusion_map target={{{names[0]!r}: class}} or a Neuron."
+        )
+    if len(shapes_of(plan, arrays)(score_value(plan))) != 2:
         raise UsageError(f"Model {plan.model!r} does not end in one vector of class scores: name a layer, layer=...")
-    value = score_value(plan) if layer is None else find_layer(plan, layer)[1]
-    return plan, arrays, value
+    return score_value(plan)
+
+
+def _wanted(plan, arrays, target, convention, class_names):
+    """(plan with the output that is meant, number of the value, how to reduce it, channels (N,) or None: the top)."""
+    n = len(arrays[0])
+    if isinstance(target, dict):
+        plan, target = of_output(plan, target)
+    if isinstance(target, Neuron):
+        if convention in ("probability", "tf-explain"):
+            raise UsageError(f"{target} has no probability: type convention='drop' or 'captum', or give a class.")
+        wanted = resolve_neuron(target, plan, shapes_of(plan, arrays))
+        reduce = wanted.row[:-1] if wanted.kind == "position" else wanted.kind
+        return plan, wanted.value, reduce, np.full(n, wanted.row[-1])
+    value = _score_value(plan, arrays)
+    if target is None:
+        return plan, value, "sum", None
+    classes, targets = shapes_of(plan, arrays)(value)[-1], np.broadcast_to(np.asarray(target, dtype=object), n)
+    return plan, value, "sum", np.array([class_number(t, classes, plan.model, class_names) for t in targets])
 
 
 def _fills(x, fill):
@@ -166,7 +212,8 @@ def occlusion_map(model, images, target=None, *, patch, stride, fill="mean", con
     """One map per image from the table of occlusion, by a named convention.
 
     Args:
-        target: a class or one per image; None: each image's top class.
+        target: a class or one per image, or one Neuron; None: each image's top class. {"name of an output": class} for
+            a model with several outputs.
         convention: "probability": of the class, per place (Zeiler & Fergus); "drop": how much its score falls, per
             place; "captum": the drop, for every pixel averaged over the squares that hide it, the last square of a row
             or column being cut at the border as in Captum, not moved inside; "tf-explain": one minus the probability,
@@ -178,15 +225,16 @@ def occlusion_map(model, images, target=None, *, patch, stride, fill="mean", con
     """
     if convention not in CONVENTIONS:
         raise unknown("convention", convention, CONVENTIONS)
-    plan, arrays = looked_at(model, images)
+    plan, arrays = _looked_at(model, images)
     patch, stride, cut = _pair(patch), _pair(stride), convention == "captum"
     if cut:
         _check_strides(arrays[0].shape[1:3], patch, stride)
-    table = _table(model, images, patch, stride, fill, cut=cut)
-    n, classes = len(table), table.shape[-1]
-    base = _whole_scores(model, arrays[0])
-    targets = base.argmax(-1) if target is None else np.broadcast_to(np.asarray(target, dtype=object), n)
-    targets = [class_number(t, classes, plan.model, class_names) for t in targets]
+    plan, value, reduce, targets = _wanted(plan, arrays, target, convention, class_names)
+    table = _table(plan, arrays, value, patch, stride, fill, cut=cut, reduce=reduce)
+    n = len(table)
+    whole = run(plan, Task(plan.steps, plan.inputs, (value,)), arrays, [])[0][0]
+    base = ops.convert_to_numpy(_reduced(ops.convert_to_tensor(whole), reduce))
+    targets = base.argmax(-1) if targets is None else targets
     image = np.arange(n)
     if convention in ("probability", "tf-explain"):
         chance = probabilities(plan, table)[image, :, :, targets]
@@ -216,8 +264,3 @@ def _covers(size, patch, stride):
     first = positions(size, patch, stride, cut=True)[:, None]
     pixel = np.arange(size)[None]
     return ((pixel >= first) & (pixel < first + patch)).astype("float32")
-
-
-def _whole_scores(model, images):
-    plan, arrays = looked_at(model, images)
-    return run(plan, Task(plan.steps, plan.inputs, (score_value(plan),)), arrays, [])[0][0]

@@ -17,7 +17,7 @@ Arguments that every method takes:
     target: a class (number, or name with class_names=), a set of classes (their sum), a Neuron, or a list or array of
         these, one per image (or several for a single image: one map each). None: each image's top class. Class scores
         are taken before the softmax or sigmoid. A classifier with one unit z has two classes: z is the score of class
-        1, -z that of class 0.
+        1, -z that of class 0. {"name of an output": one of these} says which output of several is meant.
 Options:
     seed: 1 starts the walk with one; "activation" with the explained activation itself.
     class_names: the classes' names.

@@ -90,7 +90,7 @@ def score_value(plan):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Wanted:
+class Wanted:
     """One target, resolved: a value, how to start there, and the arrays' row."""
 
     value: int
@@ -102,7 +102,8 @@ def resolve(plan, target, num_images, num_classes_shape, class_names=None):
     """(seeds, arrays, number of maps) of a target as a user gives it.
 
     Args:
-        target: None, a class (number or name), a set of classes, a Neuron, or a list or array of these.
+        target: None, a class (number or name), a set of classes, a Neuron, {output: one of these} for a model with
+            several outputs, or a list or array of these.
         num_images: how many images there are.
         num_classes_shape: function value number -> its shape, batch first.
         class_names: names of the classes, for targets given by name.
@@ -138,7 +139,7 @@ def resolve(plan, target, num_images, num_classes_shape, class_names=None):
 
 
 def _is_one(target):
-    if target is None or isinstance(target, str | Neuron | set | frozenset | numbers.Integral):
+    if target is None or isinstance(target, str | Neuron | dict | set | frozenset | numbers.Integral):
         return True
     if isinstance(target, np.ndarray) and target.ndim == 0:
         return True
@@ -146,18 +147,20 @@ def _is_one(target):
         return False
     raise UsageError(
         f"{target!r} is not a target: give a class (a number or a name), a set of classes, "
-        "kerascnn.explain.Neuron(layer, channel), or a list of these, one per image."
+        "kerascnn.explain.Neuron(layer, channel), {output: class}, or a list of these, one per image."
     )
 
 
 def _resolve_one(target, plan, shape_of, class_names):
     if isinstance(target, Neuron):
-        return _resolve_neuron(target, plan, shape_of)
+        return resolve_neuron(target, plan, shape_of)
+    if isinstance(target, dict):
+        plan, target = of_output(plan, target)
     if len(plan.outputs) > 1:
-        ends = ", ".join(sorted({step.layer for step in plan.steps if step.output in plan.outputs}))
+        names = plan.output_names
         raise UsageError(
-            f"Model {plan.model!r} has {len(plan.outputs)} outputs: say which is meant with "
-            f"target=kerascnn.explain.Neuron(layer, channel); the outputs are made by {ends}."
+            f"Model {plan.model!r} has {len(names)} outputs, {', '.join(names)}: say which is meant with "
+            f"target={{{names[0]!r}: class}}, or with target=kerascnn.explain.Neuron(layer, channel)."
         )
     value = score_value(plan)
     shape = shape_of(value)
@@ -167,11 +170,26 @@ def _resolve_one(target, plan, shape_of, class_names):
             "to be explained with target=kerascnn.explain.Neuron(layer, channel, row, col)."
         )
     if target is None:
-        return _Wanted(value, "top")
+        return Wanted(value, "top")
     weights = np.zeros(shape[1])
     for one in target if isinstance(target, set | frozenset) else [target]:
         weights[class_number(one, shape[1], plan.model, class_names)] = 1
-    return _Wanted(value, "weights", tuple(weights))
+    return Wanted(value, "weights", tuple(weights))
+
+
+def of_output(plan, target):
+    """(the plan with one output, what is explained there) of a target {name of an output: class}.
+
+    Raises:
+        UsageError: no such output, or not one of them.
+    """
+    if len(target) != 1:
+        raise UsageError(f"A target names one output, as {{{plan.output_names[0]!r}: class}}; received {target!r}.")
+    ((name, inner),) = target.items()
+    if name not in plan.output_names:
+        raise unknown(f"output of {plan.model}", str(name), plan.output_names)
+    value = plan.outputs[plan.output_names.index(name)]
+    return dataclasses.replace(plan, outputs=(value,), output_names=(name,)), inner
 
 
 def class_number(target, num_classes, model, class_names=None):
@@ -212,7 +230,12 @@ def check_channels_last(plan):
         )
 
 
-def _resolve_neuron(neuron, plan, shape_of):
+def resolve_neuron(neuron, plan, shape_of):
+    """The Wanted of a Neuron.
+
+    Raises:
+        UsageError: no such layer, channel or place.
+    """
     check_channels_last(plan)
     path, value = find_layer(plan, neuron.layer)
     places, channels = shape_of(value)[1:-1], shape_of(value)[-1]
@@ -224,12 +247,12 @@ def _resolve_neuron(neuron, plan, shape_of):
     if not places:
         if given:
             raise UsageError(f"Layer {path!r} has units, not maps: leave row and col out of {neuron}.")
-        return _Wanted(value, "position", (neuron.channel,))
+        return Wanted(value, "position", (neuron.channel,))
     if not given:
-        return _Wanted(value, neuron.reduce, (neuron.channel,))
+        return Wanted(value, neuron.reduce, (neuron.channel,))
     if len(given) != len(places):
         raise UsageError(f"A neuron of layer {path!r} has {len(places)} coordinates; received {neuron}.")
     if any(not 0 <= i < n for i, n in zip(given, places, strict=True)):
         size = "x".join(str(n) for n in places)
         raise UsageError(f"The maps of layer {path!r} are {size}: {tuple(given)} lies outside; they begin at 0.")
-    return _Wanted(value, "position", (*given, neuron.channel))
+    return Wanted(value, "position", (*given, neuron.channel))

@@ -50,6 +50,7 @@ class Plan:
         constants: list of arrays: kernels, biases, fixed numbers.
         inputs: numbers of the model's input values.
         outputs: numbers of its output values.
+        output_names: the names that Keras gives them.
         layers: {layer path: numbers of the outputs of its calls}, in the model's order.
         kinds: {layer path: class name}.
         shapes: {value number: shape, batch first} of the inputs and of every layer's output.
@@ -62,6 +63,7 @@ class Plan:
     constants: list
     inputs: tuple
     outputs: tuple
+    output_names: tuple
     layers: dict
     kinds: dict
     shapes: dict
@@ -170,6 +172,7 @@ def make_plan(model, stand_in=None):
         constants=builder.constants,
         inputs=inputs,
         outputs=tuple(known[t] for t in graph.outputs),
+        output_names=tuple(getattr(model, "output_names", [model.layers[-1].name])),  # Sequential has none
         layers=layers,
         kinds=kinds,
         shapes=builder.shapes,
