@@ -89,7 +89,7 @@ def flatten(model):
     """
     function = _function(model)
     if function is None:
-        raise UsageError(_why_no_graph(model))
+        raise UsageError(why_no_graph(model))
     flat, numbers, calls = Graph([], (), (), [], ()), {}, {}
 
     def number(tensor):
@@ -200,17 +200,25 @@ def _function(operation):
     return operation if isinstance(operation, keras.Function) else None
 
 
-def _why_no_graph(model):
+def has_graph(model):
+    """True if `flatten` can open a model: it is Functional, or a Sequential that is built."""
+    return _function(model) is not None
+
+
+def why_no_graph(model, shape=None):
+    """Why `flatten` cannot open a model, and what to type; `shape` is that of the images, without the batch."""
     if not isinstance(model, keras.Model):
         return f"A keras.Model is needed; received {type(model).__name__}: {model!r}."
+    sizes = ", ".join(map(str, shape or ("height", "width", "channels")))
     if isinstance(model, keras.Sequential):
         return (
-            f"The Sequential model {model.name!r} is not built: its input size is unknown. Put keras.Input((height, "
-            "width, channels)) before its first layer, or call model.build((None, height, width, channels))."
+            f"The Sequential model {model.name!r} is not built: its input size is unknown. Put keras.Input(({sizes})) "
+            f"before its first layer, or call model.build((None, {sizes}))."
         )
     return (
         f"Model {model.name!r} ({type(model).__name__}) is a subclass of keras.Model, so Keras keeps no graph of its "
-        "layers. Functional and Sequential models can be looked into: make one with keras.Model(inputs, outputs)."
+        "layers. Functional and Sequential models can be looked into; make one of yours with "
+        f"i = keras.Input(({sizes})); model = keras.Model(i, model.call(i))."
     )
 
 

@@ -129,15 +129,14 @@ def test_switches_of_all_poolings_leave_out_those_inside_other_layers():
     assert list(explain.switches(model, np.random.default_rng(0).random((2, 8, 8, 1), "float32"))) == ["outer"]
 
 
-def test_grad_cam_takes_the_fallback_that_its_error_names():
+def test_grad_cam_goes_through_layers_that_no_rule_serves():
     x = keras.Input((6, 6, 1))
     maps = layers.Conv2D(3, 3, name="conv")(x)
     model = keras.Model(x, layers.Dense(2)(layers.LSTM(3)(layers.Reshape((4, 12))(maps))))
     images = np.random.default_rng(0).random((2, 6, 6, 1), "float32")
-    with pytest.raises(UsageError, match='type fallback="autodiff"'):
-        explain.grad_cam(model, images, 1)
+    found = explain.grad_cam(model, images, 1, rectify=False)
     with pytest.warns(UserWarning, match="automatic differentiation serves it"):
-        found = explain.grad_cam(model, images, 1, fallback="autodiff", rectify=False)
+        np.testing.assert_array_equal(explain.grad_cam(model, images, 1, fallback="autodiff", rectify=False), found)
     later = keras.Model(maps, model.output)
     values = explain.activations(model, images, "conv")
     numeric = np.zeros_like(values)
@@ -173,8 +172,67 @@ def test_subclassed_models_say_why():
         def call(self, x):
             return x
 
-    with pytest.raises(UsageError, match=r"subclass of keras.Model"):
-        explain.saliency(Mine(name="mine"), IMAGES)
+    with pytest.raises(
+        UsageError, match=r"subclass of keras.Model.*keras.Input\(\(8, 8, 3\)\); model = keras.Model\(i, "
+    ):
+        explain.saliency(Mine(name="mine"), np.zeros((1, 8, 8, 3), "float32"))
+
+
+@keras.saving.register_keras_serializable("test_explain_errors")
+class Attentive(keras.Model):
+    """A model of the user's own class: a convolution, then attention among its places."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.conv = layers.Conv2D(4, 3, name="conv")
+        self.attention = layers.MultiHeadAttention(2, 3)
+        self.head = layers.Dense(3, activation="softmax")
+
+    def call(self, x, training=None):
+        x = layers.Reshape((16, 4))(self.conv(x))
+        x = keras.random.uniform((1,)) * x if training else x
+        return self.head(layers.Flatten()(self.attention(x, x)))
+
+
+def test_a_subclassed_model_is_hidden_from_and_its_cure_works():
+    images = np.random.default_rng(8).normal(size=(2, 6, 6, 2)).astype("float32")
+    own = Attentive(name="own")
+    inputs = keras.Input((6, 6, 2))
+    cured = keras.Model(inputs, own.call(inputs))  # what the error says
+    table = explain.occlusion(own, images, patch=3, stride=3, fill=0)
+    hidden = images.copy()
+    hidden[:, :3, 3:] = 0
+    answers = np.asarray(own.predict_on_batch(hidden))
+    np.testing.assert_allclose(table[:, 0, 1], answers, rtol=1e-4, atol=1e-6)
+    whole = np.asarray(own.predict_on_batch(images))
+    found = explain.occlusion_map(own, images, 2, patch=3, stride=3, fill=0, convention="probability")
+    np.testing.assert_allclose(found[:, 0, 1], answers[:, 2], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(explain.activations(own, images, "own"), whole, rtol=1e-4, atol=1e-6)
+    values = explain.activations(cured, images, "conv")
+    gradient = explain.layer_cam(cured, images, 1, layer="conv")
+    assert gradient.shape == (2, 4, 4)
+
+    def score(maps):
+        tokens = keras.ops.reshape(maps, (-1, 16, 4))
+        flat = keras.ops.convert_to_numpy(own.attention(tokens, tokens)).reshape(len(maps), -1)
+        return flat @ keras.ops.convert_to_numpy(own.head.kernel)[:, 1]
+
+    weights = np.zeros((2, 4))
+    for channel in range(4):  # the mean gradient of a channel, times its 16 places
+        step = 1e-2 * np.eye(4, dtype="float32")[channel]
+        weights[:, channel] = (score(values + step) - score(values - step)) / 2e-2 / 16
+    found = explain.grad_cam(cured, images, 1, layer="conv", rectify=False)
+    np.testing.assert_allclose(found, np.einsum("nijc,nc->nij", values, weights), atol=2e-3)
+    with pytest.raises(UsageError, match=r"i = keras.Input\(\(6, 6, 2\)\)"):
+        explain.grad_cam(own, images, 1)
+
+
+def test_an_unbuilt_sequential_is_told_the_images_shape():
+    model = keras.Sequential([layers.Conv2D(2, 3), layers.Flatten(), layers.Dense(2)])
+    for look in (explain.saliency, explain.grad_cam, explain.activations):
+        with pytest.raises(UsageError, match=r"model.build\(\(None, 6, 6, 2\)\)"):
+            look(model, np.zeros((1, 6, 6, 2), "float32"))
+    assert not model.built
 
 
 def test_unknown_methods_get_the_nearest_name(model):

@@ -355,6 +355,6 @@ def test_the_model_is_not_kept_alive():
 
 def test_unbuilt_sequential_says_what_to_type():
     model = keras.Sequential([layers.Conv2D(2, 3), layers.Flatten(), layers.Dense(2)])
-    with pytest.raises(UsageError, match=r"is not built.*model.build\(\(None, height, width, channels\)\)"):
+    with pytest.raises(UsageError, match=r"is not built.*model.build\(\(None, 7, 8, 2\)\)"):
         explain.saliency(model, IMAGES)
     assert not model.built

@@ -7,7 +7,7 @@ import numpy as np
 from kerascnn.errors import UsageError
 from kerascnn.explain import register
 from kerascnn.explain.reverse import shapes_of
-from kerascnn.explain.subjects import subject
+from kerascnn.explain.subjects import gradient_subject, subject
 from kerascnn.explain.targets import check_channels_last, find_layer, resolve
 from kerascnn.explain.walk import Task, needed_steps, run
 
@@ -16,7 +16,7 @@ def _gradients_and_maps(
     model, images, target, layer, *, class_names=None, batch_size=64, dtype="float32", fallback=None
 ):
     """(gradients, maps), each (N, h, w, channels), of a layer; None is the deepest convolution with maps."""
-    plan, arrays = subject(model, images, fallback)
+    plan, arrays = subject(model, images, fallback) if fallback else gradient_subject(model, images)
     check_channels_last(plan)
     shape_of = shapes_of(plan, arrays)
     seeds, starts, count = resolve(plan, target, len(arrays[0]), shape_of, class_names)
@@ -62,7 +62,8 @@ def grad_cam(model, images, target=None, *, layer=None, rectify=True, **options)
         model, images, target: as for every method (kerascnn.explain.reverse).
         layer: the layer's name or path; None: the deepest convolution with maps larger than 1x1.
         rectify: False keeps what speaks against the target (Captum's default).
-        options: class_names, batch_size, dtype, and fallback, as for saliency.
+        options: class_names, batch_size, dtype, as for saliency. Between the target and the layer, automatic
+            differentiation serves what no rule does (attention, recurrent layers); fallback="autodiff" says so.
     Returns:
         array (N, h, w), the size of the layer's maps; kerascnn.explain.enlarge brings it to the image's.
     """

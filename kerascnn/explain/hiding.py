@@ -81,7 +81,8 @@ def occlusion(model, images, *, patch, stride, fill="mean", layer=None, max_memo
     """Class scores with a square of each image hidden, for every place of the square (Zeiler & Fergus 2013, 4.2).
 
     Args:
-        model: keras.Model with one image input; scores are taken before the softmax or sigmoid.
+        model: keras.Model with one image input; scores are taken before the softmax or sigmoid, and of a subclass of
+            keras.Model, whose layers are not known, as it answers.
         images: float32 (N, H, W, C) as the model takes them.
         patch: side of the hidden square, pixels; or (height, width).
         stride: step between squares, pixels; or (down, right).
@@ -111,7 +112,9 @@ def _table(plan, arrays, value, patch, stride, fill, *, cut=False, reduce="sum",
     with backends.precise(dtype):
         constants = read_constants(plan, dtype)
         shapes = x.shape[1:], tuple(tuple(c.shape) for c in constants)
-        function = _compiled(steps, value, plan.inputs[0], reduce, patch, shapes, dtype)
+        opaque = any(step.rule == "opaque" for step in steps)  # it points to the user's layers: not kept
+        make = _compiled.__wrapped__ if opaque else _compiled
+        function = make(steps, value, plan.inputs[0], reduce, patch, shapes, dtype)
         device, colours, found = ops.convert_to_tensor(x), ops.convert_to_tensor(fills), []
         for chunk in np.array_split(jobs, math.ceil(len(jobs) / batch)):
             found.append(ops.convert_to_numpy(function(device, colours, ops.convert_to_tensor(chunk), constants)))
@@ -172,10 +175,15 @@ def _fills(x, fill):
 
 
 def probabilities(plan, scores):
-    """Class scores (..., num_classes) as the model's probabilities: through its softmax or sigmoid."""
+    """Class scores (..., num_classes) as the model's probabilities: through its softmax or sigmoid.
+
+    Where none is known (in a model of the user's own class), answers that sum to 1 are probabilities already.
+    """
     head = head_step(plan.steps, plan.outputs[0])
     if plan.steps[-1].rule == TWO_CLASSES or (head is not None and head.rule == "sigmoid"):
         return 1 / (1 + np.exp(-scores))
+    if head is None and (scores >= 0).all() and np.allclose(scores.sum(-1), 1, atol=1e-3):
+        return scores
     powers = np.exp(scores - scores.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
 

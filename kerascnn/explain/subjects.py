@@ -8,8 +8,9 @@ from keras import ops
 
 from kerascnn.backends import vector_jacobian
 from kerascnn.errors import UsageError, unknown
-from kerascnn.explain.plans.plan import make_plan
+from kerascnn.explain.plans.plan import Plan, Step, make_plan
 from kerascnn.explain.rules.rule import rule
+from kerascnn.graph import Node, Ref, has_graph, why_no_graph
 
 
 def subject(model, images, fallback=None, derived=False):
@@ -24,14 +25,63 @@ def subject(model, images, fallback=None, derived=False):
     """
     if fallback not in (None, "autodiff"):
         raise unknown("fallback", fallback, ("autodiff",))
-    plan = make_plan(model, _autodiff_step if fallback else None)
+    _check_graph(model, images)
+    plan = make_plan(model, _warned_autodiff_step if fallback else None)
     return plan, check_images(model, plan, images, derived)
 
 
+def gradient_subject(model, images):
+    """What `subject` gives for plain gradients: automatic differentiation serves layers without a rule, silently."""
+    _check_graph(model, images)
+    plan = make_plan(model, _autodiff_step)
+    return plan, check_images(model, plan, images)
+
+
 def looked_at(model, images):
-    """What `subject` gives, where nothing walks back: layers that no rule serves are simply called."""
+    """What `subject` gives, where nothing walks back: layers that no rule serves are simply called.
+
+    So is a whole model of the user's own class that takes one array and gives one: its answers can be looked at.
+    """
+    if isinstance(model, keras.Model) and not isinstance(model, keras.Sequential) and not has_graph(model):
+        return _looked_at_whole(model, images)
+    _check_graph(model, images)
     plan = make_plan(model, opaque_step)
     return plan, check_images(model, plan, images)
+
+
+def _check_graph(model, images):
+    """Raise a UsageError that says what to type, with the images' shape, for a model whose graph is not known."""
+    if not has_graph(model):
+        raise UsageError(why_no_graph(model, np.shape(images)[1:] if hasattr(images, "shape") else None))
+
+
+def _looked_at_whole(model, images):
+    """A plan of one step, the call of the whole model, and the images."""
+    if not hasattr(images, "shape") or len(images.shape) < 2:
+        raise UsageError(why_no_graph(model))
+    array = np.asarray(ops.convert_to_numpy(images) if ops.is_tensor(images) else images)
+    array = array.astype("float64" if array.dtype == np.float64 else "float32", copy=False)
+    if not len(array) or not np.isfinite(array).all():
+        raise UsageError(f"Model {model.name!r} needs images of finite numbers; received {array.shape}.")
+    answers = keras.tree.flatten(model(array[:1].astype("float32"), training=False))
+    if len(answers) != 1:
+        raise UsageError(f"It has {len(answers)} outputs. {why_no_graph(model, array.shape[1:])}")
+    shapes = {0: (None, *array.shape[1:]), 1: (None, *answers[0].shape[1:])}
+    call = _Opaque(Node(model, model.name, 0, (Ref(0),), {}, (0,), (1,)))
+    plan = Plan(
+        model=model.name,
+        steps=(Step("opaque", (0,), 1, (call,), (), model.name, type(model).__name__),),
+        constants=[],
+        inputs=(0,),
+        outputs=(1,),
+        output_names=(model.name,),
+        layers={model.name: [1]},
+        kinds={model.name: type(model).__name__},
+        shapes=shapes,
+        unsupported={model.name: why_no_graph(model, array.shape[1:])},
+        channels_first=False,
+    )
+    return plan, [array]
 
 
 def check_images(model, plan, images, derived=False):
@@ -95,38 +145,47 @@ def _check(model, name, plan, value, images, derived):
 
 
 class _Opaque:
-    """A call of a layer that no rule serves, to be differentiated automatically."""
+    """A call of a layer that no rule serves, to be differentiated automatically; of its outputs number `position`."""
 
-    def __init__(self, node):
-        self.node = node
+    def __init__(self, node, position=0):
+        self.node, self.position = node, position
+        self.inputs = tuple(dict.fromkeys(node.inputs))  # an attention layer may take one value several times
 
     def __call__(self, *xs):
-        if "float64" in str(xs[0].dtype) and getattr(self.node.operation, "compute_dtype", "float64") != "float64":
+        layer = self.node.operation
+        if "float64" in str(xs[0].dtype) and getattr(layer, "compute_dtype", "float64") != "float64":
             raise UsageError(
-                f"Layer {self.node.name!r} has no rule and computes in {self.node.operation.compute_dtype}: its "
-                "float64 is not known. Type dtype='float32', or build the model with dtype='float64'."
+                f"Layer {self.node.name!r} has no rule and computes in {layer.compute_dtype}: its float64 is not "
+                "known. Type dtype='float32', or build the model with dtype='float64'."
             )
-        args, kwargs = self.node.arguments(dict(zip(self.node.inputs, xs, strict=True)))
-        if isinstance(self.node.operation, keras.Layer) and self.node.operation._call_has_training_arg:
+        args, kwargs = self.node.arguments(dict(zip(self.inputs, xs, strict=True)))
+        if isinstance(layer, keras.Layer) and layer._call_has_training_arg:
             kwargs["training"] = False
-        return self.node.operation(*args, **kwargs)
+        return keras.tree.flatten(layer(*args, **kwargs))[self.position]
 
 
-def _autodiff_step(builder, node, known):
-    if len(node.outputs) > 1 or len(set(node.inputs)) < len(node.inputs):
-        raise UsageError(f"Layer {node.name!r} has several outputs or takes one input twice: fallback cannot serve it.")
-    warnings.warn(
-        f"Layer {node.name!r} ({type(node.operation).__name__}) has no rule: automatic differentiation serves it.",
-        stacklevel=6,
-    )
-    return (builder.step("autodiff", tuple(known[t] for t in node.inputs), (_Opaque(node),)),)
+def _called(rule_name, builder, node, known):
+    """A step for each output of a layer that is called as it is."""
+    calls = [_Opaque(node, position) for position in range(len(node.outputs))]
+    return tuple(builder.step(rule_name, [known[t] for t in call.inputs], (call,)) for call in calls)
 
 
 def opaque_step(builder, node, known):
     """A stand-in for `make_plan` where nothing walks back: a layer that no rule serves is simply called."""
-    if len(node.outputs) > 1:
-        raise UsageError(f"Layer {node.name!r} has several outputs and no rule: it cannot be called step by step.")
-    return (builder.step("opaque", tuple(known[t] for t in node.inputs), (_Opaque(node),)),)
+    return _called("opaque", builder, node, known)
+
+
+def _autodiff_step(builder, node, known):
+    """A stand-in for `make_plan`: automatic differentiation serves a layer without a rule."""
+    return _called("autodiff", builder, node, known)
+
+
+def _warned_autodiff_step(builder, node, known):
+    warnings.warn(
+        f"Layer {node.name!r} ({type(node.operation).__name__}) has no rule: automatic differentiation serves it.",
+        stacklevel=6,
+    )
+    return _autodiff_step(builder, node, known)
 
 
 def _autodiff(config, weights, *xs):

@@ -189,9 +189,14 @@ def run(plan, task, images, seeds, *, dtype="float32", batch_size=64):
 def _run_batches(plan, task, images, seeds, dtype, batch_size):
     """(list of the maps of each batch, list of the scores of each batch, empty without seeds)."""
     constants = read_constants(plan, dtype)
-    uses_autodiff = any(step.rule == "autodiff" for step in task.steps)
+    rules = {step.rule for step in task.steps}
     shapes = tuple(tuple(x.shape[1:]) for x in images), tuple(tuple(c.shape) for c in constants)
-    function = functools.partial(walk, task) if uses_autodiff else _compiled(task, shapes, dtype)
+    if "autodiff" in rules:
+        function = functools.partial(walk, task)
+    elif "opaque" in rules:  # it points to the user's layers: not kept
+        function = backends.compiled(functools.partial(walk, task))
+    else:
+        function = _compiled(task, shapes, dtype)
     parts, scores, n = [], [], len(images[0])
     for chunk in np.array_split(np.arange(n), math.ceil(n / batch_size)):
         batch = slice(chunk[0], chunk[-1] + 1)
