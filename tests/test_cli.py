@@ -263,6 +263,29 @@ def test_a_damaged_run_is_listed_and_an_unknown_backend_is_named(call, monkeypat
     assert "KERAS_BACKEND='nonsense' is not allowed. Allowed: tensorflow, jax, torch." in err
 
 
+def test_predict_evaluates_one_class(call, trained, tmp_path):
+    photos = tmp_path / "mine"
+    shutil.copytree(trained.folder.parent / "photos" / "grass", photos / "grass")
+    code, out, err = call("predict", trained.folder, photos, "--evaluate", "--json")
+    assert (code, err) == (0, "")
+    both = json.loads(out)
+    best = [row["label"] for row in both["predictions"] if row["rank"] == 1]
+    assert both["evaluation"]["images"] == len(best) == 24
+    assert both["evaluation"]["accuracy"] == best.count("grass") / 24
+    code, out, err = call("predict", trained.folder, photos, "--evaluate", "--top", "1")
+    assert (code, err) == (0, "")
+    assert out.count(".png") == 24
+    assert re.search(r"^images +24$", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("more", [["photos", "--csv"], ["photos", "photos"], ["photos/cat/0.png"]])
+def test_predict_evaluates_one_folder_as_text_or_json(call, make_folder, more):
+    make_folder({"cat": 1})
+    code, _, err = call("predict", "last", *more, "--evaluate")
+    assert code == 2
+    assert "--evaluate takes one folder of class folders" in err
+
+
 def test_data_check(call, make_folder):
     code, out, err = call("data", "check", make_folder({"cat": 5, "dog": 7}))
     assert (code, err) == (0, "")

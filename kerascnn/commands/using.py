@@ -22,6 +22,7 @@ def predict(
     /,
     *images: str,
     top: int = 5,
+    evaluate: Flag = False,
     json: Json = False,
     csv: Flag = False,
 ):
@@ -33,33 +34,42 @@ def predict(
         files, folders or patterns
     top
         classes to print for each image
+    evaluate
+        also print how good the answers are, as kerascnn evaluate does; IMAGES is one folder of class folders
     csv
         print CSV instead of text
     """
     if not images:
         raise UsageError(f"No image was named. Type: {command('predict', run)} IMAGE...")
+    if evaluate and (csv or len(images) > 1 or not Path(images[0]).is_dir()):
+        raise UsageError("--evaluate takes one folder of class folders, and goes with text or --json, not with --csv.")
     runs.find(run)
     with computing(json or csv) as (_say, _log):
         from kerascnn import inference
 
+        measured = inference.evaluate(run, images[0]) if evaluate else None
         table = inference.predict(run, images, top=top)
         if json:
-            print_json(table.to_dict("records"))
+            predictions = table.to_dict("records")
+            print_json({"predictions": predictions, "evaluation": _as_json(measured)} if evaluate else predictions)
         elif csv:
             print(table.to_csv(index=False), end="")
         else:
-            for image, best in table.groupby("image", sort=False):
-                print(image)
-                rows = [
-                    (str(r.index), f"{r.probability:.7f}", r.label)
-                    for r in best.drop(columns="image").itertuples(False)
-                ]
-                print_table(("index", "probability", "label"), rows, "rr")
-                print()
+            _print_predictions(table)
+            if evaluate:
+                _print_evaluation(measured)
         broken = table.attrs["broken"]
         if broken:
             listed = "; ".join(f"{name}: {reason}" for name, reason in broken[:5])
-            raise DataError(f"{len(broken)} of the files could not be read: {listed}")
+            raise DataError(f"{len(broken):,} of the files could not be read: {listed}")
+
+
+def _print_predictions(table):
+    for image, best in table.groupby("image", sort=False):
+        print(image)
+        rows = [(str(r.index), f"{r.probability:.7f}", r.label) for r in best.drop(columns="image").itertuples(False)]
+        print_table(("index", "probability", "label"), rows, "rr")
+        print()
 
 
 def evaluate(
@@ -89,31 +99,39 @@ def evaluate(
 
         measured = inference.evaluate(run, data, strict=strict)
         if json:
-            per_class, confusion = measured.per_class.to_dict("records"), measured.confusion.to_numpy().tolist()
-            print_json({**measured.to_dict(), "per_class": per_class, "confusion": confusion})
-            return
-        result = measured.to_dict()
-        print(f"images    {measured.images:,}")
-        print(f"loss      {measured.loss:.4f}")
-        print(f"top-1     {fraction(result, 'accuracy')}")
-        if measured.top5 is not None:
-            print(f"top-5     {fraction(result, 'top5')}")
-        print(f"balanced  {100 * measured.balanced_accuracy:.2f}% (mean recall of the classes)")
-        print(f"macro F1  {measured.macro_f1:.3f}")
-        always = f"(always answering {measured.baseline_class!r})"
-        print(f"baseline  {100 * measured.baseline_accuracy:.2f}% {always}")
-        if measured.imbalance:
-            print(f"\n{measured.imbalance}")
-        print()
-        rows = [
-            (str(r[0]), f"{r.images:,}", f"{r.precision:.3f}", f"{r.recall:.3f}", f"{r.f1:.3f}")
-            for r in measured.per_class.itertuples(False)
-        ]
-        print_table(("class", "images", "precision", "recall", "F1"), rows, "lrrrr")
-        print("\nConfusion (rows true, columns predicted)")
-        names = list(measured.confusion.columns)
-        rows = [(name, *map(str, row)) for name, row in zip(names, measured.confusion.to_numpy().tolist(), strict=True)]
-        print_table(("", *names), rows, "l" + "r" * len(names))
+            print_json(_as_json(measured))
+        else:
+            _print_evaluation(measured)
+
+
+def _as_json(measured):
+    tables = {"per_class": measured.per_class.to_dict("records"), "confusion": measured.confusion.to_numpy().tolist()}
+    return measured.to_dict() | tables
+
+
+def _print_evaluation(measured):
+    result = measured.to_dict()
+    print(f"images    {measured.images:,}")
+    print(f"loss      {measured.loss:.4f}")
+    print(f"top-1     {fraction(result, 'accuracy')}")
+    if measured.top5 is not None:
+        print(f"top-5     {fraction(result, 'top5')}")
+    print(f"balanced  {100 * measured.balanced_accuracy:.2f}% (mean recall of the classes)")
+    print(f"macro F1  {measured.macro_f1:.3f}")
+    always = f"(always answering {measured.baseline_class!r})"
+    print(f"baseline  {100 * measured.baseline_accuracy:.2f}% {always}")
+    if measured.imbalance:
+        print(f"\n{measured.imbalance}")
+    print()
+    rows = [
+        (str(r[0]), f"{r.images:,}", f"{r.precision:.3f}", f"{r.recall:.3f}", f"{r.f1:.3f}")
+        for r in measured.per_class.itertuples(False)
+    ]
+    print_table(("class", "images", "precision", "recall", "F1"), rows, "lrrrr")
+    print("\nConfusion (rows true, columns predicted)")
+    names = list(measured.confusion.columns)
+    rows = [(name, *map(str, row)) for name, row in zip(names, measured.confusion.to_numpy().tolist(), strict=True)]
+    print_table(("", *names), rows, "l" + "r" * len(names))
 
 
 def export(run: RunName, /):
