@@ -258,7 +258,7 @@ def test_errors_leave_no_folder_behind(make_folder):
         ({"data": "digit"}, "digits"),
         ({"image_size": 8}, "cannot take images of 8x8 pixels"),
         ({"resize_to": 24}, "resize_to=24 is less than the 32 pixels .*--resize-to 32 or more, or --image-size 24"),
-        ({"batch_size": 5000}, "batch_size=5000 is more than the 1293 training images"),
+        ({"batch_size": 5000}, "batch_size=5000 is more than the 1,293 training images"),
         ({"model_options": {"varian": 1}}, "Unknown option of model 'lenet5': 'varian'. Did you mean 'variant'"),
         ({"batch_norm": True}, "batch_norm=True has nothing to act on: model 'lenet5'.*Leave out --batch-norm"),
         ({"fold_norm": True}, "fold_norm=True has nothing to act on: model 'lenet5'.*Leave out --fold-norm"),
