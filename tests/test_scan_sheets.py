@@ -6,7 +6,9 @@ import pytest
 from keras import layers
 
 import kerascnn
-from kerascnn.callbacks.feature_evolution import evolution
+from kerascnn.callbacks.explain_each_epoch import epochs_sheet
+from kerascnn.callbacks.feature_evolution import FeatureEvolution, evolution
+from kerascnn.callbacks.filter_evolution import strip
 from kerascnn.dataset_scan import sheets
 
 CLASSES = ("red", "green", "blue")
@@ -105,6 +107,20 @@ def test_features_through_training_are_striped_beyond_the_border():
         assert first_row == {tuple(colour) for colour in sheets.STRIPES}
     del look["inside"]  # kept by an earlier version
     assert len(evolution({1: look}, (0,), "").axes) == 2
+
+
+def test_looks_at_many_epochs_fit_a_page(tmp_path):
+    """Callbacks save figures at 110 dpi; a column for each look: the first, the last and some between."""
+    look = FeatureEvolution(np.zeros((1, 4, 4, 3)), folder=tmp_path)
+    look.folder.mkdir()
+    for epoch in range(1, 30):
+        look.keep(epoch, patches=np.ones((1, 6, 6, 3)), deconvnet=np.ones((1, 6, 6, 3)), filters=np.ones((4, 3, 3, 3)))
+    some = look.kept(most=6)
+    assert (min(some), max(some), len(some)) == (1, 29, 6)
+    for figure in (evolution(some, (0,), ""), strip(some, "")):
+        assert figure.get_size_inches()[0] * 110 <= 1240
+    maps = {at: {"maps": np.ones((2, 4, 4))} for at in look.kept(most=8)}
+    assert epochs_sheet(np.ones((2, 4, 4, 3)), maps, "", "epochs").get_size_inches()[0] * 110 <= 1240
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 13])

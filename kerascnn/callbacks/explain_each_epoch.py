@@ -40,7 +40,7 @@ class ExplainEachEpoch(Watch):
     def look(self, at):
         self.keep(at, maps=self._maps())
         title = "\n".join([f"{self.method}, {self.model.name}", *cautions(self.method, self.model)])
-        self.draw("epochs", epochs_sheet(self.images, self.kept(most=10), title, self.unit))
+        self.draw("epochs", epochs_sheet(self.images, self.kept(most=8), title, self.unit))
 
 
 def epochs_sheet(images, looks, title, unit):

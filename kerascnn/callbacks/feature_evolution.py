@@ -17,7 +17,8 @@ EPOCHS = (1, 2, 5)  # and then 10, 20, 40, 60 ... as below
 
 class FeatureEvolution(Watch):
     """At epochs 1, 2, 5, 10, 20, 40, 60 ... finds the strongest patch of each chosen channel among fixed images, and
-    its deconvnet image; writes evolution.png (a row a channel, a column a look) and the arrays of each look (NPZ).
+    its deconvnet image; writes evolution.png (a row a channel, a column for each of at most six looks, which
+    fit a page) and the arrays of each look (NPZ).
 
     Args:
         images: float (N, H, W, C) as the model takes them, the images searched.
@@ -59,8 +60,9 @@ class FeatureEvolution(Watch):
             image=table.loc[list(self.channels), "image"].to_numpy(),
             value=table.loc[list(self.channels), "value"].to_numpy(),
         )
-        title = f"{self.path} of {self.model.name}: strongest patch and its deconvnet image, epochs above"
-        self.draw("evolution", evolution(self.kept(), self.channels, title))
+        title = f"{self.path} of {self.model.name}: strongest patch and its deconvnet image\n"
+        title += "epochs above; stripes: beyond the image's border"
+        self.draw("evolution", evolution(self.kept(most=6), self.channels, title))
 
 
 def evolution(looks, channels, title):

@@ -46,7 +46,7 @@ class FilterEvolution(Watch):
 
         self.write("evolution", pd.concat(tables, ignore_index=True))
         title = f"{self.path} of {self.model.name}, {self.unit} under each, every filter on its own scale"
-        self.draw("strip", strip(self.kept(most=8), title))
+        self.draw("strip", strip(self.kept(most=6), title))
         with replacing(self.folder / "evolution.gif") as temporary:
             frames = [Image.fromarray(_frame(filters)) for filters in looks.values()]
             frames[0].save(temporary, save_all=True, append_images=frames[1:], duration=250, loop=0)
