@@ -87,7 +87,8 @@ def scan(
             _write_layer(result, model, each, drawn, folder)
         _write_deepest(result, model, prepared, drawn, folder, say)
         _report(result, chosen, say)
-        kept = f" (with {', '.join(others)} of earlier scans)" if others else ""
+        earlier = ", ".join(others) if len(others) < 5 else counted(len(others), "layer")
+        kept = f" (with {earlier} of earlier scans)" if others else ""
         count = counted(result.manifest["images"], "image")
         say(f"\n{count} of {images.name} ({split}); tables, sheets and scan.npz{kept} in {folder}")
 
