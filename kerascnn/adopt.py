@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import os
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,7 @@ class Classifier:
         name: what titles call it.
         folder: where looks at it are written.
         notes: sentences on what was assumed.
+        run: the Run that it is of, or None.
     """
 
     model: keras.Model
@@ -57,6 +59,7 @@ class Classifier:
     name: str
     folder: Path
     notes: tuple = ()
+    run: runs.Run | None = None
 
 
 def adopt(model, *, labels=None, preprocess=None, resize=None, crop=None, from_logits=False, folder=None):
@@ -102,24 +105,26 @@ def subject(named):
     """The Classifier that a command's argument names.
 
     Args:
-        named: a run (its folder, its name, "last" or its best.keras), a .keras or .h5 file that was adopted,
-            "applications:NAME" or "applications:NAME=WEIGHTS_FILE", or the name of one of our networks.
+        named: a Classifier; a run (a Run, its folder, its name, "last" or its best.keras), a .keras or .h5 file that
+            was adopted, "applications:NAME" or "applications:NAME=WEIGHTS_FILE", or the name of one of our networks.
     """
-    text = str(named)
-    if text.startswith(APPLICATION):
-        return application(text.removeprefix(APPLICATION))
-    path = Path(text).expanduser()
-    if path.name == "best.keras" and (path.parent / "run.json").exists():
-        text = str(path.parent)
-    elif path.suffix in FILES:
-        return _adopted(path)
-    if text in MODELS:
-        classifier = adopt(MODELS.get(text)(), preprocess="0-1")
-        note = f"{text} is freshly initialised: it has learned nothing."
-        return dataclasses.replace(classifier, notes=(*classifier.notes, note))
-    run = runs.as_run(text)
+    if isinstance(named, Classifier):
+        return named
+    if not isinstance(named, runs.Run):
+        text, path = str(named), Path(named).expanduser()
+        if text.startswith(APPLICATION):
+            return application(text.removeprefix(APPLICATION))
+        if path.name == "best.keras" and (path.parent / "run.json").exists():
+            named = path.parent
+        elif path.suffix in FILES:
+            return _adopted(path)
+        elif text in MODELS and not path.is_dir() and not (runs.ROOT / text).is_dir():
+            classifier = adopt(MODELS.get(text)(), preprocess="0-1")
+            note = f"{text} is freshly initialised: it has learned nothing."
+            return dataclasses.replace(classifier, notes=(*classifier.notes, note))
+    run = runs.as_run(named)
     model, name = keras_file.load(run), run.read("recipe")["model"]
-    return Classifier(model, preprocessing(run), tuple(run.read("labels")), name, run.folder)
+    return Classifier(model, preprocessing(run), tuple(run.read("labels")), name, run.folder, run=run)
 
 
 def preprocessing(run):
@@ -245,14 +250,24 @@ def class_indices(class_names, labels, source):
     """int (num_classes of the data,): the output for each class of a data set, by name.
 
     A class folder may write a label with underscores, in other case, or after its WordNet number (n02391049_zebra).
+    Where several labels are written alike (ImageNet has two cranes), as many classes are taken in their order.
 
     Raises:
         UsageError: a class is not among the labels; it says what matches and what does not.
     """
-    exact = {name: i for i, name in enumerate(labels)}
-    plain = {_plain(name): i for i, name in reversed(list(enumerate(labels)))}
-    indices = [exact.get(name, plain.get(_plain(name), -1)) for name in class_names]
-    foreign = [name for name, index in zip(class_names, indices, strict=True) if index < 0]
+    exact = {unicodedata.normalize("NFC", name): i for i, name in enumerate(labels)}
+    plain = {}
+    for i, name in enumerate(labels):
+        plain.setdefault(_plain(name), []).append(i)
+    indices, used = [], {}
+    for name in class_names:
+        alike = plain.get(_plain(name), [])
+        place = exact.get(name)
+        if place is None and alike:
+            place = alike[min(used.get(_plain(name), 0), len(alike) - 1)]
+            used[_plain(name)] = used.get(_plain(name), 0) + 1
+        indices.append(place)
+    foreign = [name for name, index in zip(class_names, indices, strict=True) if index is None]
     if foreign:
         raise UsageError(
             f"{source} has classes that the network does not know: {', '.join(foreign[:5])}"
@@ -263,7 +278,8 @@ def class_indices(class_names, labels, source):
 
 
 def _plain(name):
-    return re.sub(r"^n\d{8}[ _-]", "", name).replace("_", " ").casefold()
+    name = re.sub(r"^n\d{8}[ _-]| \(\d+\)$", "", unicodedata.normalize("NFC", name))
+    return name.replace("_", " ").casefold()
 
 
 # --- keras.applications ---

@@ -2,33 +2,24 @@
 
 import glob
 import os
-import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pandas
 
 from kerascnn import datasets, runs
+from kerascnn.adopt import Classifier, class_indices, preprocessing, subject
 from kerascnn.datasets.decoding import SUFFIXES, BrokenImage, read_image
 from kerascnn.datasets.folder_tree import look_below
 from kerascnn.datasets.loading import resolve
-from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.datasets.resize import resize_batch
 from kerascnn.errors import DataError, UsageError, command
 from kerascnn.explain.plans.heads import class_probabilities
-from kerascnn.keras_file import load
+from kerascnn.keras_file import load  # noqa: F401  kerascnn.inference.load
 from kerascnn.recipes import Recipe
 from kerascnn.training.evaluate import evaluate_split, images_at_once
 from kerascnn.training.prepare import fingerprint
 from kerascnn.training.reading import load_data
-
-
-def preprocessing(run):
-    """The Preprocessing of a run: uint8 (N, H, W, C) images at `resize_to` -> the network's input."""
-    described = runs.as_run(run).read("data")
-    if "preprocessing" not in described:
-        raise DataError(f"{runs.as_run(run) / 'data.json'} is damaged: it has no preprocessing.")
-    return Preprocessing.from_dict(described["preprocessing"])
 
 
 def image_paths(names):
@@ -57,24 +48,22 @@ def image_paths(names):
     return paths
 
 
-def predict(run, images, *, top=5, batch_size=None, model=None):
+def predict(run, images, *, top=5, batch_size=None):
     """The most probable classes of images, which are read batch by batch: any number of them takes the same memory.
 
     Args:
-        run: a Run, its folder, its name or "last".
+        run: a Run, its folder, its name or "last"; or whatever `kerascnn.adopt.subject` takes.
         images: paths (files, folders, patterns), or uint8 (N, H, W, C) of any size.
         top: classes to give for each image; at most all of them.
         batch_size: images that are in memory at a time; None: fewer where they are larger, at most 256.
-        model: the run's network, if it is loaded already.
     Returns:
         DataFrame with columns image (file name or number), rank (from 1), index, probability, label. Files that
         cannot be read are left out and listed as (name, reason) in its `.attrs["broken"]`.
     """
-    run = runs.as_run(run)
     if top < 1:
         raise UsageError(f"--top {top} is not allowed: it must be at least 1.")
-    labels, prepared = run.read("labels"), preprocessing(run)
-    model = model or load(run)
+    classifier = subject(run)
+    model, prepared, labels = classifier.model, classifier.preprocessing, classifier.labels
     if isinstance(images, np.ndarray):
         if images.ndim != 4 or images.dtype != "uint8" or images.shape[-1] not in (1, 3):
             raise UsageError(
@@ -123,13 +112,18 @@ def data_of(run, data=None, *, strict=False):
     """The ImageData that a run was trained on, with its splits; or other data, at the size that the run takes.
 
     Args:
-        run: a Run, its folder, its name or "last".
+        run: a Run, its folder, its name or "last"; or a Classifier (`kerascnn.adopt`), for which data must be named.
         data: a registered name or a path; None: the run's. It may have one class only, no training images, or images
             without labels.
     Raises:
         DataError: the run's data have changed, so that its splits can no longer be told.
     """
-    run = runs.as_run(run)
+    if isinstance(run, Classifier) and run.run is None:
+        if data is None:
+            raise UsageError(f"{run.name} is no run, so no data are its own. Name a data set or a folder.")
+        size = {"image_size": run.preprocessing.resize_to, "channels": run.preprocessing.channels}
+        return datasets.load(data, **size, validation=0, test=0, strict=strict, training=False)
+    run = run.run if isinstance(run, Classifier) else runs.as_run(run)
     recipe = Recipe.from_dict(run.read("recipe"))
     if data is None:
         own = load_data(recipe, strict=strict)
@@ -166,41 +160,51 @@ def evaluate(run, data=None, *, strict=False):
     """The Evaluation of a run's network: on its own test split, or on other data with the same classes.
 
     Args:
-        run: a Run, its folder, its name or "last".
+        run: a Run, its folder, its name or "last"; or whatever `kerascnn.adopt.subject` takes.
         data: a registered name or a path; its test split is used, or all of it where it has none. One class is enough.
             None: the run's, of which the test images are used, also if it is named or was moved: the others were
             trained on.
     Raises:
         UsageError: the data have no labels, or classes that the run does not know.
     """
-    run = runs.as_run(run)
-    own = run.read("recipe")["data"]
-    # A folder may be called as a registered data set is
-    paths = own not in datasets.DATASETS and str(data) not in datasets.DATASETS
-    if data is not None and (str(data) == own or (paths and os.path.realpath(data) == os.path.realpath(own))):
-        data = None
-    moved = None if data is None else _same_data(run, data, strict)
-    prepared, labels = preprocessing(run), run.read("labels")
-    model = load(run)
-    recipe = Recipe.from_dict(run.read("recipe"))
-    views = {"mirrored": recipe.test_flip, "shifted": recipe.test_shift}
-    other = data_of(run, data, strict=strict) if moved is None else moved
-    if data is None or moved is not None:
-        return evaluate_split(model, other.test, prepared, labels, **views)
-    if not other.class_names:
-        raise UsageError(
-            f"{data} has no labels: evaluate needs a folder a class, called as the run's classes are. To see what the "
-            f"network answers, type: {command('predict', run.folder, data)}"
-        )
-    places = {unicodedata.normalize("NFC", label): place for place, label in enumerate(labels)}
-    foreign = sorted(set(other.class_names) - set(places))
-    if foreign:
-        raise UsageError(
-            f"{data} has classes that the run does not know: {', '.join(foreign[:5])}. "
-            f"It knows {', '.join(labels[:10])}{', ...' if len(labels) > 10 else ''}."
-        )
-    split = other.test or other.train or other.validation
-    index = np.array([places[name] for name in other.class_names])
+    classifier = subject(run)
+    run, views, moved = classifier.run, {}, None
+    if run is not None:
+        own = run.read("recipe")["data"]
+        # A folder may be called as a registered data set is
+        paths = own not in datasets.DATASETS and str(data) not in datasets.DATASETS
+        if data is not None and (str(data) == own or (paths and os.path.realpath(data) == os.path.realpath(own))):
+            data = None
+        moved = None if data is None else _same_data(run, data, strict)
+        recipe = Recipe.from_dict(run.read("recipe"))
+        views = {"mirrored": recipe.test_flip, "shifted": recipe.test_shift}
+    other = data_of(classifier, data, strict=strict) if moved is None else moved
+    names = other.class_names
+    if run is not None and (data is None or moved is not None):
+        split = other.test
+    else:
+        split = other.test or other.train or other.validation
+        if not names:
+            split, names = _named_by_files(split, classifier, data)
+        split = datasets.Split(split.images, class_indices(names, classifier.labels, data)[split.labels], split.files)
     return evaluate_split(
-        model, datasets.Split(split.images, index[split.labels], split.files), prepared, labels, **views
+        classifier.model, split, classifier.preprocessing, classifier.labels, source=str(other.source), **views
     )
+
+
+def _named_by_files(split, classifier, data):
+    """(Split, class names) of images without labels whose files are called as the classes are: n02391049_zebra.jpg.
+
+    Raises:
+        UsageError: they are not.
+    """
+    names = [Path(file).stem for file in split.files]
+    try:
+        class_indices(names, classifier.labels, data)
+    except UsageError:
+        model = classifier.run.folder if classifier.run else "MODEL"
+        raise UsageError(
+            f"{data} has no labels: evaluate needs a folder a class, called as the network's classes are. To see what "
+            f"the network answers, type: {command('predict', model, data)}"
+        ) from None
+    return datasets.Split(split.images, np.arange(len(names)), split.files), names

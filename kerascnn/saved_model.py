@@ -17,9 +17,9 @@ import keras
 import numpy as np
 
 from kerascnn import backends, runs
+from kerascnn.adopt import preprocessing
 from kerascnn.errors import DataError
 from kerascnn.explain.plans.heads import class_probabilities
-from kerascnn.inference import preprocessing
 from kerascnn.keras_file import load
 from kerascnn.processes import python_module
 

@@ -1,10 +1,11 @@
-"""A run as a small HTTP service on this machine.
+"""A classifier as a small HTTP service on this machine.
 
 GET  /          a page to drop an image on
 GET  /labels    the class names, in the order of the outputs
 POST /predict   the contents of one image file -> [{"rank", "index", "probability", "label"}, ...]; `?top=3`
 """
 
+import html
 import io
 import threading
 
@@ -14,10 +15,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 
-from kerascnn import runs
+from kerascnn.adopt import subject
 from kerascnn.datasets.decoding import BrokenImage, read_image
-from kerascnn.inference import predict, preprocessing
-from kerascnn.keras_file import load
+from kerascnn.inference import predict
 
 LARGEST = 32 * 2**20  # bytes of one image file that are read
 
@@ -53,10 +53,11 @@ file.onchange = async () => {
 
 
 def service(run):
-    """The Starlette application of a run."""
-    run = runs.as_run(run)
-    model, prepared, labels = load(run), preprocessing(run), run.read("labels")
-    page = PAGE.replace("NAME", run.read("recipe")["model"] + " on " + run.read("data")["name"])
+    """The Starlette application of a run, or of whatever else `kerascnn.adopt.subject` takes."""
+    classifier = subject(run)
+    prepared, labels = classifier.preprocessing, list(classifier.labels)
+    trained_on = f" on {classifier.run.read('data')['name']}" if classifier.run else ""
+    page = PAGE.replace("NAME", html.escape(classifier.name + trained_on))
 
     one_at_a_time = threading.Lock()  # Keras on JAX takes the weights out of the model while it predicts
 
@@ -66,7 +67,7 @@ def service(run):
         except BrokenImage as error:
             return {"error": f"This is not an image that can be read: {error.reason}."}, 400
         with one_at_a_time:
-            table = predict(run, np.asarray(pixels)[None], top=top, model=model)
+            table = predict(classifier, np.asarray(pixels)[None], top=top)
         return table.drop(columns="image").to_dict("records"), 200
 
     async def on_predict(request):

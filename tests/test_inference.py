@@ -14,6 +14,7 @@ from PIL import Image
 import kerascnn
 from kerascnn import layers as own
 from kerascnn import runs
+from kerascnn.adopt import subject
 from kerascnn.errors import DataError, UsageError
 from kerascnn.recipes import Recipe
 
@@ -91,13 +92,13 @@ def test_files_patterns_folders_and_arrays_agree(trained):
 
 def test_memory_does_not_grow_with_the_number_of_images(trained):
     """What the network sees of these 4,096 images would take 12 MB."""
-    images, model, peaks = np.zeros((4096, 16, 16, 3), "uint8"), kerascnn.load(trained), []
-    few = kerascnn.predict(trained, images[:256], top=1, model=model)
+    images, classifier, peaks = np.zeros((4096, 16, 16, 3), "uint8"), subject(trained), []
+    few = kerascnn.predict(classifier, images[:256], top=1)
     tracemalloc.start()
     try:
         for count in (256, 4096):
             tracemalloc.reset_peak()
-            table = kerascnn.predict(trained, images[:count], top=1, model=model)
+            table = kerascnn.predict(classifier, images[:count], top=1)
             peaks.append(tracemalloc.get_traced_memory()[1])
     finally:
         tracemalloc.stop()
@@ -190,7 +191,8 @@ def test_a_run_whose_data_have_changed_has_no_test_images_of_its_own(trained, tm
 
 def test_evaluate_refuses_classes_that_the_run_does_not_know(trained, make_folder):
     with pytest.raises(
-        UsageError, match=r"classes that the run does not know: moon\. It knows blue sky, grass, tomato"
+        UsageError,
+        match=r"classes that the network does not know: moon \(1 of 2 match\)\. It knows blue sky, grass, tomato",
     ):
         kerascnn.evaluate(trained, make_folder({"grass": 2, "moon": 2}))
 

@@ -5,18 +5,17 @@ import io
 import json
 import re
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pandas
 import pytest
 
 from kerascnn import runs
-from kerascnn.datasets.image_data import Split
 from kerascnn.errors import UsageError
 from kerascnn.pages import charts, compare, report
 from kerascnn.recipes import Recipe
 from kerascnn.training import measures, record
+from kerascnn.training.evaluate import score
 
 NAMES = ("</script><b>cat", "NA", "1")
 LABELS = np.array([0, 0, 0, 1, 1, 2])
@@ -31,22 +30,13 @@ def run(tmp_path):
     """A finished run of six test images: images 2 and 4 are mistakes, 4 the more confident one."""
     run = runs.Run(tmp_path / "first")
     run.folder.mkdir()
-    predicted = PROBABILITIES.argmax(1)
-    confusion = np.zeros((3, 3), int)
-    np.add.at(confusion, (LABELS, predicted), 1)
-    evaluation = SimpleNamespace(
-        per_class=pandas.DataFrame(
-            {"class": NAMES, "images": [3, 2, 1], "precision": 0.5, "recall": [2 / 3, 0.5, 1.0], "f1": 0.5}
-        ),
-        confusion=pandas.DataFrame(confusion, index=pandas.Index(NAMES, name="true"), columns=NAMES),
-    )
     images = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), "uint8")
     run.write("recipe", Recipe(data="photos", augment=("flip",), epochs=3).to_dict())
     run.write("data", {"name": "photos", "source": "photos", "class_names": NAMES, "notes": ["A <note>."]})
     result = {"accuracy": 4 / 6, "accuracy_interval": [0.3, 0.9], "images": 6, "best_epoch": 1, "epochs": 2}
     run.write("run", {"status": "finished", "result": result, "parameters": 1234})
     (run / "metrics.csv").write_text("epoch,accuracy,loss,val_loss\n0,0.5,2.0,2.5\n1,0.75,1.0,3.0\n")
-    record.keep(run, evaluation, np.log(PROBABILITIES), Split(images, LABELS, FILES), NAMES)
+    record.keep(run, score(np.log(PROBABILITIES), LABELS, NAMES, FILES), images)
     return run
 
 

@@ -5,8 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from kerascnn import runs
-from kerascnn.commands.terminal import Json, RunName, computing, print_json, print_table
+from kerascnn.commands.terminal import Json, Subject, check_subject, computing, print_json, print_table
 from kerascnn.errors import UsageError, command
 from kerascnn.experiments import EXPERIMENTS
 
@@ -27,7 +26,7 @@ def list_experiments(*, json: Json = False):
 
 @app.command
 def invariance(
-    run: RunName,
+    run: Subject,
     data: Data = None,
     /,
     *,
@@ -56,6 +55,7 @@ def invariance(
     seed
         of the choice of images and of the noise
     """
+    check_subject(run)
     with computing() as (say, _):
         model, x, labels, _, folder = _asked(run, data, images, seed, out)
         from kerascnn.experiments.invariance import invariance as measure
@@ -67,7 +67,7 @@ def invariance(
 
 @app.command
 def correspondence(
-    run: RunName,
+    run: Subject,
     data: Data = None,
     /,
     *,
@@ -92,6 +92,7 @@ def correspondence(
     """
     if not boxes.is_file():
         raise UsageError(f"There is no file {boxes}. Its columns are file, part, top, left, bottom, right.")
+    check_subject(run)
     with computing() as (say, _):
         model, x, _, files, folder = _asked(run, data, None, seed, out)
         from kerascnn.experiments.correspondence import correspondence as measure
@@ -109,11 +110,12 @@ def _asked(run, data, images, seed, out):
     import numpy as np
 
     from kerascnn import inference
+    from kerascnn.adopt import class_indices, subject
 
-    folder = runs.find(run)
-    model, prepared = inference.load(folder), inference.preprocessing(folder)
-    loaded = inference.data_of(folder, data)
-    split = loaded.test or loaded.train
+    classifier = subject(run)
+    model, prepared, folder = classifier.model, classifier.preprocessing, classifier.folder
+    loaded = inference.data_of(classifier, data)
+    split = loaded.test or loaded.train or loaded.validation
     if images is None:
         return (
             model,
@@ -126,7 +128,10 @@ def _asked(run, data, images, seed, out):
         raise UsageError(f"--images {images} is not allowed: it must be at least 1.")
     chosen = np.sort(np.random.default_rng(seed).permutation(len(split))[:images])
     split = split.take(chosen)
-    return model, prepared(split.images[:]), split.labels, split.files, out or folder / "experiments"
+    labels = None
+    if loaded.class_names:
+        labels = class_indices(loaded.class_names, classifier.labels, str(data or loaded.source))[split.labels]
+    return model, prepared(split.images[:]), labels, split.files, out or folder / "experiments"
 
 
 def _saved(result, folder, say):

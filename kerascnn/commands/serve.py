@@ -3,12 +3,11 @@
 import contextlib
 import socket
 
-from kerascnn import runs
-from kerascnn.commands.terminal import RunName, computing
+from kerascnn.commands.terminal import Subject, check_subject, computing
 from kerascnn.errors import UsageError
 
 
-def serve(run: RunName, /, *, host: str = "127.0.0.1", port: int = 8000):
+def serve(run: Subject, /, *, host: str = "127.0.0.1", port: int = 8000):
     """Answer over HTTP what images show, with a page to try it, until Ctrl-C.
 
     POST /predict?top=5 with the bytes of an image file answers its classes as JSON, GET /labels the class names:
@@ -21,7 +20,7 @@ def serve(run: RunName, /, *, host: str = "127.0.0.1", port: int = 8000):
     port
         port to listen on
     """
-    runs.find(run)
+    check_subject(run)
     if not 0 < port < 65536:
         raise UsageError(f"--port {port} is not allowed: it must be from 1 to 65535.")
     with computing() as (say, _):

@@ -7,13 +7,23 @@ import signal
 import sys
 import threading
 import warnings
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from kerascnn import runs
 from kerascnn.errors import UsageError
+from kerascnn.models import APPLICATION, FILES, MODELS
 
 RunName = Annotated[str, Parameter(help='a run: its folder, its name under saved_models, or "last"')]
+Subject = Annotated[
+    str,
+    Parameter(
+        help='a run (its folder, its name under saved_models, or "last"), a .keras or .h5 file (kerascnn adopt), '
+        "applications:NAME, or a network's name"
+    ),
+]
 Json = Annotated[bool, Parameter(negative="", help="print JSON instead of text")]
 BACKENDS = ("tensorflow", "jax", "torch")
 Flag = Annotated[bool, Parameter(negative="")]
@@ -46,6 +56,17 @@ def computing(to_stderr=False):
         finally:
             if in_main:
                 signal.signal(signal.SIGINT, before)
+
+
+def check_subject(name):
+    """Raise, before Keras is imported, if nothing that a command can look at has that name."""
+    if name.startswith(APPLICATION) or name in MODELS:
+        return
+    if name.endswith(FILES):
+        if not Path(name).expanduser().exists():
+            raise UsageError(f"There is no file {name}.")
+        return
+    runs.find(name)
 
 
 @contextlib.contextmanager

@@ -235,6 +235,7 @@ def train(
         if out is not None:
             runs.check_new(out)
     with computing(json) as (say, log):
+        from kerascnn.pages import report
         from kerascnn.saved_model import export
         from kerascnn.training.train import train as train_run
 
@@ -261,6 +262,10 @@ def train(
         except Exception as error:  # the run is finished; whatever goes wrong here must not hide its result
             reason = disk_full(error) or (str(error) or type(error).__name__).splitlines()[0]
             exported = f"not written: {reason}  (again: {command('export', run.folder)})"
+        try:
+            page = report.write(run)
+        except Exception as error:  # likewise
+            page = f"not written: {error}  (again: {command('report', run.folder)})"
         summary = run.read("run")
         result = summary["result"]
         if json:
@@ -274,6 +279,7 @@ def train(
             always = f"always answering {result['baseline_class']!r} gives {100 * result['baseline_accuracy']:.2f}%"
             say(f"Balanced       {100 * result['balanced_accuracy']:.2f}%, the mean recall of the classes; {always}")
         say(f"Run            {run.folder}")
+        say(f"Report         {page}")
         say(f"SavedModel     {exported}")
         states = list((run / "checkpoint").glob("state-*.npz"))
         if states:

@@ -7,6 +7,8 @@ from kerascnn.commands.terminal import (
     Flag,
     Json,
     RunName,
+    Subject,
+    check_subject,
     computing,
     fraction,
     let_interrupts_through,
@@ -18,7 +20,7 @@ from kerascnn.errors import DataError, UsageError, command
 
 
 def predict(
-    run: RunName,
+    run: Subject,
     /,
     *images: str,
     top: int = 5,
@@ -43,7 +45,7 @@ def predict(
         raise UsageError(f"No image was named. Type: {command('predict', run)} IMAGE...")
     if evaluate and (csv or len(images) > 1 or not Path(images[0]).is_dir()):
         raise UsageError("--evaluate takes one folder of class folders, and goes with text or --json, not with --csv.")
-    runs.find(run)
+    check_subject(run)
     with computing(json or csv) as (_say, _log):
         from kerascnn import inference
 
@@ -73,10 +75,12 @@ def _print_predictions(table):
 
 
 def evaluate(
-    run: RunName,
+    run: Subject,
     data: str | None = None,
     /,
     *,
+    predictions: Path | None = None,
+    wrong: Path | None = None,
     json: Json = False,
     strict: Flag = False,
 ):
@@ -89,15 +93,26 @@ def evaluate(
     ----------
     data
         name of a data set or a path, with the run's classes: its test images, or all where it has no test split
-        [default: the run's own test images]
+        [default: the run's own test images]; a model file has none of its own, so data must be named
+    predictions
+        CSV file to write, a row an image: its class, the five most probable ones, loss, margin
+    wrong
+        folder to copy the images to that were taken for another class, the most confident mistakes first
     strict
         stop at the first image that cannot be read, instead of leaving it out
     """
-    runs.find(run)
-    with computing(json) as (_say, _log):
+    check_subject(run)
+    _check_targets(predictions, wrong)
+    with computing(json) as (say, _log):
         from kerascnn import inference
+        from kerascnn.training import record
 
         measured = inference.evaluate(run, data, strict=strict)
+        if predictions is not None:
+            with runs.replacing(predictions) as temporary:
+                record.write_table(measured.predictions, temporary)
+        if wrong is not None:
+            say(record.copy_wrong(measured, wrong))
         if json:
             print_json(_as_json(measured))
         else:
@@ -105,11 +120,18 @@ def evaluate(
 
 
 def _as_json(measured):
-    tables = {"per_class": measured.per_class.to_dict("records"), "confusion": measured.confusion.to_numpy().tolist()}
-    return measured.to_dict() | tables
+    """What JSON holds of an Evaluation: its numbers and its tables."""
+    from kerascnn.training.measures import confused_pairs
+
+    per_class, pairs = measured.per_class.merge(measured.ranking, on="class"), confused_pairs(measured.confusion)
+    tables = {"per_class": per_class.to_dict("records"), "confused_pairs": pairs.to_dict("records")}
+    tables["confusion"] = measured.confusion.to_numpy().tolist()
+    return {**measured.to_dict(), "calibration_error": measured.calibration[1], **tables}
 
 
 def _print_evaluation(measured):
+    from kerascnn.training.measures import confused_pairs
+
     result = measured.to_dict()
     print(f"images    {measured.images:,}")
     print(f"loss      {measured.loss:.4f}")
@@ -120,18 +142,32 @@ def _print_evaluation(measured):
     print(f"macro F1  {measured.macro_f1:.3f}")
     always = f"(always answering {measured.baseline_class!r})"
     print(f"baseline  {100 * measured.baseline_accuracy:.2f}% {always}")
+    print(f"ECE       {100 * measured.calibration[1]:.2f} points (expected calibration error)")
     if measured.imbalance:
         print(f"\n{measured.imbalance}")
     print()
     rows = [
-        (str(r[0]), f"{r.images:,}", f"{r.precision:.3f}", f"{r.recall:.3f}", f"{r.f1:.3f}")
-        for r in measured.per_class.itertuples(False)
+        (str(row[0]), f"{row[1]:,}", *("-" if number != number else f"{number:.3f}" for number in row[2:]))
+        for row in measured.per_class.merge(measured.ranking, on="class").itertuples(False)
     ]
-    print_table(("class", "images", "precision", "recall", "F1"), rows, "lrrrr")
+    print_table(("class", "images", "precision", "recall", "F1", "ROC area", "avg. precision"), rows, "lrrrrrr")
+    pairs = confused_pairs(measured.confusion)
+    if len(pairs):
+        print("\nMost confused")
+        rows = [(r.true, r.predicted, f"{r.images:,}", f"{100 * r.share:.1f}%") for r in pairs.itertuples(False)]
+        print_table(("true", "taken for", "images", "share"), rows, "llrr")
     print("\nConfusion (rows true, columns predicted)")
     names = list(measured.confusion.columns)
     rows = [(name, *map(str, row)) for name, row in zip(names, measured.confusion.to_numpy().tolist(), strict=True)]
     print_table(("", *names), rows, "l" + "r" * len(names))
+
+
+def _check_targets(predictions, wrong):
+    """Raise before hours of work if what was typed cannot be written to."""
+    if predictions is not None and (predictions.is_dir() or predictions.suffix != ".csv"):
+        raise UsageError(f"--predictions {predictions} is not the name of a .csv file.")
+    if wrong is not None and wrong.exists() and (not wrong.is_dir() or any(wrong.iterdir())):
+        raise UsageError(f"--wrong {wrong} is not a new or empty folder, so nothing is copied there.")
 
 
 def export(run: RunName, /):

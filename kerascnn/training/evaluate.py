@@ -16,6 +16,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from kerascnn import backends
 from kerascnn.datasets.balance import balance
 from kerascnn.explain.plans.heads import class_probabilities
+from kerascnn.training import measures
 from kerascnn.training.batches import InOrder
 
 SMALLEST = 1e-45  # probability of a network whose scores are not known: less is 0 in float32
@@ -36,6 +37,10 @@ class Evaluation:
         baseline_class: name of that class.
         per_class: DataFrame: class, images, precision, recall, f1.
         confusion: DataFrame (num_classes, num_classes), rows true, columns predicted, counts.
+        log_probabilities: (N, num_classes), nats.
+        labels: int (N,).
+        files: N names, relative to `source`; or () where images do not come from files of their own.
+        source: the folder that they lie in.
     """
 
     images: int
@@ -50,6 +55,25 @@ class Evaluation:
     baseline_class: str
     per_class: pandas.DataFrame
     confusion: pandas.DataFrame
+    log_probabilities: np.ndarray
+    labels: np.ndarray
+    files: tuple = ()
+    source: str = ""
+
+    @property
+    def predictions(self):
+        """A row an image (`measures.by_image`)."""
+        return measures.by_image(self.log_probabilities, self.labels, list(self.per_class["class"]), self.files)
+
+    @property
+    def calibration(self):
+        """(table, expected calibration error) of `measures.calibration`."""
+        return measures.calibration(np.exp(self.log_probabilities), self.labels)
+
+    @property
+    def ranking(self):
+        """Area under the ROC curve and average precision of each class (`measures.ranking`)."""
+        return measures.ranking(np.exp(self.log_probabilities), self.labels, list(self.per_class["class"]))
 
     @property
     def imbalance(self):
@@ -60,7 +84,8 @@ class Evaluation:
 
     def to_dict(self):
         """The numbers without the tables, for JSON."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)[:-2]}
+        tables = ("per_class", "confusion", "log_probabilities", "labels", "files", "source")
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in tables}
 
 
 def interval(successes, total):
@@ -69,7 +94,7 @@ def interval(successes, total):
     return float(low), float(high)
 
 
-def score(log_probabilities, labels, class_names):
+def score(log_probabilities, labels, class_names, files=(), source=""):
     """The Evaluation of log probabilities (N, num_classes), nats, against labels (N,)."""
     total, num_classes = log_probabilities.shape
     likelihood = log_probabilities[np.arange(total), labels].astype("float64")
@@ -102,6 +127,10 @@ def score(log_probabilities, labels, class_names):
             index=pandas.Index(class_names, name="true"),
             columns=pandas.Index(class_names, name="predicted"),
         ),
+        log_probabilities=log_probabilities,
+        labels=labels,
+        files=files,
+        source=source,
     )
 
 
@@ -172,10 +201,13 @@ class _View(keras.utils.PyDataset):
         return images[:, :, :: -1 if self.mirrored else 1], labels
 
 
-def evaluate_split(model, split, preprocessing, class_names, batch_size=None, *, mirrored=False, shifted=False):
+def evaluate_split(
+    model, split, preprocessing, class_names, batch_size=None, *, mirrored=False, shifted=False, source=""
+):
     """The Evaluation of a model (images -> probabilities) on a Split.
 
     Args:
+        source: the folder that the split's files lie in.
         batch_size: images that are answered at once; None: as of `images_at_once`.
         mirrored: True takes the mean of the probabilities of each image and its mirror image.
         shifted: True takes half the probabilities of each image and a quarter of those of the image moved by a pixel up
@@ -188,4 +220,4 @@ def evaluate_split(model, split, preprocessing, class_names, batch_size=None, *,
         for mirror in (False, True) if mirrored else (False,):
             seen = np.asarray(network.predict(backends.stream(_View(batches, shift, mirror)), verbose=0))
             views.append(logs(seen) + np.log(weight / 2 if mirrored else weight))
-    return score(np.logaddexp.reduce(views), split.labels, class_names)
+    return score(np.logaddexp.reduce(views), split.labels, class_names, split.files, source)

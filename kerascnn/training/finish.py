@@ -12,6 +12,7 @@ from kerascnn import plots, runs
 from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.errors import counted
 from kerascnn.keras_file import load
+from kerascnn.training import record
 from kerascnn.training.build import network, without_weights
 from kerascnn.training.evaluate import evaluate_split
 from kerascnn.training.fold import fold
@@ -90,6 +91,7 @@ def _tested(run, recipe, final, data, prepared):
     """Evaluate the best weights on the test split and draw the confusion matrix; returns the numbers for run.json."""
     views = {"mirrored": recipe.test_flip, "shifted": recipe.test_shift}
     measured = evaluate_split(final, data.test, prepared, data.class_names, **views)
+    record.keep(run, measured, data.test.images)
     plots.save(
         plots.confusion(measured.confusion, f"{recipe.model} on {data.name}: {counted(measured.images, 'test image')}"),
         measured.confusion,

@@ -9,11 +9,15 @@ curves.csv        ROC and precision-recall curves of up to twenty classes
 pictures.npz      small pictures of the images that a report shows
 """
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pandas
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from kerascnn import runs
+from kerascnn.errors import DataError, counted
 from kerascnn.files import check_regular
 from kerascnn.training import measures, pictures
 
@@ -22,31 +26,51 @@ MOST_CLASSES = 20  # with curves of their own
 MOST_POINTS = 200  # of a curve
 
 
-def keep(run, evaluation, log_probabilities, split, class_names):
+def keep(run, evaluation, images):
     """Write evaluation/ of a run.
 
     Args:
-        evaluation: the Evaluation of a split.
-        log_probabilities: (N, num_classes), nats, from which it came.
-        split: the Split, whose images the pictures are made of.
+        evaluation: the Evaluation of its test split.
+        images: uint8 (N, H, W, C), of which the pictures are made.
     """
-    probabilities = np.exp(log_probabilities)
-    predictions = measures.by_image(log_probabilities, split.labels, class_names, split.files)
-    calibration, error = measures.calibration(probabilities, split.labels)
-    per_class = evaluation.per_class.merge(measures.ranking(probabilities, split.labels, class_names), on="class")
+    predictions, (calibration, error) = evaluation.predictions, evaluation.calibration
+    names = list(evaluation.per_class["class"])
     tables = {
         "predictions": predictions,
-        "per_class": per_class,
+        "per_class": evaluation.per_class.merge(evaluation.ranking, on="class"),
         "confusion": evaluation.confusion.rename_axis("true").reset_index(),
         "pairs": measures.confused_pairs(evaluation.confusion),
         "calibration": calibration.assign(expected_calibration_error=error),
     }
-    if len(class_names) <= MOST_CLASSES:
-        tables["curves"] = curves(probabilities, split.labels, class_names)
+    if len(names) <= MOST_CLASSES:
+        tables["curves"] = curves(np.exp(evaluation.log_probabilities), evaluation.labels, names)
     for name, table in tables.items():
         with runs.replacing(run / FOLDER / f"{name}.csv") as temporary:
-            table.to_csv(temporary, index=False)
-    pictures.keep(run, pictures.chosen(predictions), split.images)
+            write_table(table, temporary)
+    pictures.keep(run, pictures.chosen(predictions), images)
+
+
+def write_table(table, path):
+    """Write a DataFrame as CSV; bytes of file names that are not UTF-8 become \\xe9."""
+    table.to_csv(path, index=False, errors="backslashreplace")
+
+
+def copy_wrong(evaluation, folder):
+    """Copy the image files of an Evaluation's mistakes into a folder, the most confident first; returns a sentence.
+
+    Raises:
+        DataError: the images are not files.
+    """
+    if not evaluation.files:
+        raise DataError("The images come from no files of their own, so they cannot be copied.")
+    table = evaluation.predictions
+    table = table[~table["correct"]].sort_values("margin", kind="stable")
+    folder.mkdir(parents=True, exist_ok=True)
+    for place, row in enumerate(table.itertuples(), 1):
+        source = Path(evaluation.source) / row.file
+        name = f"{place:05d}-{runs.plain(row.label)}-as-{runs.plain(row.predicted)}-{runs.plain(source.stem)[-60:]}"
+        shutil.copyfile(source, folder / f"{name}{source.suffix}")
+    return f"{counted(len(table), 'image')} copied to {folder}"
 
 
 def curves(probabilities, labels, class_names):
