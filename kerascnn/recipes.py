@@ -121,6 +121,11 @@ class Recipe:
         "what chooses the best weights and drives both patiences",
         choices=("val_accuracy", "val_loss", "accuracy", "loss"),
     )
+    keep: str = setting(
+        "best",
+        "whose weights are the result: of the epoch that is best by `monitor`, or of the last one",
+        choices=("best", "last"),
+    )
     label_smoothing: float = setting(
         0.0,
         "share of the target spread evenly over the classes; loss and val_loss are then of such targets, and nll, "

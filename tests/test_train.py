@@ -338,6 +338,32 @@ def test_more_epochs_that_are_no_better_leave_the_best_weights():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_the_last_weights_are_kept_where_that_is_asked_for(ema):
+    """Also where an earlier epoch was better, and in a run that was stopped and went on."""
+    seen = []
+
+    class Spoil(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                self.model.optimizer.learning_rate = 3.0
+
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(self.model.get_weights())
+
+    fields = {"keep": "last", "ema": ema, "out": "a"}
+    with pytest.raises(Stopped):
+        train(callbacks=[SignalAt(1, 2)], **fields)
+    run = kerascnn.train(resume="a", callbacks=[Spoil()], say=lambda line: None)
+    result, rows = run.read("run")["result"], metrics(run)
+    assert (result["best_epoch"] < 3, result["kept_epoch"]) == (True, 3)
+    assert result["val_accuracy"] == float(rows[-1]["val_accuracy"])
+    for name, row in (("best", rows[result["best_epoch"] - 1]), ("last", rows[-1])):
+        assert result[name] == {key: float(value) for key, value in row.items() if key != "epoch"}
+    for a, b in zip(weights(run), seen[-1], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize(("least", "falls"), [(0.0, False), (1e-4, True)])
 def test_a_smaller_loss_is_a_better_one_however_little_it_is(least, falls):
     """The loss on validation improves in every epoch, by less than the 1e-4 that Keras' callback asks for by itself."""

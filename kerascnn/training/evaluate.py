@@ -135,11 +135,11 @@ def score(log_probabilities, labels, class_names, files=(), source=""):
 
 
 def images_at_once(size):
-    """How many images of a size (height, width) are answered at once: 2**20 pixels of them, at most 256.
+    """How many images of a size (height, width) are answered at once: 2**19 pixels of them, at most 256.
 
-    The first layers of VGG-16 then hold 270 MB each, not 3.3 GB.
+    The first layers of VGG-16 then hold 128 MB each, not 3.3 GB.
     """
-    return max(1, min(256, 2**20 // (size[0] * size[1])))
+    return max(1, min(256, 2**19 // (size[0] * size[1])))
 
 
 def before_head(model):

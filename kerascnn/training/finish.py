@@ -61,7 +61,9 @@ def delete_checkpoints(run, recipe, *, stopped):
 
 
 def results(run, recipe, final, data, prepared, *, test=True):
-    """Evaluate the best weights once on the test split, draw the plots, and return the result for run.json.
+    """Evaluate the weights that are kept once on the test split, draw the plots, and return the result for run.json.
+
+    It has the rows of metrics.csv of the best epoch and of the last, and the epoch whose weights are kept.
 
     Args:
         test: False leaves the test split unread, as searches do.
@@ -78,12 +80,17 @@ def results(run, recipe, final, data, prepared, *, test=True):
         )
     chosen = metrics[recipe.monitor]
     best = int(chosen.idxmin() if "loss" in recipe.monitor else chosen.idxmax())
+    last = len(metrics) - 1
+    kept = best if recipe.keep == "best" else last
     return {
         **(_tested(run, recipe, final, data, prepared) if test else {}),
         "best_epoch": int(metrics["epoch"][best]) + 1,
-        recipe.monitor: float(chosen[best]),
-        **({"val_nll": float(metrics["val_nll"][best])} if "val_nll" in metrics else {}),
+        "kept_epoch": int(metrics["epoch"][kept]) + 1,
+        recipe.monitor: float(chosen[kept]),
+        **({"val_nll": float(metrics["val_nll"][kept])} if "val_nll" in metrics else {}),
         "epochs": len(metrics),
+        "best": metrics.drop(columns="epoch").iloc[best].to_dict(),
+        "last": metrics.drop(columns="epoch").iloc[last].to_dict(),
     }
 
 

@@ -1,4 +1,4 @@
-"""Recipe -> run: fit with Keras' own callbacks, keep the best weights by validation, read the test split once."""
+"""Recipe -> run: fit with Keras' own callbacks, keep the best weights by validation or the last, test them once."""
 
 import contextlib
 import datetime
@@ -236,7 +236,10 @@ def _fit(run, recipe, model, batches, data, state, callbacks, checkpoint_minutes
     folder = run / "checkpoint"
     folder.mkdir(exist_ok=True)
     best = keras.callbacks.ModelCheckpoint(
-        str(folder / f"new.{BEST}"), monitor=recipe.monitor, save_best_only=True, save_weights_only=True
+        str(folder / f"new.{BEST}"),
+        monitor=recipe.monitor,
+        save_best_only=recipe.keep == "best",
+        save_weights_only=True,
     )
     counting = [_SwapAverages(swap_on_epoch=True), best] if recipe.ema else [best]
     if recipe.rate_patience:
