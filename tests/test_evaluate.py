@@ -99,6 +99,24 @@ def test_the_loss_of_a_classifier_with_one_unit_is_exact():
     np.testing.assert_allclose(measured.loss, expected, rtol=1e-5)
 
 
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.flat, self.dense = keras.layers.Flatten(), keras.layers.Dense(4, activation="softmax")
+
+    def call(self, x):
+        return self.dense(self.flat(x))
+
+
+def test_a_model_without_a_graph_is_evaluated_by_its_probabilities():
+    pixels, labels = np.random.default_rng(0).integers(0, 256, (12, 5, 6, 3), np.uint8), np.arange(12) % 4
+    prepared = Preprocessing.fit(pixels, image_size=(5, 6), normalize="standard")
+    model = Subclassed()
+    probabilities = model.predict(prepared(pixels), verbose=0)
+    measured = evaluate_split(model, Split(pixels, labels), prepared, list("abcd"))
+    assert measured.loss == pytest.approx(-np.log(probabilities[np.arange(12), labels]).mean(), rel=1e-5)
+
+
 def test_the_loss_is_scikit_learns():
     rng = np.random.default_rng(0)
     probabilities, labels = rng.dirichlet([0.02] * 4, 200), rng.integers(0, 4, 200)

@@ -148,7 +148,10 @@ def before_head(model):
 
     Probabilities cannot tell the loss of a confident mistake: in float32 they are 0 below 1e-45.
     """
-    layer, node, _ = model.outputs[0]._keras_history
+    outputs = getattr(model, "outputs", None) or ()  # a subclassed model has none
+    if len(outputs) != 1:
+        return None
+    layer, node, _ = outputs[0]._keras_history
     given = layer._inbound_nodes[node].input_tensors
     if len(given) != 1:
         return None
@@ -171,11 +174,12 @@ def log_probabilities(model):
 
     A classifier with one unit has two classes: its score, before the sigmoid, is that of class 1.
     """
-    head, units = before_head(model) or (None, None), model.output_shape[-1]
-    if head[1] is keras.activations.softmax and units > 1:
-        return head[0], lambda scores: log_softmax(scores.astype("float64"), 1)
-    if head[1] is keras.activations.sigmoid and units == 1:
-        return head[0], lambda score: -np.logaddexp(0, score.astype("float64") * [1, -1])
+    scores, activation = before_head(model) or (None, None)
+    units = scores and scores.output_shape[-1]
+    if activation is keras.activations.softmax and units > 1:
+        return scores, lambda seen: log_softmax(seen.astype("float64"), 1)
+    if activation is keras.activations.sigmoid and units == 1:
+        return scores, lambda seen: -np.logaddexp(0, seen.astype("float64") * [1, -1])
     return model, lambda seen: np.log(np.maximum(class_probabilities(model, seen).astype("float64"), SMALLEST))
 
 
