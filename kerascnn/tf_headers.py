@@ -53,15 +53,16 @@ def exif_orientation(exif):
     return tf.where(known, values[0], 1)
 
 
-def jpeg_orientation(file):
-    """The orientation that a JPEG file's first EXIF segment names, or 1."""
+def jpeg_segment(file, start, mark):
+    """(place of the first segment of a JPEG file that starts with `start` and has `mark` behind its length, whether
+    there is one before the pixels)."""
 
-    def is_exif(at):
-        return begins(file, b"\xff\xe1", at) & begins(file, b"Exif\0\0", at + 4)
+    def is_it(at):
+        return begins(file, start, at) & begins(file, mark, at + 4)
 
     def another(at):
         marker = number_at(file, at, 2)
-        return (marker > 0xFF00) & (marker != 0xFF00 + SOS) & (marker != 0xFF00 + EOI) & ~is_exif(at)
+        return (marker > 0xFF00) & (marker != 0xFF00 + SOS) & (marker != 0xFF00 + EOI) & ~is_it(at)
 
     def after(at):
         marker = number_at(file, at, 2)
@@ -70,9 +71,15 @@ def jpeg_orientation(file):
         return (tf.where(marker == 0xFFFF, at + 1, at + length),)
 
     (at,) = tf.while_loop(another, after, (tf.constant(2, tf.int64),))
+    return at, is_it(at)
+
+
+def jpeg_orientation(file):
+    """The orientation that a JPEG file's first EXIF segment names, or 1."""
+    at, there = jpeg_segment(file, b"\xff\xe1", b"Exif\0\0")
     start = tf.minimum(tf.cast(at, tf.int32) + 10, tf.strings.length(file))
     exif = tf.strings.substr(file, start, tf.cast(tf.maximum(number_at(file, at + 2, 2) - 8, 0), tf.int32))
-    return tf.cond(is_exif(at), lambda: exif_orientation(exif), lambda: tf.constant(1, tf.int64))
+    return tf.cond(there, lambda: exif_orientation(exif), lambda: tf.constant(1, tf.int64))
 
 
 def num_scans(file):

@@ -70,11 +70,13 @@ def _unknown(file):
 
 def _jpeg(file):
     """Upright RGB: the accurate inverse transform is the one that Pillow asks for."""
-    height, width = tf.unstack(tf.io.extract_jpeg_shape(file, output_type=tf.int64))[:2]
+    height, width, bands = tf.unstack(tf.io.extract_jpeg_shape(file, output_type=tf.int64))
     file = _of_size(file, height, width)
     scans = headers.num_scans(file)
     few = (scans <= FEW_SCANS) | ((scans <= MOST_SCANS) & (scans * height * width <= MOST_SCAN_PIXELS))
     file = _demand(file, few, "This JPEG file has too many scans: decoding it would take minutes.")
+    known = (bands != 4) | headers.jpeg_segment(file, b"\xff\xee", b"Adobe")[1]
+    file = _demand(file, known, "This CMYK JPEG file does not say, by an Adobe segment, whether it is inverted.")
     image = tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE")
     return _upright(image, headers.jpeg_orientation(file))
 

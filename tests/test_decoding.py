@@ -315,6 +315,24 @@ def test_what_is_refused_is_said_in_plain_words(tmp_path):
         read_image(tmp_path)
 
 
+def test_colours_that_pillow_cannot_convert_are_named(tmp_path):
+    Image.new("LAB", (8, 8)).save(tmp_path / "a.tif")
+    with pytest.raises(BrokenImage, match="its colours are LAB, which is not read"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("suffix", ["TIFF", "PNG", "JPEG", "WEBP"])
+def test_an_orientation_in_xmp_is_not_applied_in_any_format(tmp_path, suffix):
+    xmp = b'<x tiff:Orientation="6"/>'
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    how = {"PNG": {"pnginfo": text}, "TIFF": {"tiffinfo": {700: xmp}}}.get(suffix, {"xmp": xmp})
+    Image.fromarray(COLOURS).save(tmp_path / "a", suffix, **how)
+    assert xmp in (tmp_path / "a").read_bytes()
+    assert read_image(tmp_path / "a").shape == (6, 9, 3)
+    assert probe(tmp_path / "a")[0] == (6, 9)
+
+
 def test_bytes_lost_in_the_middle_of_a_jpeg_are_heard(tmp_path):
     pytest.importorskip("simplejpeg")
     noise = RNG.integers(0, 256, (4, 128, 128, 3), np.uint8)

@@ -102,6 +102,10 @@ def kinds():
     for mode in ("RGB", "L", "CMYK"):
         for name, how in {"plain": {}, "progressive": {"progressive": True}, "4:4:4": {"subsampling": 0}}.items():
             yield f"jpeg {mode} {name}", saved(picture(mode), "JPEG", **how)
+    cmyk = saved(picture("CMYK"), "JPEG")
+    adobe = cmyk.index(b"\xff\xee")
+    yield "jpeg CMYK without a word of Adobe's", cmyk[:adobe] + cmyk[adobe + 16 :]
+    yield "jpeg with padding", cmyk[:2] + b"\xff" * 5 + cmyk[2:]
     yield "jpeg rgb", saved(picture(), "JPEG", keep_rgb=True)
     for value in (0, *range(1, 10), 256, 65535):
         for order in "<>":
@@ -198,6 +202,7 @@ def _with_text():
 
 KINDS = dict(kinds())
 REFUSED = {
+    "jpeg CMYK without a word of Adobe's": "by an Adobe segment",
     "bmp cut off": "This BMP file is cut off",
     "jpeg of 3,000 scans": "too many scans",
     "png of 4 gigapixels": "more than 178 megapixels",

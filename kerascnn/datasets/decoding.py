@@ -35,6 +35,7 @@ MARKS = {
 }
 MAX_MEGAPIXELS = "KERASCNN_MAX_MEGAPIXELS"  # environment variable: --max-megapixels of every command
 DEFAULT_MAX_MEGAPIXELS = 178  # where Pillow, too, takes a file for a decompression bomb; 0.7 GB in memory
+READ_MODES = {*GREY_MODES, "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "F"}  # of Pillow
 MOST_TIFF_BANDS = 6  # of which Pillow reads the colours; it logs an error about more
 
 one_large_image = threading.Lock()  # held while an image above LARGE is in memory
@@ -106,8 +107,11 @@ def _decoded(file, channels, stack):
     stack.enter_context(_own_limit())
     image, orientation, bits = _recognised(stream)
     pixels = image.width * image.height
+    if image.mode not in READ_MODES:
+        raise Unreadable(f"its colours are {image.mode}, which is not read")
+    image.info.pop("xmp", None)  # an orientation there is not applied in any format
     if image.format == "JPEG":
-        _check_scans(image.fp.getbuffer(), pixels)
+        _check_scans(image.fp.getvalue(), pixels)
     if pixels > LARGE:
         stack.enter_context(one_large_image)
     deep = image.format in ("PNG", "TIFF") and (";16" in str(image.tile) or image.mode.startswith("I"))
@@ -139,6 +143,8 @@ def _recognised(stream, header_only=False):
     if name == "HEIF" and not _reads_heif():
         raise Unreadable("HEIC files need pillow-heif; type: pip install kerascnn[heif]")
     source = stream
+    if name in ("JPEG", "PNG") and not header_only:  # whose segments are read faster from memory
+        read = _slicer(read(0, None))
     if name == "JPEG":
         header, start, orientation = headers.jpeg_header(read)
         source = io.BytesIO(header + read(start, 16 if header_only else None))
@@ -190,7 +196,8 @@ def format_of(start):
 
 
 def _check_scans(jpeg, pixels):
-    scans = headers.num_scans(jpeg)
+    scans = jpeg.count(b"\xff\xda")  # or fewer: these bytes may stand elsewhere, too
+    scans = scans if scans <= headers.FEW_SCANS else headers.num_scans(jpeg)
     if headers.too_many_scans(scans, pixels):
         more = "more than " if scans > headers.MOST_SCANS else ""
         raise Unreadable(
@@ -222,6 +229,13 @@ def reason_of(error, file):
             return not_read(*numbers)
         return f"damaged, or a kind of {name} file that is not read"
     return "not an image"
+
+
+def _slicer(content):
+    def read(start, length):
+        return content[start:] if length is None else content[start : start + length]
+
+    return read
 
 
 def _reader(stream):
