@@ -348,4 +348,4 @@ def test_bytes_lost_in_the_middle_of_a_jpeg_are_heard(tmp_path):
     report = check(tmp_path, validation=0, test=0)
     assert [file for file, _ in report.damaged] == ["b/2.jpg"]
     assert report.broken == ()
-    assert any(problem.startswith("1 JPEG file damaged inside") for problem in report.problems)
+    assert any(problem.startswith("1 JPEG file is damaged inside") for problem in report.problems)
