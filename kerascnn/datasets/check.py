@@ -318,8 +318,8 @@ def _problems(counts, broken, leaks, conflicts):
 def _of_pixels(seen):
     if seen.damaged:
         yield (
-            f"{counted(len(seen.damaged), 'JPEG file is', 'JPEG files are')} damaged inside: parts of the pixels are wrong, "
-            "and training takes them as they are. Replace or remove them."
+            f"{counted(len(seen.damaged), 'JPEG file is', 'JPEG files are')} damaged inside: parts of the "
+            "pixels are wrong, and training takes them as they are. Replace or remove them."
         )
     yield from seen.remarks
 
