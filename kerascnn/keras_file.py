@@ -39,11 +39,27 @@ def load(run):
             )
     _check(path)
     try:
-        return keras.saving.load_model(path, compile=False)
+        model = keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras, h5py and the layers raise almost anything
         # Keras puts pages of configuration around what is wrong.
         reason = str(error).rpartition("Exception encountered: ")[2].partition(" Full object config")[0] or repr(error)
         raise DataError(f"{path} cannot be loaded: {reason}") from error
+    if isinstance(run, runs.Run):
+        _check_labels(run, model)
+    return model
+
+
+def _check_labels(run, model):
+    """Raise a DataError if a run's class names are not as many as the classes of its network."""
+    outputs = model.output_shape[-1] if isinstance(model.output_shape, tuple) else None
+    if not isinstance(outputs, int) or not (run / "labels.json").exists():
+        return
+    labels = run.read("labels")
+    if len(labels) != max(outputs, 2):  # one unit tells two classes apart
+        raise DataError(
+            f"{run / 'labels.json'} names {len(labels)} classes and the network in best.keras has {outputs} outputs: "
+            "one of the two files was changed."
+        )
 
 
 def _check(path):

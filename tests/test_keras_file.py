@@ -126,3 +126,14 @@ def test_a_bomb_and_a_pipe(whole, tmp_path):
     os.mkfifo(tmp_path / "pipe.keras")
     with pytest.raises(DataError, match=r"pipe\.keras is a named pipe"):
         load(tmp_path / "pipe.keras")
+
+
+@pytest.mark.parametrize("labels", [[], ["a"], ["a", "b"], ["a", "b", "c", "d"]])
+def test_class_names_that_are_not_the_networks(labels, whole, tmp_path):
+    (tmp_path / "recipe.json").write_text("{}")
+    (tmp_path / "best.keras").write_bytes(whole.read_bytes())
+    (tmp_path / "labels.json").write_text(json.dumps(["a", "b", "c"]))
+    assert load(tmp_path).output_shape == (None, 3)
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
+    with pytest.raises(DataError, match=rf"names {len(labels)} classes and the network in best\.keras has 3 outputs"):
+        load(tmp_path)

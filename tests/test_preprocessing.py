@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from kerascnn.datasets.preprocessing import Preprocessing
+from kerascnn.errors import DataError
 
 
 def test_two_pixels_by_pencil():
@@ -47,3 +48,23 @@ def test_the_centre_is_cut():
 def test_it_survives_json():
     prepared = Preprocessing((5, 6), (3, 2), 3, (0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
     assert Preprocessing.from_dict(json.loads(json.dumps(prepared.to_dict()))) == prepared
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mean": "x"}, "mean is 'x'"),
+        ({"mean": [0.5]}, r"mean is \[0\.5\]"),
+        ({"std": [0.0, 1.0, 1.0]}, r"std is \[0\.0, 1\.0, 1\.0\]"),
+        ({"std": [float("nan"), 1.0, 1.0]}, r"std is \[nan"),
+        ({"image_size": [0, 8]}, r"image_size is \[0, 8\]"),
+        ({"resize_to": [10**6, 10**6]}, r"resize_to is \[1000000, 1000000\]"),
+        ({"channels": True}, "channels is True"),
+        ({"more": 1}, "it has the fields resize_to, .*, more"),
+    ],
+)
+def test_a_damaged_preprocessing_is_named(change, message):
+    whole = Preprocessing((8, 8), (8, 8), 3, (0.5, 0.5, 0.5), (1.0, 1.0, 1.0)).to_dict()
+    assert Preprocessing.from_dict(json.loads(json.dumps(whole))).to_dict() == whole
+    with pytest.raises(DataError, match=f"The preprocessing in data.json is damaged: {message}"):
+        Preprocessing.from_dict(whole | change)

@@ -7,6 +7,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from kerascnn.errors import DataError
+
+LARGEST_SIDE = 100_000  # pixels
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -77,5 +81,28 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values):
-        """The Preprocessing of `to_dict`'s dict."""
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        """The Preprocessing of `to_dict`'s dict; DataError for a dict that cannot be one."""
+        for name in ("resize_to", "image_size"):
+            if not _numbers(values.get(name), 2, int, 1, LARGEST_SIDE):
+                raise DataError(f"The preprocessing in data.json is damaged: {name} is {values.get(name)!r}.")
+        channels = values.get("channels")
+        if not _numbers([channels], 1, int, 1, LARGEST_SIDE):
+            raise DataError(f"The preprocessing in data.json is damaged: channels is {channels!r}.")
+        for name, low in (("mean", -np.inf), ("std", np.finfo("float32").tiny)):
+            if not _numbers(values.get(name), channels, (int, float), low, np.finfo("float32").max):
+                raise DataError(f"The preprocessing in data.json is damaged: {name} is {values.get(name)!r}.")
+        try:
+            return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        except TypeError:
+            raise DataError(
+                f"The preprocessing in data.json is damaged: it has the fields {', '.join(values)}."
+            ) from None
+
+
+def _numbers(values, count, kind, low, high):
+    """True for a sequence of `count` numbers of a kind from `low` to `high`."""
+    return (
+        isinstance(values, (list, tuple))
+        and len(values) == count
+        and all(isinstance(v, kind) and not isinstance(v, bool) and low <= v <= high for v in values)
+    )
