@@ -87,9 +87,12 @@ def test_grad_cam_takes_a_layer(call, trained, photo, tmp_path):
 def test_layers_without_a_rule_take_the_fallback(call, tmp_path):
     run = kerascnn.train(model="lstm", epochs=1, out=tmp_path / "run", say=lambda line: None)
     image = sorted((run / "samples").glob("*.png"))[0]
-    code, _, err = call("explain", run.folder, image, "--method", "saliency", "--class", "3")
+    code, _, err = call("explain", run.folder, image, "--method", "lrp", "--class", "3")
     assert code == 2
+    assert "layer 'lstm'" in err
     assert "--fallback autodiff" in err
+    code, out, _ = call("explain", run.folder, image, "--method", "saliency", "--class", "3", "--out", "z")
+    assert (code, out.count("\n")) == (0, 1)
     arguments = ["explain", run.folder, image, "--fallback", "autodiff"]
     assert call(*arguments, "--method", "saliency", "--class", "3", "--out", "x")[0] == 0
     size = kerascnn.inference.preprocessing(run).image_size

@@ -7,7 +7,7 @@ import numpy as np
 
 from kerascnn.explain.plans.plan import make_plan
 from kerascnn.explain.rules.elementwise import RECTIFIERS
-from kerascnn.explain.subjects import opaque_step
+from kerascnn.explain.subjects import exact_step
 
 
 class EmptyMap(UserWarning):
@@ -23,13 +23,13 @@ def cautions(method, model):
     Returns:
         list of str.
     """
-    return plan_cautions(method, make_plan(model, opaque_step)) if RECTIFIERS.get(method) else []
+    return plan_cautions(method, make_plan(model, exact_step(method))) if RECTIFIERS.get(method) else []
 
 
 def plan_cautions(method, plan):
     """`cautions` of a model as a plan; `method` may also be the rules of a relevance propagation."""
     rectifiers = RECTIFIERS.get(method) if isinstance(method, str) else None
-    if not rectifiers or any(step.rule in rectifiers for step in plan.steps):
+    if not rectifiers or any(step.rule in (*rectifiers, "unsupported") for step in plan.steps):
         return []
     return [f"{method} equals the plain gradient here: model {plan.model!r} has no rectifier (ReLU)."]
 

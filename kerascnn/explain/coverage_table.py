@@ -9,6 +9,7 @@ from kerascnn.explain.plans.plan import make_plan
 from kerascnn.explain.rules.elementwise import RECTIFIERS
 from kerascnn.explain.rules.relevance import Relevance
 from kerascnn.explain.rules.rule import RULES
+from kerascnn.explain.subjects import exact_step
 
 
 def coverage(model, method="saliency"):
@@ -26,8 +27,8 @@ def coverage(model, method="saliency"):
     """
     if method not in EXPLANATIONS:
         raise unknown("explanation method", method, EXPLANATIONS.names(), EXPLANATIONS.hint)
-    plan, rows = make_plan(model), []
     relevance = Relevance(1e-6) if method == "lrp" else None
+    plan, rows = make_plan(model, exact_step(relevance or (method if RECTIFIERS.get(method) else "gradient"))), []
     changed = RECTIFIERS.get(method, {})
     head = head_step(plan.steps, plan.outputs[0], single=True)
     for step in plan.steps:
@@ -36,6 +37,8 @@ def coverage(model, method="saliency"):
         row = {"layer": step.layer, "operation": step.operation, "rule": step.rule, "note": ""}
         if step.rule == "unsupported":
             row |= {"backward": "", "note": plan.unsupported[step.layer]}
+        elif step.rule == "autodiff":
+            row |= {"backward": "automatic derivative", "note": plan.unsupported.get(step.layer, "")}
         elif step is head:
             row["backward"] = "cut off for classes"
         elif relevance:

@@ -17,6 +17,7 @@ from kerascnn.explain.averaged import fixed_target
 from kerascnn.explain.by_name import maps
 from kerascnn.explain.hiding import probabilities
 from kerascnn.explain.plans.plan import make_plan
+from kerascnn.explain.subjects import opaque_step
 from kerascnn.explain.targets import score_value
 from kerascnn.explain.walk import Task, run
 
@@ -108,7 +109,7 @@ def deletion_curve(model, images, target, maps, *, steps=16, insertion=False, fi
     ranks = np.argsort(np.argsort(-maps.reshape(len(maps), -1), axis=1, kind="stable"), axis=1).reshape(maps.shape)
     shares = np.linspace(0, maps[0].size, steps + 1)
     changed = np.stack([np.where((ranks < share)[..., None], new, old) for share in shares], 1)
-    plan = make_plan(model)
+    plan = make_plan(model, opaque_step)
     flat = changed.reshape(-1, *images.shape[1:])
     scores = run(plan, Task(plan.steps, plan.inputs, (score_value(plan),)), [flat], [])[0][0]
     chances = probabilities(plan, scores).reshape(len(images), steps + 1, -1)

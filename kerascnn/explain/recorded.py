@@ -4,7 +4,7 @@ import numpy as np
 
 from kerascnn.errors import UsageError
 from kerascnn.explain.rules.pooling import switch_positions
-from kerascnn.explain.subjects import looked_at, subject
+from kerascnn.explain.subjects import looked_at
 from kerascnn.explain.targets import check_channels_last, every_call, find_layer
 from kerascnn.explain.walk import Task, run
 
@@ -35,7 +35,7 @@ def switches(model, images, layers=None, *, batch_size=64):
         int32 array (N, rows, cols, channels, 2), the row and column of the chosen value in the pooling's input (one
         number for one-dimensional pooling), for one name; a dict {name: array} otherwise.
     """
-    plan, arrays = subject(model, images)
+    plan, arrays = looked_at(model, images)
     check_channels_last(plan)
     pools = {step.output: step for step in plan.steps if step.rule == "max_pool"}
     # A layer of the user's own may hold a pooling whose output is not the layer's

@@ -21,7 +21,9 @@ Arguments that every method takes:
 Options:
     seed: 1 starts the walk with one; "activation" with the explained activation itself.
     class_names: the classes' names.
-    fallback: "autodiff" lets automatic differentiation serve layers without a rule (plain gradients only; warns).
+    fallback: "autodiff" lets automatic differentiation serve layers without a rule (plain gradients only; warns). It
+        does so by itself, for Keras' own layers and operations, where that is exact: for plain gradients unless a layer
+        is quantised or mixes images, for deconvnet and guided_backprop where no ReLU is inside (LSTM with tanh).
     batch_size: images at a time; the maps do not depend on it.
     dtype: "float32" or "float64", in which everything is computed and returned, whatever the model's precision.
 Returns:
@@ -64,7 +66,7 @@ def walk_back(
         raise UsageError(f"seed is 1 or 'activation'; received {seed!r}.")
     if fallback and method != "gradient":
         raise UsageError("fallback='autodiff' gives plain gradients: use saliency, or a method made of gradients.")
-    plan, arrays = subject(model, images, fallback, derived)
+    plan, arrays = subject(model, images, fallback, derived, method)
     for caution in plan_cautions(method, plan):
         warnings.warn(caution, stacklevel=4)
     shape_of = shapes_of(plan, arrays)

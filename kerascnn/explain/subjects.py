@@ -8,25 +8,28 @@ from keras import ops
 
 from kerascnn.backends import vector_jacobian
 from kerascnn.errors import UsageError, unknown
+from kerascnn.explain.plans.activation_names import activation_rule
 from kerascnn.explain.plans.plan import Plan, Step, make_plan
 from kerascnn.explain.rules.rule import rule
 from kerascnn.graph import Node, Ref, has_graph, why_no_graph
 
 
-def subject(model, images, fallback=None, derived=False):
+def subject(model, images, fallback=None, derived=False, method="gradient"):
     """(plan, list of arrays, one per input) for a model and the images as a user gives them.
 
     Args:
         images: float array (N, H, W, C); for a model with several inputs a list or dict of them.
-        fallback: "autodiff" lets automatic differentiation serve layers without a rule.
+        fallback: "autodiff" lets automatic differentiation serve every layer without a rule, and warns. Without it,
+            those are served so for which that gives the method's own answer.
         derived: True for images that were made from others, whose range says nothing about their scale.
+        method: as of walk.Task.
     Raises:
         UsageError: the model has no graph or is not built, or the images are not what it takes.
     """
     if fallback not in (None, "autodiff"):
         raise unknown("fallback", fallback, ("autodiff",))
     _check_graph(model, images)
-    plan = make_plan(model, _warned_autodiff_step if fallback else None)
+    plan = make_plan(model, _warned_autodiff_step if fallback else exact_step(method))
     return plan, check_images(model, plan, images, derived)
 
 
@@ -161,6 +164,7 @@ class _Opaque:
         args, kwargs = self.node.arguments(dict(zip(self.inputs, xs, strict=True)))
         if isinstance(layer, keras.Layer) and layer._call_has_training_arg:
             kwargs["training"] = False
+        kwargs |= {name: ops.cast(x, "bool") for name, x in kwargs.items() if "mask" in name and ops.is_tensor(x)}
         return keras.tree.flatten(layer(*args, **kwargs))[self.position]
 
 
@@ -170,22 +174,72 @@ def _called(rule_name, builder, node, known):
     return tuple(builder.step(rule_name, [known[t] for t in call.inputs], (call,)) for call in calls)
 
 
-def opaque_step(builder, node, known):
+def exact_step(method):
+    """A stand-in for `make_plan`: automatic differentiation of Keras' own layers, where it gives a method's answer.
+
+    That is everywhere for plain gradients, and where no rectifier is inside for deconvnet and guided backpropagation.
+    """
+
+    def stand_in(builder, node, known, reason):
+        operation = node.operation
+        quantised = getattr(operation, "quantization_mode", None)
+        if quantised or reason.mixes_images or _mixes_images(operation) or not _of_keras(operation):
+            return None
+        if method == "gradient" or (isinstance(method, str) and _without_rectifier(operation)):
+            return _called("autodiff", builder, node, known)
+        return None
+
+    return stand_in
+
+
+def _mixes_images(operation):
+    """True for an operation along the batch axis, or over all axes, the batch among them."""
+    if isinstance(operation, keras.Layer) or not hasattr(operation, "axis"):
+        return False
+    axes = operation.axis if isinstance(operation.axis, list | tuple) else [operation.axis]
+    return any(axis is None or axis == 0 for axis in axes)
+
+
+def _parts(operation):
+    return list(operation._flatten_layers()) if isinstance(operation, keras.Layer) else [operation]
+
+
+def _of_keras(operation):
+    """True for Keras' own operations and layers, without functions of the user's inside."""
+    kinds = [part for part in _parts(operation) if not isinstance(part, keras.layers.Lambda)]
+    return len(kinds) == len(_parts(operation)) and all(type(part).__module__.startswith("keras.") for part in kinds)
+
+
+def _without_rectifier(operation):
+    """True for an operation or layer that no rule serves and that holds no ReLU."""
+    functions = [
+        getattr(part, name, None) for part in _parts(operation) for name in ("activation", "recurrent_activation")
+    ]
+    smooth = all(function is None or _is_smooth(function) for function in functions)
+    return smooth and not any(isinstance(part, keras.layers.ReLU) for part in _parts(operation))
+
+
+def _is_smooth(function):
+    rule_name, _ = activation_rule(function) or (None, ())
+    return rule_name not in (None, "relu", "clipped_relu")
+
+
+def opaque_step(builder, node, known, reason):
     """A stand-in for `make_plan` where nothing walks back: a layer that no rule serves is simply called."""
     return _called("opaque", builder, node, known)
 
 
-def _autodiff_step(builder, node, known):
+def _autodiff_step(builder, node, known, reason):
     """A stand-in for `make_plan`: automatic differentiation serves a layer without a rule."""
     return _called("autodiff", builder, node, known)
 
 
-def _warned_autodiff_step(builder, node, known):
+def _warned_autodiff_step(builder, node, known, reason):
     warnings.warn(
-        f"Layer {node.name!r} ({type(node.operation).__name__}) has no rule: automatic differentiation serves it.",
+        f"Layer {builder.layer!r} ({builder.operation}) has no rule: automatic differentiation serves it.",
         stacklevel=6,
     )
-    return _autodiff_step(builder, node, known)
+    return _autodiff_step(builder, node, known, reason)
 
 
 def _autodiff(config, weights, *xs):

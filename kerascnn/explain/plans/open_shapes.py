@@ -5,7 +5,7 @@ import functools
 import numpy as np
 from keras import layers
 
-from kerascnn.explain.plans.openings import activate, channels_last, opens
+from kerascnn.explain.plans.openings import activate, channels_last, masked, open_call, opens
 from kerascnn.explain.plans.plan import NoRuleError
 from kerascnn.layers import AUGMENTATIONS
 
@@ -32,6 +32,52 @@ def _global(rule_name):
 
 opens(layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D, layers.GlobalMaxPooling3D)(_global("max"))
 opens(layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D, layers.GlobalAveragePooling3D)(_global("mean"))
+
+
+@masked(layers.GlobalAveragePooling1D)
+def _mean_of_steps(b, layer, x, shape, mask):
+    """The mean over the steps that a mask leaves."""
+    if layer.data_format == "channels_first":
+        raise NoRuleError("a mask of channels-first values has none")
+    wide = b.step("expand", mask, (2,))
+    kept = b.step("where", (wide, x, b.constant(np.zeros(()))))
+    return b.step("divide", (b.step("sum", kept, ((1,), layer.keepdims)), b.step("sum", wide, ((1,), layer.keepdims))))
+
+
+def _adaptive(rule_name):
+    @channels_last
+    def opening(b, layer, x, shape):
+        return b.step(rule_name, x, tuple(layer.output_size))
+
+    return opening
+
+
+opens(layers.AdaptiveAveragePooling1D, layers.AdaptiveAveragePooling2D, layers.AdaptiveAveragePooling3D)(
+    _adaptive("adaptive_average")
+)
+opens(layers.AdaptiveMaxPooling1D, layers.AdaptiveMaxPooling2D, layers.AdaptiveMaxPooling3D)(_adaptive("adaptive_max"))
+
+
+@opens(layers.TimeDistributed)
+def _time_distributed(b, layer, x, shape):
+    """Every step is an image of its own."""
+    steps = open_call(b, layer.layer, b.step("fold_time", x), (None, *shape[2:]))
+    return b.step("unfold_time", (steps, x))
+
+
+@masked(layers.TimeDistributed)
+def _masked_time_distributed(b, layer, x, shape, mask):
+    """The mask is for the layer inside; most do not read one."""
+    if layer.layer._call_has_mask_arg:
+        raise NoRuleError("its layer reads a mask")
+    return _time_distributed(b, layer, x, shape)
+
+
+@opens(layers.Masking)
+def _masking(b, layer, x, shape):
+    other = b.step("piecewise", (x, b.constant(np.asarray(layer.mask_value))), ("not_equal",))
+    any_other = b.step("piecewise", other, ("any", (len(shape) - 1,), True))
+    return b.step("where", (any_other, x, b.constant(np.zeros(()))))
 
 
 @opens(layers.Activation)

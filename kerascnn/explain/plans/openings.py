@@ -10,12 +10,14 @@ import functools
 
 import keras
 
+from kerascnn.explain.plans import array_operations  # noqa: F401  it fills OPERATIONS
 from kerascnn.explain.plans.activation_names import activation_rule
 from kerascnn.explain.plans.operations import OPERATIONS
 from kerascnn.explain.plans.plan import NoRuleError
 from kerascnn.explain.plans.tracing import trace
+from kerascnn.graph import Node, Ref, flatten
 
-_OPENINGS = {}
+_OPENINGS, _MASKED = {}, {}
 
 
 def opens(*classes):
@@ -46,10 +48,37 @@ def open_node(b, node, known, shapes):
     opening = _opening(type(operation))
     if opening is None or getattr(operation, "quantization_mode", None):
         return _open_traced(b, node, known, shapes)
+    mask = node.kwargs.get("mask")
+    if isinstance(mask, Ref):
+        return _open_masked(b, node, known, shapes, mask.id)
     values, all_shapes = [known[t] for t in node.inputs], [shapes[t] for t in node.inputs]
     if len(values) == 1 and not isinstance(node.args[0] if node.args else None, list | tuple):
         return opening(b, operation, values[0], all_shapes[0])
     return opening(b, operation, values, all_shapes)
+
+
+def masked(*classes):
+    """Decorator: the function (builder, layer, x, shape, mask) -> value opens these layers where they get a mask."""
+
+    def add(function):
+        _MASKED.update(dict.fromkeys(classes, function))
+        return function
+
+    return add
+
+
+def _open_masked(b, node, known, shapes, mask):
+    function, tensors = _MASKED.get(type(node.operation)), [t for t in node.inputs if t != mask]
+    if function is None or len(tensors) != 1:
+        raise NoRuleError("it reads a mask")
+    return function(b, node.operation, known[tensors[0]], shapes[tensors[0]], known[mask])
+
+
+def open_call(b, layer, x, shape):
+    """Adds the steps of a layer, or of a whole model, that is called on one value inside another layer."""
+    if isinstance(layer, keras.Sequential | keras.Function):
+        return b.open_inner(flatten(layer), [x])
+    return open_node(b, Node(layer, b.layer, 0, (Ref(0),), {}, (0,), (1,)), {0: x}, {0: shape, 1: ()})
 
 
 @functools.cache

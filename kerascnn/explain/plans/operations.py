@@ -12,7 +12,9 @@ from kerascnn.graph import Ref
 OPERATIONS = {}
 
 
-def _operation(*names):
+def opens_operation(*names):
+    """Decorator: the function opens operations of these class names."""
+
     def add(function):
         OPERATIONS.update(dict.fromkeys(names, function))
         return function
@@ -20,12 +22,12 @@ def _operation(*names):
     return add
 
 
-def _argument(node, position, name):
+def argument(node, position, name):
     """The argument at `position` or called `name`."""
     return node.args[position] if len(node.args) > position else node.kwargs[name]
 
 
-def _only(node, known, shapes):
+def only_tensor(node, known, shapes):
     """(number, shape) of the only tensor among the arguments."""
     if len(node.inputs) != 1:
         raise NoRuleError(f"{type(node.operation).__name__} has one for a single tensor only")
@@ -33,9 +35,9 @@ def _only(node, known, shapes):
 
 
 def _simple(name, rule, *attributes):
-    @_operation(name)
+    @opens_operation(name)
     def opening(b, node, known, shapes):
-        x, _ = _only(node, known, shapes)
+        x, _ = only_tensor(node, known, shapes)
         return b.step(rule, x, tuple(getattr(node.operation, a) for a in attributes))
 
 
@@ -70,6 +72,12 @@ for _name, _rule in (
 ):
     _simple(_name, _rule)
 
+_simple("HardShrink", "hard_shrink", "threshold")
+_simple("SoftShrink", "soft_shrink", "threshold")
+_simple("SparsePlus", "sparse_plus")
+_simple("SparseSigmoid", "sparse_sigmoid")
+_simple("Sparsemax", "sparsemax", "axis")
+_simple("Glu", "glu", "axis")
 _simple("Squareplus", "squareplus", "b")
 _simple("Elu", "elu", "alpha")
 _simple("Celu", "celu", "alpha")
@@ -78,45 +86,54 @@ _simple("Softmax", "softmax", "axis")
 _simple("LogSoftmax", "log_softmax", "axis")
 
 
-@_operation("Clip")
+@opens_operation("Clip")
 def _clip(b, node, known, shapes):
     low, high = node.operation.x_min, node.operation.x_max
-    x, _ = _only(node, known, shapes)
+    x, _ = only_tensor(node, known, shapes)
     if low == 0 and isinstance(high, int | float):  # ReLU6 and its like
         return b.step("clipped_relu", x, (float(high), 0.0))
     return b.step("clip", x, (low, high))
 
 
-@_operation("Cast")
+@opens_operation("Threshold")
+def _threshold(b, node, known, shapes):
+    o, (x, _) = node.operation, only_tensor(node, known, shapes)
+    if o.default_value != 0:
+        raise NoRuleError("a threshold with another value than 0 below it has none")
+    return b.step("relu", x) if o.threshold == 0 else b.step("clipped_relu", x, (None, float(o.threshold)))
+
+
+@opens_operation("Cast")
 def _cast(b, node, known, shapes):
-    if "float" not in str(node.operation.dtype):
-        raise NoRuleError(f"it turns values into {node.operation.dtype}")
-    return b.step("identity", _only(node, known, shapes)[0])
+    x, _ = only_tensor(node, known, shapes)
+    if "float" in str(node.operation.dtype):
+        return b.step("identity", x)
+    return b.step("piecewise", x, ("truth" if node.operation.dtype == "bool" else "whole",))
 
 
-@_operation("Relu6")
+@opens_operation("Relu6")
 def _relu6(b, node, known, shapes):
-    return b.step("clipped_relu", _only(node, known, shapes)[0], (6.0, 0.0))
+    return b.step("clipped_relu", only_tensor(node, known, shapes)[0], (6.0, 0.0))
 
 
-@_operation("LeakyRelu")
+@opens_operation("LeakyRelu")
 def _leaky_relu(b, node, known, shapes):
-    return b.step("leaky_relu", _only(node, known, shapes)[0], (float(node.operation.negative_slope), None, 0.0))
+    return b.step("leaky_relu", only_tensor(node, known, shapes)[0], (float(node.operation.negative_slope), None, 0.0))
 
 
-@_operation("ReLU")
+@opens_operation("ReLU")
 def _relu(b, node, known, shapes):
     from kerascnn.explain.plans.open_shapes import relu_step
 
     o = node.operation
-    return b.step(*relu_step(_only(node, known, shapes)[0], o.negative_slope, o.max_value, o.threshold))
+    return b.step(*relu_step(only_tensor(node, known, shapes)[0], o.negative_slope, o.max_value, o.threshold))
 
 
 def _two(b, node, known, shapes):
     """The two operands: (number or None, constant or None, rank) each."""
     found = []
     for position, name in enumerate(("x1", "x2")):
-        value = _argument(node, position, name)
+        value = argument(node, position, name)
         if isinstance(value, Ref):
             found.append((known[value.id], None, len(shapes[value.id])))
         else:
@@ -130,11 +147,14 @@ def _two(b, node, known, shapes):
     if max(rank1, rank2) > min(smallest):
         raise NoRuleError(f"{type(node.operation).__name__} of tensors of different ranks has none")
     if any(c is not None and rank == max(rank1, rank2) and c.shape[0] != 1 for c, rank in ((c1, rank1), (c2, rank2))):
-        raise NoRuleError(f"{type(node.operation).__name__} with a constant that differs from image to image has none")
+        raise NoRuleError(
+            f"{type(node.operation).__name__} with a constant that differs from image to image has none",
+            mixes_images=True,
+        )
     return x1, c1, x2, c2
 
 
-@_operation("Add")
+@opens_operation("Add")
 def _add(b, node, known, shapes):
     x1, c1, x2, c2 = _two(b, node, known, shapes)
     if c1 is None and c2 is None:
@@ -142,7 +162,7 @@ def _add(b, node, known, shapes):
     return b.step("plus", x2 if x1 is None else x1, (), [c1 if x1 is None else c2])
 
 
-@_operation("Subtract")
+@opens_operation("Subtract")
 def _subtract(b, node, known, shapes):
     x1, c1, x2, c2 = _two(b, node, known, shapes)
     if c1 is None and c2 is None:
@@ -152,7 +172,7 @@ def _subtract(b, node, known, shapes):
     return b.step("minus", x1, (), [c2])
 
 
-@_operation("Multiply")
+@opens_operation("Multiply")
 def _multiply(b, node, known, shapes):
     x1, c1, x2, c2 = _two(b, node, known, shapes)
     if c1 is None and c2 is None:
@@ -160,7 +180,7 @@ def _multiply(b, node, known, shapes):
     return b.step("times", x2 if x1 is None else x1, (), [c1 if x1 is None else c2])
 
 
-@_operation("Divide", "TrueDivide")
+@opens_operation("Divide", "TrueDivide")
 def _divide(b, node, known, shapes):
     x1, c1, x2, c2 = _two(b, node, known, shapes)
     if c1 is None and c2 is None:
@@ -170,7 +190,7 @@ def _divide(b, node, known, shapes):
     return b.step("over", x1, (), [c2])
 
 
-@_operation("Maximum", "Minimum")
+@opens_operation("Maximum", "Minimum")
 def _extreme(b, node, known, shapes):
     x1, c1, x2, c2 = _two(b, node, known, shapes)
     if c1 is None and c2 is None:
@@ -185,17 +205,17 @@ def _extreme(b, node, known, shapes):
     return b.step("clip", x2 if x1 is None else x1, config)
 
 
-@_operation("Power")
+@opens_operation("Power")
 def _power(b, node, known, shapes):
-    exponent = _argument(node, 1, "x2")
+    exponent = argument(node, 1, "x2")
     if not isinstance(exponent, int | float):
         raise NoRuleError("a power whose exponent is not one number has none")
-    return b.step("power", _only(node, known, shapes)[0], (exponent,))
+    return b.step("power", only_tensor(node, known, shapes)[0], (exponent,))
 
 
-@_operation("Matmul")
+@opens_operation("Matmul")
 def _matmul(b, node, known, shapes):
-    x1, x2 = _argument(node, 0, "x1"), _argument(node, 1, "x2")
+    x1, x2 = argument(node, 0, "x1"), argument(node, 1, "x2")
     if isinstance(x1, Ref) and isinstance(x2, Ref):
         if len(shapes[x1.id]) != len(shapes[x2.id]):
             raise NoRuleError("a matrix product of tensors of different ranks has none")
@@ -206,15 +226,19 @@ def _matmul(b, node, known, shapes):
 
 
 def _reduction(name, rule):
-    @_operation(*name)
+    @opens_operation(*name)
     def opening(b, node, known, shapes):
-        x, shape = _only(node, known, shapes)
-        axis = node.operation.axis
-        axes = range(1, len(shape)) if axis is None else np.atleast_1d(axis).tolist()
-        axes = tuple(sorted(a % len(shape) for a in axes))
-        if axis is None or 0 in axes:
-            raise NoRuleError(f"{type(node.operation).__name__} over the batch has none")
-        return b.step(rule, x, (axes, bool(node.operation.keepdims)))
+        x, shape = only_tensor(node, known, shapes)
+        return b.step(rule, x, (axes_of(node, shape), bool(node.operation.keepdims)))
+
+
+def axes_of(node, shape):
+    """The axes that an operation reduces, sorted, counted from 0; never the batch axis."""
+    axis = node.operation.axis
+    axes = () if axis is None else tuple(sorted(a % len(shape) for a in np.atleast_1d(axis).tolist()))
+    if not axes or 0 in axes:
+        raise NoRuleError(f"{type(node.operation).__name__} over the batch has none", mixes_images=True)
+    return axes
 
 
 _reduction(("Mean",), "mean")
@@ -222,37 +246,39 @@ _reduction(("Sum",), "sum")
 _reduction(("Max", "Amax"), "max")
 
 
-@_operation("Reshape")
+@opens_operation("Reshape")
 def _reshape(b, node, known, shapes):
-    x, have = _only(node, known, shapes)
+    x, have = only_tensor(node, known, shapes)
     out = shapes[node.outputs[0]]
     shape = tuple(-1 if n is None else n for n in out[1:])
     if have[0] != out[0] or shape.count(-1) > 1:
-        raise NoRuleError("reshaping has one that keeps the batch axis and leaves one size open at most")
+        raise NoRuleError(
+            "reshaping has one that keeps the batch axis and leaves one size open at most", mixes_images=True
+        )
     return b.step("reshape", x, shape)
 
 
-@_operation("ExpandDims")
+@opens_operation("ExpandDims")
 def _expand(b, node, known, shapes):
-    x, have = _only(node, known, shapes)
+    x, have = only_tensor(node, known, shapes)
     axis = node.operation.axis
     axes = [a % (len(have) + 1) for a in np.atleast_1d(axis).tolist()]
     if 0 in axes or len(axes) > 1:
-        raise NoRuleError("expanding before the batch axis has none")
+        raise NoRuleError("expanding before the batch axis has none", mixes_images=True)
     return b.step("expand", x, (axes[0],))
 
 
-@_operation("Squeeze")
+@opens_operation("Squeeze")
 def _squeeze(b, node, known, shapes):
-    x, have = _only(node, known, shapes)
+    x, have = only_tensor(node, known, shapes)
     axis = node.operation.axis
     axes = [i for i, n in enumerate(have) if n == 1] if axis is None else np.atleast_1d(axis).tolist()
     return b.step("squeeze", x, (tuple(a % len(have) for a in axes),))
 
 
-@_operation("Transpose", "Swapaxes", "Moveaxis")
+@opens_operation("Transpose", "Swapaxes", "Moveaxis")
 def _transpose(b, node, known, shapes):
-    x, shape = _only(node, known, shapes)
+    x, shape = only_tensor(node, known, shapes)
     o, order = node.operation, np.arange(len(shape))
     labels = np.empty([1] * len(shape))
     if type(o).__name__ == "Transpose":
@@ -264,31 +290,31 @@ def _transpose(b, node, known, shapes):
         strides = np.moveaxis(np.broadcast_to(labels, order + 2), o.source, o.destination).shape
         axes = tuple(int(n) - 2 for n in strides)
     if axes[0] != 0:
-        raise NoRuleError("transposing the batch axis has none")
+        raise NoRuleError("transposing the batch axis has none", mixes_images=True)
     return b.step("transpose", x, axes)
 
 
-@_operation("Concatenate")
+@opens_operation("Concatenate")
 def _concatenate(b, node, known, shapes):
     axis = node.operation.axis % len(shapes[node.outputs[0]])
-    if axis == 0 or any(not isinstance(x, Ref) for x in keras.tree.flatten(_argument(node, 0, "xs"))):
-        raise NoRuleError("concatenating over the batch, or with constants, has none")
+    if axis == 0 or any(not isinstance(x, Ref) for x in keras.tree.flatten(argument(node, 0, "xs"))):
+        raise NoRuleError("concatenating over the batch, or with constants, has none", mixes_images=True)
     return b.step("concatenate", [known[t] for t in node.inputs], (axis,))
 
 
-@_operation("Flip")
+@opens_operation("Flip")
 def _flip(b, node, known, shapes):
-    x, shape = _only(node, known, shapes)
+    x, shape = only_tensor(node, known, shapes)
     axis = node.operation.axis
     axes = () if axis is None else tuple(sorted(a % len(shape) for a in np.atleast_1d(axis).tolist()))
     if not axes or 0 in axes:
-        raise NoRuleError("flipping the batch axis has none")
+        raise NoRuleError("flipping the batch axis has none", mixes_images=True)
     return b.step("flip", x, axes)
 
 
-@_operation("Pad")
+@opens_operation("Pad")
 def _pad(b, node, known, shapes):
-    x, shape = _only(node, known, shapes)
+    x, shape = only_tensor(node, known, shapes)
     o, fill = node.operation, node.kwargs.get("constant_values")
     widths = np.broadcast_to(np.asarray(o.pad_width), (len(shape), 2)).tolist()
     if o.mode != "constant" or (fill not in (None, 0)) or widths[0] != [0, 0]:
@@ -296,18 +322,18 @@ def _pad(b, node, known, shapes):
     return b.step("pad", x, tuple(map(tuple, widths)))
 
 
-@_operation("GetItem")
+@opens_operation("GetItem")
 def _get_item(b, node, known, shapes):
-    """Slices with step 1, integers, None and Ellipsis."""
-    x, shape = _only(node, known, shapes)
-    key = _argument(node, 1, "key")
+    """Slices, whole numbers, None and Ellipsis."""
+    x, shape = only_tensor(node, known, shapes)
+    key = argument(node, 1, "key")
     key = list(key) if isinstance(key, list | tuple) else [key]
     if any(not (k is None or k is Ellipsis or isinstance(k, int | slice)) for k in key):
         raise NoRuleError("indexing has one for slices and whole numbers only")
     spread = len(shape) - sum(k is not None and k is not Ellipsis for k in key)
     place = next((i for i, k in enumerate(key) if k is Ellipsis), len(key))
     key[place : place + 1] = [slice(None)] * spread
-    widths, axis = [], 0
+    widths, steps, axis = [], {}, 0
     for k in key:
         if k is None:
             continue
@@ -315,11 +341,19 @@ def _get_item(b, node, known, shapes):
         if k == slice(None):
             widths.append((0, 0))
             continue
-        if axis == 1 or size is None or (isinstance(k, slice) and k.step not in (None, 1)):
-            raise NoRuleError("indexing has one for slices with step 1 of axes of fixed size only, not of the batch")
-        first, last, _ = (k if isinstance(k, slice) else slice(k % size, k % size + 1)).indices(size)
-        widths.append((-first, -(size - last)))
+        if axis == 1:
+            raise NoRuleError("indexing the batch axis has none", mixes_images=True)
+        if size is None:
+            raise NoRuleError("indexing has one for axes of fixed size only")
+        first, last, step = (k if isinstance(k, slice) else slice(k % size, k % size + 1)).indices(size)
+        if step == 1:
+            widths.append((-first, -(size - max(first, last))))
+        else:
+            widths.append((0, 0))
+            steps[axis - 1] = tuple(range(first, last, step))
     x = b.step("pad", x, tuple(widths))
+    for place, numbers in steps.items():
+        x = b.step("take", x, (place, numbers))
     if all(isinstance(k, slice) for k in key):
         return x
     wanted = tuple(-1 if n is None else n for n in shapes[node.outputs[0]][1:])
@@ -328,9 +362,9 @@ def _get_item(b, node, known, shapes):
     return b.step("reshape", x, wanted)
 
 
-@_operation("MaxPool", "AveragePool")
+@opens_operation("MaxPool", "AveragePool")
 def _pool(b, node, known, shapes):
-    x, shape = _only(node, known, shapes)
+    x, shape = only_tensor(node, known, shapes)
     o = node.operation
     if (o.data_format or keras.config.image_data_format()) != "channels_last":
         raise NoRuleError("ops pooling has one for channels-last images only")
@@ -343,10 +377,10 @@ def _each(value, rank):
     return tuple(value) if isinstance(value, list | tuple) else (value,) * rank
 
 
-@_operation("Conv")
+@opens_operation("Conv")
 def _conv(b, node, known, shapes):
-    x, shape = _only(node, known, shapes)
-    o, rank, kernel = node.operation, len(shape) - 2, _argument(node, 1, "kernel")
+    x, shape = only_tensor(node, known, shapes)
+    o, rank, kernel = node.operation, len(shape) - 2, argument(node, 1, "kernel")
     if (o.data_format or keras.config.image_data_format()) != "channels_last" or isinstance(kernel, Ref):
         raise NoRuleError("ops.conv has one for channels-last images and constant kernels only")
     groups = shape[-1] // kernel.shape[-2]

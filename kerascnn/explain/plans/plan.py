@@ -12,7 +12,7 @@ import keras
 from kerascnn.backends import value_of
 from kerascnn.errors import UsageError, unknown
 from kerascnn.explain.plans.heads import add_two_classes
-from kerascnn.explain.rules import convolution, elementwise, pooling, shaping  # noqa: F401  they fill RULES
+from kerascnn.explain.rules import convolution, elementwise, pooling, selecting, shaping  # noqa: F401  they fill RULES
 from kerascnn.explain.rules.rule import RULES, rule
 from kerascnn.graph import flatten
 
@@ -72,13 +72,22 @@ class Plan:
 
 
 class NoRuleError(Exception):
-    """Raised by what opens a layer when no rule serves it; the message says what it does that none serves."""
+    """Raised by what opens a layer when no rule serves it; the message says what it does that none serves.
+
+    Attributes:
+        mixes_images: True where one image's values would depend on the others', so that no map is one image's own.
+    """
+
+    def __init__(self, message, *, mixes_images=False):
+        super().__init__(message)
+        self.mixes_images = mixes_images
 
 
 class Builder:
     """Collects steps while layers are opened one after another."""
 
-    def __init__(self):
+    def __init__(self, stand_in=None):
+        self.stand_in = stand_in
         self.steps, self.constants, self.shapes, self.count = [], [], {}, 0
         self.layer = self.operation = ""
 
@@ -138,7 +147,10 @@ class Builder:
         """Opens the graph of a traced activation function or layer; returns the number of its output."""
 
         def without_rule(node, reason, known):
-            raise reason
+            made = self.stand_in(self, node, known, reason) if self.stand_in else None
+            if made is None:
+                raise reason
+            return made
 
         return self.open(graph, values, without_rule, path=self.layer)[graph.outputs[0]]
 
@@ -147,16 +159,18 @@ def make_plan(model, stand_in=None):
     """The Plan of a built Functional or Sequential model.
 
     Args:
-        stand_in: what serves a layer without a rule: a function (builder, node, known) -> numbers of its outputs.
-            None: such a layer is a step that raises when a walk needs it. Either way `Plan.unsupported` names it.
+        stand_in: what serves a layer without a rule: a function (builder, node, known, reason) -> numbers of its
+            outputs, or None for one that it does not serve. Without it such a layer is a step that raises when a walk
+            needs it. Either way `Plan.unsupported` names it.
     """
-    graph, builder, unsupported = flatten(model), Builder(), {}
+    graph, builder, unsupported = flatten(model), Builder(stand_in), {}
     inputs = tuple(builder.value(graph.tensors[t].shape) for t in graph.inputs)
 
     def without_rule(node, reason, known):
         unsupported[node.name] = str(reason)
-        if stand_in is not None:
-            return stand_in(builder, node, known)
+        made = stand_in(builder, node, known, reason) if stand_in else None
+        if made is not None:
+            return made
         values = tuple(known[t] for t in node.inputs)
         return tuple(builder.step("unsupported", values, (node.name, str(reason))) for _ in node.outputs)
 
@@ -184,8 +198,9 @@ def make_plan(model, stand_in=None):
 def _unsupported(config, weights, *xs):
     layer, reason = config
     raise UsageError(
-        f'No rule walks back through layer {layer!r}: {reason}. For plain gradients type fallback="autodiff", in the '
-        "shell --fallback autodiff; kerascnn.explain.coverage(model, method) lists every layer."
+        f"No rule walks back through layer {layer!r}: {reason}. For plain gradients, as of saliency or grad_cam, type "
+        'fallback="autodiff", in the shell --fallback autodiff; '
+        "kerascnn.explain.coverage(model, method) lists every layer."
     )
 
 

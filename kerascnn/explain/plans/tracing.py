@@ -18,6 +18,4 @@ def trace(function, node, shapes):
         return traced(function, node, shapes)
     except Exception as error:  # whatever the user's own code raises when it is given symbolic tensors
         name = getattr(function, "__name__", type(function).__name__)
-        reason = str(error).strip().partition("\n")[0][:200]
-        reason = f"{type(error).__name__}: {reason}"
-        raise NoRuleError(f"{name} cannot be traced into keras.ops operations ({reason})") from error
+        raise NoRuleError(f"{name} cannot be traced into keras.ops operations") from error

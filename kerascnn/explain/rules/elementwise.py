@@ -5,6 +5,7 @@ import math
 import numpy as np
 from keras import activations, ops
 
+from kerascnn.backends import vector_jacobian
 from kerascnn.explain.rules.rule import rule
 
 
@@ -175,6 +176,15 @@ _function("erf", ops.erf, lambda x, y: 2 / math.sqrt(math.pi) * ops.exp(-x * x))
 _function("reciprocal", ops.reciprocal, lambda x, y: -y * y)
 _function("power", lambda x, p: x**p, lambda x, y, p: p * x ** (p - 1))
 
+_function("hard_shrink", lambda x, t: _where(ops.abs(x) > t, x), lambda x, y, t: _step(ops.abs(x) > t, x))
+_function("soft_shrink", lambda x, t: x - ops.clip(x, -t, t), lambda x, y, t: _step(ops.abs(x) > t, x))
+_function("sparse_sigmoid", lambda x: ops.clip((x + 1) / 2, 0, 1), lambda x, y: _step(ops.abs(x) < 1, x, 0.5))
+_function(
+    "sparse_plus",
+    lambda x: ops.where(x >= 1, x, ops.square(ops.maximum(x + 1, 0)) / 4),
+    lambda x, y: ops.clip((x + 1) / 2, 0, 1),
+)
+
 rule("negative", lambda c, w, x: (-x, None), lambda c, w, r, g: (-g,), "linear")
 rule("identity", lambda c, w, x: (x, None), lambda c, w, r, g: (g,), "move")
 
@@ -267,6 +277,34 @@ def _log_softmax_back(config, weights, y, g):
 
 
 rule("log_softmax", _log_softmax, _log_softmax_back, "none")
+
+
+def _sparsemax(config, weights, x):
+    """As Keras computes it, which for some inputs is no point of the simplex: so is its derivative Keras' own."""
+    ys, back = vector_jacobian(lambda values: ops.sparsemax(values, config[0]), [x])
+    return ys[0], back
+
+
+def _sparsemax_back(config, weights, back, g):
+    return tuple(back([g]))
+
+
+rule("sparsemax", _sparsemax, _sparsemax_back, "none")
+
+
+def _glu(config, weights, x):
+    """The first half of the values along an axis, times the sigmoid of the second."""
+    value, gate = ops.split(x, 2, config[0])
+    gate = ops.sigmoid(gate)
+    return value * gate, (value, gate)
+
+
+def _glu_back(config, weights, record, g):
+    value, gate = record
+    return (ops.concatenate([g * gate, g * value * gate * (1 - gate)], config[0]),)
+
+
+rule("glu", _glu, _glu_back, "none")
 
 
 def first_maximum(x):

@@ -36,7 +36,7 @@ class Relevance:
         if step.rule in _CONVOLUTIONS and self.alpha is not None:
             return "alpha-beta"
         words = {"linear": "epsilon", "move": "move", "route": "winner takes all", "pass": "pass on"}
-        words |= {"product": "half each", "gate": "pass on"}
+        words |= {"product": "half each", "gate": "pass on", "constant": "gets none"}
         return words.get(RULES[step.rule].kind)
 
 
@@ -50,7 +50,8 @@ def relevance_back(method, step, weights, record, xs, y, relevance):
     if how is None:
         raise UsageError(
             f"Layer-wise relevance propagation has no rule for layer {step.layer!r} ({step.rule}). "
-            'kerascnn.explain.coverage(model, "lrp") lists every layer; gradient_x_input may serve.'
+            'kerascnn.explain.coverage(model, "lrp") lists every layer. Type gradient_x_input instead, with '
+            'fallback="autodiff" if a layer has no rule there, too.'
         )
     if how == "alpha-beta":
         return (_alpha_beta(method, rule, step, weights, record, xs[0], relevance),)

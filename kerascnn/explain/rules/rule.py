@@ -16,6 +16,7 @@ exact vector-Jacobian product; deconvnet and guided backpropagation replace it f
     pass       a function of each value alone: relevance stays
     product    two branches multiplied: each gets half (uniform rule, Achtibat et al. 2024)
     gate       a value divided or scaled by a computed normaliser: the first input gets the relevance
+    constant   a function that is flat wherever it has a slope (a comparison, rounding): it gets no relevance
     none       no rule
 """
 

@@ -87,6 +87,8 @@ def _concatenate(config, weights, *xs):
 
 
 def _concatenate_back(config, weights, sizes, g):
+    if len(sizes) == 1:
+        return (g,)
     ends = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
     return tuple(ops.split(g, ends, config[0]))
 
