@@ -59,8 +59,8 @@ def explain(
     stride
         occlusion: step between squares, pixels [default: half the patch]
     fallback
-        autodiff lets automatic differentiation serve any layer that no rule walks back through (Keras' own are by themselves);
-        for methods made of plain gradients
+        autodiff lets automatic differentiation serve layers of your own that no rule walks back through; for methods
+        made of plain gradients
     out
         folder for the files [default: explain/ in the run]
     """
