@@ -158,11 +158,13 @@ def test_two_inputs_give_two_maps():
     np.testing.assert_array_equal(by_names[0], left)
 
 
+@pytest.mark.filterwarnings("ignore:guided_backprop equals the plain gradient")
 def test_one_pixel_images():
     model = keras.Sequential([keras.Input((1, 1, 3)), layers.Conv2D(2, 1), layers.Flatten(), layers.Dense(2)])
     assert explain.guided_backprop(model, np.ones((1, 1, 1, 3), "float32")).shape == (1, 1, 1, 3)
 
 
+@pytest.mark.filterwarnings("ignore:saliency")  # the neuron may be off
 def test_images_of_any_size():
     inputs = keras.Input((None, None, 3))
     x = layers.GlobalMaxPooling2D()(layers.Conv2D(4, 3, strides=2, padding="same", activation="relu", name="c")(inputs))

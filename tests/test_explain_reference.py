@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from kerascnn import explain
 
+# Some of the networks have no rectifier, and some maps are zero
+pytestmark = pytest.mark.filterwarnings("ignore:.*equals the plain gradient", "ignore:.*zero everywhere")
 METHODS = ("saliency", "deconvnet", "guided_backprop")
 RELAXED = {
     "deadline": None,
