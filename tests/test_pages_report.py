@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import re
 import shutil
 
@@ -137,3 +138,9 @@ def test_runs_side_by_side(run, tmp_path):
     table["file"] = table["file"] + "x"
     table.to_csv(second / "evaluation" / "predictions.csv", index=False)
     assert "tested on different images" in compare.compare([run, second])
+
+
+def test_names_that_are_not_utf8(run):
+    run.write("data", run.read("data") | {"source": os.fsdecode(b"ph\xf6tos"), "notes": [os.fsdecode(b"b\xe9")]})
+    path = report.write(run)
+    assert r"b\udce9" in path.read_text(encoding="utf-8")

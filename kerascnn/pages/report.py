@@ -34,7 +34,7 @@ def write(run, out=None):
     run = runs.as_run(run)
     path = run / "report.html" if out is None else out
     with runs.replacing(path) as temporary:
-        temporary.write_text(report(run), encoding="utf-8")
+        temporary.write_text(report(run), encoding="utf-8", errors="backslashreplace")
     return path
 
 
