@@ -68,12 +68,9 @@ def scan(
         UsageError: unknown layer, a layer without channels, k larger than what any layer has, no images, images that
             the model does not take, NaN among the weights.
     """
-    numbers = {"k": k, "per_image": per_image, "batch_size": batch_size, "samples": 1 if samples is None else samples}
-    for name, number in numbers.items():
-        if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
-            raise UsageError(f"{name}={number!r} is not allowed: it must be a whole number, at least 1.")
-    k, per_image, batch_size = int(k), int(per_image), int(batch_size)
-    samples = None if samples is None else int(samples)
+    k, per_image = _whole("k", k), _whole("per_image", per_image)
+    batch_size = _whole("batch_size", batch_size)
+    samples = None if samples is None else _whole("samples", samples)
     plan = make_plan(model, opaque_step)
     if len(plan.inputs) != 1:
         raise UsageError(f"Model {model.name!r} has {len(plan.inputs)} inputs; a scan takes a network with one.")
@@ -88,12 +85,7 @@ def scan(
     passing = BlockPass(plan, tuple(each.value for each in chosen), batch_size, samples)
     check_finite(plan, passing.weights())  # a ReLU may hide NaN
     manifest = {
-        "kerascnn": __version__,
-        "model": model.name,
-        "weights": _checksum(passing.constants),
-        "layers": [each.name for each in chosen],
-        "outputs": {each.name: each.output for each in chosen},
-        "order": {each.name: each.value for each in chosen},
+        **_described(model, chosen, passing),
         "k": k,
         "per_image": per_image,
         "samples": samples,
@@ -131,6 +123,24 @@ def scan(
         _joined(result, out).save(out)
         part.unlink(missing_ok=True)
     return result
+
+
+def _whole(name, number):
+    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
+        raise UsageError(f"{name}={number!r} is not allowed: it must be a whole number, at least 1.")
+    return int(number)
+
+
+def _described(model, chosen, passing):
+    """What a manifest says of the network and its layers."""
+    return {
+        "kerascnn": __version__,
+        "model": model.name,
+        "weights": _checksum(passing.constants),
+        "layers": [each.name for each in chosen],
+        "outputs": {each.name: each.output for each in chosen},
+        "order": {each.name: each.value for each in chosen},
+    }
 
 
 def _joined(result, out):
