@@ -11,6 +11,7 @@ import numpy as np
 
 from kerascnn import datasets, explain, inference
 from kerascnn.explain import sheets
+from kerascnn.explain.plans.heads import class_probabilities
 from kerascnn.explain.subjects import subject
 from kerascnn.explain.targets import convolutions
 
@@ -30,25 +31,30 @@ def make_figures(model, images, labels, class_names, folder, caption=""):
     """
     folder, paths, found = Path(folder), [], {}
     folder.mkdir(parents=True, exist_ok=True)
+    chances = np.asarray(class_probabilities(model, model.predict_on_batch(images)))[range(len(labels)), labels]
+    names = [class_names[label] for label in labels]
     for method in explain.EXPLANATIONS.names():
         found[method] = explain.maps(method, model, images, labels, **(OCCLUSION if method == "occlusion" else {}))
-        title = f"{method} of class {class_names[labels[0]]!r}, {model.name}. {caption}"
-        figure = sheets.explanation_sheet(images[0], found[method][0], title)
-        paths.append(_save(figure, folder / method, image=images[0], map=found[method][0]))
-    names = [class_names[label] for label in labels]
-    sheet = sheets.comparison_sheet(images, found, names, f"{model.name}, each map on its own scale. {caption}")
-    paths.append(_save(sheet, folder / "all", images=images, **found))
+        title = f"{method}: class {names[0]!r}, probability {chances[0]:.3f}; true class {names[0]!r}"
+        signed = sheets.is_signed(method, found[method][0])
+        figure = sheets.explanation_sheet(
+            images[0], found[method][0], f"{title}\n{model.name}. {caption}", signed=signed
+        )
+        paths.append(_save([figure], folder / method, image=images[0], map=found[method][0]))
+    over = [f"{name} {chance:.2f}" for name, chance in zip(names, chances, strict=True)]
+    title = f"{model.name}: true class with its probability over each image. {caption}"
+    paths.append(_save([sheets.comparison_sheet(images, found, over, title)], folder / "all", images=images, **found))
     layers = convolutions(subject(model, images[:1])[0])
     for layer in dict.fromkeys((layers[0], layers[-1])):
         maps = explain.activations(model, images[:1], layer)[0]
-        title = f"{layer} of {model.name}, first {min(64, maps.shape[-1])} channels. {caption}"
-        figure = sheets.activation_grid(maps, title)
-        paths.append(_save(figure, folder / f"activations_{layer.replace('/', '_')}", maps=maps))
+        figures = sheets.activation_grids(maps, f"{layer} of {model.name}. {caption}")
+        paths.append(_save(figures, folder / f"activations_{layer.replace('/', '_')}", maps=maps))
     return paths
 
 
-def _save(figure, path, **numbers):
-    figure.savefig(path.with_suffix(".png"), dpi=110)
+def _save(figures, path, **numbers):
+    for number, figure in enumerate(figures, 1):
+        figure.savefig(path.with_name(f"{path.name}{'' if number == 1 else f'-{number}'}.png"), dpi=110)
     np.savez_compressed(path.with_suffix(".npz"), **numbers)
     return path.with_suffix(".png")
 

@@ -79,7 +79,9 @@ def test_looks_never_change_what_is_learned(watched):
 def test_the_files_of_every_look(watched):
     files = {str(path.relative_to(watched[1])) for path in watched[1].rglob("*") if path.suffix != ".json"}
     looks = [f"{n:07d}" for n in range(4)]
-    expected = {f"filters/{n}.npz" for n in looks[1:]} | {f"filters/conv1-{n}.png" for n in looks[1:]}
+    expected = {f"filters/{n}.npz" for n in looks[1:]} | {
+        f"filters/conv1-{n}{view}.png" for n in looks[1:] for view in ("", "-one", "-red", "-green", "-blue")
+    }
     expected |= {f"filter-evolution/{n}.npz" for n in looks}
     expected |= {f"filter-evolution/{name}" for name in ("strip.png", "evolution.gif", "evolution.csv")}
     expected |= {f"activations/{n}.npz" for n in looks}
@@ -140,6 +142,33 @@ def test_what_is_kept_are_the_networks_numbers(watched):
     np.testing.assert_array_equal(look["patches"][1], found.patches("conv2", 2)[0])
     top = pd.read_csv(folder / "patches" / "conv2-0000003.csv")
     np.testing.assert_allclose(top["value"], found.top("conv2")["value"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [2, 4, 13])
+def test_images_of_any_number_of_channels_are_drawn(tmp_path, channels):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, channels))
+    x = layers.Conv2D(3, 3, activation="relu", name="conv")(inputs)
+    outputs = layers.Dense(2, activation="softmax", name="fc")(layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(inputs, outputs, name="bands")
+    model.compile(optimizer="sgd", loss="sparse_categorical_crossentropy")
+    x, y = np.random.default_rng(0).random((6, 8, 8, channels), "float32"), np.array([0, 1] * 3)
+    looks = [
+        FilterGrid(folder=tmp_path),
+        FilterEvolution(folder=tmp_path),
+        ActivationStats(x, folder=tmp_path),
+        FeatureEvolution(x, channels=(0, 2), folder=tmp_path),
+        TopPatches(x, k=2, every=1, folder=tmp_path, labels=y),
+        ExplainEachEpoch("saliency", x[:2], folder=tmp_path, class_names=["cat", "dog"], labels=y[:2]),
+        ExplainEachEpoch("grad_cam", x[:2], folder=tmp_path, bands=(1, 0, 1)),
+    ]
+    model.fit(x, y, epochs=1, verbose=0, callbacks=looks)
+    assert [look.failed for look in looks] == [None] * len(looks)
+    assert len(list(tmp_path.rglob("*.png"))) == 8
+    explained = np.load(tmp_path / "saliency" / "0000001.npz")
+    answers = model.predict(x[:2], verbose=0)
+    np.testing.assert_array_equal(explained["class"], answers.argmax(1))
+    np.testing.assert_allclose(explained["probability"], answers.max(1), rtol=1e-5)
 
 
 def test_the_animation_has_a_frame_for_every_look(watched):
@@ -332,6 +361,11 @@ def test_no_error_of_a_look_ends_a_training(tmp_path, place):
         (lambda f: FeatureEvolution(images()[0], channels=(6,), folder=f), "no channel 6: it has 6, 0 to 5"),
         (lambda f: ExplainEachEpoch("saliency", images()[0], 5, folder=f), "5"),
         (lambda f: FilterGrid(folder=f / "file"), "FilterGrid cannot write to .*file"),
+        (
+            lambda f: ExplainEachEpoch("saliency", images()[0][:2], bands=(0, 1, 3), folder=f),
+            r"bands=\(0, 1, 3\) is not allowed: .* 3 channels of these images, 0 to 2",
+        ),
+        (lambda f: FeatureEvolution(images()[0], bands=(7,), folder=f), r"bands=\(7,\) is not allowed"),
     ],
 )
 def test_what_cannot_work_is_an_error_before_the_first_step(tmp_path, make, message):

@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 
 import keras
@@ -7,6 +8,8 @@ from PIL import Image
 
 import kerascnn
 from kerascnn import explain
+from kerascnn.commands.explain import _class_outputs, _classes
+from kerascnn.commands.photographs import AT_A_TIME, photographs, stacked
 from kerascnn.explain import Neuron
 
 
@@ -210,3 +213,74 @@ def test_images_of_one_name_in_several_calls_keep_their_files(call, trained, tmp
         )
     assert len(list((tmp_path / "x").iterdir())) == 4
     assert len(list((tmp_path / "a").iterdir())) == 8
+
+
+@pytest.fixture
+def wide(trained, tmp_path):
+    """A photograph of 300x500 pixels in a folder called after a class."""
+    path = tmp_path / "shots" / "grass" / "wide.png"
+    path.parent.mkdir(parents=True)
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 500, 3), np.uint8)).save(path)
+    return path
+
+
+def test_a_photograph_is_drawn_as_it_is_with_the_frame_that_the_network_saw(trained, wide):
+    preprocessing = kerascnn.inference.preprocessing(trained)
+    ((photograph,),) = photographs([str(wide)], preprocessing)
+    with Image.open(wide) as image:
+        np.testing.assert_array_equal(photograph.drawn, np.asarray(image))
+    assert photograph.frame == (0, 100, 300, 300)
+    assert photograph.seen().shape == (300, 300, 3)
+    assert photograph.true_class(["blue sky", "grass"]) == "grass"
+    assert photograph.true_class(["blue sky"]) is None
+    cropped = dataclasses.replace(preprocessing, resize_to=(24, 24), image_size=(16, 16))
+    ((photograph,),) = photographs([str(wide)], cropped)  # the network sees 16 of 24 pixels of the square in the middle
+    assert photograph.frame == pytest.approx((50, 150, 200, 200))
+
+
+def test_a_large_photograph_is_drawn_smaller(trained, tmp_path):
+    path = tmp_path / "large.png"
+    Image.fromarray(np.zeros((1200, 2400, 3), np.uint8)).save(path)
+    ((photograph,),) = photographs([str(path)], kerascnn.inference.preprocessing(trained))
+    assert photograph.drawn.shape == (450, 900, 3)
+    assert photograph.frame == (0, 225, 450, 450)
+
+
+def test_an_explanation_names_class_probability_and_true_class(trained, wide):
+    preprocessing, labels = kerascnn.inference.preprocessing(trained), trained.read("labels")
+    model = kerascnn.load(trained)
+    (few,) = photographs([str(wide)], preprocessing)
+    x = preprocessing(stacked(few))
+    for method in ("saliency", "grad_cam", "all"):
+        ((figure, _),) = _classes(model, few, x, method, None, labels, [], {})
+        answer = model.predict(x, verbose=0)[0]
+        title = figure.get_suptitle()
+        assert f"class {labels[answer.argmax()]!r}, probability {answer.max():.3f}; true class 'grass'" in title
+        assert "lenet5, wide.png" in title
+        words = [ax.get_xlabel() + ax.get_ylabel() for ax in figure.axes]
+        assert any(sign in word for word in words for sign in ("limit", "±", "heat map"))
+
+
+def test_images_are_read_a_few_at_a_time_and_a_broken_one_keeps_no_other_from_being_drawn(call, trained, tmp_path):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(AT_A_TIME + 2):
+        Image.fromarray(np.full((16, 16, 3), 10 * number, np.uint8)).save(folder / f"{number:02d}.png")
+    (folder / "03.png").write_bytes(b"no image")
+    few = photographs([str(folder)], kerascnn.inference.preprocessing(trained))
+    assert [len(next(few)), len(next(few))] == [AT_A_TIME - 1, 2]
+    code, out, err = call("explain", trained.folder, folder, "--method", "grad_cam", "--out", "x")
+    assert (code, len(out.splitlines())) == (1, AT_A_TIME + 1)
+    assert "03.png" in err
+    shown = [folder / f"{number:02d}.png" for number in (2, 3, 4)]
+    code, out, err = call("activations", trained.folder, *shown, "--layers", "c1", "--out", "a")
+    assert (code, len(out.splitlines())) == (1, 2)
+    assert "03.png" in err
+
+
+def test_the_last_layers_units_are_the_classes(trained):
+    model = kerascnn.load(trained)
+    ends = _class_outputs(model)
+    assert list(ends.values()) == ["scores of the classes, before the softmax", "probabilities of the classes"]
+    scores, chances = (explain.activations(model, np.zeros((1, 16, 16, 3), "float32"), name) for name in ends)
+    np.testing.assert_allclose(np.exp(scores) / np.exp(scores).sum(), chances, rtol=1e-5)

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from kerascnn import runs
 from kerascnn.callbacks.watching import Watch
@@ -83,9 +85,10 @@ def _columns(rows):
 
 def curves(table, unit, title):
     """Four panels over time, one line a layer. `table`: DataFrame with `unit`, layer, max, mean, std, zeros."""
-    figure = Figure(figsize=(9.5, 5.2), layout="constrained")
     names = table["layer"].unique()
-    colours = [f"C{i}" for i in range(len(names))]
+    columns = min(6, len(names))
+    figure = Figure(figsize=(8.2, 5.2 + 0.2 * -(-len(names) // columns)), layout="constrained")
+    colours = [colormaps["viridis"](i / max(1, len(names) - 1) * 0.9) for i in range(len(names))]
     for ax, column in zip(figure.subplots(2, 2, sharex=True).ravel(), COLUMNS, strict=True):
         for name, colour in zip(names, colours, strict=True):
             own = table[table["layer"] == name]
@@ -94,8 +97,9 @@ def curves(table, unit, title):
         ax.grid(alpha=0.25)
     for ax in figure.axes[2:]:
         ax.set_xlabel(unit)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=7, frameon=False)
     figure.suptitle(title, fontsize=9)
     return figure
 

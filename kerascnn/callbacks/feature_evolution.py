@@ -11,6 +11,7 @@ from kerascnn.dataset_scan.explained import patch_maps
 from kerascnn.dataset_scan.scanned_layers import scanned_layers
 from kerascnn.dataset_scan.scanning import scan
 from kerascnn.dataset_scan.sheets import enlarged, map_colours, natural
+from kerascnn.explain.sheets import caption, check_drawable, what_is_drawn
 
 EPOCHS = (1, 2, 5)  # and then 10, 20, 40, 60 ... as below
 
@@ -26,15 +27,18 @@ class FeatureEvolution(Watch):
         channels: numbers of channels.
         epochs: when to look, a tuple of epochs; None: as above.
         folder: the files go to <folder>/features; of a second one of the fit to features-<layer>-<channels>.
+        bands: one or three channels of the images to draw; None: of other than one or three channels the mean.
     Raises:
         UsageError: at the start of training, where layer, channel or images do not fit.
     """
 
-    def __init__(self, images, layer=None, channels=(0, 1, 2, 3, 4, 5), epochs=None, folder="watch"):
+    def __init__(self, images, layer=None, channels=(0, 1, 2, 3, 4, 5), epochs=None, folder="watch", *, bands=None):
         super().__init__("features", folder)
         self.images, self.layer, self.channels, self.epochs = images, layer, tuple(channels), epochs
+        self.bands = bands
 
     def check(self):
+        check_drawable(self.images, self.bands)
         self.path = scanned_layers(self.model, self.layer)[-1].name
         found = scan(self.model, self.images[:1], self.path, 1, batch_size=1)
         for channel in self.channels:
@@ -62,22 +66,25 @@ class FeatureEvolution(Watch):
         )
         title = f"{self.path} of {self.model.name}: strongest patch and its deconvnet image\n"
         title += "epochs above; stripes: beyond the image's border"
-        self.draw("evolution", evolution(self.kept(most=6), self.channels, title))
+        self.draw("evolution", evolution(self.kept(most=6), self.channels, title, self.bands))
 
 
-def evolution(looks, channels, title):
+def evolution(looks, channels, title, bands=None):
     """The figure of looks {epochs: {"patches", "deconvnet": (channels, h, w, C), "inside": bool (channels, h, w)}}.
 
     What lies beyond the image's border is striped.
     """
-    figure = Figure(figsize=(max(5.2, 1.7 * len(looks) + 0.6), 0.95 * len(channels) + 0.7), layout="constrained")
+    cell = min(0.85, 3.8 / len(looks))
+    figure = Figure(figsize=(max(5.2, 2 * cell * len(looks) + 0.6), (cell + 0.1) * len(channels) + 0.7))
+    figure.set_layout_engine("constrained")
     axes = figure.subplots(len(channels), 2 * len(looks), squeeze=False)
     for column, (at, look) in enumerate(looks.items()):
         for row, channel in enumerate(channels):
             left, right = axes[row, 2 * column : 2 * column + 2]
             patch = look["patches"][row]
             inside = look["inside"][row] if "inside" in look else np.ones(patch.shape[:2], bool)
-            left.imshow(enlarged(natural(patch, inside), inside), interpolation="nearest")
+            shown = patch if bands is None else patch[..., list(bands)]
+            left.imshow(enlarged(natural(shown, inside), inside), interpolation="nearest")
             right.imshow(enlarged(map_colours(look["deconvnet"][row]), inside), interpolation="nearest")
             if row == 0:
                 left.set_title(f"{at}", fontsize=8, loc="right")
@@ -85,5 +92,6 @@ def evolution(looks, channels, title):
                 left.set_ylabel(f"{channel}", fontsize=8)
     for ax in axes.ravel():
         ax.set(xticks=[], yticks=[])
-    figure.suptitle(title, fontsize=8)
+    drawn = what_is_drawn(next(iter(looks.values()))["patches"][0], bands)
+    caption(figure, f"{title}; {drawn}" if drawn else title, 8)
     return figure

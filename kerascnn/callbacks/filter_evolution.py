@@ -1,11 +1,14 @@
 """The filters of a layer through training: a strip, an animation, and what became of each."""
 
+import math
+
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
 from kerascnn.callbacks.filters import filters_of, layer_of, measured, mosaic, scaled
 from kerascnn.callbacks.watching import Watch
+from kerascnn.explain.sheets import caption
 from kerascnn.runs import replacing
 
 
@@ -45,8 +48,10 @@ class FilterEvolution(Watch):
         import pandas as pd
 
         self.write("evolution", pd.concat(tables, ignore_index=True))
-        title = f"{self.path} of {self.model.name}, {self.unit} under each, every filter on its own scale"
-        self.draw("strip", strip(self.kept(most=6), title))
+        title = (
+            f"{self.path} of {self.model.name}: {self.unit} over each, filters from 0 by rows, each on its own scale"
+        )
+        self.draw("strip", strip(self.kept(most=8), title))
         with replacing(self.folder / "evolution.gif") as temporary:
             frames = [Image.fromarray(_frame(filters)) for filters in looks.values()]
             frames[0].save(temporary, save_all=True, append_images=frames[1:], duration=250, loop=0)
@@ -66,14 +71,17 @@ def _frame(filters, side=320):
 
 
 def strip(looks, title):
-    """The figure of a layer's grid at some moments, {number: {"filters": (n, h, w, channels)}}, beside one another."""
+    """The figure of a layer's grid at some moments, {number: {"filters": (n, h, w, channels)}}, four in a row."""
     grids = {at: mosaic(_tiles(arrays["filters"])) for at, arrays in looks.items()}
     height, width = next(iter(grids.values())).shape[:2]
-    figure = Figure(figsize=(1.7 * len(looks), 1.6 * height / width + 0.7), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.1)
-    for ax, (at, grid) in zip(figure.subplots(1, len(grids), squeeze=False)[0], grids.items(), strict=True):
+    columns = min(4, len(grids))
+    rows = math.ceil(len(grids) / columns)
+    figure = Figure(figsize=(max(4.0, 2 * columns), rows * (2 * height / width + 0.25) + 0.5), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes:
+        ax.set_axis_off()
+    for ax, (at, grid) in zip(axes, grids.items(), strict=False):
         ax.imshow(grid, interpolation="nearest")
-        ax.set(xticks=[], yticks=[], xlabel=f"{at}")
-        ax.spines[:].set_visible(False)
-    figure.suptitle(title, fontsize=8)
+        ax.set_title(f"{at}", fontsize=8)
+    caption(figure, title, 8)
     return figure

@@ -1,7 +1,7 @@
 """The filters of a layer as a grid, epoch by epoch (the 8x8 grids of the CS7011 report, the colours of TDT4265's)."""
 
 from kerascnn import runs
-from kerascnn.callbacks.filters import filter_sheet, filters_of, layer_of
+from kerascnn.callbacks.filters import filter_sheets, filters_of, layer_of
 from kerascnn.callbacks.watching import Watch
 from kerascnn.errors import counted
 
@@ -9,8 +9,8 @@ from kerascnn.errors import counted
 class FilterGrid(Watch):
     """Writes <layer>-<epochs>.png and the filters themselves (NPZ, `filters` (n, h, w, channels)) every so often.
 
-    First-layer filters are drawn in colour and for red, green and blue alone, on one scale and each on its own; deeper
-    filters as one tile per input channel.
+    First-layer filters are drawn in colour, each on a scale of its own; further figures show them on one scale (-one)
+    and red, green and blue alone (-red, -green, -blue). Deeper filters are a row each, a tile per input channel.
 
     Args:
         layer: a convolution's name; None: the first one.
@@ -36,4 +36,5 @@ class FilterGrid(Watch):
         title = (
             f"{self.path} of {self.model.name}: {counted(len(filters), 'filter')} after {counted(at, self.unit[:-1])}"
         )
-        self.draw(f"{runs.plain(self.path.replace('/', '-'))}-{at:07d}", filter_sheet(filters, title))
+        for ending, figure in filter_sheets(filters, title).items():
+            self.draw(f"{runs.plain(self.path.replace('/', '-'))}-{at:07d}{ending}", figure)

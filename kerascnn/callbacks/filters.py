@@ -1,17 +1,24 @@
-"""The filters of a convolution: as grids of tiles, and measured: how oriented, how fine, how far from the start."""
+"""The filters of a convolution: as sheets of tiles, and measured: how oriented, how fine, how far from the start."""
 
 import math
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from kerascnn.errors import UsageError
+from kerascnn.errors import UsageError, unknown
 from kerascnn.explain.plans.plan import make_plan
+from kerascnn.explain.sheets import PAGE, SIGNED, caption
 from kerascnn.explain.subjects import opaque_step
 from kerascnn.explain.targets import convolutions, find_layer
 
 COLOURS = ("red", "green", "blue")
+TILE = 0.55  # inches
+NUMBER = 0.13  # inches, the height of a tile's number
+SEVERAL = 16  # with up to so many input channels every filter is drawn, else the first ones
+LINES = 24  # filters of several input channels on a page
+GAP = "#d9d9d9"  # what lies between the tiles, a colour that no weight has
 
 
 def layer_of(model, name=None):
@@ -64,57 +71,161 @@ def scaled(tiles, scale="each"):
     return np.where(high > low, (tiles - low) / np.where(high > low, high - low, 1), 0.5)
 
 
-def mosaic(tiles, columns=None):
-    """One image of tiles (n, h, w, ...) in a near-square grid with one-pixel gaps of 1 (white)."""
+def mosaic(tiles, columns=None, gap=1.0, above=0):
+    """One image of tiles (n, h, w, ...) in a near-square grid with one-pixel gaps.
+
+    Args:
+        gap: what the gaps are filled with: 1 is white in grey and colour; NaN is no number of any scale.
+        above: further rows of pixels over each line of tiles, with room for their numbers.
+    """
     count, h, w = tiles.shape[:3]
     columns = columns or math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
-    image = np.ones((rows * (h + 1) - 1, columns * (w + 1) - 1, *tiles.shape[3:]))
+    line = h + above + 1
+    image = np.full((math.ceil(count / columns) * line - 1, columns * (w + 1) - 1, *tiles.shape[3:]), gap)
     for number, tile in enumerate(tiles):
-        top, left = number // columns * (h + 1), number % columns * (w + 1)
+        top, left = number // columns * line + above, number % columns * (w + 1)
         image[top : top + h, left : left + w] = tile
     return image
 
 
-def filter_sheet(filters, title="", most=(24, 16)):
-    """The figure of a layer's filters (n, h, w, channels), of which the first layer's have 1 or 3 channels.
+def filter_views(filters):
+    """The views of filters (n, h, w, channels) that `filter_sheet` draws.
 
-    With three channels: in colour with each filter on a scale of its own and all on one, then red, green and blue
-    alone. With one: both scales in grey. With more: a row per filter, a tile per input channel, at most `most`.
+    "each": every filter on a scale of its own. "one": all on one scale. "red", "green", "blue": one colour's weights
+    alone, on one scale. Filters of three channels have all five, of one channel the first two, others "one".
     """
-    count, h, w, channels = filters.shape
-    if channels not in (1, 3):
-        rows, columns = min(count, most[0]), min(channels, most[1])
-        tiles = np.moveaxis(filters[:rows, :, :, :columns], -1, 1).reshape(-1, h, w)
-        figure, (ax,) = _panels(1, 0.28 * columns + 0.6, 0.28 * rows + 0.7)
-        limit = float(np.abs(tiles).max()) or 1.0
-        ax.imshow(mosaic(scaled(tiles, "one"), columns), cmap="RdBu_r", vmin=0, vmax=1, interpolation="nearest")
-        ax.set_xlabel(f"input channel (first {columns} of {channels})", fontsize=8)
-        ax.set_ylabel(f"filter (first {rows} of {count})", fontsize=8)
-        figure.suptitle(f"{title}\none scale, {-limit:.2g} (blue) to {limit:.2g} (red)", fontsize=8)
-        return figure
-    limit = float(np.abs(filters).max())
-    panels = [("each on its own scale", scaled(filters)), (f"one scale, ±{limit:.2g}", scaled(filters, "one"))]
-    if channels == 3:
-        panels += [(f"{name} alone, one scale", scaled(filters, "one")[..., i]) for i, name in enumerate(COLOURS)]
-    figure, axes = _panels(len(panels), 2.6, 3.1)
-    for ax, (name, tiles) in zip(axes, panels, strict=True):
-        image = mosaic(tiles)
-        image = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
-        ax.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        ax.set_title(name, fontsize=8)
-    figure.suptitle(title, fontsize=9)
+    return {3: ("each", "one", *COLOURS), 1: ("each", "one")}.get(np.shape(filters)[-1], ("one",))
+
+
+def filter_sheets(filters, title=""):
+    """Every view of a layer's filters as figures of at most a page of A4.
+
+    Args:
+        filters: (n, h, w, channels), as from `filters_of`.
+    Returns:
+        {ending: figure}; the ending of the first is "", others are "-one", "-red" and so on, with "-2", "-3" for
+        further pages.
+    """
+    count, channels = len(filters), np.shape(filters)[-1]
+    views = filter_views(filters)
+    if channels in (1, 3):
+        most = math.prod(_most_tiles(*np.shape(filters)[1:3]))
+    else:
+        most = LINES
+        count = min(count, LINES) if channels > SEVERAL else count
+    pages = np.array_split(np.arange(count), math.ceil(count / most))
+    return {
+        ("" if view == views[0] else f"-{view}") + ("" if not number else f"-{number + 1}"): filter_sheet(
+            filters, title, view, page
+        )
+        for view in views
+        for number, page in enumerate(pages)
+    }
+
+
+def filter_sheet(filters, title="", view=None, numbers=None):
+    """One view of a layer's filters: a tile per filter with its number above it.
+
+    Filters of other than one or three channels are drawn as a row each, with a tile per input channel (16 at most).
+
+    Args:
+        filters: (n, h, w, channels), as from `filters_of`.
+        view: one of `filter_views(filters)`; None: the first one.
+        numbers: the filters drawn; None: all, or the first 24 where each is a row.
+    Raises:
+        UsageError: these filters have no such view.
+    """
+    filters = np.asarray(filters)
+    views = filter_views(filters)
+    view = views[0] if view is None else view
+    if view not in views:
+        raise unknown("view of filters", view, views)
+    if filters.shape[-1] not in (1, 3):
+        return _rows(filters, title, np.arange(min(len(filters), LINES)) if numbers is None else np.asarray(numbers))
+    numbers = np.arange(len(filters)) if numbers is None else np.asarray(numbers)
+    limit = float(np.abs(filters).max()) or 1.0
+    tiles = scaled(filters) if view == "each" else scaled(filters, "one")
+    words = "each filter on its own scale" if view == "each" else f"all on one scale, ±{limit:.2g}"
+    if view in COLOURS:
+        tiles, words = tiles[..., COLOURS.index(view) : COLOURS.index(view) + 1], f"{view} alone, {words}"
+    elif view == "one" and filters.shape[-1] == 3:
+        words += ", grey at zero"
+    return _grid(tiles[numbers], numbers, f"{title}\n{words}", limit if view != "each" else None)
+
+
+def _grid(tiles, numbers, title, limit):
+    """Numbered tiles (n, h, w, 1 or 3); one-channel tiles on one scale, -limit to limit, are white at zero."""
+    count, h, w, channels = tiles.shape
+    most, lines = _most_tiles(h, w)
+    columns = min(most, max(math.ceil(math.sqrt(count)), math.ceil(count / lines)))
+    above = _above(h)
+    signed = channels == 1 and limit is not None
+    image = mosaic(tiles if channels == 3 else tiles[..., 0], columns, np.nan if signed else 1.0, above)
+    rows = math.ceil(count / columns)
+    width, height = _pitch(h, w)
+    side = 0.9 if signed else 0.3
+    figure = Figure(figsize=(max(4.0, columns * width + side), rows * height + 0.8), layout="constrained")
+    ax = figure.subplots()
+    cmap = colormaps[SIGNED].with_extremes(bad=GAP) if signed else "gray"
+    shown = ax.imshow(image, cmap=cmap, vmin=0, vmax=1, interpolation="nearest")
+    ax.set_axis_off()
+    for place, number in enumerate(numbers):
+        left, top = place % columns * (w + 1) - 0.5, place // columns * (h + above + 1) + above - 0.5
+        ax.text(left, top, str(number), fontsize=6, ha="left", va="bottom")
+    if signed:
+        _bar(figure, ax, shown, limit)
+    caption(figure, title)
     return figure
 
 
-def _panels(count, width, height):
-    figure = Figure(figsize=(width * count, height), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12)
-    axes = figure.subplots(1, count, squeeze=False)[0]
-    for ax in axes:
-        ax.set(xticks=[], yticks=[])
-        ax.spines[:].set_visible(False)
-    return figure, axes
+def _above(h):
+    """Rows of pixels over each line of tiles of height h, which with the gap have room for a number."""
+    return max(0, math.ceil(NUMBER / TILE * h) - 1)
+
+
+def _pitch(h, w):
+    """(width, height) in inches of a tile with the gap beside it and the number over it."""
+    return TILE * (w + 1) / max(h, w), TILE * (h + _above(h) + 1) / max(h, w)
+
+
+def _most_tiles(h, w):
+    """(columns, lines) of tiles that a page of A4 has room for."""
+    width, height = _pitch(h, w)
+    return int((PAGE[0] - 0.9) / width), int((PAGE[1] - 1.2) / height)
+
+
+def _rows(filters, title, numbers):
+    """A row per filter, a tile per input channel, on one scale."""
+    count, h, w, channels = filters.shape
+    columns = min(channels, SEVERAL)
+    limit = float(np.abs(filters).max()) or 1.0
+    tiles = np.moveaxis(scaled(filters, "one")[numbers][..., :columns], -1, 1).reshape(-1, h, w)
+    figure = Figure(figsize=(max(4.0, 0.4 * columns + 1.6), 0.4 * len(numbers) + 1.1), layout="constrained")
+    ax = figure.subplots()
+    cmap = colormaps[SIGNED].with_extremes(bad=GAP)
+    shown = ax.imshow(mosaic(tiles, columns, np.nan), cmap=cmap, vmin=0, vmax=1, interpolation="nearest")
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0, labelsize=6)
+    ax.set_xticks((w - 1) / 2 + (w + 1) * np.arange(columns), range(columns))
+    ax.set_yticks((h - 1) / 2 + (h + 1) * np.arange(len(numbers)), numbers)
+    _bar(figure, ax, shown, limit)
+    places = (
+        f"a row per {_shown('filter', len(numbers), count)}, a column per {_shown('input channel', columns, channels)}"
+    )
+    caption(figure, f"{title}\n{places}, all on one scale, ±{limit:.2g}", 8)
+    return figure
+
+
+def _shown(noun, shown, count):
+    return noun if shown == count else f"{noun} ({shown} of {count:,})"
+
+
+def _bar(figure, axes, shown, limit):
+    """A colour bar of weights for tiles that were `scaled` to one scale."""
+    bar = figure.colorbar(shown, ax=axes, shrink=0.6, aspect=20)
+    bar.set_ticks([0, 0.5, 1])
+    bar.set_ticklabels([f"{-limit:.2g}", "0", f"{limit:.2g}"], fontsize=7)
+    bar.set_label("weight", fontsize=7)
 
 
 def measured(filters, initial=None):

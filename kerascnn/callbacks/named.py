@@ -34,11 +34,16 @@ def named_looks(names, data, prepared):
         k, options = min(9, len(data.train)), {"class_names": data.class_names, "preprocessing": prepared}
         return [TopPatches(spread(data.train, SEARCHED), k=k, **options)]
 
+    def explained():
+        few = spread(data.test, EXPLAINED)
+        options = {"class_names": data.class_names, "labels": few.labels}
+        return [ExplainEachEpoch("guided_backprop", prepared(few.images[:]), **options)]
+
     made = {
         "filters": lambda: [FilterGrid(), FilterEvolution()],
         "activations": lambda: [ActivationStats(images(data.test, PROBE))],
         "patches": patches,
         "features": lambda: [FeatureEvolution(images(data.train, SEARCHED))],
-        "explain": lambda: [ExplainEachEpoch("guided_backprop", images(data.test, EXPLAINED))],
+        "explain": explained,
     }
     return [look for name in dict.fromkeys(names) for look in made[name]()]

@@ -18,6 +18,7 @@ UNITS = ("epochs", "steps")
 NUMBERED = "*-" + "[0-9]" * 7
 WRITTEN = (
     f"{NUMBERED}.png",
+    f"{NUMBERED}-*.png",
     f"{NUMBERED}.csv",
     "strip.png",
     "evolution.*",

@@ -1,20 +1,18 @@
 """`kerascnn explain`: what in an image the answer of a run's network, or one of its neurons, depends on."""
 
 import contextlib
-import itertools
-import os
 import re
 import warnings
-from collections import Counter
 from pathlib import Path
 
 from kerascnn import runs
+from kerascnn.commands.photographs import free, photographs, save, stacked
 from kerascnn.commands.scan import channel_list
 from kerascnn.commands.terminal import RunName, computing, saying_warnings
-from kerascnn.errors import UsageError, command
+from kerascnn.errors import UsageError, command, counted
 from kerascnn.explain import EXPLANATIONS
-from kerascnn.files import read_arrays
 
+OF_MAPS = ("grad_cam", "layer_cam")
 # Methods that take `fallback`
 GRADIENTS = ("saliency", "gradient_x_input", "integrated_gradients", "smoothgrad", "grad_cam", "layer_cam")
 
@@ -66,101 +64,131 @@ def explain(
     """
     if not images:
         raise UsageError(f"No image was named. Type: {command('explain', run)} IMAGE...")
+    asked_for = {"neuron": neuron, "channels": channels}
+    _check_typed(method, layer, asked_for, class_, fallback, {"top": top, "patch": patch, "stride": stride})
+    place = None if neuron is None else _numbers(neuron)
+    places = [place] if place else None if channels is None else [(channel,) for channel in channel_list(channels)]
+    found = runs.find(run)
+    folder = out or found / "explain"
+    with computing() as (say, _), saying_warnings(say):
+        from kerascnn import inference
+
+        model, prepared, labels = inference.load(found), inference.preprocessing(found), found.read("labels")
+        hidden = {name: number for name, number in (("patch", patch), ("stride", stride)) if number is not None}
+        of_maps = method in OF_MAPS
+        options = {"occlusion": hidden, **({method: {"layer": layer}} if of_maps and layer else {})}
+        if fallback is not None:
+            options[method] = {**options.get(method, {}), "fallback": fallback}
+        chosen = _class(class_, labels)
+        asked = [] if chosen is None else [runs.plain(labels[chosen])]
+        asked += [runs.plain(layer)] if of_maps and layer else []
+        asked += [f"{name}{number}" for name, number in hidden.items()]
+        told = [f"layer {layer}"] if of_maps and layer else []
+        told += [f"{name} {counted(number, 'pixel')}" for name, number in hidden.items()]
+        for few in photographs(images, prepared):
+            x = prepared(stacked(few))
+            if layer and not of_maps:
+                drawn = _neurons(model, few, x, method, layer, places, top, options.get(method, {}))
+                asked = [runs.plain(layer), *map(str, place or ()), *_listed(channels)]
+            else:
+                drawn = _classes(model, few, x, method, chosen, labels, told, options)
+            for photograph, image, (figure, numbers) in zip(few, x, drawn, strict=True):
+                stem = free(folder / "-".join([photograph.name, method, *asked]), image)
+                save([figure], stem, {"image": image, **numbers})
+                say(f"{stem}.png")
+
+
+def _check_typed(method, layer, asked_for, class_, fallback, numbers):
+    """Errors of options that do not go together; `asked_for` and `numbers` are {option: value or None}."""
     if method != "all":
         EXPLANATIONS.facts(method)
     if fallback is not None and method not in GRADIENTS:
         raise UsageError(f"--fallback {fallback} gives plain gradients: type --method {' or '.join(GRADIENTS)}.")
-    of_maps = method in ("grad_cam", "layer_cam")
-    for name, given in (("neuron", neuron), ("channels", channels)):
+    of_maps = method in OF_MAPS
+    for name, given in asked_for.items():
         if given is not None and (layer is None or of_maps or method in ("all", "occlusion")):
             raise UsageError(f"--{name} {given} needs --layer NAME, and a method that goes back to the pixels.")
-    if neuron is not None and channels is not None:
-        raise UsageError(f"--neuron {neuron} and --channels {channels} both say what is explained. Type one of them.")
+    if None not in asked_for.values():
+        both = " and ".join(f"--{name} {given}" for name, given in asked_for.items())
+        raise UsageError(f"{both} both say what is explained. Type one of them.")
     if layer is not None and method in ("all", "occlusion"):
         raise UsageError(f"--method {method} explains classes, so --layer {layer} has no place. Leave it out.")
     if layer is not None and class_ is not None and not of_maps:
         raise UsageError(f"--layer {layer} asks for neurons and --class {class_} for a class. Type one of them.")
-    for name, given in (("patch", patch), ("stride", stride)):
-        if given is not None and method not in ("occlusion", "all"):
-            raise UsageError(f"--{name} {given} hides squares, so it goes with --method occlusion, or all.")
-    place = None if neuron is None else _numbers(neuron)
-    places = [place] if place else None if channels is None else [(channel,) for channel in channel_list(channels)]
-    for name, number in (("top", top), ("patch", patch), ("stride", stride)):
+    for name in ("patch", "stride"):
+        if numbers[name] is not None and method not in ("occlusion", "all"):
+            raise UsageError(f"--{name} {numbers[name]} hides squares, so it goes with --method occlusion, or all.")
+    for name, number in numbers.items():
         if number is not None and number < 1:
             raise UsageError(f"--{name} {number} is not allowed: it must be at least 1.")
-    found = runs.find(run)
-    folder = out or found / "explain"
-    with computing() as (say, _), saying_warnings(say):
-        import numpy as np
 
-        from kerascnn import inference
-        from kerascnn.explain import Neuron, activations, cautions, maps, sheets
-        from kerascnn.explain.plans.heads import class_probabilities
 
-        model, prepared, labels = inference.load(found), inference.preprocessing(found), found.read("labels")
-        paths, pixels = _read_all(images, prepared)
-        x = prepared(pixels)
-        chosen = _class(class_, labels)
-        answers = class_probabilities(model, model.predict(x, verbose=0))
-        targets = answers.argmax(1) if chosen is None else np.full(len(x), chosen)
-        hidden = {name: number for name, number in (("patch", patch), ("stride", stride)) if number is not None}
-        options = {"occlusion": hidden, **({method: {"layer": layer}} if of_maps and layer else {})}
-        if fallback is not None:
-            options[method] = {**options.get(method, {}), "fallback": fallback}
-        told = [f"layer {layer}"] if of_maps and layer else []
-        told += [f"{name} {number} pixels" for name, number in hidden.items()]
-        methods = [method]
+def _classes(model, few, x, method, chosen, labels, told, options):
+    """(figure, {method: map}) of what in each image speaks for a class."""
+    import numpy as np
+
+    from kerascnn.explain import cautions, maps, sheets
+    from kerascnn.explain.plans.heads import class_probabilities
+
+    answers = np.asarray(class_probabilities(model, model.predict_on_batch(x)))
+    methods = [method]
+    if method == "all":
+        methods = [name for name in EXPLANATIONS.names() if name != "occlusion"] + ["occlusion"]
+    known = [caution for name in methods for caution in cautions(name, model)]
+    for number, photograph in enumerate(few):
+        target, file = int(answers[number].argmax()) if chosen is None else chosen, photograph.path.name
+        found, notes = {}, []
+        for name in methods:
+            with _heard(file, notes):
+                found[name] = maps(name, model, x[number : number + 1], target, **options.get(name, {}))
+        true = photograph.true_class(labels)
+        head = f"{'all methods' if method == 'all' else method}: class {labels[target]!r}, probability "
+        head += f"{answers[number][target]:.3f}" + (f"; true class {true!r}" if true else "")
+        title = "\n".join([head, ", ".join([model.name, file, *told]), *known, *notes])
         if method == "all":
-            methods = [each for each in EXPLANATIONS.names() if each != "occlusion"] + ["occlusion"]
-        notes = [caution for each in methods for caution in cautions(each, model)]
-        for number, (path, name) in enumerate(zip(paths, _names(paths), strict=True)):
-            one, target = x[number : number + 1], int(targets[number])
-            title = ", ".join([model.name, f"class {labels[target]!r}", path.name, *told])
-            asked = [] if class_ is None else [runs.plain(labels[target])]
-            asked += [runs.plain(layer)] if of_maps and layer else []
-            asked += [f"{name}{number}" for name, number in hidden.items()]
-            stem = folder / "-".join([name, method, *asked])
-            if method == "all":
-                with _naming(path.name):
-                    drawn = {each: maps(each, model, one, target, **options.get(each, {})) for each in methods}
-                figure = sheets.comparison_sheet(one, drawn, [path.name], "\n".join([title, *notes]))
-            elif layer and not of_maps:
-                stem = folder / "-".join([name, method, runs.plain(layer), *map(str, place or ()), *_listed(channels)])
-                drawn = {}
-                for channel, *unit in places or _strongest(activations(model, one, layer)[0], top):
-                    shown = f"{layer} {channel}" + (f" at {unit[0]},{unit[1]}" if unit else "")
-                    with _naming(f"{path.name}, {shown}"):
-                        drawn[shown] = EXPLANATIONS.get(method)(
-                            model, one, Neuron(layer, channel, *unit), **options.get(method, {})
-                        )
-                caption = "\n".join([f"{method}, {model.name}, {path.name}", *notes])
-                figure = sheets.comparison_sheet(one, drawn, [path.name], caption)
-            else:
-                with _naming(path.name):
-                    drawn = {method: maps(method, model, one, target, **options.get(method, {}))}
-                figure = sheets.explanation_sheet(one[0], drawn[method][0], "\n".join([f"{method}: {title}", *notes]))
-            stem = _free(stem, one[0])
-            _save(figure, stem, {"image": one[0], **{title.replace(" ", "_"): m[0] for title, m in drawn.items()}})
-            say(f"{stem}.png")
+            figure = sheets.comparison_sheet([photograph.seen()], found, ["image"], title)
+        else:
+            one = found[method][0]
+            drawing = {"frame": photograph.frame, "signed": sheets.is_signed(method, one)}
+            figure = sheets.explanation_sheet(photograph.drawn, one, title, **drawing)
+        yield figure, {name: one[0] for name, one in found.items()}
+
+
+def _neurons(model, few, x, method, layer, places, top, options):
+    """(figure, {neuron: map}) of what in each image speaks for neurons: `places`, or the strongest channels."""
+    from kerascnn.explain import Neuron, activations, cautions, sheets
+
+    for number, photograph in enumerate(few):
+        one, found, notes = x[number : number + 1], {}, []
+        for channel, *unit in places or _strongest(activations(model, one, layer)[0], top):
+            name = f"{layer} {channel}" + (f" at {unit[0]},{unit[1]}" if unit else "")
+            with _heard(f"{photograph.path.name}, {name}", notes):
+                found[name] = EXPLANATIONS.get(method)(model, one, Neuron(layer, channel, *unit), **options)
+        head = f"{method}: {layer} of {model.name}, {photograph.path.name}"
+        title = "\n".join([head, *cautions(method, model), *notes])
+        figure = sheets.comparison_sheet([photograph.seen()], found, ["image"], title)
+        yield figure, {name.replace(" ", "_"): maps[0] for name, maps in found.items()}
 
 
 @contextlib.contextmanager
-def _naming(what):
-    """Warnings of empty maps within this block begin with what they are of."""
+def _heard(what, notes):
+    """Adds what is warned of empty maps within this block to `notes`; the warnings begin with what they are of."""
     from kerascnn.explain.caveats import EmptyMap
 
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         yield
     for warning in told:
-        text = f"{what}: {warning.message}" if warning.category is EmptyMap else warning.message
-        warnings.warn(text, warning.category, stacklevel=2)
+        empty = warning.category is EmptyMap
+        if empty:
+            notes.append(f"{what}: {warning.message}")
+        warnings.warn(f"{what}: {warning.message}" if empty else warning.message, warning.category, stacklevel=2)
 
 
 def activations(run: RunName, /, *images: str, layers: str | None = None, out: Path | None = None):
-    """Draw what a run's network computes of images: every layer's maps as a grid, units as bars, numbers (NPZ) beside.
+    """Draw what a run's network computes of images: every layer's maps as numbered grids, units as bars.
 
-    Each image also gets a sheet of what it is before and after preprocessing.
+    Each image also gets a sheet of what it is before and after preprocessing; the numbers (NPZ) lie beside.
 
     Parameters
     ----------
@@ -180,23 +208,62 @@ def activations(run: RunName, /, *images: str, layers: str | None = None, out: P
         from kerascnn.explain import sheets
 
         model, prepared = inference.load(found), inference.preprocessing(found)
-        paths, pixels = _read_all(images, prepared)
-        x = prepared(pixels)
         names = _shown_layers(model) if layers is None else [name.strip() for name in layers.split(",")]
-        values = explain.activations(model, x, names)
-        for number, (path, own) in enumerate(zip(paths, _names(paths), strict=True)):
-            stem = _free(folder / own, x[number], "-input")
-            sheet = sheets.preprocessing_sheet(pixels[number], x[number], f"{path.name} before and after preprocessing")
-            _save(sheet, stem.with_name(f"{stem.name}-input"), {"pixels": pixels[number], "image": x[number]})
-            for name in names:
-                value, title = values[name][number], f"{name} of {model.name}, {path.name}"
-                if value.ndim == 3:
-                    shown = min(64, value.shape[-1])
-                    figure = sheets.activation_grid(value, f"{title}\n{shown} of {value.shape[-1]} channels")
-                else:
-                    figure = sheets.unit_sheet(value.ravel(), title)
-                _save(figure, stem.with_name(f"{stem.name}-{runs.plain(name.replace('/', '-'))}"), {"values": value})
-            say(f"{stem}-*.png")
+        ends = _class_outputs(model)
+        labels = found.read("labels")
+        for few in photographs(images, prepared):
+            x = prepared(stacked(few))
+            values = explain.activations(model, x, names)
+            for number, photograph in enumerate(few):
+                file = photograph.path.name
+                stem = free(folder / photograph.name, x[number], "-input")
+                sheet = sheets.preprocessing_sheet(
+                    photograph.pixels, x[number], f"{file} before and after preprocessing"
+                )
+                arrays = {"pixels": photograph.pixels, "image": x[number]}
+                save([sheet], stem.with_name(f"{stem.name}-input"), arrays)
+                for name in names:
+                    value, title = values[name][number], f"{name} of {model.name}, {file}"
+                    if value.ndim == 3:
+                        figures = sheets.activation_grids(value, title)
+                    else:
+                        what = f": {ends[name]}" if name in ends else ""
+                        classes = labels if name in ends and value.size == len(labels) else None
+                        figures = [sheets.unit_sheet(value.ravel(), f"{title}{what}", classes)]
+                    save(
+                        figures, stem.with_name(f"{stem.name}-{runs.plain(name.replace('/', '-'))}"), {"values": value}
+                    )
+                say(f"{stem}-*.png")
+
+
+def _class_outputs(model):
+    """{layer: what it gives} of the layers whose units are the classes."""
+    from kerascnn.explain.plans.heads import head_step
+    from kerascnn.explain.plans.plan import make_plan
+    from kerascnn.explain.subjects import opaque_step
+    from kerascnn.explain.targets import score_value
+
+    plan = make_plan(model, opaque_step)
+    made_by = {step.output: step for step in plan.steps}
+
+    def alike(value):
+        """This value and those before it whose units are the same: (value, is it normalised on the way)."""
+        normalised = False
+        yield value, normalised
+        while value in made_by and made_by[value].rule in ("identity", "batch_norm"):
+            normalised |= made_by[value].rule == "batch_norm"
+            value = made_by[value].inputs[0]
+            yield value, normalised
+
+    head = head_step(plan.steps, plan.outputs[0])
+    later, ends = f", before the {head.rule}" if head else "", {}
+    for value, normalised in alike(score_value(plan)):
+        ends[value] = (
+            "units of the classes, before the normalisation" if normalised else f"scores of the classes{later}"
+        )
+    if head is not None:
+        ends |= {value: "probabilities of the classes" for value, _ in alike(plan.outputs[0])}
+    return {path: ends[values[-1]] for path, values in plan.layers.items() if values[-1] in ends}
 
 
 def _shown_layers(model):
@@ -208,25 +275,6 @@ def _shown_layers(model):
     deep = [path for path, kind in kinds.items() if "Conv" in kind]
     chosen = {*deep[:1], *deep[-1:], *(path for path, kind in kinds.items() if "Pooling" in kind or kind == "Dense")}
     return [path for path in kinds if path in chosen]
-
-
-def _read_all(images, prepared):
-    """(paths, uint8 pixels (N, H, W, C)) of image files, folders and patterns."""
-    import numpy as np
-
-    from kerascnn import inference
-    from kerascnn.datasets.decoding import read_image
-
-    paths = inference.image_paths(images)
-    return paths, np.stack([read_image(path, prepared.resize_to, prepared.channels) for path in paths])
-
-
-def _names(paths):
-    """What the files of each image begin with: its stem, and where several have one stem, its path below the folder
-    that all share, such as cat-0001.png."""
-    shared = Path(os.path.commonpath([path.parent for path in paths]))
-    often = Counter(path.stem for path in paths)
-    return [path.stem if often[path.stem] == 1 else "-".join(path.relative_to(shared).parts) for path in paths]
 
 
 def _numbers(neuron):
@@ -262,25 +310,3 @@ def _strongest(values, top):
     """(channel,) of the channels of a map (h, w, channels), or units (channels,), with the largest values."""
     peaks = values.reshape(-1, values.shape[-1]).max(0)
     return [(int(channel),) for channel in (-peaks).argsort(kind="stable")[:top]]
-
-
-def _free(stem, image, ending=""):
-    """The stem, or stem-2, stem-3 ...: the first whose numbers, if there are any, are of this image; so the files of
-    another image of the same name stay."""
-    import numpy as np
-
-    for number in itertools.count(1):
-        own = stem.with_name(f"{stem.name}-{number}") if number > 1 else stem
-        numbers = own.with_name(f"{own.name}{ending}.npz")
-        if not numbers.exists() or np.array_equal(read_arrays(numbers).get("image"), image):
-            return own
-
-
-def _save(figure, stem, numbers):
-    """Write a figure as PNG and its arrays as NPZ."""
-    import numpy as np
-
-    with runs.replacing(stem.with_name(stem.name + ".png")) as temporary:
-        figure.savefig(temporary, dpi=120)
-    with runs.replacing(stem.with_name(stem.name + ".npz")) as temporary:
-        np.savez_compressed(temporary, **numbers)

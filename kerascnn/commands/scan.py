@@ -12,6 +12,7 @@ from kerascnn.errors import DataError, UsageError, counted
 NEW = "scan-new.npz"  # until a scan is whole
 MOST_CLASSES = 96  # in a sheet of classes
 TABLES, SHEETS = "top stats stats-by-class selectivity filters", "stats patches filters explained classes"
+SHEETS += " filters-one filters-red filters-green filters-blue"
 ENDINGS = re.compile(rf".+-(({TABLES.replace(' ', '|')})\.csv|({SHEETS.replace(' ', '|')})(-[0-9]+)?\.png)")
 
 
@@ -147,7 +148,7 @@ def _stem(folder, layer):
 
 def _write_layer(result, model, each, drawn, folder):
     """Write the tables and sheets of one layer."""
-    from kerascnn.callbacks.filters import filter_sheet, filters_of, measured, model_layer
+    from kerascnn.callbacks.filters import filter_sheets, filters_of, measured, model_layer
     from kerascnn.dataset_scan import sheets
 
     layer, stem = each.name, _stem(folder, each.name)
@@ -164,7 +165,8 @@ def _write_layer(result, model, each, drawn, folder):
     if getattr(getattr(model_layer(model, each.layer), "kernel", None), "ndim", 0) == 4:
         filters = filters_of(model, each.layer)
         title = f"{each.layer} of {model.name}: {counted(len(filters), 'filter')}"
-        _save(filter_sheet(filters, title), f"{stem}-filters.png")
+        for ending, figure in filter_sheets(filters, title).items():
+            _save(figure, f"{stem}-filters{ending}.png")
         _write(measured(filters), f"{stem}-filters.csv")
 
 

@@ -205,7 +205,7 @@ def statistics_sheet(result, layer):
     left.plot(x, table["max"], color="#D55E00", linewidth=0.8, label="largest")
     left.set_yscale("symlog", linthresh=max(1e-3, float(table["mean"].abs().median())))
     left.set(xlabel="channel, by mean", ylabel="activation")
-    left.legend(fontsize=7, frameon=False)
+    left.legend(fontsize=7, frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     middle.plot(x, table["zeros"], color="#009E73")
     middle.set(xlabel="channel, by mean", ylabel="share of zeros", ylim=(-0.02, 1.02))
     counts, edges = result.histogram(layer)

@@ -1,21 +1,65 @@
 """Figures of maps and activations: arrays in, matplotlib figures out, nothing computed by a network.
 
-Signed maps are drawn in a diverging colour map that is white at zero, between symmetric limits that the title names.
+Signed maps are drawn in a diverging colour map that is white at zero, between symmetric limits; heat maps, which have
+no sign, are blended over the image. Every figure has a colour bar and fits a page of A4.
 """
 
 import math
+import textwrap
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-SIGNED, UNSIGNED = "RdBu_r", "cividis"
+from kerascnn.errors import UsageError, counted
+
+SIGNED, UNSIGNED, HEAT = "RdBu_r", "cividis", "inferno"
+HEAT_METHODS = ("grad_cam", "layer_cam")  # whose maps have no sign
+PAGE = 8.2, 11.6  # inches: A4
+PERCENTILE = 99.5  # of a map's absolute values, where its colours end
+FEW_UNITS = 30  # up to so many units have a bar with a name each, and no histogram
 
 
-def to_colours(image):
-    """An image (H, W, C) of any range, or (H, W), as (H, W, 3) or (H, W) between 0 and 1."""
-    image = np.asarray(image, float)
-    image = (image - image.min()) / max(np.ptp(image), 1e-12)
-    return image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
+def check_drawable(images, bands=None):
+    """Raises UsageError where images (N, H, W, C) cannot be drawn, or `bands` are not one or three of the channels."""
+    shape = np.shape(images)
+    if len(shape) not in (3, 4):
+        raise UsageError(f"Images of shape {shape} cannot be drawn: they must be (N, H, W, C) or (N, H, W).")
+    channels = shape[3] if len(shape) == 4 else 1
+    if bands is None:
+        return
+    numbers = list(bands)
+    if len(numbers) not in (1, 3) or not all(isinstance(n, (int, np.integer)) and 0 <= n < channels for n in numbers):
+        raise UsageError(
+            f"bands={bands!r} is not allowed: name one channel, or three for red, green and blue, of the "
+            f"{counted(channels, 'channel')} of these images, 0 to {channels - 1}."
+        )
+
+
+def to_colours(image, bands=None):
+    """An image as (H, W, 3) or (H, W) between 0 and 1.
+
+    Args:
+        image: (H, W, C) or (H, W). uint8 is drawn as it is, any other range from its least to its largest number.
+        bands: one or three channels to draw; None: three channels are red, green and blue, one is grey, and of any
+            other number (four bands are not colours with transparency) the mean is drawn.
+    """
+    image, whole = np.asarray(image, float), np.asarray(image).dtype == np.uint8
+    if image.ndim == 3:
+        if bands is not None:
+            image = image[..., list(bands)]
+        image = image[..., 0] if image.shape[-1] == 1 else image if image.shape[-1] == 3 else image.mean(-1)
+    return image / 255 if whole else (image - image.min()) / max(np.ptp(image), 1e-12)
+
+
+def what_is_drawn(image, bands=None):
+    """ "", or which of an image's channels `to_colours` draws."""
+    channels = np.shape(image)[2] if np.ndim(image) == 3 else 1
+    if bands is not None:
+        return f"channel {bands[0]}" if len(bands) == 1 else f"channels {', '.join(map(str, bands))}"
+    return "" if channels in (1, 3) else f"mean of {channels} channels"
 
 
 def one_value_per_pixel(found):
@@ -23,88 +67,244 @@ def one_value_per_pixel(found):
     return found.sum(-1) if found.ndim == 3 else found
 
 
-def draw_signed(axes, found):
+def is_signed(method, found):
+    """False for a heat map: one of Grad-CAM or LayerCAM without negative values."""
+    return method not in HEAT_METHODS or np.min(found) < 0
+
+
+def limit_of(found):
+    """Where the colours of a map end: the 99.5th percentile of its absolute values, so that one outlier does not leave
+    all else white; 1 for a map of zeros."""
+    sizes = np.abs(found)
+    return float(np.percentile(sizes, PERCENTILE, method="higher")) or float(sizes.max()) or 1.0
+
+
+def range_of(found, signed=True):
+    """What the colours of a map reach from and to, in words."""
+    if not np.any(found):
+        return "0 everywhere"
+    return f"±{limit_of(found):.2g}" if signed else f"0 to {found.max():.2g}"
+
+
+def draw_image(axes, image, bands=None, **options):
+    """Draws an image; `options` are imshow's."""
+    axes.imshow(to_colours(image, bands), cmap="gray", vmin=0, vmax=1, interpolation="nearest", **options)
+    axes.set_axis_off()
+
+
+def draw_signed(axes, found, limit=None):
     """Draws a map (H, W), white at zero; returns the limit used."""
-    limit = float(np.abs(found).max()) or 1.0
+    limit = limit_of(found) if limit is None else limit
     axes.imshow(found, cmap=SIGNED, vmin=-limit, vmax=limit, interpolation="nearest")
     axes.set_axis_off()
     return limit
 
 
-def _axes(rows, cols, cell=2.2):
-    figure = Figure(figsize=(cell * cols, cell * rows + 0.5), layout="constrained")
-    return figure, figure.subplots(rows, cols, squeeze=False)
+def draw_over(axes, image, found, *, frame=None, signed=True, bands=None):
+    """Draws a map over the grey image, enlarged to it (or to the `frame` of it); returns (what was drawn, limit)."""
+    grey = to_colours(image, bands)
+    height, width = grey.shape[:2]
+    draw_image(axes, grey.mean(-1) if grey.ndim == 3 else grey)
+    top, left, rows, columns = frame or (0, 0, height, width)
+    place = {"extent": (left - 0.5, left + columns - 0.5, top + rows - 0.5, top - 0.5)}
+    if signed:
+        limit = limit_of(found)
+        shown = axes.imshow(found, cmap=SIGNED, vmin=-limit, vmax=limit, interpolation="nearest", **place)
+        shown.set_alpha(np.clip(np.abs(found) / limit, 0, 1) ** 0.5)
+    else:
+        limit = float(found.max()) or 1.0
+        shown = axes.imshow(found, cmap=HEAT, vmin=0, vmax=limit, interpolation="bilinear", **place)
+        shown.set_alpha(0.75 * np.clip(found / limit, 0, 1) ** 0.5)
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+    axes.set_axis_off()
+    return shown, limit
 
 
-def explanation_sheet(image, found, title=""):
-    """Original, map and overlay side by side.
+def _framed(axes, frame):
+    """Draws the edge of what the network saw of an image."""
+    top, left, height, width = frame
+    axes.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, edgecolor="#E69F00", linewidth=1))
+
+
+def caption(figure, title, size=9):
+    """Puts a title over a figure, its lines broken so that they fit the figure."""
+    width = max(40, int(figure.get_size_inches()[0] * 135 / size))
+    lines = [textwrap.fill(line, width) for line in str(title).splitlines()]
+    figure.suptitle("\n".join(lines), fontsize=size)
+
+
+def explanation_sheet(image, found, title="", *, frame=None, signed=None, bands=None):
+    """An image, the map of what was explained, and the map over the image, with a colour bar.
+
+    A heat map is shown over the image only.
 
     Args:
-        image: (H, W, C), any range.
-        found: map (H, W, C) or (H, W).
-        title: model, method, target: what the caption has to name.
+        image: (H, W, C), any range; it may be larger than the map, such as the photograph that was explained.
+        found: map (h, w, C) or (h, w), enlarged to the image.
+        title: model, method, class, probability: what the caption has to name.
+        frame: (top, left, height, width): the part of the image that the map belongs to, pixels; None: all of it.
+        signed: False for a heat map; None: a map (h, w) without negative values is one.
+        bands: one or three channels of the image to draw; see `to_colours`.
+    Raises:
+        UsageError: an image or bands that cannot be drawn.
     """
-    figure, (axes,) = _axes(1, 3)
-    flat = one_value_per_pixel(np.asarray(found))
-    axes[0].imshow(to_colours(image), cmap="gray", interpolation="nearest")
-    axes[0].set_title("image", fontsize=8)
-    limit = draw_signed(axes[1], flat)
-    axes[1].set_title(f"map, {-limit:.2g} to {limit:.2g}", fontsize=8)
-    grey = to_colours(image)
-    axes[2].imshow(grey.mean(-1) if grey.ndim == 3 else grey, cmap="gray", interpolation="nearest")
-    shade = axes[2].imshow(flat, cmap=SIGNED, vmin=-limit, vmax=limit, interpolation="nearest")
-    shade.set_alpha(np.clip(np.abs(flat) / limit, 0, 1) ** 0.5)
-    axes[2].set_title("overlay", fontsize=8)
-    for ax in axes:
+    image, found = np.asarray(image), np.asarray(found)
+    check_drawable(image[None], bands)
+    signed = found.ndim == 3 or bool(found.min() < 0) if signed is None else signed
+    flat = one_value_per_pixel(found)
+    panels = 3 if signed else 2
+    width = 2.5 * panels + 0.7
+    height = 2.5 * min(2.0, image.shape[0] / image.shape[1]) + 0.5 + 0.16 * (2 + len(str(title)) // 90)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    draw_image(axes[0], image, bands)
+    axes[0].set_title(what_is_drawn(image, bands) or "image", fontsize=8)
+    if frame is not None and tuple(frame) != (0, 0, *image.shape[:2]):
+        _framed(axes[0], frame)
+        axes[0].set_title("image; the network saw what is framed", fontsize=8)
+    if signed:
+        draw_signed(axes[1], flat)
+        axes[1].set_title("map", fontsize=8)
+    shown, limit = draw_over(axes[-1], image, flat, frame=frame, signed=signed, bands=bands)
+    axes[-1].set_title("map over the image", fontsize=8)
+    bar = ScalarMappable(shown.norm, shown.cmap)
+    clipped = f", {PERCENTILE}% of the pixels" if signed and limit < np.abs(flat).max() else ""
+    label = f"{range_of(flat, signed)}{clipped}"
+    drawn = figure.colorbar(bar, ax=axes[-1], shrink=0.85)
+    drawn.set_label(label if signed else f"heat map, {label}", fontsize=7)
+    drawn.ax.tick_params(labelsize=7)
+    caption(figure, title)
+    return figure
+
+
+def comparison_sheet(images, maps, labels=None, title="", *, bands=None):
+    """A row per image, a column per method; for one image a grid. Every map has limits of its own.
+
+    Args:
+        images: (N, H, W, C), or a list of images of different sizes, such as photographs.
+        maps: {method: (N, ...)}; maps of another size are stretched over the image's frame. Those of `HEAT_METHODS` are
+            blended over the image.
+        labels: N texts, over the images.
+        bands: as of `to_colours`.
+    """
+    images = [np.asarray(image) for image in images]
+    check_drawable(images[0][None], bands)
+    columns, rows = len(maps) + 1, len(images)
+    grid = rows == 1 and columns > 4
+    if grid:
+        rows, columns = _grid(columns)
+    cell = max(0.3, min(1.9, (PAGE[0] - 0.1) / columns, (PAGE[1] - 1.2) / rows - 0.3))
+    small = 7 if cell > 1.1 else 5
+    figure = Figure(figsize=(max(4.0, cell * columns), rows * (cell + 0.3) + 1.0), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for ax in axes.ravel():
         ax.set_axis_off()
-    figure.suptitle(title, fontsize=9)
+    kinds = set()
+    for number, image in enumerate(images):
+        first, *others = axes.ravel() if grid else axes[number]
+        draw_image(first, image, bands)
+        drawn = what_is_drawn(image, bands)
+        first.set_title(
+            "\n".join(filter(None, [labels[number] if labels is not None else "image", drawn])), fontsize=small
+        )
+        for ax, (method, found) in zip(others, maps.items(), strict=False):
+            flat = one_value_per_pixel(np.asarray(found[number]))
+            signed = is_signed(method, flat)
+            kinds.add(signed)
+            if signed:
+                draw_signed(ax, flat)
+            else:
+                draw_over(ax, image, flat, signed=False, bands=bands)
+            name = method.replace("_", "\n") if cell < 1.1 else method
+            head = f"{name}\n" if grid or number == 0 else ""
+            ax.set_title(f"{head}{range_of(flat, signed)}", fontsize=small)
+    colour_bars(figure, axes, kinds)
+    caption(figure, title or "each map between limits of its own")
     return figure
 
 
-def comparison_sheet(images, maps, labels=None, title=""):
-    """One row per image, one column per method; every map has its own limits.
+def _grid(count):
+    """(rows, columns) of the fewest columns, at least four, in which so many maps fit a page of A4."""
+    columns = 4
+    while math.ceil(count / columns) * (min(1.9, (PAGE[0] - 0.1) / columns) + 0.3) > PAGE[1] - 1.2:
+        columns += 1
+    return math.ceil(count / columns), columns
+
+
+def colour_bars(figure, axes, kinds):
+    """One colour bar for all signed maps of a sheet, one for all heat maps, in parts of each map's limit."""
+    for signed in sorted(kinds, reverse=True):
+        bar = ScalarMappable(cmap=SIGNED if signed else HEAT)
+        bar.set_clim(-1 if signed else 0, 1)
+        drawn = figure.colorbar(bar, ax=axes, location="bottom", shrink=0.4, aspect=40, pad=0.02)
+        drawn.set_ticks([-1, 0, 1] if signed else [0, 1])
+        drawn.set_ticklabels(["-limit", "0", "+limit"] if signed else ["0", "limit"], fontsize=6)
+        kind = f"signed maps, colours end at {PERCENTILE}% of the pixels" if signed else "heat maps over the image"
+        drawn.set_label(f"{kind}; each its own limit", fontsize=6)
+
+
+def activation_grids(maps, title=""):
+    """All maps (h, w, channels) of a layer, each with its channel's number, as figures of at most a page of A4.
+
+    All have one scale.
+
+    Returns:
+        list of matplotlib figures.
+    """
+    maps = np.asarray(maps)
+    count = maps.shape[-1]
+    columns, rows = _most_tiles(*maps.shape[:2])
+    limit, signed = float(np.abs(maps).max()) or 1.0, bool(maps.min() < 0)
+    figures = []
+    for page in np.array_split(np.arange(count), math.ceil(count / (columns * rows))):
+        part = "" if len(page) == count else f", {page[0]} to {page[-1]} shown"
+        head = f"{title}\n{counted(count, 'channel')}{part}"
+        figures.append(activation_grid(maps[..., page], head, numbers=page, limit=limit, signed=signed))
+    return figures
+
+
+def _tile(h, w):
+    """(width, height) in inches of a map: as many as it has pixels, at 150 dpi, if that is not too small to be seen."""
+    side = min(PAGE[0] - 1.0, max(0.7, max(h, w) / 150))
+    return side * w / max(h, w), side * h / max(h, w)
+
+
+def _most_tiles(h, w):
+    """(columns, rows) of maps that a page of A4 has room for."""
+    width, height = _tile(h, w)
+    return max(1, int((PAGE[0] - 1.0) / width)), max(1, int((PAGE[1] - 1.0) / height))
+
+
+def activation_grid(maps, title="", columns=None, *, numbers=None, limit=None, signed=None):
+    """A layer's maps (h, w, channels) as one grid, each with its channel's number, one scale, one-pixel gaps.
 
     Args:
-        images: (N, H, W, C).
-        maps: {method: (N, ...)}; maps of another size are stretched over the image's frame.
-        labels: N texts, under the images.
+        columns: maps beside each other; None: a near-square grid that is no wider than A4.
+        numbers: the channels' numbers; None: from 0.
+        limit: where the colours end; None: the largest absolute value.
+        signed: True for a scale from -limit to limit; None: where a value is negative.
     """
-    figure, axes = _axes(len(images), len(maps) + 1, 1.7)
-    for i, row in enumerate(axes):
-        row[0].imshow(to_colours(images[i]), cmap="gray", interpolation="nearest")
-        row[0].set_axis_off()
-        row[0].set_title(labels[i] if labels is not None else "image", fontsize=8)
-        for ax, (method, found) in zip(row[1:], maps.items(), strict=True):
-            draw_signed(ax, one_value_per_pixel(np.asarray(found[i])))
-            if i == 0:
-                ax.set_title(method, fontsize=8)
-    figure.suptitle(title or "each map between its own symmetric limits, white at zero", fontsize=9)
-    return figure
-
-
-def activation_grid(maps, title="", columns=None, most=64):
-    """A layer's maps (h, w, channels) as a near-square grid, one scale for all, one-pixel gaps.
-
-    Args:
-        most: at most so many channels are drawn, the first ones.
-    """
-    maps = np.asarray(maps)[..., :most]
+    maps = np.asarray(maps)
     h, w, count = maps.shape
-    columns = columns or math.ceil(math.sqrt(count))
+    most, lines = _most_tiles(h, w)
+    columns = columns or min(most, max(math.ceil(math.sqrt(count)), math.ceil(count / lines)))
     rows = math.ceil(count / columns)
+    limit = limit or float(np.abs(maps).max()) or 1.0
+    signed = bool(maps.min() < 0) if signed is None else signed
     sheet = np.full((rows * (h + 1) - 1, columns * (w + 1) - 1), np.nan)
-    for i in range(count):
-        top, left = (i // columns) * (h + 1), (i % columns) * (w + 1)
-        sheet[top : top + h, left : left + w] = maps[..., i]
-    figure = Figure(figsize=(5.6, 0.7 + 4.5 * sheet.shape[0] / sheet.shape[1]), layout="constrained")
+    width, height = _tile(h, w)
+    figure = Figure(figsize=(max(4.0, columns * width + 1.0), rows * height + 0.8), layout="constrained")
     ax = figure.subplots()
-    low = min(0.0, float(maps.min()))
-    limit = float(np.abs(maps).max()) or 1.0
-    style = {"cmap": SIGNED, "vmin": -limit, "vmax": limit} if low < 0 else {"cmap": UNSIGNED, "vmin": 0, "vmax": limit}
-    shown = ax.imshow(sheet, interpolation="nearest", **style)
+    box = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.3}
+    for i, number in enumerate(range(count) if numbers is None else numbers):
+        top, left = i // columns * (h + 1), i % columns * (w + 1)
+        sheet[top : top + h, left : left + w] = maps[..., i]
+        ax.text(left - 0.5, top - 0.5, str(number), fontsize=4.5, ha="left", va="top", bbox=box)
+    cmap = colormaps[SIGNED if signed else UNSIGNED].with_extremes(bad="#d9d9d9")
+    shown = ax.imshow(sheet, cmap=cmap, vmin=-limit if signed else 0, vmax=limit, interpolation="nearest")
     ax.set_axis_off()
-    figure.colorbar(shown, ax=ax, label="activation, one scale")
-    figure.suptitle(title, fontsize=9)
+    figure.colorbar(shown, ax=ax, label="activation, one scale", shrink=min(1.0, 3 / (rows * height)), aspect=15)
+    caption(figure, title)
     return figure
 
 
@@ -115,25 +315,56 @@ def preprocessing_sheet(pixels, image, title=""):
         pixels: uint8 (H, W, C).
         image: float (h, w, C), after cropping, mean subtraction and scaling.
     """
-    figure, (axes,) = _axes(1, 2, 2.6)
+    figure = Figure(figsize=(5.4, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
     for ax, shown, name in (
-        (axes[0], pixels / 255, "before, 0 to 255"),
-        (axes[1], to_colours(image), f"after, {image.min():.2g} to {image.max():.2g}"),
+        (left, pixels, "before, 0 to 255"),
+        (right, image, f"after, {image.min():.2g} to {image.max():.2g}"),
     ):
-        ax.imshow(shown[..., 0] if shown.ndim == 3 and shown.shape[-1] == 1 else shown, cmap="gray", vmin=0, vmax=1)
-        ax.set_title(name, fontsize=8)
-        ax.set_axis_off()
-    figure.suptitle(title, fontsize=9)
+        draw_image(ax, shown)
+        ax.set_title("\n".join(filter(None, [name, what_is_drawn(shown)])), fontsize=8)
+    caption(figure, title)
     return figure
 
 
-def unit_sheet(values, title=""):
-    """A dense layer's activations (units,): a bar per unit, and their histogram."""
+def unit_sheet(values, title="", names=None):
+    """A dense layer's activations (units,) as bars.
+
+    Up to 30 units have their name or number; of more, the ten largest are named where there are names, else their
+    histogram is drawn.
+
+    Args:
+        names: what the units are called, such as the classes; None: their numbers.
+    """
     values = np.asarray(values)
-    figure, (axes,) = _axes(1, 2, 3.5)
-    axes[0].bar(np.arange(len(values)), values, width=1.0)
-    axes[0].set(xlabel="unit", ylabel="activation")
-    axes[1].hist(values, bins=40)
-    axes[1].set(xlabel="activation", ylabel="units")
-    figure.suptitle(f"{title} ({(values == 0).mean():.0%} exactly zero)", fontsize=9)
+    zeros = (values == 0).mean()
+    title = f"{title} ({zeros:.0%} exactly zero)" if zeros else title
+    if len(values) <= FEW_UNITS:
+        figure = Figure(figsize=(6, 0.9 + 0.2 * len(values)), layout="constrained")
+        _named_bars(figure.subplots(), values, names or range(len(values)))
+        caption(figure, title)
+        return figure
+    figure = Figure(figsize=(7.5, 3.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.bar(np.arange(len(values)), values, width=1.0)
+    left.set(xlabel="unit", ylabel="activation")
+    if names is None:
+        right.hist(values, bins=40)
+        right.set(xlabel="activation", ylabel="units")
+    else:
+        largest = np.argsort(-values, kind="stable")[:10]
+        _named_bars(right, values[largest], [names[i] for i in largest])
+        right.set_title("the ten largest", fontsize=8)
+    caption(figure, title)
     return figure
+
+
+def _named_bars(axes, values, names):
+    """A bar per value, the first on top, with its name and its number."""
+    rows = np.arange(len(values))
+    bars = axes.barh(rows, values, color="#0072B2")
+    axes.bar_label(bars, fmt=" %.3g ", fontsize=7)
+    axes.set_yticks(rows, [str(name) for name in names], fontsize=7)
+    axes.set(xlabel="activation", ylim=(len(values) - 0.5, -0.5))
+    axes.margins(x=0.15)
+    axes.axvline(0, color="black", linewidth=0.6)
