@@ -53,6 +53,7 @@ CASES = (
     Case("lenet5", "digits", 1000, "sgd", channels=1),
     Case("rnn", "mnist", 1000, "adam", side=28, channels=1),
     Case("lenet_grey", "mnist", 1000, "sgd", side=28, channels=1),
+    Case("gru", "mnist", 1000, "adam", side=28, channels=1),
     Case("tdt_lenet", "shapes", 600, "sgd"),
     Case("tdt_lenet", "cifar10", 1000, "adam"),
     Case("tdt_model2", "cifar10", 1000, "sgd"),

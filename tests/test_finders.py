@@ -77,13 +77,13 @@ def curve(least, *, start=2.3, fall=1.5, diverged=None, drop_at_once=0.0):
 @pytest.mark.parametrize("least", [3e-5, 1e-3, 0.1])
 def test_the_bottom_of_a_valley_is_found(least):
     table = curve(least)
-    assert table["rate"][lowest(table)] == pytest.approx(least, rel=0.6)
+    assert 0.5 < table["rate"][lowest(table)] / least < 2.5
 
 
 @pytest.mark.parametrize("least", [1e-3, 0.01])
 def test_a_steep_first_step_does_not_draw_the_suggestion_to_the_edge(least):
     table = curve(least, drop_at_once=0.7)
-    assert table["rate"][lowest(table)] == pytest.approx(least, rel=0.6)
+    assert 0.5 < table["rate"][lowest(table)] / least < 2.5
 
 
 def test_what_comes_after_the_divergence_does_not_count():
@@ -91,7 +91,15 @@ def test_what_comes_after_the_divergence_does_not_count():
     table = curve(1e-3, fall=0.2, diverged=0.01)
     after = table["rate"] > 0.1
     table.loc[after, ["loss", "step_loss"]] = 1.0
-    assert table["rate"][lowest(table)] == pytest.approx(1e-3, rel=0.6)
+    assert table["rate"][lowest(table)] == pytest.approx(1e-3, rel=1.0)
+
+
+def test_of_a_flat_bottom_the_largest_rate_is_taken():
+    rates = np.geomspace(1e-6, 10, 200)
+    losses = np.interp(np.log10(rates), [-6, -4, -2, -1, 1], [2.3, 1.0, 1.0, 2.0, 2.0])
+    losses -= 0.001 * (np.abs(np.log10(rates) + 3.5) < 0.2)  # a little less at 3e-4
+    table = pd.DataFrame({"rate": rates, "loss": smoothed(rates, losses), "step_loss": losses})
+    assert 3e-3 < table["rate"][lowest(table)] < 1.5e-2
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.3])

@@ -103,8 +103,8 @@ def lr_find(
 ):
     """Find a learning rate: the loss while the rate rises over a short training that is thrown away.
 
-    The suggestion lies half a decade below the rate at which the smoothed loss is least. The first and last tenth of
-    the steps do not count, nor what comes after the loss has diverged.
+    The suggestion lies half a decade below the largest rate at which the smoothed loss is least, to within 2% of its
+    fall. The first and last tenth of the steps do not count, nor what comes after the loss has diverged.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def lr_find(
         table, suggested = learning_rates(asked, low=low, high=high, steps=find_steps)
         title = f"{asked.model} on {asked.data}, {asked.optimizer}, batches of {asked.batch_size}"
         plots.save(plots.rate_range(table, suggested, title), table, out)
-        least = f"{BELOW * suggested:.2g}, where the smoothed loss is least"
+        least = f"{BELOW * suggested:.2g}, the largest rate at which the smoothed loss is least"
         say(f"Learning rate {suggested:.2g}: half a decade below {least}")
         say(f"Curve         {out}")
         say(f"Type          --learning-rate {suggested:.2g}")

@@ -18,7 +18,8 @@ from kerascnn.training.transfer import transfer
 
 GROWN = 4  # times its least: a mean of the last losses that ends the search
 WIDTH = 0.25  # of the line that is fitted around each rate, a standard deviation in decades
-BELOW = 10**0.5  # how far below the rate of the least loss the suggestion lies
+FLOOR = 0.02  # of the fall: so much above the least loss still counts as the least
+BELOW = 10**0.5  # how far below the largest rate with the least loss the suggestion lies
 BATCH_SIZES = (16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -48,10 +49,10 @@ def learning_rates(recipe, *, low=1e-6, high=10.0, steps=200, data=None):
     """The loss while the learning rate rises (Smith 2015, arXiv:1506.01186), and a rate to train at.
 
     Losses are smoothed by a line fitted around each rate, on the logarithmic scale. The suggestion lies half a decade
-    below the rate at which the smoothed loss is least; the first and last tenth of the steps and everything after the
-    loss has diverged do not count. Of three rules it is the one with which three epochs of training beat a tenth and
-    ten times the rate on six networks and data sets (benchmarks/lr_find.py): where the loss falls most steeply was 2
-    to 20 times too low, a whole decade below the minimum up to 3 times.
+    below the largest rate at which the smoothed loss is least, to within 2% of its fall; the first and last tenth of
+    the steps and everything after the loss has diverged do not count. With it three epochs of training beat a tenth and
+    ten times the rate (benchmarks/lr_find.py). The rate of the steepest fall was up to 20 times too low for that, a
+    whole decade below the least loss up to 3 times.
 
     Args:
         recipe: what would be trained; its schedule is left out.
@@ -95,7 +96,7 @@ def smoothed(rates, losses):
 
 
 def lowest(table):
-    """Row of the least smoothed loss that counts, or None where the loss never fell by a fiftieth.
+    """Row of the largest rate with the least smoothed loss that counts; None where the loss never fell by a fiftieth.
 
     The loss has diverged where it is a quarter above that of the first step, which no rate has changed yet.
     """
@@ -106,7 +107,10 @@ def lowest(table):
     if last <= first:
         return None
     best = first + int(loss[first:last].argmin())
-    return best if loss[best] < 0.98 * loss[0] else None
+    if loss[best] >= 0.98 * loss[0]:
+        return None
+    above = np.flatnonzero(loss[best:last] > loss[best] + FLOOR * (loss[0] - loss[best]))
+    return best + int(above[0]) - 1 if len(above) else last - 1
 
 
 def batch_sizes(recipe, *, sizes=BATCH_SIZES, seconds=5.0, data=None):
