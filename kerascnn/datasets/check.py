@@ -179,7 +179,7 @@ def _of_split(values, found, name, split):
     return [source[row] for row in split.images]
 
 
-def _digest(*contents):
+def _digest(contents):
     digest = hashlib.blake2b(digest_size=16)
     for content in contents:
         digest.update(content)
@@ -199,15 +199,14 @@ def _visit_files(data, size, channels, strict, limit):
             path = split.images.path(row)
             try:
                 with opened(path) as picture:
-                    array = picture.pixels()
-                    of_pixels[row] = _digest(repr(picture.size).encode(), array)
+                    of_pixels[row] = _digest(itertools.chain([repr(picture.size).encode()], picture.rows()))
                     if name == "train":
                         picture.mode = {1: "L", 3: "RGB"}[channels]
-                        sums[:, row] = _sums(array if array.shape == (*size, channels) else picture.pixels(size))
+                        sums[:, row] = _sums(picture.pixels(size))
                     if picture.remarks:
                         remarks.append(picture.remarks)
                 content = Path(path).read_bytes()
-                of_files[row] = _digest(content)
+                of_files[row] = _digest([content])
                 damages[row] = damage(content) if content[:2] == b"\xff\xd8" else None
             except BrokenImage as error:
                 reasons[row] = error.reason
@@ -228,7 +227,7 @@ def _visit_files(data, size, channels, strict, limit):
 
 def _visit_arrays(data, size, channels, strict, limit):
     digests = {
-        name: [_digest(np.ascontiguousarray(image)) for image in split.images] for name, split in data.splits.items()
+        name: [_digest([np.ascontiguousarray(image)]) for image in split.images] for name, split in data.splits.items()
     }
     settled = settle(data, size=size, channels=channels, memory_limit=limit)
     images = settled.train.images

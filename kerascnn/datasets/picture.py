@@ -49,14 +49,22 @@ class Picture:
         if self.image.width * self.image.height <= LARGE:
             return as_array(self._converted(self.image, size))
         top, left, height, width = (0, 0, *self.size) if size is None else crop_box(*self.size, *size)
-        # Pillow resizes across before it resizes down, so the first pass may be made in strips
         out = np.empty((height, size[1] if size else width, 1 if self.mode == "L" else 3), np.uint8)
-        step = max(1, LARGE // 8 // width)
-        for row in range(0, height, step):
-            rows = min(step, height - row)
-            strip = self._converted(self.image.crop((left, top + row, left + width, top + row + rows)))
-            out[row : row + rows] = as_array(_resized(strip, out.shape[1], rows))
+        done = 0
+        for strip in self._strips(top, left, height, width):
+            # Pillow resizes across before it resizes down, so the first pass may be made in strips
+            out[done : done + strip.height] = as_array(_resized(strip, out.shape[1], strip.height))
+            done += strip.height
         return out if size is None else as_array(_resized(_pil(out), size[1], size[0]))
+
+    def rows(self):
+        """The image at its own size, a part of its rows after another: uint8 (n, W, 1 or 3)."""
+        return map(as_array, self._strips(0, 0, *self.size))
+
+    def _strips(self, top, left, height, width):
+        step = max(1, LARGE // 8 // width)
+        for row in range(top, top + height, step):
+            yield self._converted(self.image.crop((left, row, left + width, min(row + step, top + height))))
 
     def _converted(self, image, size=None):
         """Mode "L" or "RGB" of the image or of a part of it; brought to a size."""
