@@ -233,10 +233,17 @@ def test_evaluate_needs_labels(trained, tmp_path):
 
 
 def test_a_run_on_leaves_is_evaluated_on_leaves(trained, tmp_path, make_folder):
-    root = make_folder({"green/grass": 6, "green/leaf": 6, "red/tomato": 6}, size=(20, 20))
+    root = make_folder({"green/grass": 24, "green/leaf": 6, "red/tomato": 6}, size=(20, 20))
+    said = []
     recipe = Recipe(data=str(root), classes="leaves", image_size=16, epochs=1, batch_size=4)
-    run = kerascnn.train(recipe, out=tmp_path / "run", say=lambda line: None)
+    run = kerascnn.train(recipe, out=tmp_path / "run", say=said.append)
     assert run.read("labels") == ["green/grass", "green/leaf", "red/tomato"]
+    told = next(
+        number for number, line in enumerate(said) if line.startswith("The classes are unbalanced: 'green/grass'")
+    )
+    assert "Always answering 'green/grass' would be right for" in said[told]
+    assert said[told + 1].endswith("--class-weights balanced")
+    assert said[told] in run.read("data")["notes"]
     assert kerascnn.evaluate(run).images == run.read("run")["result"]["images"]
     other = make_folder({"test/green/grass": 2, "test/green/leaf": 1}, size=(20, 20), name="other")
     assert kerascnn.evaluate(run, other).per_class["images"].tolist() == [2, 1, 0]
