@@ -7,6 +7,10 @@ the processes take turns, round after round, so that another load on the machine
 are printed, CPU milliseconds beside them, and the machine's load is written down. Captum's occlusion runs with its
 default (one square at a time) and with several `perturbations_per_eval`, of which the best counts. Needs torch and
 captum; the twins come from tests/torch_twin.py.
+
+ConvNeXt-Tiny at 64x64, whose convolutions have 96 to 768 groups, is walked on every backend besides: seconds of the
+first walk, and CPU seconds of a later one over those of a forward pass. `--models` without a name measures this alone
+and adds it to the file.
 """
 
 import argparse
@@ -110,6 +114,34 @@ def theirs(model, images, repeats):
     return measure(functions, repeats)
 
 
+def grouped(repeats):
+    """Seconds (wall, CPU) of the first saliency of ConvNeXt-Tiny, and CPU seconds of a later one over the forward's."""
+    model = keras.applications.ConvNeXtTiny(weights=None, input_shape=(64, 64, 3), classes=10)
+    images = np.random.default_rng(0).normal(size=(8, 64, 64, 3)).astype("float32")
+    forward, target = forward_of(model), np.ones(len(images), int)
+    forward(images)
+    wall, cpu = time.perf_counter(), time.process_time()
+    explain.saliency(model, images, target)
+    first = time.perf_counter() - wall, time.process_time() - cpu
+    functions = {"forward": lambda: forward(images), "saliency": lambda: explain.saliency(model, images, target)}
+    cpu = {name: float(np.median(times[1])) for name, times in measure(functions, repeats).items()}
+    return {"first walk, seconds (wall, CPU)": first, "times its forward pass": cpu["saliency"] / cpu["forward"]}
+
+
+def grouped_everywhere(repeats):
+    """{backend: what `grouped` gives}, each in a process of its own."""
+    found = {}
+    for backend in ("tensorflow", "jax", "torch"):
+        command = [sys.executable, __file__, "--worker", "grouped", "--repeats", str(repeats)]
+        environment = {**os.environ, "KERAS_BACKEND": backend}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(done.stderr[-3000:])
+        found[backend] = json.loads(done.stdout.splitlines()[-1])
+        print(f"ConvNeXt-Tiny at 64x64, {backend}: {found[backend]}")
+    return found
+
+
 def memory_growth(model, side):
     """MB by which the process' peak grows from hundreds of hidden squares to four times as many."""
     images, (patch, stride) = np.zeros((1, side, side, 3), "float32"), GEOMETRY[side]
@@ -174,13 +206,16 @@ def ratios_of(medians, growth):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["cifar_net", "zfnet_miniplaces"])
+    parser.add_argument("--models", nargs="*", default=["cifar_net", "zfnet_miniplaces"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "explain.json")
-    parser.add_argument("--worker", choices=("kerascnn", "captum"), help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=("kerascnn", "captum", "grouped"), help=argparse.SUPPRESS)
     parser.add_argument("--weights", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.worker == "grouped":
+        print(json.dumps(grouped(arguments.repeats)))
+        return
     if arguments.worker:
         worker(arguments.worker, arguments.models[0], arguments.weights, arguments.repeats)
         return
@@ -200,7 +235,10 @@ def main():
         for what, number in ratios.items():
             print(f"  {what:60s} {number:.2f}")
         result["models"][name] = {"seconds": medians, "ratios": ratios}
-    result["load_after"] = os.getloadavg()
+    if not arguments.models:
+        result = json.loads(arguments.json.read_text())
+    result["grouped convolutions"] = grouped_everywhere(arguments.repeats) | {"load": os.getloadavg()}
+    result["load_after"] = os.getloadavg() if arguments.models else result["load_after"]
     arguments.json.write_text(json.dumps(result, indent=1) + "\n")
     print(f"\nwritten: {arguments.json}")
 
