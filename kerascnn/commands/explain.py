@@ -8,7 +8,7 @@ from pathlib import Path
 from kerascnn import runs
 from kerascnn.commands.photographs import free, photographs, save, stacked
 from kerascnn.commands.scan import channel_list
-from kerascnn.commands.terminal import RunName, computing, saying_warnings
+from kerascnn.commands.terminal import Subject, check_subject, computing, saying_warnings
 from kerascnn.errors import UsageError, command, counted
 from kerascnn.explain import EXPLANATIONS
 
@@ -18,7 +18,7 @@ GRADIENTS = ("saliency", "gradient_x_input", "integrated_gradients", "smoothgrad
 
 
 def explain(
-    run: RunName,
+    run: Subject,
     /,
     *images: str,
     method: str = "guided_backprop",
@@ -68,12 +68,13 @@ def explain(
     _check_typed(method, layer, asked_for, class_, fallback, {"top": top, "patch": patch, "stride": stride})
     place = None if neuron is None else _numbers(neuron)
     places = [place] if place else None if channels is None else [(channel,) for channel in channel_list(channels)]
-    found = runs.find(run)
-    folder = out or found / "explain"
+    check_subject(run)
     with computing() as (say, _), saying_warnings(say):
-        from kerascnn import inference
+        from kerascnn.adopt import subject
 
-        model, prepared, labels = inference.load(found), inference.preprocessing(found), found.read("labels")
+        classifier = subject(run)
+        model, prepared, labels = classifier.model, classifier.preprocessing, list(classifier.labels)
+        folder = out or classifier.folder / "explain"
         hidden = {name: number for name, number in (("patch", patch), ("stride", stride)) if number is not None}
         of_maps = method in OF_MAPS
         options = {"occlusion": hidden, **({method: {"layer": layer}} if of_maps and layer else {})}
@@ -185,7 +186,7 @@ def _heard(what, notes):
         warnings.warn(f"{what}: {warning.message}" if empty else warning.message, warning.category, stacklevel=2)
 
 
-def activations(run: RunName, /, *images: str, layers: str | None = None, out: Path | None = None):
+def activations(run: Subject, /, *images: str, layers: str | None = None, out: Path | None = None):
     """Draw what a run's network computes of images: every layer's maps as numbered grids, units as bars.
 
     Each image also gets a sheet of what it is before and after preprocessing; the numbers (NPZ) lie beside.
@@ -201,16 +202,18 @@ def activations(run: RunName, /, *images: str, layers: str | None = None, out: P
     """
     if not images:
         raise UsageError(f"No image was named. Type: {command('activations', run)} IMAGE...")
-    found = runs.find(run)
-    folder = out or found / "activations"
+    check_subject(run)
     with computing() as (say, _):
-        from kerascnn import explain, inference
+        from kerascnn import explain
+        from kerascnn.adopt import subject
         from kerascnn.explain import sheets
 
-        model, prepared = inference.load(found), inference.preprocessing(found)
+        classifier = subject(run)
+        model, prepared = classifier.model, classifier.preprocessing
+        folder = out or classifier.folder / "activations"
         names = _shown_layers(model) if layers is None else [name.strip() for name in layers.split(",")]
         ends = _class_outputs(model)
-        labels = found.read("labels")
+        labels = list(classifier.labels)
         for few in photographs(images, prepared):
             x = prepared(stacked(few))
             values = explain.activations(model, x, names)

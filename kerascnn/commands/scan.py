@@ -1,4 +1,4 @@
-"""`kerascnn scan`: one pass over a data set with a run's network."""
+"""`kerascnn scan`: one pass over a data set with a network."""
 
 import hashlib
 import itertools
@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from kerascnn import runs
-from kerascnn.commands.terminal import RunName, computing, print_table, saying_warnings
+from kerascnn.commands.terminal import Subject, check_subject, computing, print_table, saying_warnings
 from kerascnn.errors import DataError, UsageError, counted
 
 NEW = "scan-new.npz"  # until a scan is whole
@@ -17,7 +17,7 @@ ENDINGS = re.compile(rf".+-(({TABLES.replace(' ', '|')})\.csv|({SHEETS.replace('
 
 
 def scan(
-    run: RunName,
+    run: Subject,
     data: str | None = None,
     /,
     *,
@@ -54,19 +54,21 @@ def scan(
     out
         folder for the tables, sheets and the scan itself [default: in the run, one in scan/ for each data and split]
     """
-    found = runs.find(run)
+    check_subject(run)
     if split not in (None, "train", "validation", "test"):
         raise UsageError(f"--split {split!r} is not allowed. Allowed: train, validation, test.")
     drawn = None if channels is None else channel_list(channels)
     with computing() as (say, _):
         from kerascnn import inference
+        from kerascnn.adopt import subject
         from kerascnn.dataset_scan import scan
         from kerascnn.dataset_scan.scanned_layers import scanned_layers
 
-        model, prepared = inference.load(found), inference.preprocessing(found)
-        images = inference.data_of(found, data)
+        classifier = subject(run)
+        model, prepared = classifier.model, classifier.preprocessing
+        images = inference.data_of(classifier, data)
         split = split or next(name for name in ("train", "test", "validation") if name in images.splits)
-        folder = out or found / "scan" / "-".join([*_name(data), split])
+        folder = out or classifier.folder / "scan" / "-".join([*_name(data), split])
         names = None if layers is None else [name.strip() for name in layers.split(",")]
         with saying_warnings(say):
             chosen = scanned_layers(model, names)
