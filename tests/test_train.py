@@ -57,7 +57,7 @@ def test_the_folder_of_a_finished_run():
     run, said = train()
     assert {p.name for p in run.folder.iterdir()} == {
         *("recipe.json", "data.json", "labels.json", "run.json", "metrics.csv", "best.keras"),
-        *("plots", "samples", "checkpoint"),
+        *("plots", "samples", "checkpoint", "evaluation"),
     }
     assert {p.name for p in (run / "plots").iterdir()} == {
         f"{name}.{suffix}" for name in ("loss", "accuracy", "confusion") for suffix in ("png", "csv")
