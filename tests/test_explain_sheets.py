@@ -201,3 +201,43 @@ def test_the_class_explained_and_its_probability_are_the_models(head):
     np.testing.assert_allclose(probabilities, answers[np.arange(5), wanted], rtol=1e-5)
     assert class_answers(model, images, "dog", ["cat", "dog", "bird"][: answers.shape[1]])[0].tolist() == [1] * 5
     assert class_answers(model, images, {0, 1}) == (None, None)
+
+
+def _reach(figure, text):
+    """(left, bottom, right, top) of a text as fractions of its figure."""
+    figure.draw_without_rendering()
+    box = text.get_window_extent().transformed(figure.transSubfigure.inverted())
+    return box.x0, box.y0, box.x1, box.y1
+
+
+@pytest.mark.parametrize("name", ["a_photograph_" * 12, "a photograph " * 12, "MWM" * 8])
+@pytest.mark.parametrize("signed", [True, False])
+def test_no_word_of_a_caption_is_cut_off(name, signed):
+    found = np.ones((8, 8))
+    figures = [
+        sheets.explanation_sheet(np.ones((8, 8, 3)), found, name, signed=signed),
+        sheets.comparison_sheet(np.ones((1, 8, 8, 3)), {"lrp": found[None]}, title=name),
+        sheets.unit_sheet(np.arange(5.0), name),
+    ]
+    for figure in figures:
+        left, bottom, right, top = _reach(figure, figure._suptitle)
+        assert min(left, bottom) >= 0
+        assert max(right, top) <= 1
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("size", [(10, 200), (200, 10)])
+def test_the_scale_of_a_wide_or_tall_photograph_is_not_cut_off(size, signed):
+    figure = sheets.explanation_sheet(np.ones((*size, 3)), np.arange(64.0).reshape(8, 8), "title\nmodel", signed=signed)
+    left, bottom, right, top = _reach(figure, figure.axes[-1].yaxis.label)
+    assert min(left, bottom) >= 0
+    assert max(right, top) <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "head"), [("Conv_1 9 at 0,1", "Conv_1\n9\nat\n0,1"), ("guided_backprop", "guided\nbackprop")]
+)
+def test_the_name_of_a_layer_stays_whole_in_small_cells(name, head):
+    maps = {name: np.ones((1, 8, 8))} | {str(n): np.ones((1, 8, 8)) for n in range(60)}
+    figure = sheets.comparison_sheet(np.ones((1, 8, 8, 3)), maps)
+    assert figure.axes[1].get_title() == f"{head}\n±1"

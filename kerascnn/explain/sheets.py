@@ -128,7 +128,7 @@ def _framed(axes, frame):
 
 def caption(figure, title, size=9):
     """Puts a title over a figure, its lines broken so that they fit the figure."""
-    width = max(40, int(figure.get_size_inches()[0] * 135 / size))
+    width = max(30, int(figure.get_size_inches()[0] * 112 / size))
     lines = [textwrap.fill(line, width) for line in str(title).splitlines()]
     figure.suptitle("\n".join(lines), fontsize=size)
 
@@ -154,7 +154,7 @@ def explanation_sheet(image, found, title="", *, frame=None, signed=None, bands=
     flat = one_value_per_pixel(found)
     panels = 3 if signed else 2
     width = 2.5 * panels + 0.7
-    height = 2.5 * min(2.0, image.shape[0] / image.shape[1]) + 0.5 + 0.16 * (2 + len(str(title)) // 90)
+    height = 2.5 * min(2.0, max(0.6, image.shape[0] / image.shape[1])) + 0.5 + 0.16 * (2 + len(str(title)) // 90)
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(1, panels, squeeze=False)[0]
     draw_image(axes[0], image, bands)
@@ -215,7 +215,7 @@ def comparison_sheet(images, maps, labels=None, title="", *, bands=None):
                 draw_signed(ax, flat)
             else:
                 draw_over(ax, image, flat, signed=False, bands=bands)
-            name = method.replace("_", "\n") if cell < 1.1 else method
+            name = method.replace(" " if " " in method else "_", "\n") if cell < 1.1 else method
             head = f"{name}\n" if grid or number == 0 else ""
             ax.set_title(f"{head}{range_of(flat, signed)}", fontsize=small)
     colour_bars(figure, axes, kinds)
