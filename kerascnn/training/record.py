@@ -38,7 +38,7 @@ def keep(run, evaluation, images):
     tables = {
         "predictions": predictions,
         "per_class": evaluation.per_class.merge(evaluation.ranking, on="class"),
-        "confusion": evaluation.confusion.rename_axis("true").reset_index(),
+        "confusion": _with_names(evaluation.confusion),
         "pairs": measures.confused_pairs(evaluation.confusion),
         "calibration": calibration.assign(expected_calibration_error=error),
     }
@@ -99,9 +99,21 @@ def read(run):
     return {path.stem: _read(path) for path in sorted((run / FOLDER).glob("*.csv"))}
 
 
+def _with_names(confusion):
+    """A confusion matrix with its classes in a first column "true"; a class may be called so, too."""
+    table = confusion.reset_index(drop=True)
+    table.insert(0, "true", confusion.index, allow_duplicates=True)
+    return table
+
+
 def _read(path):
-    """A table whose names stay text, also where a class is called "1" or "NA"."""
+    """A table whose names stay text, also where a class is called "1" or "NA", or as a column is."""
     check_regular(path)
+    if path.stem == "confusion":  # its columns are classes
+        cells = pandas.read_csv(path, header=None, dtype=str, keep_default_na=False)
+        table = cells.iloc[1:, 1:].astype(int).set_axis(cells.iloc[0, 1:], axis=1).reset_index(drop=True)
+        table.insert(0, "true", cells.iloc[1:, 0].to_numpy(), allow_duplicates=True)
+        return table
     columns = pandas.read_csv(path, nrows=0).columns
     names = [
         c for c in columns if c in ("file", "split", "label", "predicted", "class", "true") or c.startswith("label_")
