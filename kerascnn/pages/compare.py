@@ -45,10 +45,15 @@ def compare(runs):
 
 
 def _names(folders):
-    """The folders' names, with the folder above where two are called the same."""
-    names = [run.folder.resolve().name for run in folders]
-    longer = ["/".join(run.folder.resolve().parts[-2:]) for run in folders]
-    return [long if names.count(name) > 1 else name for name, long in zip(names, longer, strict=True)]
+    """The folders' names, with as many of the folders above as it takes to tell them apart."""
+    paths = [run.folder.resolve().parts for run in folders]
+    names = [parts[-1] for parts in paths]
+    for length in range(2, max(map(len, paths)) + 1):
+        names = [
+            "/".join(parts[-length:]) if names.count(name) > 1 else name
+            for name, parts in zip(names, paths, strict=True)
+        ]
+    return names
 
 
 def _row(name, run):
@@ -115,7 +120,7 @@ def _curves(folders, names):
             prefix, _, what = quantity.rpartition("_")
             title = TITLES[f"{prefix}_" if prefix else ""] + what
             y_label = "loss (nats)" if what == "loss" else what
-            charted.append((title.capitalize(), charts.lines(series, unit, y_label)))
+            charted.append((title.capitalize(), charts.lines(series, unit, y_label, counts=True)))
     return charted, ""
 
 
