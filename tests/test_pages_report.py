@@ -12,9 +12,11 @@ import pandas
 import pytest
 
 from kerascnn import runs
+from kerascnn.cli import app
+from kerascnn.commands.train import Fields, asked_recipe
 from kerascnn.errors import UsageError
 from kerascnn.pages import charts, compare, report
-from kerascnn.recipes import Recipe
+from kerascnn.recipes import RECIPES, Recipe
 from kerascnn.training import measures, record
 from kerascnn.training.evaluate import score
 
@@ -112,6 +114,12 @@ def test_ticks_are_round(low, high, expected):
     assert charts.ticks(low, high) == pytest.approx(expected)
 
 
+def test_epochs_are_marked_by_whole_numbers():
+    assert charts.ticks(1, 3, whole=True) == [1, 2, 3]
+    assert charts.ticks(0.5, 1.5, whole=True) == [1]
+    assert charts.ticks(-3, 22, whole=True) == [0, 5, 10, 15, 20]
+
+
 def test_mcnemar_by_counting_coins():
     """Five images differ, all in favour of the first: two sides of (1/2)**5."""
     first, second = np.array([True] * 8 + [False] * 2), np.array([True] * 3 + [False] * 7)
@@ -144,3 +152,42 @@ def test_names_that_are_not_utf8(run):
     run.write("data", run.read("data") | {"source": os.fsdecode(b"ph\xf6tos"), "notes": [os.fsdecode(b"b\xe9")]})
     path = report.write(run)
     assert r"b\udce9" in path.read_text(encoding="utf-8")
+
+
+def test_classes_called_as_columns_are(tmp_path):
+    """The tables have columns of these names themselves."""
+    names = ("true", "label", "file", "true.1")
+    folder = runs.Run(tmp_path)
+    labels = np.array([0, 1, 2, 3])
+    probabilities = np.array([[4, 1, 1, 1], [4, 1, 1, 1], [1, 1, 4, 1], [1, 1, 1, 4]]) / 7
+    record.keep(folder, score(np.log(probabilities), labels, names), np.zeros((4, 2, 2, 3), "uint8"))
+    confusion = record.read(folder)["confusion"]
+    assert list(confusion.columns) == ["true", *names]
+    assert list(confusion.iloc[:, 0]) == list(names)
+    assert confusion.iloc[:, 1:].to_numpy().tolist() == [[1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(data="photos", learning_rate=0.00123456789, augment=("flip", "crop"), nesterov=True, seed=3),
+        Recipe(data="photos", model="lenet5", model_options={"variant": "1998"}),
+        RECIPES.get("digits")(),
+        RECIPES.get("digits")().replace(epochs=20),
+        Recipe(data="digits"),
+    ],
+)
+def test_what_is_to_be_typed_gives_the_same_recipe(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    typed = ["train", *report._arguments(json.loads(json.dumps(recipe.to_dict())))]
+    _, bound, _ = app.parse_args(typed, print_error=False, exit_on_error=False)
+    given = bound.arguments
+    assert asked_recipe(given.get("data"), given.get("recipe"), None, given.get("fields", Fields())) == recipe
+
+
+def test_runs_of_the_same_name_are_told_apart(run, tmp_path):
+    folders = [tmp_path / place / "runs" / "first" for place in ("a", "b")]
+    for folder in folders:
+        shutil.copytree(run.folder, folder)
+    assert compare._names([runs.Run(folder) for folder in folders]) == ["a/runs/first", "b/runs/first"]

@@ -10,13 +10,14 @@ LEFT, RIGHT, TOP, BOTTOM = 56, 12, 10, 42  # room for the axes, units
 MOST_POINTS = 600  # of one line; more are thinned evenly
 
 
-def lines(series, x_label, y_label, *, y_range=None, diagonal=False, label=""):
+def lines(series, x_label, y_label, *, y_range=None, counts=False, diagonal=False, label=""):
     """A line chart.
 
     Args:
         series: {name: (x, y)}, arrays of equal length; NaN breaks a line.
         x_label, y_label: names of the axes, with units.
         y_range: (low, high); None: of the values.
+        counts: True where x is whole numbers: nothing between them is marked on the axis.
         diagonal: True draws the line from the lower left to the upper right corner.
         label: what a screen reader says.
     Returns:
@@ -24,7 +25,7 @@ def lines(series, x_label, y_label, *, y_range=None, diagonal=False, label=""):
     """
     xs = np.concatenate([np.asarray(x, float) for x, _ in series.values()])
     ys = np.concatenate([np.asarray(y, float) for _, y in series.values()])
-    axes = _Axes(_range(xs, None), _range(ys, y_range))
+    axes = _Axes(_range(xs, None), _range(ys, y_range), counts)
     parts = [axes.drawn(x_label, y_label)]
     if diagonal:
         parts.append(f'<path class="guide" d="M{axes.x(axes.low[0])},{axes.y(0)}L{axes.x(axes.high[0])},{axes.y(1)}"/>')
@@ -33,9 +34,9 @@ def lines(series, x_label, y_label, *, y_range=None, diagonal=False, label=""):
     return _svg(parts, label or f"{y_label} against {x_label}") + _legend(series)
 
 
-def bars(low, high, values, x_label, y_label, *, y_range=(0, 1), diagonal=False, label=""):
+def bars(low, high, values, x_label, y_label, *, x_range=None, y_range=(0, 1), diagonal=False, label=""):
     """A bar chart: bar i reaches from low[i] to high[i] and up to values[i]; arguments as of `lines`."""
-    axes = _Axes((float(min(low)), float(max(high))), y_range)
+    axes = _Axes(x_range or (float(min(low)), float(max(high))), y_range)
     parts = [axes.drawn(x_label, y_label)]
     for left, right, value in zip(low, high, values, strict=True):
         x, y, base = axes.x(left), axes.y(value), axes.y(y_range[0])
@@ -49,7 +50,8 @@ def bars(low, high, values, x_label, y_label, *, y_range=(0, 1), diagonal=False,
 class _Axes:
     """Where numbers lie in the drawing; `low` and `high` are the corners' (x, y)."""
 
-    def __init__(self, x_range, y_range):
+    def __init__(self, x_range, y_range, counts=False):
+        self.counts = counts
         self.low, self.high = (x_range[0], y_range[0]), (x_range[1], y_range[1])
 
     def x(self, value):
@@ -79,7 +81,7 @@ class _Axes:
         """Grid, numbers and names of the axes."""
         bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
         parts = []
-        for tick in ticks(self.low[0], self.high[0]):
+        for tick in ticks(self.low[0], self.high[0], whole=self.counts):
             parts.append(f'<path class="grid" d="M{self.x(tick)},{TOP}V{bottom}"/>')
             parts.append(_text(self.x(tick), bottom + 16, f"{tick:g}"))
         for tick in ticks(self.low[1], self.high[1]):
@@ -95,11 +97,12 @@ def _text(x, y, text, anchor="middle", turn=""):
     return f'<text x="{x}" y="{y}" text-anchor="{anchor}"{turn}>{escape(text)}</text>'
 
 
-def ticks(low, high, about=5):
-    """Round numbers from low to high, about so many."""
+def ticks(low, high, about=5, *, whole=False):
+    """Round numbers from low to high, about so many; with `whole` only whole ones."""
     raw = (high - low) / about
     scale = 10 ** math.floor(math.log10(raw))
     step = next(scale * factor for factor in (1, 2, 5, 10) if scale * factor >= raw * 0.999)
+    step = max(step, 1) if whole else step
     first = math.ceil(low / step - 1e-9)
     return [round(number * step, 12) for number in range(first, math.floor(high / step + 1e-9) + 1)]
 

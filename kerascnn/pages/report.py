@@ -13,7 +13,7 @@ from kerascnn import runs
 from kerascnn.errors import DataError, command, counted
 from kerascnn.files import check_regular
 from kerascnn.pages import charts
-from kerascnn.recipes import Recipe
+from kerascnn.recipes import RECIPES, Recipe
 from kerascnn.training import pictures, record
 
 TEMPLATES = jinja2.Environment(
@@ -123,8 +123,12 @@ def _baseline(result):
 
 def _arguments(recipe):
     """What `kerascnn train` is given to train as this recipe again."""
-    usual = Recipe().to_dict()
-    yield str(recipe.get("data", ""))
+    data = str(recipe.get("data", ""))
+    yield data
+    usual = RECIPES.get("digits" if data == "digits" else "default")().to_dict()
+    if any(value in (None, [], {}) and usual.get(name) not in (None, [], {}) for name, value in recipe.items()):
+        yield from ("--recipe", "default")  # no option empties a field
+        usual = Recipe().to_dict()
     for name, value in recipe.items():
         if name == "data" or value == usual.get(name):
             continue
@@ -136,7 +140,7 @@ def _arguments(recipe):
         elif isinstance(value, dict):
             yield from (option, *(f"{key}={json.dumps(item)}" for key, item in value.items()))
         else:
-            yield from (option, f"{value:g}" if isinstance(value, float) else str(value))
+            yield from (option, str(value))
 
 
 def metrics_of(run):
@@ -169,7 +173,7 @@ def _curves(run):
             if f"{prefix}{quantity}" in metrics
         }
         if series:
-            charted.append((quantity.capitalize(), charts.lines(series, unit, y_label)))
+            charted.append((quantity.capitalize(), charts.lines(series, unit, y_label, counts=True)))
     return charted
 
 
@@ -183,7 +187,7 @@ def _confusion(table):
     if table is None or len(table) > MOST_CELLS:
         return None
     names = list(table.columns[1:])
-    counts = table[names].to_numpy().tolist()
+    counts = table.iloc[:, 1:].to_numpy().tolist()
     return {"names": names, "rows": [(names[i], sum(row), row) for i, row in enumerate(counts)]}
 
 
@@ -196,6 +200,7 @@ def _calibration(table):
         table["accuracy"],
         "probability of the answer",
         "share that is right",
+        x_range=(0, 1),
         diagonal=True,
     )
     return {"chart": chart, "error": f"{100 * table['expected_calibration_error'][0]:.2f}"}
