@@ -1,6 +1,7 @@
 import shutil
 
 import pandas
+import pytest
 
 
 def test_invariance_of_a_run(call, trained, tmp_path):
@@ -28,6 +29,7 @@ def test_invariance_of_a_run(call, trained, tmp_path):
     assert '"shear"' in call("experiment", "invariance", trained.folder, "--change", "shear")[2]
 
 
+@pytest.mark.slow
 def test_correspondence_of_a_folder(call, trained, tmp_path):
     images = sorted((trained / "samples").glob("*.png"))[:4]
     for image in images:

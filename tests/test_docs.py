@@ -14,6 +14,7 @@ from kerascnn.recipes import Recipe
 from tuning import spaces
 
 ROOT = Path(__file__).resolve().parents[1]
+LONG = ("tuning.md", "looking-inside.md")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -23,7 +24,12 @@ def blocks(page, language):
     return [text for name, text in found if name == language]
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda page: page.name)
+def _python_page(page):
+    """A parameter; pages that train for longer than the README's are slow."""
+    return pytest.param(page, id=page.name, marks=[pytest.mark.slow] if page.name in LONG else [])
+
+
+@pytest.mark.parametrize("page", [_python_page(page) for page in PAGES if blocks(page, "python")])
 def test_python_runs(page, tmp_path):
     for text in blocks(page, "python"):
         done = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -141,6 +141,7 @@ def test_pytorchs_count_of_trainable_parameters():
     assert sum(p.numel() for p in twin.parameters()) == models.MODELS.facts("resnet18")["published"] == 11_689_512
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_a_torch_checkpoint_and_reads_it_once(tmp_path):
     torch = pytest.importorskip("torch")
     twin = torch_resnet((2, 2, 2, 2), bottleneck=False, num_classes=1000)

@@ -442,6 +442,7 @@ def same_weights(a, b):
         np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.slow
 def test_steps_and_evaluation_every_n_steps(tmp_path):
     run, _ = train(steps=17, eval_every=5, out=tmp_path / "a")  # passes have 6 steps
     assert [row["epoch"] for row in metrics(run)] == ["0", "1", "2", "3"]

@@ -146,6 +146,7 @@ def test_bad_names(wrong, message):
         frozen_layers(small(), **wrong)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_what_it_started_from(lender, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(lender.folder, "first")

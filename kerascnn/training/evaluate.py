@@ -217,7 +217,7 @@ def evaluate_split(
         shifted: True takes half the probabilities of each image and a quarter of those of the image moved by a pixel up
             and left, and down and right (Jordan 2024, arXiv:2404.00498); with `mirrored` six views in all.
     """
-    batches = InOrder(split, preprocessing, batch_size or images_at_once(preprocessing.image_size))
+    batches = InOrder(split, preprocessing, batch_size or images_at_once(split.images.shape[1:3]))
     network, logs = log_probabilities(model)
     views = []
     for shift, weight in ((0, 0.5), (-1, 0.25), (1, 0.25)) if shifted else ((0, 1.0),):
