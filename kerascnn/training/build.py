@@ -166,7 +166,7 @@ def compile_model(model, recipe, steps, steps_per_epoch, rate=None, *, nll=False
     mixed = "mixup" in recipe.augment
 
     def targets(labels):
-        return labels if mixed else ops.one_hot(ops.reshape(labels, (-1,)), num_classes)
+        return labels if mixed else ops.one_hot(ops.cast(ops.reshape(labels, (-1,)), "int32"), num_classes)
 
     def loss(labels, probabilities):
         return cross_entropy(targets(labels), probabilities, recipe.label_smoothing)
