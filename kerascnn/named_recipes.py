@@ -83,8 +83,8 @@ def cifar_net_88():
     """The CS7011 report's network, its 6,216,114 parameters unchanged: the report's 88% in a quarter of an hour.
 
     Of the original images it has 91.62% (one seed, 91.06 to 92.15); of JPEG copies, by `kerascnn train cifar10-jpeg
-    --recipe cifar-net-88`, 88.83% (three seeds: 88.61, 88.87, 89.02) in 13.2 minutes on 2 cores. Batch normalisation stands before each ReLU in training and is folded into the weights
-    before it afterwards.
+    --recipe cifar-net-88`, 88.83% (three seeds: 88.61, 88.87, 89.02) in 13.2 minutes on 2 cores. Batch normalisation
+    stands before each ReLU in training and is folded into the weights before it afterwards.
     """
     return Recipe(
         model="cifar_net",
