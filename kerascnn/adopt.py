@@ -85,7 +85,7 @@ def adopt(model, *, labels=None, preprocess=None, resize=None, crop=None, from_l
     shape = _image_shape(model, name)
     size = as_size(crop) or shape[:2]
     if None in size:
-        raise UsageError(f"{name} takes images of any size. Say which with crop=, such as crop=224.")
+        raise UsageError(f"{name} takes images of any size. Say which, such as crop=224.")
     _check_crop(name, shape, size)
     resize_to = as_size(resize) or size
     if any(large < small for large, small in zip(resize_to, size, strict=True)):
@@ -166,7 +166,11 @@ def _adopted(path):
     """The Classifier of a model file, by what lies beside it or by what the model itself says."""
     file = beside(path)
     if not file.exists():
-        return adopt(path)
+        try:
+            return adopt(path)
+        except UsageError as error:
+            hint = f"To say once what the file does not hold, type: {command('adopt', path)} --preprocess ..."
+            raise UsageError(f"{error} {hint}") from None
     said = read_toml(file)
     wrong = sorted(set(said) ^ {"labels", "preprocess", "resize", "crop", "from_logits"})
     if wrong:
@@ -373,7 +377,7 @@ def _scaling(model, name, preprocess, channels, notes):
         early = [type(node.operation).__name__ for node in graph.flatten(model).nodes[:4]]
         if not any(kind in SCALING for kind in early):
             raise UsageError(
-                f"{name} does not say what it expects of pixels, and that cannot be guessed. Say it with preprocess=: "
+                f"{name} does not say what it expects of pixels, and that cannot be guessed. Give preprocess, one of "
                 f"{allowed}, or (mean, std)."
             )
         preprocess = GUESSED

@@ -1,6 +1,7 @@
 """Anyone's model as a classifier: labels, preprocessing and sizes that are said once, and what is refused."""
 
 import json
+import re
 
 import keras
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from keras import layers
 
 from kerascnn import adopt as adopting
+from kerascnn import cli
 from kerascnn.adopt import adopt, affine, application, keep, subject
 from kerascnn.errors import DataError, UsageError
 
@@ -213,3 +215,28 @@ class Twice(keras.layers.Layer):
     (tmp_path / "bad.py").write_text("1 / 0")
     with pytest.raises(DataError, match="ZeroDivisionError"):
         adopting.import_custom_objects(tmp_path / "bad.py")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["adopt"], "Type --preprocess with one of 0-255, .*or MEAN,STD"),
+        (["adopt", "--preprocess", "0-1", "--crop", "5"], "--crop 5x5 is not what .*Leave --crop out"),
+        (["adopt", "--preprocess", "0-1", "--resize", "5"], "--resize 5 is smaller"),
+        (["adopt", "--preprocess", "0.5,0"], "--preprocess "),
+    ],
+)
+def test_the_command_speaks_of_options(tmp_path, capfd, arguments, message):
+    path = tmp_path / "theirs.keras"
+    classifier().save(path)
+    assert cli.run_command([arguments[0], str(path), *arguments[1:]]) == 2
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert re.search(message, said)
+    assert not re.search(r"\b(crop|resize|preprocess|from_logits)=", said)
+
+
+def test_a_file_that_was_not_adopted_names_the_command(tmp_path):
+    path = tmp_path / "theirs.keras"
+    classifier().save(path)
+    with pytest.raises(UsageError, match=f"kerascnn adopt {path} --preprocess"):
+        subject(path)

@@ -175,3 +175,14 @@ def test_a_run_is_tested_with_the_views_of_its_recipe(tmp_path):
     )
     assert run.read("run")["result"]["loss"] == pytest.approx(measured.loss, rel=1e-6)
     assert kerascnn.evaluate(run).loss == pytest.approx(measured.loss, rel=1e-6)
+
+
+def test_a_matrix_too_wide_to_print_is_left_out(capsys):
+    from kerascnn.commands.using import MOST_COLUMNS, _print_evaluation
+
+    for count, printed in ((MOST_COLUMNS, True), (MOST_COLUMNS + 1, False)):
+        names = [f"c{number}" for number in range(count)]
+        _print_evaluation(score(np.log(np.eye(count) * 0.5 + 0.5 / count), np.arange(count), names))
+        said = capsys.readouterr().out
+        assert ("Confusion (rows" in said) == printed
+        assert ("--json has it" in said) != printed

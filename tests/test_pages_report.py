@@ -14,7 +14,7 @@ import pytest
 from kerascnn import runs
 from kerascnn.cli import app
 from kerascnn.commands.train import Fields, asked_recipe
-from kerascnn.errors import UsageError
+from kerascnn.errors import DataError, UsageError
 from kerascnn.pages import charts, compare, report
 from kerascnn.recipes import RECIPES, Recipe
 from kerascnn.training import measures, record
@@ -191,3 +191,26 @@ def test_runs_of_the_same_name_are_told_apart(run, tmp_path):
     for folder in folders:
         shutil.copytree(run.folder, folder)
     assert compare._names([runs.Run(folder) for folder in folders]) == ["a/runs/first", "b/runs/first"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        (
+            "run.json",
+            '{"status": "finished", "result": {"accuracy": "much", "accuracy_interval": [0, 1]}}',
+        ),
+        ("run.json", '{"status": "finished", "result": {"accuracy": 0.5}}'),
+        ("data.json", '{"name": "photos", "splits": 3}'),
+        ("metrics.csv", "epoch,loss\nfirst,low\n"),
+        ("evaluation/predictions.csv", "file,label\na.png,cat\n"),
+        ("evaluation/calibration.csv", "low,high\n0,1\n"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_said_to_be(run, tmp_path, file, text):
+    (run / file).write_text(text)
+    with pytest.raises(DataError, match="first"):
+        report.report(run)
+    shutil.copytree(run.folder, tmp_path / "second")
+    with pytest.raises(DataError, match="first"):
+        compare.compare([run, tmp_path / "second"])

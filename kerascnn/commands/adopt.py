@@ -1,5 +1,7 @@
 """`kerascnn adopt`: say once what a model file does not hold, so that every command takes it."""
 
+import contextlib
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -47,7 +49,7 @@ def adopt(
     """
     options = {"labels": labels, "resize": resize, "crop": crop, "from_logits": from_logits}
     scaling = _scaling(preprocess)
-    with computing() as (say, _):
+    with computing() as (say, _), _in_options():
         from kerascnn import adopt as adopting
 
         if custom_objects is not None:
@@ -82,3 +84,15 @@ def _scaling(text):
         )
     half = len(numbers) // 2
     return tuple(numbers[:half]), tuple(numbers[half:])
+
+
+@contextlib.contextmanager
+def _in_options():
+    """Within this block errors that name parameters of the library name the options instead."""
+    try:
+        yield
+    except UsageError as error:
+        text = str(error).replace("from_logits=True", "--from-logits").replace("(mean, std)", "MEAN,STD")
+        text = text.replace("Give preprocess, ", "Type --preprocess with ")
+        text = text.replace("Leave crop out", "Leave --crop out")
+        raise UsageError(re.sub(r"\b(crop|resize|preprocess)=", r"--\1 ", text)) from None

@@ -18,6 +18,8 @@ from kerascnn.commands.terminal import (
 )
 from kerascnn.errors import DataError, UsageError, command
 
+MOST_COLUMNS = 100  # of a confusion matrix that is printed
+
 
 def predict(
     run: Subject,
@@ -156,8 +158,11 @@ def _print_evaluation(measured):
         print("\nMost confused")
         rows = [(r.true, r.predicted, f"{r.images:,}", f"{100 * r.share:.1f}%") for r in pairs.itertuples(False)]
         print_table(("true", "taken for", "images", "share"), rows, "llrr")
-    print("\nConfusion (rows true, columns predicted)")
     names = list(measured.confusion.columns)
+    if len(names) > MOST_COLUMNS:
+        print(f"\nThe confusion matrix of {len(names):,} classes is too wide to print; --json has it.")
+        return
+    print("\nConfusion (rows true, columns predicted)")
     rows = [(name, *map(str, row)) for name, row in zip(names, measured.confusion.to_numpy().tolist(), strict=True)]
     print_table(("", *names), rows, "l" + "r" * len(names))
 

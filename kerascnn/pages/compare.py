@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from kerascnn import runs as run_folders
 from kerascnn.errors import UsageError
 from kerascnn.pages import charts
-from kerascnn.pages.report import TEMPLATES, metrics_of
+from kerascnn.pages.report import TEMPLATES, metrics_of, report
 from kerascnn.training import record
 
 QUANTITIES = ("val_accuracy", "val_loss", "test_accuracy", "test_loss", "accuracy", "loss")
@@ -31,6 +31,8 @@ def compare(runs):
     folders = [run_folders.as_run(run) for run in runs]
     if len({run.folder.resolve() for run in folders}) < max(2, len(folders)):
         raise UsageError(f"{len(folders)} runs were named; two or more different ones are compared.")
+    for run in folders:
+        report(run)  # raises for a damaged one, naming it
     names = _names(folders)
     paired, notes = _paired(folders, names)
     curves, note = _curves(folders, names)

@@ -4,13 +4,14 @@ Whatever a folder lacks is left out of the page: a run that failed has its page,
 """
 
 import base64
+import contextlib
 import json
 
 import jinja2
 import pandas
 
 from kerascnn import runs
-from kerascnn.errors import DataError, command, counted
+from kerascnn.errors import DataError, UsageError, command, counted
 from kerascnn.files import check_regular
 from kerascnn.pages import charts
 from kerascnn.recipes import RECIPES, Recipe
@@ -45,6 +46,22 @@ def report(run):
         DataError: the folder is no run's, or is damaged.
     """
     run = runs.as_run(run)
+    with whole(run):
+        return _rendered(run)
+
+
+@contextlib.contextmanager
+def whole(run):
+    """Within this block files of a run that hold something else than they should are a DataError."""
+    try:
+        yield
+    except (DataError, UsageError):
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise DataError(f"A file in {run.folder} is damaged, so it has no page: {error}.") from error
+
+
+def _rendered(run):
     state, recipe = run.read("run"), run.read("recipe")
     data = run.read("data") if (run / "data.json").exists() else {}
     result = state.get("result") or {}
