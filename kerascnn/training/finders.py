@@ -51,7 +51,7 @@ def learning_rates(recipe, *, low=1e-6, high=10.0, steps=200, data=None):
     Losses are smoothed by a line fitted around each rate, on the logarithmic scale. The suggestion lies half a decade
     below the largest rate at which the smoothed loss is least, to within 2% of its fall; the first and last tenth of
     the steps and everything after the loss has diverged do not count. With it three epochs of training beat a tenth and
-    ten times the rate in 11 of 12 trials (benchmarks/lr_find.py). The rate of the steepest fall was up to 20 times too
+    ten times the rate in 15 of 18 trials (benchmarks/lr_find.py). The rate of the steepest fall was up to 20 times too
     low for that, a whole decade below the least loss up to 3 times.
 
     Args:
