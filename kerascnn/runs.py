@@ -37,6 +37,7 @@ ROOT = Path("saved_models")
 LONGEST_PATH = 4095 - 255  # bytes: what Linux allows, less room for the files of a run
 WEIGHTS = (".keras", ".h5", ".pth", ".pt", ".safetensors")  # of files that training can start from
 ANY_NUMBER = (int, float)
+LARGEST_INTEGER = 2**63  # of a field; larger ones become no float
 # What the fields of a run's files may be, where they are there: a class, several, or [the class of a list's items].
 KINDS = {
     "run": {
@@ -297,6 +298,8 @@ def _number(folder):
 def _is_a(value, kind):
     if isinstance(kind, list):
         return isinstance(value, list) and all(isinstance(item, kind[0]) for item in value)
+    if isinstance(value, int) and abs(value) >= LARGEST_INTEGER:
+        return False
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 

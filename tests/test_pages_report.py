@@ -214,3 +214,16 @@ def test_a_damaged_file_of_a_run_is_said_to_be(run, tmp_path, file, text):
     shutil.copytree(run.folder, tmp_path / "second")
     with pytest.raises(DataError, match="first"):
         compare.compare([run, tmp_path / "second"])
+
+
+def test_a_pipe_instead_of_metrics_is_named(run):
+    (run / "metrics.csv").unlink()
+    os.mkfifo(run / "metrics.csv")
+    with pytest.raises(DataError, match=r"metrics\.csv is a named pipe"):
+        report.report(run)
+
+
+def test_a_table_with_other_columns_is_named(run):
+    (run / record.FOLDER / "pairs.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match=r"first is damaged"):
+        report.report(run)

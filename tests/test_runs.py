@@ -122,6 +122,7 @@ SPOILT = {  # what stands in run.json: what the list says of it
     "status": (b'{"status": ["a"]}', "status is"),
     "seconds": (b'{"seconds": "long"}', "seconds is 'long'"),
     "no seconds": (b'{"seconds": null}', "seconds is 'None'"),
+    "seconds of 400 digits": (b'{"seconds": ' + b"9" * 400 + b"}", "seconds is '999"),
     "result": (b'{"result": "good"}', "result is 'good'"),
     "accuracy": (b'{"result": {"accuracy": "high"}}', "accuracy is 'high'"),
     "pid": (b'{"status": "running", "pid": "1"}', "pid is '1'"),

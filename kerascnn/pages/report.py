@@ -57,7 +57,7 @@ def whole(run):
         yield
     except (DataError, UsageError):
         raise
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, jinja2.UndefinedError) as error:
         raise DataError(f"A file in {run.folder} is damaged, so it has no page: {error}.") from error
 
 
@@ -167,9 +167,10 @@ def metrics_of(run):
         DataError: the table is damaged.
     """
     path = run / "metrics.csv"
+    if path.exists():
+        check_regular(path)  # a named pipe has no bytes either, and would block below
     if not path.exists() or not path.stat().st_size:
         return "", pandas.DataFrame()
-    check_regular(path)
     try:
         metrics = pandas.read_csv(path)
         period = run.read("recipe").get("eval_every") or 0
