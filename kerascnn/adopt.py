@@ -8,9 +8,6 @@ keras.applications, or one of our networks, freshly initialised.
 import dataclasses
 import importlib
 import importlib.util
-import os
-import re
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +15,12 @@ import keras
 import numpy as np
 
 from kerascnn import graph, keras_file, runs
+from kerascnn.applications import affine, application_model, imagenet_labels
+from kerascnn.class_names import class_indices, class_names
 from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.datasets.resize import as_size
 from kerascnn.errors import DataError, UsageError, command, unknown
-from kerascnn.files import read_json, read_text, read_toml
+from kerascnn.files import read_toml
 from kerascnn.models import APPLICATION, FILES, MODELS
 
 # What a network may expect of pixels, as (mean, std, blue first), on the 0-to-1 scale: x = (pixel / 255 - mean) / std.
@@ -95,7 +94,7 @@ def adopt(model, *, labels=None, preprocess=None, resize=None, crop=None, from_l
     if from_logits:
         model = _with_probabilities(model)
     num_classes = max(2, model.output_shape[-1])
-    names = _labels(labels, num_classes, notes)
+    names = class_names(labels, num_classes, notes)
     _check_probabilities(model, (*size, shape[2]), name)
     prepared = Preprocessing(resize_to, size, shape[2], mean, std, bgr)
     return Classifier(model, prepared, names, name, Path(folder or runs.plain(name)), tuple(notes))
@@ -250,97 +249,16 @@ def tried(model, data, *, labels=None, resize=None, crop=None, from_logits=False
     return table.sort_values("accuracy", ascending=False, kind="stable", ignore_index=True)
 
 
-def class_indices(class_names, labels, source):
-    """int (num_classes of the data,): the output for each class of a data set, by name.
-
-    A class folder may write a label with underscores, in other case, or after its WordNet number (n02391049_zebra).
-    Where several labels are written alike (ImageNet has two cranes), as many classes are taken in their order.
-
-    Raises:
-        UsageError: a class is not among the labels; it says what matches and what does not.
-    """
-    exact = {unicodedata.normalize("NFC", name): i for i, name in enumerate(labels)}
-    plain = {}
-    for i, name in enumerate(labels):
-        plain.setdefault(_plain(name), []).append(i)
-    indices, used = [], {}
-    for name in class_names:
-        alike = plain.get(_plain(name), [])
-        place = exact.get(name)
-        if place is None and alike:
-            place = alike[min(used.get(_plain(name), 0), len(alike) - 1)]
-            used[_plain(name)] = used.get(_plain(name), 0) + 1
-        indices.append(place)
-    foreign = [name for name, index in zip(class_names, indices, strict=True) if index is None]
-    if foreign:
-        raise UsageError(
-            f"{source} has classes that the network does not know: {', '.join(foreign[:5])}"
-            f"{', ...' if len(foreign) > 5 else ''} ({len(class_names) - len(foreign)} of {len(class_names)} match). "
-            f"It knows {', '.join(labels[:10])}{', ...' if len(labels) > 10 else ''}."
-        )
-    return np.array(indices)
-
-
-def _plain(name):
-    name = re.sub(r"^n\d{8}[ _-]| \(\d+\)$", "", unicodedata.normalize("NFC", name))
-    return name.replace("_", " ").casefold()
-
-
-# --- keras.applications ---
-
-
-def application_model(name):
-    """The network of keras.applications with a builder's name, such as "MobileNetV2", its weights random; or, as in
-    "MobileNetV2=FILE", those of a .weights.h5 file."""
-    name, _, weights = name.partition("=")
-    builders = {n: b for n, b in vars(keras.applications).items() if n[0].isupper() and callable(b)}
-    if name not in builders:
-        raise unknown("network of keras.applications:", name, builders)
-    if weights and not Path(weights).is_file():
-        raise UsageError(f"There is no file of weights {weights}.")
-    return builders[name](weights=weights or None)
-
-
 def application(name):
     """The Classifier of a network of keras.applications (`application_model`), with its module's own preprocessing."""
     model, (name, _, weights) = application_model(name), name.partition("=")
     home = getattr(keras.applications, name).__module__.replace("keras.src.applications", "keras.applications")
     mean, std, bgr = affine(importlib.import_module(home).preprocess_input)
     prepared = Preprocessing(model.input_shape[1:3], model.input_shape[1:3], 3, mean, std, bgr)
-    labels, note = _imagenet_labels(model.output_shape[-1])
+    labels, note = imagenet_labels(model.output_shape[-1])
     fresh = f"{name} is freshly initialised: it has learned nothing. Type {APPLICATION}{name}=FILE"
     notes = tuple(filter(None, [note, None if weights else fresh]))
     return Classifier(model, prepared, labels, name, Path(runs.plain(name)), notes)
-
-
-def affine(preprocess_input):
-    """(mean, std, blue first) of a function of pixels 0 to 255 that scales each channel, found by asking it.
-
-    Raises:
-        UsageError: the function does something else.
-    """
-    pixels = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255], [51, 102, 204]], "float32")
-    black, *primary, probe = np.asarray(preprocess_input(pixels.reshape(1, 5, 1, 3).copy())).reshape(5, 3)
-    change = np.stack(primary) - black  # (channel of the image, channel of the input)
-    order = np.abs(change).argmax(0)
-    slope = change[order, range(3)] / 255
-    if sorted(order) != [0, 1, 2] or not np.allclose(pixels[4][order] * slope + black, probe, atol=1e-4):
-        raise UsageError("This preprocess_input is not one scale and shift for each channel.")
-    bgr = list(order) == [2, 1, 0]
-    back = np.argsort(order)  # mean and std are told in the order of the image's channels
-    std = (1 / (255 * slope))[back]
-    mean = (-black / (255 * slope))[back]
-    return tuple(map(float, mean)), tuple(map(float, std)), bgr
-
-
-def _imagenet_labels(num_classes):
-    """(class names, a note or None): ImageNet's where Keras has downloaded them before."""
-    home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
-    path = home / "models" / "imagenet_class_index.json"
-    if num_classes == 1000 and path.is_file():
-        listed = read_json(path)
-        return _unique([listed[str(i)][1] for i in range(1000)]), None
-    return tuple(map(str, range(num_classes))), f"There are no class names at {path}: classes are numbers."
 
 
 # --- checks ---
@@ -417,31 +335,3 @@ def _check_probabilities(model, shape, name):
             f"The outputs of {name} are no probabilities: they run from {answers.min():.3g} to {answers.max():.3g} and "
             f"sum to {sums[0]:.3g}. If a softmax is missing, say from_logits=True."
         )
-
-
-def _labels(labels, num_classes, notes):
-    """num_classes different class names."""
-    if labels is None:
-        notes.append("No class names were given: classes are numbers.")
-        return tuple(map(str, range(num_classes)))
-    source = ""
-    if isinstance(labels, (str, Path)):
-        source = f" in {labels}"
-        path = Path(labels).expanduser()
-        if not path.is_file():
-            raise UsageError(f"There is no file of labels {path}.")
-        labels = read_json(path) if path.suffix == ".json" else [*filter(None, read_text(path).splitlines())]
-    if isinstance(labels, dict):
-        indices = {int(index): name for index, name in labels.items() if re.fullmatch(r"\d+", str(index))}
-        if sorted(indices) != list(range(len(labels))):
-            raise UsageError(f"The labels{source} are not numbered from 0 to {len(labels) - 1}.")
-        labels = [indices[i] for i in range(len(indices))]
-    if len(labels) != num_classes:
-        raise UsageError(f"There are {len(labels)} labels{source}, but the network has {num_classes} classes.")
-    return _unique(labels)
-
-
-def _unique(names):
-    """The names, with their number where one occurs twice (ImageNet has two cranes)."""
-    names = [str(name if not isinstance(name, list) else name[-1]) for name in names]
-    return tuple(name if names.index(name) == i else f"{name} ({i})" for i, name in enumerate(names))

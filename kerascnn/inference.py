@@ -8,7 +8,8 @@ import numpy as np
 import pandas
 
 from kerascnn import datasets, runs
-from kerascnn.adopt import Classifier, class_indices, preprocessing, subject
+from kerascnn.adopt import Classifier, preprocessing, subject
+from kerascnn.class_names import class_indices
 from kerascnn.datasets.decoding import SUFFIXES, BrokenImage, read_image
 from kerascnn.datasets.folder_tree import look_below
 from kerascnn.datasets.loading import resolve
@@ -17,6 +18,7 @@ from kerascnn.errors import DataError, UsageError, command
 from kerascnn.explain.plans.heads import class_probabilities
 from kerascnn.keras_file import load  # noqa: F401  kerascnn.inference.load
 from kerascnn.recipes import Recipe
+from kerascnn.training import digests
 from kerascnn.training.evaluate import evaluate_split, images_at_once
 from kerascnn.training.prepare import fingerprint
 from kerascnn.training.reading import load_data
@@ -128,10 +130,10 @@ def data_of(run, data=None, *, strict=False):
     if data is None:
         own = load_data(recipe, strict=strict)
         if run.read("data").get("fingerprint", "") not in ("", fingerprint(own)):
-            raise DataError(
-                f"The data at {own.source} have changed since {run.folder} was trained on them, so its test images can "
-                "no longer be told from its training images. Bring the old data back, or name others to look at."
-            )
+            raise _changed(run, own)
+        changed = digests.changes(run, own, times=False)
+        if changed:
+            raise _changed(run, own, f" What changed: {'; '.join(changed)}.")
         return own
     prepared = preprocessing(run)
     same_kind = resolve(data)[0] in {"leaves": ("image_folder",), "present": ("npz", "mnist")}.get(recipe.classes, ())
@@ -147,13 +149,25 @@ def data_of(run, data=None, *, strict=False):
     )
 
 
+def _changed(run, data, what=""):
+    return DataError(
+        f"The data at {data.source} have changed since {run.folder} was trained on them, so its test images can no "
+        f"longer be told from its training images.{what} Bring the old data back, or name others to look at."
+    )
+
+
 def _same_data(run, data, strict):
     """The ImageData at a path or of a name, split as the run's, if they are what the run was trained on; else None."""
     try:
         found = load_data(Recipe.from_dict(run.read("recipe")).replace(data=str(data)), strict=strict)
     except (DataError, UsageError):  # too few images to be split, say
         return None
-    return found if run.read("data").get("fingerprint") == fingerprint(found) else None
+    if run.read("data").get("fingerprint") != fingerprint(found):
+        return None
+    changed = digests.changes(run, found, times=False)
+    if changed:
+        raise _changed(run, found, f" What changed: {'; '.join(changed)}.")
+    return found
 
 
 def evaluate(run, data=None, *, strict=False):

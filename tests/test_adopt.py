@@ -10,7 +10,8 @@ from keras import layers
 
 from kerascnn import adopt as adopting
 from kerascnn import cli
-from kerascnn.adopt import adopt, affine, application, keep, subject
+from kerascnn.adopt import adopt, application, keep, subject
+from kerascnn.applications import affine
 from kerascnn.errors import DataError, UsageError
 
 

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -82,9 +84,9 @@ def test_data_that_cannot_be_trained_on(call, trained, make_folder, tmp_path, co
     ("arguments", "message"),
     [
         (["--layers", "c9"], "has no layer 'c9'. Did you mean"),
-        (["--top", "10000"], "k=10000 is larger than the data"),
+        (["--top", "10000"], "--top 10000 is larger than the data"),
         (["--split", "tets"], "--split 'tets' is not allowed. Allowed: train, validation, test"),
-        (["--top", "0"], "k=0 is not allowed"),
+        (["--top", "0"], "--top 0 is not allowed"),
         (["--channels", "2,16"], "Layer 'c1' has no channel 16: it has 6, 0 to 5"),
         (["--channels", "1-3"], "--channels '1-3' is not a list of channels. Type for example --channels 9,82,140"),
         (["--channels", ""], "--channels '' is not a list of channels"),
@@ -95,3 +97,14 @@ def test_bad_input(call, trained, tmp_path, arguments, message):
     assert code == 2
     assert message in err
     assert not (tmp_path / "y").exists()
+
+
+def test_few_images_have_fewer_leaders_and_errors_speak_of_options(call, trained, tmp_path):
+    for image in sorted((trained / "samples").glob("*.png"))[:3]:
+        (tmp_path / "few").mkdir(exist_ok=True)
+        shutil.copy(image, tmp_path / "few")
+    code, out, _ = call("scan", trained.folder, tmp_path / "few", "--layers", "f6", "--out", tmp_path / "out")
+    assert (code, "3 images of few" in out) == (0, True)
+    code, _, err = call("scan", trained.folder, tmp_path / "few", "--layers", "f6", "--top", 4)
+    assert code == 2
+    assert "--top 4 is larger than the data: it has 3 images. Type --top 3 or less." in err

@@ -485,3 +485,37 @@ def test_images_that_leave_a_channel_at_zero_are_not_of_its_class():
     )
     row = result.selectivity("relu").loc[0]
     assert (row["class"], row["share"]) == ("second", 1 / 4)
+
+
+class Subclassed(keras.Model):
+    """A model whose layers Keras keeps no graph of."""
+
+    def __init__(self):
+        super().__init__(name="subclassed")
+        self.conv = keras.layers.Conv2D(4, 3, activation="relu")
+        self.scores = keras.layers.Dense(3, activation="softmax")
+
+    def call(self, images):
+        return self.scores(keras.ops.max(self.conv(images), axis=(1, 2)))
+
+
+def test_the_answers_of_a_subclassed_model_are_scanned(tmp_path):
+    keras.utils.set_random_seed(0)
+    images = np.random.default_rng(0).random((20, 8, 8, 3)).astype("float32")
+    model = Subclassed()
+    with pytest.raises(UsageError, match=r"subclass of keras\.Model"):
+        dataset_scan.scan(model, images, k=3)  # not built
+    answers, before = model.predict(images, verbose=0), [w.copy() for w in model.get_weights()]
+    found = dataset_scan.scan(model, images, k=3, out=tmp_path / "scan.npz")
+    assert found.layers == ["subclassed"]
+    top = found.top("subclassed")
+    for channel in range(3):
+        best = top[top["channel"] == channel]
+        assert best["image"].tolist() == np.argsort(-answers[:, channel])[:3].tolist()
+        np.testing.assert_allclose(best["value"], np.sort(answers[:, channel])[::-1][:3], rtol=1e-5)
+    assert found.boxes("subclassed")[["top", "left", "bottom", "right"]].to_numpy().tolist() == [[0, 0, 8, 8]] * 9
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    first = found.manifest["weights"]
+    model.set_weights([w + 1 for w in before])
+    assert dataset_scan.scan(model, images, k=3).manifest["weights"] != first

@@ -124,3 +124,7 @@ def test_boxes_from_a_table(tmp_path):
     path.write_text("file,part,top,left,bottom\na.png,eye,1,2,3\n")
     with pytest.raises(DataError, match="needs the columns"):
         read_boxes(path, files)
+    for content in (b"", b"file,part\n\xff\xfe,eye\n", b'a,b\n"c\n'):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"boxes\.csv"):
+            read_boxes(path, files)

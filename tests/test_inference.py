@@ -17,6 +17,8 @@ from kerascnn import runs
 from kerascnn.adopt import subject
 from kerascnn.errors import DataError, UsageError
 from kerascnn.recipes import Recipe
+from kerascnn.training.prepare import fingerprint
+from kerascnn.training.reading import load_data
 
 
 def photos(run):
@@ -272,3 +274,27 @@ def test_predict_names_pipes_instead_of_waiting_for_them(trained, tmp_path):
     table = kerascnn.predict(trained, tmp_path / "mine", top=1)
     assert table["image"].tolist() == [str(tmp_path / "mine" / "a.png")]
     assert table.attrs["broken"] == [(str(tmp_path / "mine" / "b.png"), "a named pipe, not a regular file")]
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_one_changed_image_of_many_is_found_before_evaluating(tmp_path, make_folder, moved):
+    """The 64 images of a fingerprint need not have it among them."""
+    folder = make_folder({"grass": 90, "tomato": 90})
+    options = {"model": "lenet5", "image_size": 16, "epochs": 1, "batch_size": 32, "test": 0.1}
+    run = kerascnn.train(data=str(folder), out=tmp_path / "run", say=lambda line: None, **options)
+    assert kerascnn.evaluate(run).images == 27
+    if moved:
+        folder = Path(shutil.copytree(folder, tmp_path / "copy"))
+        assert kerascnn.evaluate(run, folder).images == 27
+    seen = fingerprint(kerascnn.inference.data_of(run))
+    for path in sorted(folder.glob("grass/*.png"))[1:]:  # the first that the fingerprint does not see
+        original = path.read_bytes()
+        pixels = np.asarray(Image.open(path)).copy()
+        pixels[0, 0] ^= 255
+        Image.fromarray(pixels).save(path)
+        changed = load_data(Recipe.from_dict(run.read("recipe")).replace(data=str(folder)))
+        if fingerprint(changed) == seen:
+            break
+        path.write_bytes(original)
+    with pytest.raises(DataError, match=f"What changed: 1 file with other pixels, the first grass/{path.name}"):
+        kerascnn.evaluate(run, folder if moved else None)

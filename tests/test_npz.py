@@ -93,7 +93,7 @@ def test_words_that_are_numbers_are_sorted_as_such_and_accents_are_one_class(sav
         ),
         (
             LABELS * 8,
-            "The labels run from 0 to 8 and no image has the label 1, 2, 3, 4, 5 ..., so 9 classes are made, 7 ",
+            "The labels run from 0 to 8 and no image has the labels 1, 2, 3, 4, 5 ..., so 9 classes are made, 7 ",
         ),
         (LABELS, None),
     ],

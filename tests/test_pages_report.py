@@ -141,7 +141,7 @@ def test_runs_side_by_side(run, tmp_path):
     assert re.findall("<h3>(.*?)</h3>", page)[1:] == ["Validation loss", "Training accuracy", "Training loss"]
     second.write("recipe", second.read("recipe") | {"eval_every": 100})
     assert "share no axis" in compare.compare([run, second])
-    with pytest.raises(UsageError, match="two or more different"):
+    with pytest.raises(UsageError, match="Two or more different"):
         compare.compare([run, run])
     table["file"] = table["file"] + "x"
     table.to_csv(second / "evaluation" / "predictions.csv", index=False)
@@ -227,3 +227,9 @@ def test_a_table_with_other_columns_is_named(run):
     (run / record.FOLDER / "pairs.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match=r"first is damaged"):
         report.report(run)
+
+
+def test_few_points_are_marked():
+    few, many = charts.lines({"a": ([1], [2])}, "x", "y"), charts.lines({"a": (range(11), range(11))}, "x", "y")
+    assert re.search(r'class="line dot c0" d="M[\d.]+,[\d.]+h0.1"', few)
+    assert "dot" not in many

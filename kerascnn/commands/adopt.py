@@ -1,13 +1,12 @@
 """`kerascnn adopt`: say once what a model file does not hold, so that every command takes it."""
 
 import contextlib
-import re
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from kerascnn.commands.terminal import Flag, computing, print_table
+from kerascnn.commands.terminal import Flag, computing, in_options, print_table
 from kerascnn.errors import UsageError, command
 
 
@@ -90,9 +89,10 @@ def _scaling(text):
 def _in_options():
     """Within this block errors that name parameters of the library name the options instead."""
     try:
-        yield
+        with in_options(crop="--crop", resize="--resize", preprocess="--preprocess"):
+            yield
     except UsageError as error:
         text = str(error).replace("from_logits=True", "--from-logits").replace("(mean, std)", "MEAN,STD")
         text = text.replace("Give preprocess, ", "Type --preprocess with ")
         text = text.replace("Leave crop out", "Leave --crop out")
-        raise UsageError(re.sub(r"\b(crop|resize|preprocess)=", r"--\1 ", text)) from None
+        raise UsageError(text) from None

@@ -35,7 +35,7 @@ def _check(model):
 
 def _network(model, image_size):
     """(the keras.Model of that name, the input shape to read it with or None)."""
-    from kerascnn import adopt
+    from kerascnn import adopt, applications
     from kerascnn.graph import without_weights
     from kerascnn.keras_file import load
 
@@ -46,7 +46,7 @@ def _network(model, image_size):
             return MODELS.get(model)(**shape), None
     if model.startswith(APPLICATION):
         with without_weights():
-            network = adopt.application_model(model.removeprefix(APPLICATION).partition("=")[0])
+            network = applications.application_model(model.removeprefix(APPLICATION).partition("=")[0])
     elif model.endswith(FILES):
         network = adopt.load_file(model)
         if Path(model).name == "best.keras":

@@ -110,7 +110,8 @@ def _asked(run, data, images, seed, out):
     import numpy as np
 
     from kerascnn import inference
-    from kerascnn.adopt import class_indices, subject
+    from kerascnn.adopt import subject
+    from kerascnn.class_names import class_indices
 
     classifier = subject(run)
     model, prepared, folder = classifier.model, classifier.preprocessing, classifier.folder

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from kerascnn import runs
-from kerascnn.commands.terminal import Subject, check_subject, computing, print_table, saying_warnings
+from kerascnn.commands.terminal import Subject, check_subject, computing, in_options, print_table, saying_warnings
 from kerascnn.errors import DataError, UsageError, counted
 
 NEW = "scan-new.npz"  # until a scan is whole
@@ -23,7 +23,7 @@ def scan(
     *,
     layers: str | None = None,
     channels: str | None = None,
-    top: int = 9,
+    top: int | None = None,
     per_image: int = 1,
     split: str | None = None,
     batch_size: int = 128,
@@ -44,7 +44,7 @@ def scan(
     channels
         numbers of the channels drawn in the sheets, separated by commas, such as 9,82,140 [default: the most telling]
     top
-        activations kept for each channel
+        activations kept for each channel [default: 9, or as many as there are images]
     per_image
         how many places of one image may be among them
     split
@@ -73,18 +73,19 @@ def scan(
         with saying_warnings(say):
             chosen = scanned_layers(model, names)
         _check_channels(drawn, chosen)
-        result = scan(
-            model,
-            images,
-            [each.name for each in chosen],
-            top,
-            split=split,
-            preprocessing=prepared,
-            per_image=per_image,
-            batch_size=batch_size,
-            out=folder / NEW,
-            say=_Lines(say),
-        )
+        with in_options(k="--top", per_image="--per-image", batch_size="--batch-size", layers="--layers"):
+            result = scan(
+                model,
+                images,
+                [each.name for each in chosen],
+                top if top is not None else max(1, min(9, len(images.splits[split]) * per_image)),
+                split=split,
+                preprocessing=prepared,
+                per_image=per_image,
+                batch_size=batch_size,
+                out=folder / NEW,
+                say=_Lines(say),
+            )
         others = _keep(result, folder, say)
         for each in chosen:
             _write_layer(result, model, each, drawn, folder)

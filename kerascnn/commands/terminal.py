@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -67,6 +68,16 @@ def check_subject(name):
             raise UsageError(f"There is no file {name}.")
         return
     runs.find(name)
+
+
+@contextlib.contextmanager
+def in_options(**options):
+    """Within this block errors of the library that name parameters, as in "k=9", name options instead: k="--top"."""
+    try:
+        yield
+    except UsageError as error:
+        text = re.sub(rf"\b({'|'.join(options)})=", lambda found: f"{options[found[1]]} ", str(error))
+        raise UsageError(text) from None
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import hashlib
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -20,6 +21,7 @@ from kerascnn.errors import DataError, UsageError, counted
 from kerascnn.explain.plans.plan import make_plan
 from kerascnn.explain.subjects import check_images, opaque_step
 from kerascnn.explain.walk import check_finite
+from kerascnn.graph import has_graph, why_no_graph
 
 
 def scan(
@@ -42,7 +44,8 @@ def scan(
     """One pass over a data set: the k largest activations and the statistics of every channel of chosen layers.
 
     Args:
-        model: any built Functional or Sequential keras.Model with one image input; it is not changed.
+        model: any built Functional or Sequential keras.Model with one image input; its weights stay as they are. Of a
+            subclassed model, whose layers cannot be told, the answers are scanned: its only layer has its name.
         data: images float (N, H, W, C) as the model takes them; an ImageData or a Split; a tf.data.Dataset or a
             keras.utils.PyDataset of (images, labels) or of images, in the same order each time.
         layers: a layer's name or a list: what these layers put out. None: every convolution, as the next layer sees it:
@@ -71,6 +74,9 @@ def scan(
     k, per_image = _whole("k", k), _whole("per_image", per_image)
     batch_size = _whole("batch_size", batch_size)
     samples = None if samples is None else _whole("samples", samples)
+    if not has_graph(model) and not isinstance(model, keras.Sequential):
+        source, _ = open_source(data, labels, split, 4)
+        model, layers = _answering(model, source, preprocessing), layers or model.name
     plan = make_plan(model, opaque_step)
     if len(plan.inputs) != 1:
         raise UsageError(f"Model {model.name!r} has {len(plan.inputs)} inputs; a scan takes a network with one.")
@@ -85,7 +91,7 @@ def scan(
     passing = BlockPass(plan, tuple(each.value for each in chosen), batch_size, samples)
     check_finite(plan, passing.weights())  # a ReLU may hide NaN
     manifest = {
-        **_described(model, chosen, passing),
+        **_described(model, chosen),
         "k": k,
         "per_image": per_image,
         "samples": samples,
@@ -131,12 +137,26 @@ def _whole(name, number):
     return int(number)
 
 
-def _described(model, chosen, passing):
+def _answering(model, source, preprocessing):
+    """A functional model whose one layer is a subclassed model: its answers to images as the first one."""
+    if not model.built:
+        raise UsageError(why_no_graph(model))
+    for images, _ in source.blocks(1):
+        image = images if preprocessing is None else preprocessing(images)
+        inputs = keras.Input(np.shape(image)[1:])
+        answers = model(inputs)
+        if not isinstance(answers, keras.KerasTensor) or len(answers.shape) not in (2, 4):
+            raise UsageError(why_no_graph(model, np.shape(image)[1:]))
+        return keras.Model(inputs, answers, name=model.name)
+    raise UsageError("The data holds no images.")
+
+
+def _described(model, chosen):
     """What a manifest says of the network and its layers."""
     return {
         "kerascnn": __version__,
         "model": model.name,
-        "weights": _checksum(passing.constants),
+        "weights": _checksum(model.weights),
         "layers": [each.name for each in chosen],
         "outputs": {each.name: each.output for each in chosen},
         "order": {each.name: each.value for each in chosen},
@@ -193,10 +213,10 @@ def _check_size(images, x):
         )
 
 
-def _checksum(constants):
+def _checksum(weights):
     digest = hashlib.sha256()
-    for constant in constants:
-        digest.update(np.ascontiguousarray(ops.convert_to_numpy(constant)).tobytes())
+    for weight in weights:
+        digest.update(np.ascontiguousarray(ops.convert_to_numpy(weight)).tobytes())
     return digest.hexdigest()
 
 

@@ -229,9 +229,10 @@ def _numbered_from_zero(present, names, width, path, count):
     absent = np.setdiff1d(np.arange(high + 1), present)
     doubts = ()
     if len(absent):
-        listed = ", ".join(map(str, absent[:5])) + (" ..." if len(absent) > 5 else "")
+        listed = ("labels " if len(absent) > 1 else "label ") + ", ".join(map(str, absent[:5]))
+        listed += " ..." if len(absent) > 5 else ""
         doubts = (
-            f"The labels run from {low} to {high} and no image has the label {listed}, so {high + 1:,} classes are "
+            f"The labels run from {low} to {high} and no image has the {listed}, so {high + 1:,} classes are "
             f"made, {len(absent):,} of them without an image. {cure}",
         )
     return tuple(map(str, range(high + 1))), doubts

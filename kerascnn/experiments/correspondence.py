@@ -104,7 +104,10 @@ def read_boxes(path, files):
         DataError: a column is missing, a box is not whole numbers, a file is none of these or several, or a part is
             missing in one of them.
     """
-    table = pandas.read_csv(path, dtype={"file": str, "part": str}, keep_default_na=False)
+    try:
+        table = pandas.read_csv(path, dtype={"file": str, "part": str}, keep_default_na=False)
+    except ValueError as error:  # pandas' own, and that of text that is not UTF-8
+        raise DataError(f"{path} is not a table of boxes: {error}") from error
     missing = [column for column in ("file", "part", *SIDES) if column not in table]
     if missing or table.empty or any(table[side].dtype.kind not in "iu" for side in SIDES):
         raise DataError(f"{path} needs the columns file, part, {', '.join(SIDES)}, the last four whole numbers.")

@@ -7,6 +7,7 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 480, 300  # of the drawing's own units; it is scaled to the page
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 10, 42  # room for the axes, units
+MOST_DOTS = 10  # points of a line that are marked as well
 MOST_POINTS = 600  # of one line; more are thinned evenly
 
 
@@ -31,6 +32,8 @@ def lines(series, x_label, y_label, *, y_range=None, counts=False, diagonal=Fals
         parts.append(f'<path class="guide" d="M{axes.x(axes.low[0])},{axes.y(0)}L{axes.x(axes.high[0])},{axes.y(1)}"/>')
     for number, (x, y) in enumerate(series.values()):
         parts.append(f'<path class="line c{number % 8}" d="{axes.path(x, y)}"/>')
+        if len(x) <= MOST_DOTS:
+            parts.append(f'<path class="line dot c{number % 8}" d="{axes.path(x, y, dots=True)}"/>')
     return _svg(parts, label or f"{y_label} against {x_label}") + _legend(series)
 
 
@@ -60,8 +63,8 @@ class _Axes:
     def y(self, value):
         return round(TOP + (HEIGHT - TOP - BOTTOM) * (self.high[1] - value) / (self.high[1] - self.low[1]), 1)
 
-    def path(self, x, y):
-        """An SVG path through points; NaN breaks it, what lies outside is cut to the edge."""
+    def path(self, x, y, dots=False):
+        """An SVG path through points, or a dot at each; NaN breaks it, what lies outside is cut to the edge."""
         x, y = np.asarray(x, float), np.asarray(y, float)
         if len(x) > MOST_POINTS:
             kept = np.unique(np.linspace(0, len(x) - 1, MOST_POINTS).round().astype(int))
@@ -71,10 +74,8 @@ class _Axes:
             if math.isnan(a) or math.isnan(b):
                 pen = "M"
                 continue
-            steps.append(f"{pen}{self.x(a)},{self.y(b)}")
-            pen = "L"
-        if len(steps) == 1:
-            steps.append("h0.1")  # one point is a dot, by the line's round ends
+            steps.append(f"{pen}{self.x(a)},{self.y(b)}" + ("h0.1" if dots else ""))  # a dot, by the line's round ends
+            pen = "M" if dots else "L"
         return "".join(steps)
 
     def drawn(self, x_label, y_label):

@@ -6,7 +6,7 @@ import json
 from scipy.stats import binomtest
 
 from kerascnn import runs as run_folders
-from kerascnn.errors import UsageError
+from kerascnn.errors import UsageError, counted
 from kerascnn.pages import charts
 from kerascnn.pages.report import TEMPLATES, metrics_of, report
 from kerascnn.training import record
@@ -30,7 +30,7 @@ def compare(runs):
     """
     folders = [run_folders.as_run(run) for run in runs]
     if len({run.folder.resolve() for run in folders}) < max(2, len(folders)):
-        raise UsageError(f"{len(folders)} runs were named; two or more different ones are compared.")
+        raise UsageError(f"Two or more different runs are compared; {counted(len(folders), 'run')} given.")
     for run in folders:
         report(run)  # raises for a damaged one, naming it
     names = _names(folders)

@@ -47,27 +47,37 @@ def digests(data, kinds=None):
     return arrays
 
 
-def check_same_images(run, data):
-    """Raise a DataError that says what changed, if the images of an ImageData are not those that a run began with.
+def changes(run, data, *, times=True):
+    """What differs between an ImageData and the images that a run began with, in words; [] where nothing does.
 
-    A run of an older version, which kept no digests, is left to `check_same_data`; so is one whose images were digested
+    A run of an older version, which kept no digests, is left to the `fingerprint`; so is one whose images were digested
     in a way that cannot be repeated here, as where memory has become too small for them.
+
+    Args:
+        times: False leaves data to the fingerprint of which only sizes and times of files are known: a copy's differ.
     """
     if not (run / NAME).exists():
-        return
+        return []
     had = read_arrays(run / NAME)
-    if _splits(had) == list(data.splits):
-        try:
-            now = digests(data, {name: had[f"{name}/kind"].item() for name in data.splits})
-        except FileNotFoundError:  # the files of images that came into memory some other way
-            return
-        changes = _changes(had, now, data)
-    else:
-        changes = [f"its splits were {', '.join(_splits(had))}, now {', '.join(data.splits)}"]
-    if changes:
+    kinds = {name: had[f"{name}/kind"].item() for name in _splits(had)}
+    if not times and TIMES in kinds.values():
+        return []
+    if list(kinds) != list(data.splits):
+        return [f"its splits were {', '.join(kinds)}, now {', '.join(data.splits)}"]
+    try:
+        now = digests(data, kinds)
+    except FileNotFoundError:  # the files of images that came into memory some other way
+        return []
+    return _changes(had, now, data)
+
+
+def check_same_images(run, data):
+    """Raise a DataError that says what changed, if the images of an ImageData are not those that a run began with."""
+    changed = changes(run, data)
+    if changed:
         raise DataError(
             f"The data at {data.source} is not what the run {run.folder} was trained on, so it cannot go on exactly. "
-            f"What changed: {'; '.join(changes)}. Bring the old data back, or start a new run without --resume, from "
+            f"What changed: {'; '.join(changed)}. Bring the old data back, or start a new run without --resume, from "
             f"its weights if they serve: {command('train', data.source, '--from', run.folder)}"
         )
 
