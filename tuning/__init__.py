@@ -1,7 +1,7 @@
 """Hyperparameter searches: KerasTuner suggests, every trial is an ordinary run, and no trial is ever lost.
 
-A search space is a function hp -> Recipe, so that a trial and a training run the same code. The files of this package
-with `@register()` hold ours; a user's own Python or TOML file serves as well (`tuning.spaces`). `kerascnn tune` and
+A search space is a function hp -> Recipe, so that a trial and a training run the same code. The files of
+`tuning/searches/` hold ours; a user's own Python or TOML file serves as well (`tuning.spaces`). `kerascnn tune` and
 `python -m tuning` run searches, `results(FOLDER)` reads one back.
 """
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kerascnn.registry import Registry
 
-SEARCHES = Registry("search", __name__, Path(__file__).parent, hint="kerascnn searches")
+SEARCHES = Registry("search", f"{__name__}.searches", Path(__file__).parent / "searches", hint="kerascnn searches")
 register = SEARCHES.register
 
 _HOMES = {"results": "tuning.tables", "curves": "tuning.tables", "search": "tuning.searching"}

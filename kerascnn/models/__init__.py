@@ -31,7 +31,7 @@ def register(name=None, **facts):
     def add(builder):
         @functools.wraps(builder)
         def build(*args, **kwargs):
-            from kerascnn.models._size import check_size
+            from kerascnn.models.input_size import check_size
 
             return check_size(builder, *args, **kwargs)
 

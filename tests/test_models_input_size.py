@@ -7,7 +7,7 @@ from keras import Input, Model, layers
 
 from kerascnn import graph, models
 from kerascnn.errors import UsageError
-from kerascnn.models._size import check_size
+from kerascnn.models.input_size import check_size
 
 
 def three_pools(input_shape=(32, 32, 1), num_classes=2, groups=1):

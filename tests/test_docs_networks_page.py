@@ -1,15 +1,19 @@
 """docs/networks.md is what the registry says today."""
 
+import sys
 from pathlib import Path
 
 from kerascnn.models import MODELS
-from kerascnn.models._page import page
 
-PAGE = Path(__file__).parents[1] / "docs" / "networks.md"
+DOCS = Path(__file__).parents[1] / "docs"
+sys.path.insert(0, str(DOCS))
+from networks_page import page  # noqa: E402
+
+PAGE = DOCS / "networks.md"
 
 
 def test_the_committed_page_is_current():
-    assert PAGE.read_text() == page(), "run: python -m kerascnn.models._page > docs/networks.md"
+    assert PAGE.read_text() == page(), "run: python docs/networks_page.py > docs/networks.md"
 
 
 def test_every_difference_is_explained():

@@ -1,4 +1,4 @@
-"""The page docs/networks.md, made from the registry: python -m kerascnn.models._page > docs/networks.md
+"""The page docs/networks.md, made from the registry: python docs/networks_page.py > docs/networks.md
 
 The sources' numbers stand beside ours, and every difference has its reason; a test keeps the page current.
 """
@@ -9,7 +9,7 @@ from kerascnn.models import MODELS
 
 HEAD = """# The networks
 
-<!-- Made by `python -m kerascnn.models._page > docs/networks.md`; change the builders' facts, not this page. -->
+<!-- Made by `python docs/networks_page.py > docs/networks.md`; change the builders' facts, not this page. -->
 
 Every network is a function in `kerascnn.models` that returns a plain `keras.Model`. Called without arguments it is the
 source's own: its input size, its number of classes, its layer names.
