@@ -9,7 +9,7 @@ from keras import layers
 from kerascnn import explain
 from kerascnn.explain import evaluate, sheets
 from kerascnn.explain.caveats import EmptyMap
-from kerascnn.explain.hiding import positions
+from kerascnn.explain.methods.occlusion import positions
 
 RNG = np.random.default_rng(21)
 

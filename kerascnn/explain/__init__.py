@@ -14,7 +14,8 @@ from pathlib import Path
 
 from kerascnn.registry import Registry
 
-EXPLANATIONS = Registry("explanation method", __name__, Path(__file__).parent, hint="kerascnn explain --help")
+_FOLDER = Path(__file__).parent / "methods"
+EXPLANATIONS = Registry("explanation method", f"{__name__}.methods", _FOLDER, hint="kerascnn explain --help")
 
 
 def register(**facts):
@@ -38,8 +39,8 @@ _OTHERS = {
     "switches": "recorded",
     "enlarge": "class_maps",
     "maps": "by_name",
-    "occlusion_map": "hiding",
-    "occlusion_trio": "hiding",
+    "occlusion_map": "methods.occlusion",
+    "occlusion_trio": "methods.occlusion",
     "feature_images": "optimised",
     "nearest_images": "nearest",
 }

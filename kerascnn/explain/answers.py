@@ -5,7 +5,7 @@ import numbers
 import numpy as np
 
 from kerascnn.errors import UsageError
-from kerascnn.explain.hiding import probabilities
+from kerascnn.explain.plans.heads import TWO_CLASSES, head_step
 from kerascnn.explain.reverse import shapes_of
 from kerascnn.explain.subjects import looked_at
 from kerascnn.explain.targets import class_number, score_value
@@ -40,3 +40,17 @@ def class_answers(model, images, target=None, class_names=None):
     except UsageError:  # neurons or sets of classes
         return None, None
     return np.array(classes), probabilities(plan, scores)[np.arange(len(scores)), classes]
+
+
+def probabilities(plan, scores):
+    """Class scores (..., num_classes) as the model's probabilities: through its softmax or sigmoid.
+
+    Where none is known (in a model of the user's own class), answers that sum to 1 are probabilities already.
+    """
+    head = head_step(plan.steps, plan.outputs[0])
+    if plan.steps[-1].rule == TWO_CLASSES or (head is not None and head.rule == "sigmoid"):
+        return 1 / (1 + np.exp(-scores))
+    if head is None and (scores >= 0).all() and np.allclose(scores.sum(-1), 1, atol=1e-3):
+        return scores
+    powers = np.exp(scores - scores.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)

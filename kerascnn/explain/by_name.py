@@ -4,7 +4,7 @@ import numpy as np
 
 from kerascnn.explain import EXPLANATIONS
 from kerascnn.explain.class_maps import enlarge
-from kerascnn.explain.hiding import occlusion_map
+from kerascnn.explain.methods.occlusion import occlusion_map
 
 
 def maps(method, model, images, target=None, **options):

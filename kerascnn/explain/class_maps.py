@@ -1,18 +1,17 @@
-"""Class activation maps at any convolutional layer: Grad-CAM and LayerCAM."""
+"""What class activation maps are made of: the maps of a layer and their gradients, at the size of the image."""
 
 import math
 
 import numpy as np
 
 from kerascnn.errors import UsageError
-from kerascnn.explain import register
 from kerascnn.explain.reverse import shapes_of
 from kerascnn.explain.subjects import gradient_subject, subject
 from kerascnn.explain.targets import check_channels_last, find_layer, resolve
 from kerascnn.explain.walk import Task, needed_steps, run
 
 
-def _gradients_and_maps(
+def gradients_and_maps(
     model, images, target, layer, *, class_names=None, batch_size=64, dtype="float32", fallback=None
 ):
     """(gradients, maps), each (N, h, w, channels), of a layer; None is the deepest convolution with maps."""
@@ -52,34 +51,6 @@ def _deepest_maps(plan, shape_of, ends):
         f"Model {plan.model!r} has no convolution with maps larger than 1x1 before the target: name a layer with maps, "
         "layer=..."
     )
-
-
-@register(source="Selvaraju et al. 2016")
-def grad_cam(model, images, target=None, *, layer=None, rectify=True, **options):
-    """Grad-CAM (Selvaraju et al. 2016): a layer's maps weighted by their mean gradient, summed, rectified.
-
-    Args:
-        model, images, target: as for every method (kerascnn.explain.reverse).
-        layer: the layer's name or path; None: the deepest convolution with maps larger than 1x1.
-        rectify: False keeps what speaks against the target (Captum's default).
-        options: class_names, batch_size, dtype, as for saliency. Between the target and the layer, automatic
-            differentiation serves what no rule does (attention, recurrent layers); fallback="autodiff" says so.
-    Returns:
-        array (N, h, w), the size of the layer's maps; kerascnn.explain.enlarge brings it to the image's.
-    """
-    gradients, maps = _gradients_and_maps(model, images, target, layer, **options)
-    found = np.einsum("nijc,nc->nij", maps, gradients.mean((1, 2)))
-    return np.maximum(found, 0) if rectify else found
-
-
-@register(source="Jiang et al. 2021")
-def layer_cam(model, images, target=None, *, layer=None, **options):
-    """LayerCAM (Jiang et al. 2021): every value of a layer's maps weighted by its own positive gradient.
-
-    Arguments and result as for grad_cam; it stays sharp at early layers.
-    """
-    gradients, maps = _gradients_and_maps(model, images, target, layer, **options)
-    return np.maximum((np.maximum(gradients, 0) * maps).sum(-1), 0)
 
 
 def enlarge(maps, size):

@@ -13,10 +13,10 @@ from scipy.stats import spearmanr
 
 from kerascnn.errors import UsageError, unknown
 from kerascnn.explain import EXPLANATIONS
-from kerascnn.explain.averaged import fixed_target
+from kerascnn.explain.answers import probabilities
 from kerascnn.explain.by_name import maps
-from kerascnn.explain.hiding import probabilities
 from kerascnn.explain.plans.plan import make_plan
+from kerascnn.explain.reverse import fixed_target
 from kerascnn.explain.subjects import opaque_step
 from kerascnn.explain.targets import score_value
 from kerascnn.explain.walk import Task, run

@@ -38,13 +38,12 @@ import numpy as np
 
 from kerascnn import backends
 from kerascnn.errors import UsageError
-from kerascnn.explain import register
 from kerascnn.explain.caveats import plan_cautions
 from kerascnn.explain.plans.folding import fold_batch_norm
 from kerascnn.explain.plans.heads import HEADS
 from kerascnn.explain.rules.relevance import Relevance
 from kerascnn.explain.subjects import subject
-from kerascnn.explain.targets import resolve
+from kerascnn.explain.targets import of_output, resolve, score_value
 from kerascnn.explain.walk import Task, run
 
 
@@ -100,53 +99,17 @@ def unpack(maps):
     return maps[0] if len(maps) == 1 else maps
 
 
-@register(source="Simonyan et al. 2013", rectifier="g * (x > 0)")
-def saliency(model, images, target=None, **options):
-    """The plain gradient of the explained score with respect to every pixel (Simonyan et al. 2013)."""
-    return unpack(walk_back(model, images, target, "gradient", **options)[0])
-
-
-@register(source="Zeiler and Fergus 2013", rectifier="relu(g)")
-def deconvnet(model, images, target=None, **options):
-    """The deconvnet's reconstruction: unpool with switches, rectify, transposed filters (Zeiler and Fergus 2013).
-
-    It fails the weight-randomisation test (Adebayo et al. 2018): it shows edges of the image more than what the network
-    has learned.
-    """
-    return unpack(walk_back(model, images, target, "deconvnet", **options)[0])
-
-
-@register(source="Springenberg et al. 2014", rectifier="relu(g) * (x > 0)")
-def guided_backprop(model, images, target=None, **options):
-    """Guided backpropagation: the gradient with negative signals dropped at rectifiers (Springenberg et al. 2014).
-
-    It fails the weight-randomisation test (Adebayo et al. 2018): it shows edges of the image more than what the network
-    has learned.
-    """
-    return unpack(walk_back(model, images, target, "guided_backprop", **options)[0])
-
-
-@register(source="Shrikumar et al. 2016")
-def gradient_x_input(model, images, target=None, **options):
-    """Each pixel times its gradient (Shrikumar et al. 2016); in a bias-free ReLU network the map sums to the score."""
-    maps, arrays, _ = walk_back(model, images, target, "gradient", **options)
-    return unpack([m * a.astype(m.dtype) for m, a in zip(maps, arrays, strict=True)])
-
-
-@register(source="Bach et al. 2015")
-def lrp(model, images, target=None, *, epsilon=1e-6, alpha=None, merge_batch_norm=True, **options):
-    """Layer-wise relevance propagation (Bach et al. 2015): the score shared out among the pixels.
-
-    Args:
-        epsilon: stabiliser of the epsilon rule, above 0; as it goes to 0 the map becomes gradient x input.
-        alpha: None, or at least 1: convolutions then use the alpha-beta rule with beta = alpha - 1 (Bach's is 2).
-        merge_batch_norm: with `alpha`, batch normalisation directly after or before a convolution or dense layer is
-            first merged into it, as zennit does, so that a network has the map of its folded twin; False leaves it a
-            layer of its own under the epsilon rule. Without `alpha` it makes no difference.
-    """
-    if not epsilon > 0:
-        raise UsageError(f"epsilon must be above 0; received {epsilon!r}.")
-    if alpha is not None and not alpha >= 1:
-        raise UsageError(f"alpha must be at least 1 (beta is alpha - 1); received {alpha!r}.")
-    rules = Relevance(float(epsilon), alpha and float(alpha), merges=bool(alpha and merge_batch_norm))
-    return unpack(walk_back(model, images, target, rules, **options)[0])
+def fixed_target(model, images, target, options):
+    """(target that stays when the images change: None becomes each image's top class; the images as arrays)."""
+    plan, arrays = subject(model, images, options.get("fallback"))
+    shape_of = shapes_of(plan, arrays)
+    count = resolve(plan, target, len(arrays[0]), shape_of, options.get("class_names"))[2]
+    name = next(iter(target)) if isinstance(target, dict) and None in target.values() else None
+    if target is None or name is not None:
+        plan = plan if name is None else of_output(plan, target)[0]
+        task = Task(plan.steps, plan.inputs, (score_value(plan),))
+        top = run(plan, task, arrays, [], batch_size=options.get("batch_size", 64))[0][0].argmax(-1)
+        target = top if name is None else [{name: int(t)} for t in top]
+    if options.get("dtype") == "float64":
+        arrays = [a.astype("float64") for a in arrays]
+    return target, [np.repeat(a, count, axis=0) if count > len(a) else a for a in arrays]

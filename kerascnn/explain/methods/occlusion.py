@@ -13,8 +13,8 @@ from keras import ops
 from kerascnn import backends
 from kerascnn.errors import UsageError, unknown
 from kerascnn.explain import register
+from kerascnn.explain.answers import probabilities
 from kerascnn.explain.caveats import warn_of_empty
-from kerascnn.explain.plans.heads import TWO_CLASSES, head_step
 from kerascnn.explain.plans.plan import read_constants
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.reverse import shapes_of
@@ -172,20 +172,6 @@ def _fills(x, fill):
     if fill.ndim > 1 or (fill.ndim == 1 and len(fill) not in (1, x.shape[-1])):
         raise UsageError(f"fill must be 'mean', a number or {x.shape[-1]} numbers; received shape {fill.shape}.")
     return np.broadcast_to(fill, (len(x), 1, 1, x.shape[-1])).copy()
-
-
-def probabilities(plan, scores):
-    """Class scores (..., num_classes) as the model's probabilities: through its softmax or sigmoid.
-
-    Where none is known (in a model of the user's own class), answers that sum to 1 are probabilities already.
-    """
-    head = head_step(plan.steps, plan.outputs[0])
-    if plan.steps[-1].rule == TWO_CLASSES or (head is not None and head.rule == "sigmoid"):
-        return 1 / (1 + np.exp(-scores))
-    if head is None and (scores >= 0).all() and np.allclose(scores.sum(-1), 1, atol=1e-3):
-        return scores
-    powers = np.exp(scores - scores.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
 
 
 def occlusion_trio(model, images, labels, *, patch, stride, fill="mean", layer=None):

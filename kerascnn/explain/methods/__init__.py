@@ -1,0 +1,1 @@
+"""The explanation methods, one file each; `kerascnn.explain` finds them by their `@register(...)`."""

@@ -1,0 +1,11 @@
+"""Gradient times input (Shrikumar, Greenside, Shcherbina and Kundaje 2016)."""
+
+from kerascnn.explain import register
+from kerascnn.explain.reverse import unpack, walk_back
+
+
+@register(source="Shrikumar et al. 2016")
+def gradient_x_input(model, images, target=None, **options):
+    """Each pixel times its gradient (Shrikumar et al. 2016); in a bias-free ReLU network the map sums to the score."""
+    maps, arrays, _ = walk_back(model, images, target, "gradient", **options)
+    return unpack([m * a.astype(m.dtype) for m, a in zip(maps, arrays, strict=True)])
