@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kerascnn import datasets, explain, inference
+import kerascnn
+from kerascnn import datasets, explain
 from kerascnn.explain import sheets
 from kerascnn.explain.plans.heads import class_probabilities
 from kerascnn.explain.subjects import subject
@@ -67,11 +68,11 @@ def main():
     parser.add_argument("--out", default="docs/figures/explain")
     parser.add_argument("--caption", default="")
     arguments = parser.parse_args()
-    model = inference.load(arguments.run)
+    model = kerascnn.load(arguments.run)
     data = datasets.load(arguments.data, image_size=model.input_shape[1])
     labels = np.arange(min(arguments.images, len(data.class_names)))
     pixels = np.stack([data.test.images[int(np.flatnonzero(data.test.labels == c)[0])] for c in labels])
-    images = inference.preprocessing(arguments.run)(pixels)
+    images = kerascnn.using.preprocessing(arguments.run)(pixels)
     for path in make_figures(model, images, labels, data.class_names, arguments.out, arguments.caption):
         print(path)
 

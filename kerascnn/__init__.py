@@ -16,13 +16,14 @@ _HOME = {
     "Recipe": "kerascnn.recipes",
     "Run": "kerascnn.runs",
     "train": "kerascnn.training.train",
+    "adopt": "kerascnn.using.classifier",
     "load": "kerascnn.keras_file",
-    "predict": "kerascnn.inference",
-    "evaluate": "kerascnn.inference",
-    "export": "kerascnn.saved_model",
+    "predict": "kerascnn.using.prediction",
+    "evaluate": "kerascnn.using.evaluation",
+    "export": "kerascnn.using.saved_model",
     "scan": "kerascnn.dataset_scan.scanning",
 }
-_ROOMS = ("anatomy", "callbacks", "dataset_scan", "datasets", "explain", "inference", "models", "recipes", "runs")
+_ROOMS = ("anatomy", "callbacks", "dataset_scan", "datasets", "explain", "models", "recipes", "runs", "using")
 
 __all__ = [*sorted(_HOME), *_ROOMS]
 

@@ -20,7 +20,7 @@ def photo(trained):
 
 def prepared(run, path):
     pixels = kerascnn.datasets.image_files.read_image(path, (16, 16), 3)
-    return kerascnn.inference.preprocessing(run)(pixels[None])
+    return kerascnn.using.preprocessing(run)(pixels[None])
 
 
 def test_the_numbers_beside_the_picture_are_the_librarys(call, trained, photo, tmp_path):
@@ -98,9 +98,9 @@ def test_layers_without_a_rule_take_the_fallback(call, tmp_path):
     assert (code, out.count("\n")) == (0, 1)
     arguments = ["explain", run.folder, image, "--fallback", "autodiff"]
     assert call(*arguments, "--method", "saliency", "--class", "3", "--out", "x")[0] == 0
-    size = kerascnn.inference.preprocessing(run).image_size
+    size = kerascnn.using.preprocessing(run).image_size
     pixels = kerascnn.datasets.image_files.read_image(image, size, 1)
-    x = kerascnn.inference.preprocessing(run)(pixels[None])
+    x = kerascnn.using.preprocessing(run)(pixels[None])
     with pytest.warns(UserWarning, match="automatic differentiation serves it"):
         expected = explain.saliency(kerascnn.load(run), x, 3, fallback="autodiff")
     found = np.load(next((tmp_path / "x").glob("*.npz")))["saliency"]
@@ -178,9 +178,7 @@ def test_activations_of_every_kind_of_layer(call, trained, photo, tmp_path):
     for name in set(made) - {"input"}:
         np.testing.assert_allclose(np.load(tmp_path / "a" / f"0-{name}.npz")["values"], values[name][0], atol=1e-6)
     numbers = np.load(tmp_path / "a" / "0-input.npz")
-    np.testing.assert_array_equal(
-        numbers["image"], kerascnn.inference.preprocessing(trained)(numbers["pixels"][None])[0]
-    )
+    np.testing.assert_array_equal(numbers["image"], kerascnn.using.preprocessing(trained)(numbers["pixels"][None])[0])
     assert call("activations", trained.folder, photo, "--layers", "c9")[0] == 2
     assert "No image was named" in call("activations", trained.folder)[2]
 
@@ -225,7 +223,7 @@ def wide(trained, tmp_path):
 
 
 def test_a_photograph_is_drawn_as_it_is_with_the_frame_that_the_network_saw(trained, wide):
-    preprocessing = kerascnn.inference.preprocessing(trained)
+    preprocessing = kerascnn.using.preprocessing(trained)
     ((photograph,),) = photographs([str(wide)], preprocessing)
     with Image.open(wide) as image:
         np.testing.assert_array_equal(photograph.drawn, np.asarray(image))
@@ -241,13 +239,13 @@ def test_a_photograph_is_drawn_as_it_is_with_the_frame_that_the_network_saw(trai
 def test_a_large_photograph_is_drawn_smaller(trained, tmp_path):
     path = tmp_path / "large.png"
     Image.fromarray(np.zeros((1200, 2400, 3), np.uint8)).save(path)
-    ((photograph,),) = photographs([str(path)], kerascnn.inference.preprocessing(trained))
+    ((photograph,),) = photographs([str(path)], kerascnn.using.preprocessing(trained))
     assert photograph.drawn.shape == (450, 900, 3)
     assert photograph.frame == (0, 225, 450, 450)
 
 
 def test_an_explanation_names_class_probability_and_true_class(trained, wide):
-    preprocessing, labels = kerascnn.inference.preprocessing(trained), trained.read("labels")
+    preprocessing, labels = kerascnn.using.preprocessing(trained), trained.read("labels")
     model = kerascnn.load(trained)
     (few,) = photographs([str(wide)], preprocessing)
     x = preprocessing(stacked(few))
@@ -267,7 +265,7 @@ def test_images_are_read_a_few_at_a_time_and_a_broken_one_keeps_no_other_from_be
     for number in range(AT_A_TIME + 2):
         Image.fromarray(np.full((16, 16, 3), 10 * number, np.uint8)).save(folder / f"{number:02d}.png")
     (folder / "03.png").write_bytes(b"no image")
-    few = photographs([str(folder)], kerascnn.inference.preprocessing(trained))
+    few = photographs([str(folder)], kerascnn.using.preprocessing(trained))
     assert [len(next(few)), len(next(few))] == [AT_A_TIME - 1, 2]
     code, out, err = call("explain", trained.folder, folder, "--method", "grad_cam", "--out", "x")
     assert (code, len(out.splitlines())) == (1, AT_A_TIME + 1)

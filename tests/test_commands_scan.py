@@ -17,8 +17,8 @@ def test_tables_sheets_and_the_scan_itself(call, trained, tmp_path):
     tables = {f"{name}.csv" for name in ("filters", "top", "stats", "stats-by-class", "selectivity")}
     sheets = {f"{name}.png" for name in ("filters", "stats", "patches")}
     assert {f"{layer}-{what}" for layer in ("c1", "c3") for what in tables | sheets} <= files
-    data = kerascnn.inference.data_of(trained)
-    prepared = kerascnn.inference.preprocessing(trained)
+    data = kerascnn.using.data_of(trained)
+    prepared = kerascnn.using.preprocessing(trained)
     model = kerascnn.load(trained)
     expected = kerascnn.scan(model, data, ["c1", "c3"], 4, split="test", preprocessing=prepared)
     again = dataset_scan.load(tmp_path / "x" / "scan.npz")

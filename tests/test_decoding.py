@@ -264,7 +264,7 @@ def test_a_jpeg_of_many_scans_is_not_decoded():
 
 def test_a_graph_does_not_decode_a_jpeg_of_many_scans():
     tf = pytest.importorskip("tensorflow")
-    tf_headers = pytest.importorskip("kerascnn.tf_headers")
+    tf_headers = pytest.importorskip("kerascnn.using.tf_headers")
     for number, counted in ((10, 10), (60, 60), (3000, 101)):
         assert int(tf_headers.num_scans(tf.constant(many_scans(number)))) == counted
 

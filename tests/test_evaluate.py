@@ -164,11 +164,11 @@ def test_views_against_numpy(mirrored, shifted):
 def test_a_run_is_tested_with_the_views_of_its_recipe(tmp_path):
     views = {"test_flip": True, "test_shift": True}
     run = kerascnn.train(data="digits", model="lenet5", epochs=1, out=tmp_path / "a", say=lambda line: None, **views)
-    data = kerascnn.inference.data_of(run)
+    data = kerascnn.using.data_of(run)
     measured = evaluate_split(
         kerascnn.load(run),
         data.test,
-        kerascnn.inference.preprocessing(run),
+        kerascnn.using.preprocessing(run),
         data.class_names,
         mirrored=True,
         shifted=True,

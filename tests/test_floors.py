@@ -9,10 +9,10 @@ ROOT = Path(kerascnn.__file__).parent
 FLOORS = (
     ("errors", "registry", "runs", "files", "native_log", "processes"),
     ("recipes", "named_recipes", "plots", "graph", "layers", "backends", "keras_file"),
-    ("models", "datasets", "anatomy", "applications", "class_names"),
-    ("training", "explain", "dataset_scan", "callbacks", "adopt"),
-    ("inference", "tf_headers", "tf_images", "saved_model"),
-    ("server", "pages", "experiments"),
+    ("models", "datasets", "anatomy"),
+    ("training", "explain", "dataset_scan", "callbacks"),
+    ("using",),
+    ("pages", "experiments"),
     ("commands", "cli"),
     ("__main__",),
 )

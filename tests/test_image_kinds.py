@@ -13,7 +13,7 @@ from kerascnn.datasets.decoding import read_image
 from kerascnn.datasets.image_headers import ORIENTATION
 
 tf = pytest.importorskip("tensorflow")
-tf_images = pytest.importorskip("kerascnn.tf_images")
+tf_images = pytest.importorskip("kerascnn.using.tf_images")
 decode = tf.function(tf_images.decode, reduce_retracing=True)  # in a graph, as in SavedModels
 
 

@@ -89,7 +89,7 @@ def test_best_weights_are_those_of_the_best_epoch():
     best = max(float(row["val_accuracy"]) for row in rows)
     assert run.read("run")["result"]["val_accuracy"] == best
     data = kerascnn.datasets.load("digits", image_size=32)
-    prepared = kerascnn.inference.preprocessing(run)
+    prepared = kerascnn.using.preprocessing(run)
     images, labels = prepared(data.validation.images), data.validation.labels
     probabilities = kerascnn.load(run).predict(images, verbose=0)
     assert (probabilities.argmax(1) == labels).mean() == pytest.approx(best)
@@ -383,7 +383,7 @@ def test_the_loss_with_label_smoothing_is_given_without_it_too():
     run, said = train(epochs=1, label_smoothing=0.2, out="a")
     row, result = metrics(run)[0], run.read("run")["result"]
     data = kerascnn.datasets.load("digits", image_size=32)
-    prepared = kerascnn.inference.preprocessing(run)
+    prepared = kerascnn.using.preprocessing(run)
     probabilities = kerascnn.load(run).predict(prepared(data.validation.images), verbose=0).astype("float64")
     true = np.eye(10)[data.validation.labels]
     assert float(row["val_nll"]) == pytest.approx(-(true * np.log(probabilities)).sum(1).mean(), rel=1e-5)

@@ -49,7 +49,7 @@ def close(folder, winner, say):
 
 def _crown(folder, run, recipe, best_epoch, how, say):
     """Make winner/: the best trial's run, or a new training on validation images too; its test split is read once."""
-    from kerascnn import inference
+    from kerascnn import using
     from kerascnn.training.finish import write_best
     from kerascnn.training.train import train
 
@@ -66,7 +66,7 @@ def _crown(folder, run, recipe, best_epoch, how, say):
                     raise DataError(f"{run.folder} has no weights yet. Type --resume with --winner retrain.")
                 shutil.copytree(run.folder, temporary, ignore=shutil.ignore_patterns("checkpoint"))
                 crowned = runs.Run(temporary)
-                measured = inference.evaluate(crowned)
+                measured = using.evaluate(crowned)
                 had = crowned.read("run")["result"] or {}  # none where its trial waits to be taken up again
                 crowned.update(status="finished", reason=None, result={**measured.to_dict(), **had})
             crowned.update(**made)
@@ -79,7 +79,7 @@ def _crown(folder, run, recipe, best_epoch, how, say):
 
 def _exported(home):
     """Where the winner's SavedModel lies, made where it is not there; or why it cannot be made."""
-    from kerascnn.saved_model import export
+    from kerascnn.using.saved_model import export
 
     try:
         if not (home / "export" / "saved_model").is_dir():

@@ -49,7 +49,7 @@ def adopt(
     options = {"labels": labels, "resize": resize, "crop": crop, "from_logits": from_logits}
     scaling = _scaling(preprocess)
     with computing() as (say, _), _in_options():
-        from kerascnn import adopt as adopting
+        from kerascnn.using import classifier as adopting
 
         if custom_objects is not None:
             adopting.import_custom_objects(custom_objects)

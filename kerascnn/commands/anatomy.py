@@ -35,9 +35,10 @@ def _check(model):
 
 def _network(model, image_size):
     """(the keras.Model of that name, the input shape to read it with or None)."""
-    from kerascnn import adopt, applications
     from kerascnn.graph import without_weights
     from kerascnn.keras_file import load
+    from kerascnn.using.applications import application_model
+    from kerascnn.using.classifier import load_file
 
     if model in MODELS:
         channels = MODELS.facts(model)["input_shape"][2]
@@ -46,9 +47,9 @@ def _network(model, image_size):
             return MODELS.get(model)(**shape), None
     if model.startswith(APPLICATION):
         with without_weights():
-            network = applications.application_model(model.removeprefix(APPLICATION).partition("=")[0])
+            network = application_model(model.removeprefix(APPLICATION).partition("=")[0])
     elif model.endswith(FILES):
-        network = adopt.load_file(model)
+        network = load_file(model)
         if Path(model).name == "best.keras":
             _freeze_as_trained(network, runs.Run(Path(model).parent))
     else:

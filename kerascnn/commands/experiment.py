@@ -109,13 +109,13 @@ def _asked(run, data, images, seed, out):
     are a function of the rows that are wanted."""
     import numpy as np
 
-    from kerascnn import inference
-    from kerascnn.adopt import subject
-    from kerascnn.class_names import class_indices
+    from kerascnn import using
+    from kerascnn.using.class_names import class_indices
+    from kerascnn.using.classifier import subject
 
     classifier = subject(run)
     model, prepared, folder = classifier.model, classifier.preprocessing, classifier.folder
-    loaded = inference.data_of(classifier, data)
+    loaded = using.data_of(classifier, data)
     split = loaded.test or loaded.train or loaded.validation
     if images is None:
         return (

@@ -70,7 +70,7 @@ def explain(
     places = [place] if place else None if channels is None else [(channel,) for channel in channel_list(channels)]
     check_subject(run)
     with computing() as (say, _), saying_warnings(say):
-        from kerascnn.adopt import subject
+        from kerascnn.using.classifier import subject
 
         classifier = subject(run)
         model, prepared, labels = classifier.model, classifier.preprocessing, list(classifier.labels)
@@ -205,8 +205,8 @@ def activations(run: Subject, /, *images: str, layers: str | None = None, out: P
     check_subject(run)
     with computing() as (say, _):
         from kerascnn import explain
-        from kerascnn.adopt import subject
         from kerascnn.explain import sheets
+        from kerascnn.using.classifier import subject
 
         classifier = subject(run)
         model, prepared = classifier.model, classifier.preprocessing

@@ -53,9 +53,9 @@ def photographs(images, prepared):
     Raises:
         DataError: at the end, if files could not be read.
     """
-    from kerascnn import inference
+    from kerascnn import using
 
-    paths, broken = inference.image_paths(images), []
+    paths, broken = using.image_paths(images), []
     named = list(zip(paths, _names(paths), strict=True))
     for first in range(0, len(named), AT_A_TIME):
         few = []

@@ -59,14 +59,14 @@ def scan(
         raise UsageError(f"--split {split!r} is not allowed. Allowed: train, validation, test.")
     drawn = None if channels is None else channel_list(channels)
     with computing() as (say, _):
-        from kerascnn import inference
-        from kerascnn.adopt import subject
+        from kerascnn import using
         from kerascnn.dataset_scan import scan
         from kerascnn.dataset_scan.scanned_layers import scanned_layers
+        from kerascnn.using.classifier import subject
 
         classifier = subject(run)
         model, prepared = classifier.model, classifier.preprocessing
-        images = inference.data_of(classifier, data)
+        images = using.data_of(classifier, data)
         split = split or next(name for name in ("train", "test", "validation") if name in images.splits)
         folder = out or classifier.folder / "scan" / "-".join([*_name(data), split])
         names = None if layers is None else [name.strip() for name in layers.split(",")]

@@ -26,7 +26,7 @@ def serve(run: Subject, /, *, host: str = "127.0.0.1", port: int = 8000):
     with computing() as (say, _):
         import uvicorn
 
-        from kerascnn.server import service
+        from kerascnn.using.server import service
 
         application = service(run)
         try:

@@ -236,8 +236,8 @@ def train(
             runs.check_new(out)
     with computing(json) as (say, log):
         from kerascnn.pages import report
-        from kerascnn.saved_model import export
         from kerascnn.training.train import train as train_run
+        from kerascnn.using.saved_model import export
 
         def begun(run):
             log.move(run / "native.log")

@@ -49,10 +49,10 @@ def predict(
         raise UsageError("--evaluate takes one folder of class folders, and goes with text or --json, not with --csv.")
     check_subject(run)
     with computing(json or csv) as (_say, _log):
-        from kerascnn import inference
+        from kerascnn import using
 
-        measured = inference.evaluate(run, images[0]) if evaluate else None
-        table = inference.predict(run, images, top=top)
+        measured = using.evaluate(run, images[0]) if evaluate else None
+        table = using.predict(run, images, top=top)
         if json:
             predictions = table.to_dict("records")
             print_json({"predictions": predictions, "evaluation": _as_json(measured)} if evaluate else predictions)
@@ -106,10 +106,10 @@ def evaluate(
     check_subject(run)
     _check_targets(predictions, wrong)
     with computing(json) as (say, _log):
-        from kerascnn import inference
+        from kerascnn import using
         from kerascnn.training import record
 
-        measured = inference.evaluate(run, data, strict=strict)
+        measured = using.evaluate(run, data, strict=strict)
         if predictions is not None:
             with runs.replacing(predictions) as temporary:
                 record.write_table(measured.predictions, temporary)
@@ -179,10 +179,10 @@ def export(run: RunName, /):
     """Write the SavedModel of a run (again), load it and compare it with the Keras model."""
     found = runs.find(run)
     with computing() as (say, _):
-        from kerascnn import saved_model
+        from kerascnn.using.saved_model import export as write
 
         let_interrupts_through()
-        difference = saved_model.export(found)
+        difference = write(found)
         say(f"{found / 'export' / 'saved_model'}  (reloaded; probabilities differ by at most {difference:.1g})")
 
 
@@ -219,7 +219,8 @@ def list_runs(folder: Path | None = None, /, *, json: Json = False):
 def doctor(*, json: Json = False):
     """Print versions, backend, devices and precision, and whether all is well."""
     with computing(json):
-        from kerascnn import backends, inference, saved_model  # noqa: F401 (import everything that training needs)
+        from kerascnn import backends
+        from kerascnn.using import evaluation, saved_model  # noqa: F401 (import everything that training needs)
 
         backend = backends.backend()
         report = {

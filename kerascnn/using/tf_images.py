@@ -8,9 +8,9 @@ kerascnn.datasets.resize; where a sum is nearly a half, a level may differ by 1 
 
 import tensorflow as tf
 
-from kerascnn import tf_headers as headers
 from kerascnn.datasets.decoding import max_megapixels
 from kerascnn.datasets.image_headers import FEW_SCANS, MOST_SCAN_PIXELS, MOST_SCANS
+from kerascnn.using import tf_headers as headers
 
 # For each orientation 1 to 8: mirror left to right?, then quarter turns anticlockwise.
 UPRIGHT = ((False, 0), (True, 0), (False, 2), (True, 2), (True, 1), (False, 3), (True, 3), (False, 1))

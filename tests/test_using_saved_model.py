@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import kerascnn
-from kerascnn import saved_model
 from kerascnn.errors import DataError
+from kerascnn.using import saved_model
 
 tf = pytest.importorskip("tensorflow")
 
@@ -45,7 +45,7 @@ def test_plain_tensorflow_answers_like_predict(trained):
 def test_images_at_the_networks_size_give_the_same_probabilities(trained, loaded):
     images = np.random.default_rng(0).integers(0, 256, (7, 16, 16, 3), np.uint8)
     answer = loaded.serve(tf.constant(images))
-    prepared = kerascnn.inference.preprocessing(trained)
+    prepared = kerascnn.using.preprocessing(trained)
     expected = kerascnn.load(trained).predict(prepared(images), verbose=0)
     np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-6)
 

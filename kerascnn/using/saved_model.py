@@ -17,11 +17,11 @@ import keras
 import numpy as np
 
 from kerascnn import backends, runs
-from kerascnn.adopt import preprocessing
 from kerascnn.errors import DataError
 from kerascnn.explain.plans.heads import class_probabilities
 from kerascnn.keras_file import load
 from kerascnn.processes import python_module
+from kerascnn.using.classifier import preprocessing
 
 TOLERANCE = 1e-4  # largest difference of a probability between the SavedModel and the Keras model that is accepted
 
@@ -47,7 +47,7 @@ def export(run):
         )
     with open(run / "native.log", "ab") as log:
         done = subprocess.run(
-            [*python_module("kerascnn.saved_model"), str(run.folder)],
+            [*python_module("kerascnn.using.saved_model"), str(run.folder)],
             env={**os.environ, "KERAS_BACKEND": "tensorflow"},
             stdout=subprocess.PIPE,
             stderr=log,
@@ -67,7 +67,7 @@ def tensorflow_installed():
 def _export(run):
     import tensorflow as tf
 
-    from kerascnn import tf_images
+    from kerascnn.using import tf_images
 
     model, prepared, labels = load(run), preprocessing(run), run.read("labels")
     names = tf.constant(labels)

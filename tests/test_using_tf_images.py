@@ -9,7 +9,7 @@ from kerascnn.datasets.image_headers import ORIENTATION
 from kerascnn.datasets.resize import resize
 
 tf = pytest.importorskip("tensorflow")
-tf_images = pytest.importorskip("kerascnn.tf_images")
+tf_images = pytest.importorskip("kerascnn.using.tf_images")
 decode = tf.function(tf_images.decode, reduce_retracing=True)  # in a graph, as SavedModels do
 
 

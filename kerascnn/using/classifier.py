@@ -15,13 +15,13 @@ import keras
 import numpy as np
 
 from kerascnn import graph, keras_file, runs
-from kerascnn.applications import affine, application_model, imagenet_labels
-from kerascnn.class_names import class_indices, class_names
 from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.datasets.resize import as_size
 from kerascnn.errors import DataError, UsageError, command, unknown
 from kerascnn.files import read_toml
 from kerascnn.models import APPLICATION, FILES, MODELS
+from kerascnn.using.applications import affine, application_model, imagenet_labels
+from kerascnn.using.class_names import class_indices, class_names
 
 # What a network may expect of pixels, as (mean, std, blue first), on the 0-to-1 scale: x = (pixel / 255 - mean) / std.
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the training images, as torchvision has them

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from keras import layers
 
-from kerascnn import adopt as adopting
 from kerascnn import cli
-from kerascnn.adopt import adopt, application, keep, subject
-from kerascnn.applications import affine
 from kerascnn.errors import DataError, UsageError
+from kerascnn.using import classifier as adopting
+from kerascnn.using.applications import affine
+from kerascnn.using.classifier import adopt, application, keep, subject
 
 
 def classifier(classes=3, size=(6, 8, 3), ending="softmax", first=(), name="theirs"):

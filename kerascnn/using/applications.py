@@ -6,9 +6,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kerascnn.class_names import unique
 from kerascnn.errors import UsageError, unknown
 from kerascnn.files import read_json
+from kerascnn.using.class_names import unique
 
 
 def application_model(name):

@@ -14,11 +14,11 @@ from PIL import Image
 import kerascnn
 from kerascnn import layers as own
 from kerascnn import runs
-from kerascnn.adopt import subject
 from kerascnn.errors import DataError, UsageError
 from kerascnn.recipes import Recipe
 from kerascnn.training.prepare import fingerprint
 from kerascnn.training.reading import load_data
+from kerascnn.using.classifier import subject
 
 
 def photos(run):
@@ -231,7 +231,7 @@ def test_evaluate_needs_labels(trained, tmp_path):
     shutil.copytree(photos(trained) / "grass", tmp_path / "flat")
     with pytest.raises(UsageError, match=r"flat has no labels: .* a folder a class, .*type: kerascnn predict"):
         kerascnn.evaluate(trained, tmp_path / "flat")
-    assert kerascnn.inference.data_of(trained, tmp_path / "flat").train.labels.tolist() == [-1] * 24
+    assert kerascnn.using.data_of(trained, tmp_path / "flat").train.labels.tolist() == [-1] * 24
 
 
 def test_a_run_on_leaves_is_evaluated_on_leaves(trained, tmp_path, make_folder):
@@ -286,7 +286,7 @@ def test_one_changed_image_of_many_is_found_before_evaluating(tmp_path, make_fol
     if moved:
         folder = Path(shutil.copytree(folder, tmp_path / "copy"))
         assert kerascnn.evaluate(run, folder).images == 27
-    seen = fingerprint(kerascnn.inference.data_of(run))
+    seen = fingerprint(kerascnn.using.data_of(run))
     for path in sorted(folder.glob("grass/*.png"))[1:]:  # the first that the fingerprint does not see
         original = path.read_bytes()
         pixels = np.asarray(Image.open(path)).copy()

@@ -15,9 +15,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 
-from kerascnn.adopt import subject
 from kerascnn.datasets.decoding import BrokenImage, read_image
-from kerascnn.inference import predict
+from kerascnn.using.classifier import subject
+from kerascnn.using.prediction import predict
 
 LARGEST = 32 * 2**20  # bytes of one image file that are read
 
@@ -53,7 +53,7 @@ file.onchange = async () => {
 
 
 def service(run):
-    """The Starlette application of a run, or of whatever else `kerascnn.adopt.subject` takes."""
+    """The Starlette application of a run, or of whatever else `kerascnn.using.subject` takes."""
     classifier = subject(run)
     prepared, labels = classifier.preprocessing, list(classifier.labels)
     trained_on = f" on {classifier.run.read('data')['name']}" if classifier.run else ""

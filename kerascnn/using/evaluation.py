@@ -1,0 +1,68 @@
+"""How good a classifier is: `evaluate` a run on its own test images, or any classifier on other data."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from kerascnn import datasets
+from kerascnn.errors import UsageError, command
+from kerascnn.recipes import Recipe
+from kerascnn.training.evaluate import evaluate_split
+from kerascnn.using.class_names import class_indices
+from kerascnn.using.classifier import subject
+from kerascnn.using.run_data import data_of, same_data
+
+
+def evaluate(run, data=None, *, strict=False):
+    """The Evaluation of a run's network: on its own test split, or on other data with the same classes.
+
+    Args:
+        run: a Run, its folder, its name or "last"; or whatever `kerascnn.using.subject` takes.
+        data: a registered name or a path; its test split is used, or all of it where it has none. One class is enough.
+            None: the run's, of which the test images are used, also if it is named or was moved: the others were
+            trained on.
+    Raises:
+        UsageError: the data have no labels, or classes that the run does not know.
+    """
+    classifier = subject(run)
+    run, views, moved = classifier.run, {}, None
+    if run is not None:
+        own = run.read("recipe")["data"]
+        # A folder may be called as a registered data set is
+        paths = own not in datasets.DATASETS and str(data) not in datasets.DATASETS
+        if data is not None and (str(data) == own or (paths and os.path.realpath(data) == os.path.realpath(own))):
+            data = None
+        moved = None if data is None else same_data(run, data, strict)
+        recipe = Recipe.from_dict(run.read("recipe"))
+        views = {"mirrored": recipe.test_flip, "shifted": recipe.test_shift}
+    other = data_of(classifier, data, strict=strict) if moved is None else moved
+    names = other.class_names
+    if run is not None and (data is None or moved is not None):
+        split = other.test
+    else:
+        split = other.test or other.train or other.validation
+        if not names:
+            split, names = _named_by_files(split, classifier, data)
+        split = datasets.Split(split.images, class_indices(names, classifier.labels, data)[split.labels], split.files)
+    return evaluate_split(
+        classifier.model, split, classifier.preprocessing, classifier.labels, source=str(other.source), **views
+    )
+
+
+def _named_by_files(split, classifier, data):
+    """(Split, class names) of images without labels whose files are called as the classes are: n02391049_zebra.jpg.
+
+    Raises:
+        UsageError: they are not.
+    """
+    names = [Path(file).stem for file in split.files]
+    try:
+        class_indices(names, classifier.labels, data)
+    except UsageError:
+        model = classifier.run.folder if classifier.run else "MODEL"
+        raise UsageError(
+            f"{data} has no labels: evaluate needs a folder a class, called as the network's classes are. To see what "
+            f"the network answers, type: {command('predict', model, data)}"
+        ) from None
+    return datasets.Split(split.images, np.arange(len(names)), split.files), names

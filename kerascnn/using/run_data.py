@@ -1,0 +1,70 @@
+"""The data that a run was trained on, recognised by what they hold; or other data, at the size that the run takes."""
+
+from kerascnn import datasets, runs
+from kerascnn.datasets.loading import resolve
+from kerascnn.errors import DataError, UsageError
+from kerascnn.recipes import Recipe
+from kerascnn.training import digests
+from kerascnn.training.prepare import fingerprint
+from kerascnn.training.reading import load_data
+from kerascnn.using.classifier import Classifier, preprocessing
+
+
+def data_of(run, data=None, *, strict=False):
+    """The ImageData that a run was trained on, with its splits; or other data, at the size that the run takes.
+
+    Args:
+        run: a Run, its folder, its name or "last"; or a Classifier (`kerascnn.using`), for which data must be named.
+        data: a registered name or a path; None: the run's. It may have one class only, no training images, or images
+            without labels.
+    Raises:
+        DataError: the run's data have changed, so that its splits can no longer be told.
+    """
+    if isinstance(run, Classifier) and run.run is None:
+        if data is None:
+            raise UsageError(f"{run.name} is no run, so no data are its own. Name a data set or a folder.")
+        size = {"image_size": run.preprocessing.resize_to, "channels": run.preprocessing.channels}
+        return datasets.load(data, **size, validation=0, test=0, strict=strict, training=False)
+    run = run.run if isinstance(run, Classifier) else runs.as_run(run)
+    recipe = Recipe.from_dict(run.read("recipe"))
+    if data is None:
+        own = load_data(recipe, strict=strict)
+        if run.read("data").get("fingerprint", "") not in ("", fingerprint(own)):
+            raise _changed(run, own)
+        changed = digests.changes(run, own, times=False)
+        if changed:
+            raise _changed(run, own, f" What changed: {'; '.join(changed)}.")
+        return own
+    prepared = preprocessing(run)
+    same_kind = resolve(data)[0] in {"leaves": ("image_folder",), "present": ("npz", "mnist")}.get(recipe.classes, ())
+    return datasets.load(
+        data,
+        image_size=prepared.resize_to,
+        channels=prepared.channels,
+        classes=recipe.classes if same_kind else None,
+        validation=0,
+        test=0,
+        strict=strict,
+        training=False,
+    )
+
+
+def _changed(run, data, what=""):
+    return DataError(
+        f"The data at {data.source} have changed since {run.folder} was trained on them, so its test images can no "
+        f"longer be told from its training images.{what} Bring the old data back, or name others to look at."
+    )
+
+
+def same_data(run, data, strict):
+    """The ImageData at a path or of a name, split as the run's, if they are what the run was trained on; else None."""
+    try:
+        found = load_data(Recipe.from_dict(run.read("recipe")).replace(data=str(data)), strict=strict)
+    except (DataError, UsageError):  # too few images to be split, say
+        return None
+    if run.read("data").get("fingerprint") != fingerprint(found):
+        return None
+    changed = digests.changes(run, found, times=False)
+    if changed:
+        raise _changed(run, found, f" What changed: {'; '.join(changed)}.")
+    return found
