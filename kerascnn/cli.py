@@ -9,6 +9,7 @@ from cyclopts import App, CycloptsError
 
 from kerascnn import __version__
 from kerascnn.commands import adopt, anatomy, experiment, explain, listings, report, scan, serve, train, tune, using
+from kerascnn.commands.terminal import in_options
 from kerascnn.datasets.decoding import MAX_MEGAPIXELS, max_megapixels
 from kerascnn.errors import DataError, Stopped, TrainingFailed, UsageError, disk_full
 
@@ -66,7 +67,7 @@ def run_command(argv: typing.Sequence[str]) -> int:
     except Exception as error:
         if debug:
             raise
-        return _explained(error)
+        return _explained(error, _options(arguments))
     finally:
         if before is None:
             os.environ.pop(MAX_MEGAPIXELS, None)
@@ -99,9 +100,24 @@ def main():
     sys.exit(code)
 
 
-def _explained(error):
-    """Print an error in one line; returns the exit code."""
+def _options(arguments):
+    """{parameter: option} of the command that was typed."""
+    apps = app.parse_commands(arguments)[1]
+    if apps[-1].default_command is None:
+        return {}
+    options = {}
+    for argument in apps[-1].assemble_argument_collection():
+        names = [name for name in argument.names if name.startswith("--") and not name.startswith("--no-")]
+        if names:
+            options[argument.field_info.name] = names[-1]
+    return options
+
+
+def _explained(error, options):
+    """Print an error in one line, with parameters of the library as options; returns the exit code."""
     code, text = 1, str(error)
+    if isinstance(error, UsageError | DataError):
+        text = in_options(text, options)
     if isinstance(error, CycloptsError | UsageError):
         code = 2
         if isinstance(error, CycloptsError):

@@ -147,7 +147,7 @@ def test_what_cannot_be_loaded_raises_as_load_does(folder):
     Image.effect_noise((64, 64), 50).convert("RGB").save(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"Broken image .*half\.jpg: .*Without --strict"):
+    with pytest.raises(DataError, match=r"Broken image .*half\.jpg: .*Without strict=True"):
         check(folder, strict=True)
     path.unlink()
     for file in (folder / "train").rglob("*.png"):

@@ -164,7 +164,9 @@ def test_broken_files_are_left_out_and_named(with_broken):
 
 
 def test_strict_stops_at_the_first_broken_file(with_broken):
-    with pytest.raises(DataError, match=r"1\.jpg: image file is truncated.*Without --strict broken files are skipped"):
+    with pytest.raises(
+        DataError, match=r"1\.jpg: image file is truncated.*Without strict=True, broken files are skipped"
+    ):
         decode_all(with_broken, strict=True)
 
 

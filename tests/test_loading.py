@@ -120,7 +120,7 @@ def test_broken_files_are_skipped_and_counted(make_folder, limit):
     for split in data.splits.values():
         for image, file in zip(split.images, split.files, strict=True):
             np.testing.assert_array_equal(image, np.asarray(Image.open(root / file)))
-    with pytest.raises(DataError, match=r"Broken image .*0\.png: .*Without --strict broken files are skipped"):
+    with pytest.raises(DataError, match=r"Broken image .*0\.png: .*Without strict=True, broken files are skipped"):
         load(root, validation=0, strict=True, memory_limit=limit)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from kerascnn.commands.terminal import Flag, computing, in_options, print_table
+from kerascnn.commands.terminal import Flag, computing, print_table
 from kerascnn.errors import UsageError, command
 
 
@@ -89,10 +89,9 @@ def _scaling(text):
 def _in_options():
     """Within this block errors that name parameters of the library name the options instead."""
     try:
-        with in_options(crop="--crop", resize="--resize", preprocess="--preprocess"):
-            yield
+        yield
     except UsageError as error:
-        text = str(error).replace("from_logits=True", "--from-logits").replace("(mean, std)", "MEAN,STD")
+        text = str(error).replace("(mean, std)", "MEAN,STD")
         text = text.replace("Give preprocess, ", "Type --preprocess with ")
         text = text.replace("Leave crop out", "Leave --crop out")
         raise UsageError(text) from None

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from kerascnn import runs
-from kerascnn.commands.terminal import Subject, check_subject, computing, in_options, print_table, saying_warnings
+from kerascnn.commands.terminal import Subject, check_subject, computing, naming, print_table, saying_warnings
 from kerascnn.errors import DataError, UsageError, counted
 
 NEW = "scan-new.npz"  # until a scan is whole
@@ -73,7 +73,7 @@ def scan(
         with saying_warnings(say):
             chosen = scanned_layers(model, names)
         _check_channels(drawn, chosen)
-        with in_options(k="--top", per_image="--per-image", batch_size="--batch-size", layers="--layers"):
+        with naming(k="--top"):
             result = scan(
                 model,
                 images,

@@ -70,14 +70,33 @@ def check_subject(name):
     runs.find(name)
 
 
+def in_options(text, options):
+    """What the library says of its parameters, in the shell's words: "top=0" is "--top 0", "strict=True" is "--strict".
+
+    Args:
+        text: a message of the library.
+        options: {parameter: option}; a parameter that is not among them stays as it is.
+    """
+    if not options:
+        return text
+    names = "|".join(map(re.escape, options))
+    return re.sub(
+        rf"(?<![\w./-])({names})=(True\b)?",
+        lambda match: options[match[1]] + ("" if match[2] else " "),
+        text,
+    )
+
+
 @contextlib.contextmanager
-def in_options(**options):
-    """Within this block errors of the library that name parameters, as in "k=9", name options instead: k="--top"."""
+def naming(**options):
+    """Within this block errors of the library name the options that differ from its parameters: k="--top".
+
+    Parameters that are called as their options are translated for every command (`kerascnn.cli`).
+    """
     try:
         yield
     except UsageError as error:
-        text = re.sub(rf"\b({'|'.join(options)})=", lambda found: f"{options[found[1]]} ", str(error))
-        raise UsageError(text) from None
+        raise UsageError(in_options(str(error), options)) from None
 
 
 @contextlib.contextmanager

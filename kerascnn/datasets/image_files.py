@@ -125,7 +125,7 @@ def check_whole(images, broken):
     if broken:
         row = min(broken)
         raise DataError(
-            f"Broken image {images.path(row)}: {broken[row]}. Without --strict broken files are skipped and listed."
+            f"Broken image {images.path(row)}: {broken[row]}. Without strict=True, broken files are skipped and listed."
         )
 
 

@@ -54,7 +54,7 @@ def predict(run, images, *, top=5, batch_size=None):
         cannot be read are left out and listed as (name, reason) in its `.attrs["broken"]`.
     """
     if top < 1:
-        raise UsageError(f"--top {top} is not allowed: it must be at least 1.")
+        raise UsageError(f"top={top} is not allowed: it must be at least 1.")
     classifier = subject(run)
     model, prepared, labels = classifier.model, classifier.preprocessing, classifier.labels
     if isinstance(images, np.ndarray):
