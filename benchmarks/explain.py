@@ -72,7 +72,7 @@ def ours(model, images, repeats):
         functions[name] = lambda name=name: explain.EXPLANATIONS.get(name)(model, images, first)
     patch, stride = GEOMETRY[images.shape[1]]
     for n in (1, 8):
-        functions[f"occlusion of {n}"] = lambda n=n: explain.occlusion(
+        functions[f"occlusion of {n}"] = lambda n=n: explain.occlusion_scores(
             model, images[:n], patch=patch, stride=stride, fill=0
         )
     found = measure(functions, repeats)
@@ -145,9 +145,9 @@ def grouped_everywhere(repeats):
 def memory_growth(model, side):
     """MB by which the process' peak grows from hundreds of hidden squares to four times as many."""
     images, (patch, stride) = np.zeros((1, side, side, 3), "float32"), GEOMETRY[side]
-    explain.occlusion(model, images, patch=patch, stride=stride // 4)
+    explain.occlusion_scores(model, images, patch=patch, stride=stride // 4)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    explain.occlusion(model, np.repeat(images, 4, 0), patch=patch, stride=stride // 4)
+    explain.occlusion_scores(model, np.repeat(images, 4, 0), patch=patch, stride=stride // 4)
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 

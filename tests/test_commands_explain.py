@@ -109,13 +109,13 @@ def test_layers_without_a_rule_take_the_fallback(call, tmp_path):
     found = np.load(next((tmp_path / "y").glob("*.npz")))["occlusion"]
     expected = explain.maps("occlusion", kerascnn.load(run), x, 3)
     np.testing.assert_allclose(found, expected[0], atol=1e-6)
-    powers = np.exp(explain.occlusion(kerascnn.load(run), x, patch=2, stride=2)[0, 1, 3])
+    powers = np.exp(explain.occlusion_scores(kerascnn.load(run), x, patch=2, stride=2)[0, 1, 3])
     hidden = x.copy()
     hidden[:, 2:4, 6:8] = x.mean()
     np.testing.assert_allclose(powers / powers.sum(), kerascnn.load(run).predict(hidden, verbose=0)[0], atol=1e-5)
     code, _, err = call(*arguments)
     assert code == 2
-    assert "type --method saliency or gradient_x_input or integrated_gradients or smoothgrad" in err
+    assert "type --method grad_cam or gradient_x_input or integrated_gradients or layer_cam" in err
 
 
 def test_networks_without_rectifiers_and_empty_maps_are_told_once(call, trained, tmp_path):
@@ -153,10 +153,9 @@ def test_networks_without_rectifiers_and_empty_maps_are_told_once(call, trained,
         (["IMAGE", "--class", "3"], "Unknown class '3'"),
         (["IMAGE", "--top", "0"], "--top 0 is not allowed"),
         (["IMAGE", "--method", "occlusion", "--patch", "99"], "99"),
-        (["IMAGE", "--patch", "4"], "--patch 4 hides squares, so it goes with --method occlusion, or all"),
+        (["IMAGE", "--patch", "4"], "--patch 4 goes with --method occlusion or all"),
         (["nowhere.png"], "There is no image 'nowhere.png'"),
         (["IMAGE", "--method", "all", "--layer", "c3"], "--method all explains classes, so --layer c3 has no place"),
-        (["IMAGE", "--method", "occlusion", "--layer", "c3"], "--method occlusion explains classes"),
         (["IMAGE", "--layer", "c3", "--class", "tomato"], "Type one of them"),
     ],
 )

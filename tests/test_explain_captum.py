@@ -88,9 +88,9 @@ def test_occlusion(pair):
         perturbations_per_eval=9,
     )
     options = {"patch": patch, "stride": stride, "fill": 0}
-    found = explain.occlusion_map(model, images, classes, convention="captum", **options)
+    found = explain.occlusion(model, images, classes, convention="captum", **options)
     # The map is a difference of scores, each rounded in float32: it cannot be better than the scores are.
-    scores = explain.occlusion(model, images, **options)
+    scores = explain.occlusion_scores(model, images, **options)
     close(found, expected.detach().numpy()[:, 0], np.abs(scores).max())
 
 
@@ -135,7 +135,7 @@ def test_occlusion_has_captums_windows_and_averages_at_every_size():
             torch.tensor(fill[:, :, None, None]).expand(2, 2, *size),
             target=torch.tensor([0, 2]),
         )
-        found = explain.occlusion_map(model, images, [0, 2], patch=patch, stride=stride, convention="captum")
+        found = explain.occlusion(model, images, [0, 2], patch=patch, stride=stride, convention="captum")
         np.testing.assert_allclose(found, expected.numpy()[:, 0], atol=1e-5, err_msg=f"{size} {patch} {stride}")
 
 
@@ -147,5 +147,5 @@ def test_strides_that_captum_refuses(patch, stride):
     with pytest.raises(AssertionError, match="Stride dimension"):
         attr.Occlusion(function).attribute(channels_first(images), *sides, target=0)
     with pytest.raises(UsageError, match=r"A stride of \d pixels is larger than the patch of 2"):
-        explain.occlusion_map(model, images, 0, patch=patch, stride=stride, convention="captum")
-    assert explain.occlusion_map(model, images, 0, patch=patch, stride=stride, convention="drop").ndim == 3
+        explain.occlusion(model, images, 0, patch=patch, stride=stride, convention="captum")
+    assert explain.occlusion(model, images, 0, patch=patch, stride=stride, convention="drop").ndim == 3

@@ -76,8 +76,7 @@ def test_all_zero_maps_are_told_by_every_method(method):
     with pytest.warns(EmptyMap) as told:
         found = explain.maps(method, dead_network(), IMAGES, 1)
     assert not found.any()
-    name = "occlusion_map" if method == "occlusion" else method
-    assert str(told[0].message).startswith(f"{name}: 3 of 3 maps (number 0, 1, 2) are zero everywhere: ")
+    assert str(told[0].message).startswith(f"{method}: 3 of 3 maps (number 0, 1, 2) are zero everywhere: ")
 
 
 def test_relevance_that_vanishes_is_told():
@@ -114,15 +113,15 @@ def test_maps_of_several_inputs_are_all_looked_at():
 def test_which_maps_by_hand():
     maps = np.ones((4, 2, 2))
     maps[1], maps[2, 0, 0], maps[3, 0, 0] = 0, 5, np.inf
-    assert empty_maps(maps, "saliency") == [
+    assert empty_maps(maps, "saliency", {}) == [
         "saliency: map 3 is not finite: a derivative or a share is infinite there, as at the square root of 0.",
         "saliency: map 1 is zero everywhere: what is explained does not change with the image (a dead unit, a "
         "saturated activation), or the numbers are too small for float32, where dtype='float64' may help.",
     ]
-    assert empty_maps(maps[:1], "layer_cam") == [
+    assert empty_maps(maps[:1], "layer_cam", explain.EXPLANATIONS.facts("layer_cam")) == [
         "layer_cam: the map is the same everywhere: it tells no place; choose a layer with larger maps."
     ]
-    assert empty_maps(np.full((12, 2), np.nan), "lrp")[0].startswith(
+    assert empty_maps(np.full((12, 2), np.nan), "lrp", {})[0].startswith(
         "lrp: 12 of 12 maps (number 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...) are not finite"
     )
 

@@ -77,7 +77,7 @@ def test_class_names(model):
 )
 def test_occlusion(model, options, message):
     with pytest.raises(UsageError, match=message):
-        explain.occlusion(model, IMAGES, **options)
+        explain.occlusion_scores(model, IMAGES, **options)
 
 
 def test_options(model):
@@ -108,7 +108,7 @@ def test_channels_first_are_refused_where_maps_are_read():
     for look in (
         lambda: explain.grad_cam(model, images, 1, layer="conv"),
         lambda: explain.saliency(model, images, N("conv", 4, 2, 2)),
-        lambda: explain.occlusion(model, images, patch=2, stride=2),
+        lambda: explain.occlusion_scores(model, images, patch=2, stride=2),
         lambda: explain.switches(model, images),
         lambda: kerascnn.scan(model, images, "conv", k=1),
     ):
@@ -199,13 +199,13 @@ def test_a_subclassed_model_is_hidden_from_and_its_cure_works():
     own = Attentive(name="own")
     inputs = keras.Input((6, 6, 2))
     cured = keras.Model(inputs, own.call(inputs))  # what the error says
-    table = explain.occlusion(own, images, patch=3, stride=3, fill=0)
+    table = explain.occlusion_scores(own, images, patch=3, stride=3, fill=0)
     hidden = images.copy()
     hidden[:, :3, 3:] = 0
     answers = np.asarray(own.predict_on_batch(hidden))
     np.testing.assert_allclose(table[:, 0, 1], answers, rtol=1e-4, atol=1e-6)
     whole = np.asarray(own.predict_on_batch(images))
-    found = explain.occlusion_map(own, images, 2, patch=3, stride=3, fill=0, convention="probability")
+    found = explain.occlusion(own, images, 2, patch=3, stride=3, fill=0, convention="probability")
     np.testing.assert_allclose(found[:, 0, 1], answers[:, 2], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(explain.activations(own, images, "own"), whole, rtol=1e-4, atol=1e-6)
     values = explain.activations(cured, images, "conv")
@@ -288,8 +288,8 @@ def test_one_of_several_outputs_is_explained_by_its_name(output):
     np.testing.assert_allclose(found[1:], explain.saliency(model, images[1:], {"colour": 1}), rtol=1e-5, atol=1e-6)
     for convention in ("drop", "probability", "captum"):
         options = {"patch": 3, "stride": 2, "convention": convention}
-        found = explain.occlusion_map(model, images, {output: 1}, **options)
-        np.testing.assert_allclose(found, explain.occlusion_map(alone, images, 1, **options), rtol=1e-4, atol=1e-5)
+        found = explain.occlusion(model, images, {output: 1}, **options)
+        np.testing.assert_allclose(found, explain.occlusion(alone, images, 1, **options), rtol=1e-4, atol=1e-5)
 
 
 def test_occlusion_of_a_neuron_is_how_much_it_falls():
@@ -304,11 +304,11 @@ def test_occlusion_of_a_neuron_is_how_much_it_falls():
         (explain.Neuron("conv", 3), lambda x: np.asarray(conv.predict_on_batch(x))[..., 3].max((1, 2))),
         (explain.Neuron("conv", 3, reduce="mean"), lambda x: np.asarray(conv.predict_on_batch(x))[..., 3].mean((1, 2))),
     ):
-        found = explain.occlusion_map(model, images, neuron, **options)
+        found = explain.occlusion(model, images, neuron, convention="drop", **options)
         np.testing.assert_allclose(found[:, 1, 0], score(whole) - score(hidden), rtol=1e-4, atol=1e-5)
     with pytest.raises(UsageError, match="has no probability"):
-        explain.occlusion_map(model, images, explain.Neuron("conv", 3), convention="probability", **options)
+        explain.occlusion(model, images, explain.Neuron("conv", 3), convention="probability", **options)
     with pytest.raises(UsageError, match=r"Unknown output of two 'kinds'\. Did you mean 'kind'"):
-        explain.occlusion_map(model, images, {"kinds": 1}, **options)
+        explain.occlusion(model, images, {"kinds": 1}, **options)
     with pytest.raises(UsageError, match=r"2 outputs, kind, colour: .* target=\{'kind': class\}"):
-        explain.occlusion_map(model, images, 1, **options)
+        explain.occlusion(model, images, 1, **options)

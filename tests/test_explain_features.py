@@ -26,8 +26,8 @@ def test_the_image_for_a_red_detector_turns_red():
 def test_feature_images_are_made_in_one_batch_and_repeat_with_the_seed():
     model = keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(2, 3, name="c"), layers.Flatten(), layers.Dense(3)])
     targets = [0, explain.Neuron("c", 1), explain.Neuron("c", 0, 2, 2)]
-    once, _ = feature_images(model, targets, steps=3, random_seed=5)
-    again, _ = feature_images(model, targets, steps=3, random_seed=5)
+    once, _ = feature_images(model, targets, steps=3, seed=5)
+    again, _ = feature_images(model, targets, steps=3, seed=5)
     np.testing.assert_array_equal(once, again)
     assert once.shape == (3, 8, 8, 1)
     assert not np.allclose(once[0], once[1])

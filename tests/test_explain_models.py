@@ -291,12 +291,8 @@ def normalised(policy=None):
 
 
 LOOKS = [
-    *(
-        pytest.param(lambda m, x, n=n: explain.EXPLANATIONS.get(n)(m, x), id=n)
-        for n in explain.EXPLANATIONS.names()
-        if n != "occlusion"
-    ),
-    pytest.param(lambda m, x: explain.occlusion(m, x, patch=3, stride=2), id="occlusion"),
+    *(pytest.param(lambda m, x, n=n: explain.EXPLANATIONS.get(n)(m, x), id=n) for n in explain.EXPLANATIONS.names()),
+    pytest.param(lambda m, x: explain.occlusion_scores(m, x, patch=3, stride=2), id="occlusion_scores"),
     pytest.param(lambda m, x: explain.activations(m, x), id="activations"),
     pytest.param(lambda m, x: explain.switches(m, x), id="switches"),
     pytest.param(lambda m, x: explain.coverage(m), id="coverage"),
@@ -348,7 +344,7 @@ def test_mixed_bfloat16_is_explained_in_float32():
 def test_the_model_is_not_kept_alive():
     model = by_name()
     explain.guided_backprop(model, IMAGES, 1)
-    explain.occlusion(model, IMAGES, patch=3, stride=2)
+    explain.occlusion_scores(model, IMAGES, patch=3, stride=2)
     ghost = weakref.ref(model)
     del model
     gc.collect()

@@ -60,7 +60,7 @@ def test_both_classes_of_one_unit(end):
     numeric = IMAGES[:1].repeat(3, 0)
     numeric[1, 4, 4, 0] += 1e-2
     numeric[2, 4, 4, 0] -= 1e-2
-    scores = explain.occlusion(model, numeric, patch=1, stride=8, fill=numeric[0, 0, 0])[:, 0, 0]
+    scores = explain.occlusion_scores(model, numeric, patch=1, stride=8, fill=numeric[0, 0, 0])[:, 0, 0]
     np.testing.assert_allclose((scores[1] - scores[2]) / 2e-2, [-second[0, 4, 4, 0], second[0, 4, 4, 0]], atol=2e-3)
     with pytest.raises(UsageError, match="has no class 2: it has 2 classes, 0 to 1"):
         explain.saliency(model, IMAGES, 2)
@@ -83,7 +83,7 @@ def test_every_method_gives_class_0_what_speaks_against_class_1(end):
 @pytest.mark.parametrize("end", ["sigmoid", "activation", "logits"])
 def test_occlusion_and_curves_read_both_probabilities(end):
     model, z = one_unit(end), scores_of(one_unit(end))
-    table = explain.occlusion(model, IMAGES, patch=8, stride=8, fill=IMAGES[0, 0, 0])
+    table = explain.occlusion_scores(model, IMAGES, patch=8, stride=8, fill=IMAGES[0, 0, 0])
     np.testing.assert_allclose(table[..., 0], -table[..., 1])
     chances = 1 / (1 + np.exp(-z))
     for target, expected in ((0, 1 - chances), (1, chances)):

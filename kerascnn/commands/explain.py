@@ -4,6 +4,9 @@ import contextlib
 import re
 import warnings
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from kerascnn import runs
 from kerascnn.commands.photographs import free, photographs, save, stacked
@@ -12,23 +15,55 @@ from kerascnn.commands.terminal import Subject, check_subject, computing, saying
 from kerascnn.errors import UsageError, command, counted
 from kerascnn.explain import EXPLANATIONS
 
-OF_MAPS = ("grad_cam", "layer_cam")
-# Methods that take `fallback`
-GRADIENTS = ("saliency", "gradient_x_input", "integrated_gradients", "smoothgrad", "grad_cam", "layer_cam")
+ALL = "all"  # stands for every method, on one sheet
+
+
+def methods_with(fact):
+    """The names of the methods that have a fact."""
+    return [name for name in EXPLANATIONS.names() if EXPLANATIONS.facts(name).get(fact)]
+
+
+def _methods_help():
+    return f"{', '.join(EXPLANATIONS.names())}; or {ALL}, for one sheet of all of them"
+
+
+def _takes(option):
+    """The names of the methods that take an option of their own."""
+    return [name for name in methods_with("options") if option in EXPLANATIONS.facts(name)["options"]]
+
+
+Method = Annotated[str, Parameter(help=_methods_help())]
+Layer = Annotated[
+    str | None,
+    Parameter(
+        help=f"layer whose neurons are explained; with {' and '.join(methods_with('of_layer'))}: whose maps are drawn "
+        "[default: the deepest convolution with maps larger than 1x1]"
+    ),
+]
+Patch = Annotated[
+    int | None,
+    Parameter(
+        help=f"{', '.join(_takes('patch'))}: side of the hidden square, pixels [default: a quarter of the shorter side]"
+    ),
+]
+Stride = Annotated[
+    int | None,
+    Parameter(help=f"{', '.join(_takes('stride'))}: step between squares, pixels [default: half the patch]"),
+]
 
 
 def explain(
     run: Subject,
     /,
     *images: str,
-    method: str = "guided_backprop",
-    layer: str | None = None,
+    method: Method = "guided_backprop",
+    layer: Layer = None,
     neuron: str | None = None,
     channels: str | None = None,
     class_: str | None = None,
     top: int = 9,
-    patch: int | None = None,
-    stride: int | None = None,
+    patch: Patch = None,
+    stride: Stride = None,
     fallback: str | None = None,
     out: Path | None = None,
 ):
@@ -38,12 +73,6 @@ def explain(
     ----------
     images
         files, folders or patterns
-    method
-        saliency, deconvnet, guided_backprop, gradient_x_input, integrated_gradients, smoothgrad, lrp, grad_cam,
-        layer_cam, occlusion; or all, for one sheet of all of them
-    layer
-        layer whose neurons are explained; with grad_cam and layer_cam: whose maps are drawn [default: the deepest
-        convolution with maps larger than 1x1]
     neuron
         CHANNEL or CHANNEL,ROW,COLUMN in that layer [default: the channels with the largest values, see --top]
     channels
@@ -52,10 +81,6 @@ def explain(
         class to explain, by name or number [default: each image's most probable]
     top
         with --layer and neither --neuron nor --channels: how many channels to draw
-    patch
-        occlusion: side of the hidden square, pixels [default: a quarter of the shorter side]
-    stride
-        occlusion: step between squares, pixels [default: half the patch]
     fallback
         autodiff lets automatic differentiation serve layers of your own that no rule walks back through; for methods
         made of plain gradients
@@ -76,10 +101,15 @@ def explain(
         model, prepared, labels = classifier.model, classifier.preprocessing, list(classifier.labels)
         folder = out or classifier.folder / "explain"
         hidden = {name: number for name, number in (("patch", patch), ("stride", stride)) if number is not None}
-        of_maps = method in OF_MAPS
-        options = {"occlusion": hidden, **({method: {"layer": layer}} if of_maps and layer else {})}
+        of_maps = method in methods_with("of_layer")
+        options = {
+            name: {option: number for option, number in hidden.items() if name in _takes(option)}
+            for name in EXPLANATIONS.names()
+        }
+        if of_maps and layer:
+            options[method]["layer"] = layer
         if fallback is not None:
-            options[method] = {**options.get(method, {}), "fallback": fallback}
+            options[method]["fallback"] = fallback
         chosen = _class(class_, labels)
         asked = [] if chosen is None else [runs.plain(labels[chosen])]
         asked += [runs.plain(layer)] if of_maps and layer else []
@@ -101,24 +131,25 @@ def explain(
 
 def _check_typed(method, layer, asked_for, class_, fallback, numbers):
     """Errors of options that do not go together; `asked_for` and `numbers` are {option: value or None}."""
-    if method != "all":
+    if method != ALL:
         EXPLANATIONS.facts(method)
-    if fallback is not None and method not in GRADIENTS:
-        raise UsageError(f"--fallback {fallback} gives plain gradients: type --method {' or '.join(GRADIENTS)}.")
-    of_maps = method in OF_MAPS
+    gradients = methods_with("gradients")
+    if fallback is not None and method not in gradients:
+        raise UsageError(f"--fallback {fallback} gives plain gradients: type --method {' or '.join(gradients)}.")
+    of_maps = method in methods_with("of_layer")
     for name, given in asked_for.items():
-        if given is not None and (layer is None or of_maps or method in ("all", "occlusion")):
+        if given is not None and (layer is None or of_maps or method == ALL):
             raise UsageError(f"--{name} {given} needs --layer NAME, and a method that goes back to the pixels.")
     if None not in asked_for.values():
         both = " and ".join(f"--{name} {given}" for name, given in asked_for.items())
         raise UsageError(f"{both} both say what is explained. Type one of them.")
-    if layer is not None and method in ("all", "occlusion"):
+    if layer is not None and method == ALL:
         raise UsageError(f"--method {method} explains classes, so --layer {layer} has no place. Leave it out.")
     if layer is not None and class_ is not None and not of_maps:
         raise UsageError(f"--layer {layer} asks for neurons and --class {class_} for a class. Type one of them.")
     for name in ("patch", "stride"):
-        if numbers[name] is not None and method not in ("occlusion", "all"):
-            raise UsageError(f"--{name} {numbers[name]} hides squares, so it goes with --method occlusion, or all.")
+        if numbers[name] is not None and method not in (*_takes(name), ALL):
+            raise UsageError(f"--{name} {numbers[name]} goes with --method {' or '.join([*_takes(name), ALL])}.")
     for name, number in numbers.items():
         if number is not None and number < 1:
             raise UsageError(f"--{name} {number} is not allowed: it must be at least 1.")
@@ -132,9 +163,7 @@ def _classes(model, few, x, method, chosen, labels, told, options):
     from kerascnn.explain.plans.heads import class_probabilities
 
     answers = np.asarray(class_probabilities(model, model.predict_on_batch(x)))
-    methods = [method]
-    if method == "all":
-        methods = [name for name in EXPLANATIONS.names() if name != "occlusion"] + ["occlusion"]
+    methods = EXPLANATIONS.names() if method == ALL else [method]
     known = [caution for name in methods for caution in cautions(name, model)]
     for number, photograph in enumerate(few):
         target, file = int(answers[number].argmax()) if chosen is None else chosen, photograph.path.name
@@ -146,7 +175,7 @@ def _classes(model, few, x, method, chosen, labels, told, options):
         head = f"{'all methods' if method == 'all' else method}: class {labels[target]!r}, probability "
         head += f"{answers[number][target]:.3f}" + (f"; true class {true!r}" if true else "")
         title = "\n".join([head, ", ".join([model.name, file, *told]), *known, *notes])
-        if method == "all":
+        if method == ALL:
             figure = sheets.comparison_sheet([photograph.seen()], found, ["image"], title)
         else:
             one = found[method][0]

@@ -7,6 +7,11 @@ by name without importing Keras. `Neuron(layer, channel, row, col)` is a target 
 Facts of a method (literals in its `@register(...)`):
     source: who proposed it, with the year.
     rectifier: what it does to the signal g at a ReLU with input x, where that defines it.
+    gradients: True where it is made of plain gradients, so that it takes `fallback`.
+    of_layer: True where its maps are those of a layer, which `layer` names; they are heat maps, without a sign.
+    zero: why a map may be zero everywhere, where there is a reason of its own.
+    options: the names of its own options that the command line takes, too.
+    fails_randomisation: True where the maps hardly change with the weights (Adebayo et al. 2018).
 """
 
 import importlib
@@ -24,8 +29,7 @@ def register(**facts):
     def add(function):
         from kerascnn.explain.caveats import warned
 
-        tables = function.__name__ == "occlusion"  # gives scores, from which occlusion_map makes maps
-        return EXPLANATIONS.register(**facts)(function if tables else warned(function))
+        return EXPLANATIONS.register(**facts)(warned(function, facts))
 
     return add
 
@@ -39,7 +43,7 @@ _OTHERS = {
     "switches": "recorded",
     "enlarge": "class_maps",
     "maps": "by_name",
-    "occlusion_map": "methods.occlusion",
+    "occlusion_scores": "methods.occlusion",
     "occlusion_trio": "methods.occlusion",
     "feature_images": "optimised",
     "nearest_images": "nearest",

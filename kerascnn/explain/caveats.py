@@ -34,35 +34,30 @@ def plan_cautions(method, plan):
     return [f"{method} equals the plain gradient here: model {plan.model!r} has no rectifier (ReLU)."]
 
 
-def warned(function):
+def warned(function, facts):
     """Wraps a method so that it warns (EmptyMap) of maps that are zero, the same everywhere, or not finite."""
 
     @functools.wraps(function)
     def wrapper(model, images, *arguments, **options):
         found = function(model, images, *arguments, **options)
         for maps in found if isinstance(found, list) else [found]:
-            warn_of_empty(maps, function.__name__)
+            for text in empty_maps(maps, function.__name__, facts):
+                warnings.warn(text, EmptyMap, stacklevel=2)
         return found
 
     return wrapper
 
 
-def warn_of_empty(maps, method):
-    """Warns (EmptyMap) of what `empty_maps` finds, on behalf of a public function that calls this."""
-    for text in empty_maps(maps, method):
-        warnings.warn(text, EmptyMap, stacklevel=3)
-
-
-def empty_maps(maps, method):
+def empty_maps(maps, method, facts):
     """Sentences about maps (N, ...) that are not finite, zero everywhere or, of a layer's maps, the same everywhere."""
     flat = np.asarray(maps).reshape(len(maps), -1)
     finite = np.isfinite(flat).all(1)
     zero = finite & (flat == 0).all(1)
-    constant = finite & ~zero & (flat == flat[:, :1]).all(1) if method in _OF_LAYERS else np.zeros(len(flat), bool)
-    why = _OF_LAYERS.get(method, _ZERO)
+    constant = finite & ~zero & (flat == flat[:, :1]).all(1) if facts.get("of_layer") else np.zeros(len(flat), bool)
+    zero_why = facts.get("zero", _ZERO)
     reasons = (
         (~finite, "not finite", "a derivative or a share is infinite there, as at the square root of 0"),
-        (zero, "zero everywhere", why),
+        (zero, "zero everywhere", zero_why),
         (constant, "the same everywhere", "it tells no place; choose a layer with larger maps"),
     )
     return [f"{method}: {_which(mask)} {what}: {why}." for mask, what, why in reasons if mask.any()]
@@ -72,9 +67,6 @@ _ZERO = (
     "what is explained does not change with the image (a dead unit, a saturated activation), or the numbers are too "
     "small for float32, where dtype='float64' may help"
 )
-_AGAINST = "nothing at this layer speaks for the target"
-# Methods whose maps are a layer's: why a map may be zero
-_OF_LAYERS = {"grad_cam": f"{_AGAINST}; rectify=False shows what speaks against it", "layer_cam": _AGAINST}
 
 
 def _which(mask):

@@ -21,8 +21,6 @@ from kerascnn.explain.subjects import opaque_step
 from kerascnn.explain.targets import score_value
 from kerascnn.explain.walk import Task, run
 
-FAILS_RANDOMISATION = ("deconvnet", "guided_backprop")
-
 
 def importance(method, model, images, target=None, **options):
     """(N, H, W) importance of every pixel: the method's maps, of colours the largest absolute value."""
@@ -47,12 +45,12 @@ def structural_similarity(a, b, sigma=1.5):
     return float(value.mean())
 
 
-def randomisation(model, images, target=None, *, methods=("saliency",), mode="cascading", random_seed=0, **options):
+def randomisation(model, images, target=None, *, methods=("saliency",), mode="cascading", seed=0, **options):
     """The weight-randomisation sanity check (Adebayo et al. 2018): maps before and after layers are made random.
 
     Args:
         mode: "cascading" makes layers random from the last one down, keeping them so; "independent" one at a time.
-        random_seed: seed of the random weights, which have the mean and spread of each layer's own.
+        seed: seed of the random weights, which have the mean and spread of each layer's own.
     Returns:
         pandas.DataFrame, one row per method and layer: method, layer, spearman (rank correlation of the importance with
         the untouched network's, mean over images), ssim, fails (True for methods known to fail the check).
@@ -62,7 +60,7 @@ def randomisation(model, images, target=None, *, methods=("saliency",), mode="ca
     target, (images, *others) = fixed_target(model, images, target, {})
     if others:
         raise UsageError("The randomisation check takes models with one input.")
-    copy, rng = keras.models.clone_model(model), np.random.default_rng(random_seed)
+    copy, rng = keras.models.clone_model(model), np.random.default_rng(seed)
     for layer in copy._flatten_layers():
         layer.trainable = True  # frozen layers, too, are made random; the model's own setter leaves them
     copy.set_weights(model.get_weights())
@@ -80,7 +78,8 @@ def randomisation(model, images, target=None, *, methods=("saliency",), mode="ca
             after = importance(method, copy, images, target, **options)
             ranks = [_spearman(a, b) for a, b in zip(before[method], after, strict=True)]
             alike = [structural_similarity(a, b) for a, b in zip(before[method], after, strict=True)]
-            rows.append((method, layer.name, np.mean(ranks), np.mean(alike), method in FAILS_RANDOMISATION))
+            fails = EXPLANATIONS.facts(method).get("fails_randomisation", False)
+            rows.append((method, layer.name, np.mean(ranks), np.mean(alike), fails))
     return pd.DataFrame(rows, columns=["method", "layer", "spearman", "ssim", "fails"])
 
 
@@ -136,7 +135,7 @@ def _same_shape(maps, masks):
     return maps, masks
 
 
-def evaluate(model, images, labels, *, masks=None, methods=None, steps=16, random_seed=0):
+def evaluate(model, images, labels, *, masks=None, methods=None, steps=16, seed=0):
     """All scores of several methods, and of random maps for comparison.
 
     Args:
@@ -152,7 +151,7 @@ def evaluate(model, images, labels, *, masks=None, methods=None, steps=16, rando
     rows = []
     for method in [*methods, "random"]:
         if method == "random":
-            found = np.random.default_rng(random_seed).random((len(images), *images.shape[1:3]))
+            found = np.random.default_rng(seed).random((len(images), *images.shape[1:3]))
         else:
             found = importance(method, model, images, labels)
         row = {"method": method}
@@ -161,7 +160,7 @@ def evaluate(model, images, labels, *, masks=None, methods=None, steps=16, rando
         if masks is not None:
             row |= {"pointing": pointing_game(found, masks), "mass": mass_accuracy(found, masks)}
         if method != "random":
-            last = randomisation(model, images, labels, methods=[method], random_seed=random_seed).iloc[-1]
+            last = randomisation(model, images, labels, methods=[method], seed=seed).iloc[-1]
             row |= {"spearman": last["spearman"], "ssim": last["ssim"], "fails_randomisation": bool(last["fails"])}
         rows.append(row)
     return pd.DataFrame(rows)

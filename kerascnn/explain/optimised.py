@@ -17,7 +17,7 @@ COLOURS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]
 
 
 def feature_images(
-    model, targets, *, steps=128, learning_rate=0.05, low=0.0, high=1.0, jitter=4, scale=0.05, rotate=5.0, random_seed=0
+    model, targets, *, steps=128, learning_rate=0.05, low=0.0, high=1.0, jitter=4, scale=0.05, rotate=5.0, seed=0
 ):
     """Images that excite their targets, all optimised in one batch.
 
@@ -28,7 +28,7 @@ def feature_images(
         learning_rate: Adam's, on the scaled Fourier coefficients.
         low, high: range of the pixels that the model takes.
         jitter: largest shift, pixels; scale: standard deviation of the zoom; rotate: of the angle, degrees.
-        random_seed: seed of the start and of the transformations.
+        seed: seed of the start and of the transformations.
     Returns:
         (float32 images (len(targets), H, W, C) between low and high, scores (steps, len(targets))).
     """
@@ -37,7 +37,7 @@ def feature_images(
         raise UsageError(f"Feature visualisation needs one image input of fixed size; the model takes {shape}.")
     targets = [_mean_of_channel(t) for t in targets]
     height, width, channels = shape[1:]
-    rng, n = np.random.default_rng(random_seed), len(targets)
+    rng, n = np.random.default_rng(seed), len(targets)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
     lowest = 1 / max(height, width)
     weight = (lowest / np.maximum(frequency, lowest))[None, :, :, None]

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from kerascnn.errors import UsageError, counted
+from kerascnn.explain import EXPLANATIONS
 
 SIGNED, UNSIGNED, HEAT = "RdBu_r", "cividis", "inferno"
-HEAT_METHODS = ("grad_cam", "layer_cam")  # whose maps have no sign
 PAGE = 8.2, 11.6  # inches: A4
 PERCENTILE = 99.5  # of a map's absolute values, where its colours end
 FEW_UNITS = 30  # up to so many units have a bar with a name each, and no histogram
@@ -68,8 +68,9 @@ def one_value_per_pixel(found):
 
 
 def is_signed(method, found):
-    """False for a heat map: one of Grad-CAM or LayerCAM without negative values."""
-    return method not in HEAT_METHODS or np.min(found) < 0
+    """False for a heat map: one of a layer's maps (`of_layer`) without negative values."""
+    of_layer = method in EXPLANATIONS and EXPLANATIONS.facts(method).get("of_layer", False)
+    return not of_layer or np.min(found) < 0
 
 
 def limit_of(found):
@@ -182,8 +183,8 @@ def comparison_sheet(images, maps, labels=None, title="", *, bands=None):
 
     Args:
         images: (N, H, W, C), or a list of images of different sizes, such as photographs.
-        maps: {method: (N, ...)}; maps of another size are stretched over the image's frame. Those of `HEAT_METHODS` are
-            blended over the image.
+        maps: {method: (N, ...)}; maps of another size are stretched over the image's frame. Heat maps (`is_signed`)
+            are blended over the image.
         labels: N texts, over the images.
         bands: as of `to_colours`.
     """

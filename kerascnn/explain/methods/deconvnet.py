@@ -4,7 +4,7 @@ from kerascnn.explain import register
 from kerascnn.explain.reverse import unpack, walk_back
 
 
-@register(source="Zeiler and Fergus 2013", rectifier="relu(g)")
+@register(source="Zeiler and Fergus 2013", rectifier="relu(g)", fails_randomisation=True)
 def deconvnet(model, images, target=None, **options):
     """The deconvnet's reconstruction: unpool with switches, rectify, transposed filters (Zeiler and Fergus 2013).
 

@@ -6,7 +6,12 @@ from kerascnn.explain import register
 from kerascnn.explain.class_maps import gradients_and_maps
 
 
-@register(source="Selvaraju et al. 2016")
+@register(
+    source="Selvaraju et al. 2016",
+    gradients=True,
+    of_layer=True,
+    zero="nothing at this layer speaks for the target; rectify=False shows what speaks against it",
+)
 def grad_cam(model, images, target=None, *, layer=None, rectify=True, **options):
     """Grad-CAM (Selvaraju et al. 2016): a layer's maps weighted by their mean gradient, summed, rectified.
 

@@ -4,7 +4,7 @@ from kerascnn.explain import register
 from kerascnn.explain.reverse import unpack, walk_back
 
 
-@register(source="Springenberg et al. 2014", rectifier="relu(g) * (x > 0)")
+@register(source="Springenberg et al. 2014", rectifier="relu(g) * (x > 0)", fails_randomisation=True)
 def guided_backprop(model, images, target=None, **options):
     """Guided backpropagation: the gradient with negative signals dropped at rectifiers (Springenberg et al. 2014).
 

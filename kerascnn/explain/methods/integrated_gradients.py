@@ -7,7 +7,7 @@ from kerascnn.explain import register
 from kerascnn.explain.reverse import fixed_target, unpack, walk_back
 
 
-@register(source="Sundararajan et al. 2017")
+@register(source="Sundararajan et al. 2017", gradients=True)
 def integrated_gradients(model, images, target=None, *, baseline=0.0, steps=50, **options):
     """The gradient averaged on the straight way from a baseline to the image, times their difference.
 

@@ -6,7 +6,12 @@ from kerascnn.explain import register
 from kerascnn.explain.class_maps import gradients_and_maps
 
 
-@register(source="Jiang et al. 2021")
+@register(
+    source="Jiang et al. 2021",
+    gradients=True,
+    of_layer=True,
+    zero="nothing at this layer speaks for the target",
+)
 def layer_cam(model, images, target=None, *, layer=None, **options):
     """LayerCAM (Jiang et al. 2021): every value of a layer's maps weighted by its own positive gradient.
 

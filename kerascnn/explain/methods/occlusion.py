@@ -14,7 +14,6 @@ from kerascnn import backends
 from kerascnn.errors import UsageError, unknown
 from kerascnn.explain import register
 from kerascnn.explain.answers import probabilities
-from kerascnn.explain.caveats import warn_of_empty
 from kerascnn.explain.plans.plan import read_constants
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.reverse import shapes_of
@@ -76,8 +75,7 @@ def _compiled(steps, value, given, reduce, patch, shapes, dtype):
     return backends.compiled(functools.partial(_hide, steps, value, given, reduce, patch))
 
 
-@register(source="Zeiler and Fergus 2013")
-def occlusion(model, images, *, patch, stride, fill="mean", layer=None, max_memory=256, dtype="float32"):
+def occlusion_scores(model, images, *, patch, stride, fill="mean", layer=None, max_memory=256, dtype="float32"):
     """Class scores with a square of each image hidden, for every place of the square (Zeiler & Fergus 2013, 4.2).
 
     Args:
@@ -100,7 +98,7 @@ def occlusion(model, images, *, patch, stride, fill="mean", layer=None, max_memo
 
 
 def _table(plan, arrays, value, patch, stride, fill, *, cut=False, reduce="sum", max_memory=256, dtype="float32"):
-    """The table of `occlusion`; `cut` leaves the last square where it is, so that the border cuts it."""
+    """The table of `occlusion_scores`; `cut` leaves the last square where it is, so that the border cuts it."""
     x = arrays[0].astype(dtype)
     rows, cols = (positions(*axis, cut=cut) for axis in zip(x.shape[1:3], patch, stride, strict=True))
     fills = _fills(x, fill)
@@ -138,7 +136,7 @@ def _score_value(plan, arrays):
         names = plan.output_names
         raise UsageError(
             f"Model {plan.model!r} has {len(names)} outputs, {', '.join(names)}: name a layer, layer=..., or give "
-            f"occlusion_map target={{{names[0]!r}: class}} or a Neuron."
+            f"occlusion target={{{names[0]!r}: class}} or a Neuron."
         )
     if len(shapes_of(plan, arrays)(score_value(plan))) != 2:
         raise UsageError(f"Model {plan.model!r} does not end in one vector of class scores: name a layer, layer=...")
@@ -189,7 +187,8 @@ def occlusion_trio(model, images, labels, *, patch, stride, fill="mean", layer=N
     if layer is None:
         raise UsageError(f"Model {plan.model!r} has no convolution: name a layer, layer=...")
     options = {"patch": patch, "stride": stride, "fill": fill}
-    scores, activity = occlusion(model, images, **options), occlusion(model, images, layer=layer, **options)
+    scores = occlusion_scores(model, images, **options)
+    activity = occlusion_scores(model, images, layer=layer, **options)
     clear = activations(model, images, layer)
     channel = clear.reshape(len(clear), -1, clear.shape[-1]).sum(1).argmax(-1)
     labels = [class_number(int(c), scores.shape[-1], plan.model) for c in np.broadcast_to(labels, len(clear))]
@@ -202,16 +201,34 @@ def occlusion_trio(model, images, labels, *, patch, stride, fill="mean", layer=N
     }
 
 
-def occlusion_map(model, images, target=None, *, patch, stride, fill="mean", convention="drop", class_names=None):
-    """One map per image from the table of occlusion, by a named convention.
+@register(
+    source="Zeiler and Fergus 2013",
+    options=("patch", "stride"),
+    zero="hiding any of the squares leaves the answer as it is, as far as float32 can tell",
+)
+def occlusion(
+    model,
+    images,
+    target=None,
+    *,
+    patch=None,
+    stride=None,
+    fill="mean",
+    convention="captum",
+    class_names=None,
+):
+    """How much the score falls when a square of the image is hidden, one map per image (Zeiler and Fergus 2013, 4.2).
 
     Args:
         target: a class or one per image, or one Neuron; None: each image's top class. {"name of an output": class} for
             a model with several outputs.
-        convention: "probability": of the class, per place (Zeiler & Fergus); "drop": how much its score falls, per
-            place; "captum": the drop, for every pixel averaged over the squares that hide it, the last square of a row
-            or column being cut at the border as in Captum, not moved inside; "tf-explain": one minus the probability,
-            per place.
+        patch: side of the hidden square, pixels, or (height, width); None: a quarter of the image's shorter side.
+        stride: step between squares, pixels, or (down, right); None: half the patch.
+        fill: as of `occlusion_scores`.
+        convention: "captum": the drop of the score, for every pixel averaged over the squares that hide it, the last
+            square of a row or column being cut at the border as in Captum, not moved inside; "drop": how much the score
+            falls, per place; "probability": of the class, per place (Zeiler and Fergus); "tf-explain": one minus the
+            probability, per place.
     Returns:
         float32 (N, rows, cols), or (N, H, W) for "captum".
     Raises:
@@ -220,7 +237,9 @@ def occlusion_map(model, images, target=None, *, patch, stride, fill="mean", con
     if convention not in CONVENTIONS:
         raise unknown("convention", convention, CONVENTIONS)
     plan, arrays = _looked_at(model, images)
-    patch, stride, cut = _pair(patch), _pair(stride), convention == "captum"
+    patch = _pair(max(1, min(arrays[0].shape[1:3]) // 4) if patch is None else patch)
+    stride = _pair(max(1, min(patch) // 2) if stride is None else stride)
+    cut = convention == "captum"
     if cut:
         _check_strides(arrays[0].shape[1:3], patch, stride)
     plan, value, reduce, targets = _wanted(plan, arrays, target, convention, class_names)
@@ -234,7 +253,6 @@ def occlusion_map(model, images, target=None, *, patch, stride, fill="mean", con
         chance = probabilities(plan, table)[image, :, :, targets]
         return chance if convention == "probability" else 1 - chance
     drop = base[image, targets][:, None, None] - table[image, :, :, targets]
-    warn_of_empty(drop, "occlusion_map")
     if convention == "drop":
         return drop
     covers = [_covers(*axis) for axis in zip(arrays[0].shape[1:3], patch, stride, strict=True)]
