@@ -82,7 +82,7 @@ def test_occlusion(model, options, message):
 
 def test_options(model):
     for options, message in (
-        ({"seed": 2}, "seed is 1 or 'activation'"),
+        ({"start": 2}, "start is 1 or 'activation'"),
         ({"dtype": "float16"}, "Unknown dtype 'float16'"),
         ({"fallback": "yes"}, "Unknown fallback 'yes'"),
     ):

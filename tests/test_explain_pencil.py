@@ -99,7 +99,7 @@ def test_seed_activation_multiplies_by_the_activation():
     model = network(layers.Conv2D(1, 2, use_bias=False, name="c"), weights=[np.ones((2, 2, 1, 1))])
     corner = explain.Neuron("c", 0, row=0, col=0)
     assert plane(explain.saliency(model, IMAGE, corner))[0] == [1, 1, 0, 0]
-    assert plane(explain.saliency(model, IMAGE, corner, seed="activation"))[0] == [14, 14, 0, 0]
+    assert plane(explain.saliency(model, IMAGE, corner, start="activation"))[0] == [14, 14, 0, 0]
 
 
 def test_channel_maximum_and_mean():
@@ -233,8 +233,8 @@ def test_alpha_beta_by_hand():
 def test_deconvnet_is_homogeneous_in_the_seed():
     """Scaling the image scales a bias-free network's activation, the switches stay, and the seed scales the map."""
     model, x = relu_network(bias=False), images()
-    once = explain.deconvnet(model, x, 0, seed="activation")
-    np.testing.assert_allclose(explain.deconvnet(model, 3 * x, 0, seed="activation"), 3 * once, rtol=1e-4)
+    once = explain.deconvnet(model, x, 0, start="activation")
+    np.testing.assert_allclose(explain.deconvnet(model, 3 * x, 0, start="activation"), 3 * once, rtol=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore:saliency")  # the neuron is off in some images

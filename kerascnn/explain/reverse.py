@@ -19,7 +19,7 @@ Arguments that every method takes:
         are taken before the softmax or sigmoid. A classifier with one unit z has two classes: z is the score of class
         1, -z that of class 0. {"name of an output": one of these} says which output of several is meant.
 Options:
-    seed: 1 starts the walk with one; "activation" with the explained activation itself.
+    start: 1 starts the walk with one; "activation" with the explained activation itself.
     class_names: the classes' names.
     fallback: "autodiff" lets automatic differentiation serve layers without a rule (plain gradients only; warns). It
         does so by itself, for Keras' own layers and operations, where that is exact: for plain gradients unless a layer
@@ -53,7 +53,7 @@ def walk_back(
     target=None,
     method="gradient",
     *,
-    seed=1,
+    start=1,
     class_names=None,
     fallback=None,
     batch_size=64,
@@ -61,8 +61,8 @@ def walk_back(
     derived=False,
 ):
     """(list of maps, one per input; list of images as arrays; scores (N,)): what all methods here are made of."""
-    if seed not in (1, "activation"):
-        raise UsageError(f"seed is 1 or 'activation'; received {seed!r}.")
+    if start not in (1, "activation"):
+        raise UsageError(f"start is 1 or 'activation'; received {start!r}.")
     if fallback and method != "gradient":
         raise UsageError("fallback='autodiff' gives plain gradients: use saliency, or a method made of gradients.")
     plan, arrays = subject(model, images, fallback, derived, method)
@@ -75,7 +75,7 @@ def walk_back(
             plan = fold_batch_norm(plan, [*plan.inputs, *(value for value, _ in seeds)], shape_of, dtype)
     if count != len(arrays[0]):
         arrays = [np.repeat(a, count, axis=0) for a in arrays]
-    task = Task(plan.steps, plan.inputs, plan.inputs, seeds, method, seed)
+    task = Task(plan.steps, plan.inputs, plan.inputs, seeds, method, start)
     maps, scores = run(plan, task, arrays, starts, dtype=dtype, batch_size=batch_size)
     return maps, arrays, scores
 

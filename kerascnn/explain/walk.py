@@ -26,7 +26,7 @@ class Task:
         wanted: numbers of the values whose maps (or, without seeds, values) come out.
         seeds: tuple of (value, kind): where the walk starts; see `seed_array`.
         method: "gradient", "deconvnet", "guided_backprop" or a relevance.Relevance.
-        seed: 1, or "activation" to start with the value of what is explained.
+        start: 1, or "activation" to start with the value of what is explained.
         kept: numbers of values that come out after the maps, as they are.
     """
 
@@ -35,7 +35,7 @@ class Task:
     wanted: tuple
     seeds: tuple = ()
     method: object = "gradient"
-    seed: object = 1
+    start: object = 1
     kept: tuple = ()
 
 
@@ -104,7 +104,7 @@ def walk(task, images, constants, seeds):
         start = seed_array(kind, values[value], arrays)
         active = start * values[value]
         scores = scores + ops.sum(active, tuple(range(1, len(active.shape))))
-        start = active if task.seed == "activation" or not isinstance(task.method, str) else start
+        start = active if task.start == "activation" or not isinstance(task.method, str) else start
         signals[value] = signals[value] + start if value in signals else start
     backward(task, steps, values, records, constants, signals)
     maps = [signals[v] if v in signals else ops.zeros_like(values[v]) for v in task.wanted]
