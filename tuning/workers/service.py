@@ -64,25 +64,28 @@ def service(chief, folder, *, host="127.0.0.1", token=""):
         )
         return {}
 
-    def guarded(action):
-        async def answer(request):
-            theirs = request.headers.get("X-Kerascnn-Version")
-            if theirs != __version__:
-                return PlainTextResponse(f"it is kerascnn {__version__} and this worker is {theirs}", 409)
-            theirs = request.headers.get("Authorization", "")
-            if token and not hmac.compare_digest(theirs.encode(), f"Bearer {token}".encode()):
-                return PlainTextResponse("the token is wrong. Type --token with the chief's", 401)
-            try:
-                return JSONResponse(await action(await request.json()))
-            except (UsageError, KeyError, TypeError, ValueError) as error:
-                return PlainTextResponse(f"{type(error).__name__}: {error}", 400)
-
-        return answer
-
     actions = (ask, report, beat, release, finish)
     application = Starlette(
-        routes=[Route(f"/{action.__name__}", guarded(action), methods=["POST"]) for action in actions],
+        routes=[Route(f"/{action.__name__}", _guarded(action, token), methods=["POST"]) for action in actions],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK)] if host in LOOPBACK else [],
     )
     application.state.working = working
     return application
+
+
+def _guarded(action, token):
+    """The endpoint of an action: it checks the version and the token, and turns errors into answers."""
+
+    async def answer(request):
+        theirs = request.headers.get("X-Kerascnn-Version")
+        if theirs != __version__:
+            return PlainTextResponse(f"it is kerascnn {__version__} and this worker is {theirs}", 409)
+        theirs = request.headers.get("Authorization", "")
+        if token and not hmac.compare_digest(theirs.encode(), f"Bearer {token}".encode()):
+            return PlainTextResponse("the token is wrong. Type --token with the chief's", 401)
+        try:
+            return JSONResponse(await action(await request.json()))
+        except (UsageError, KeyError, TypeError, ValueError) as error:
+            return PlainTextResponse(f"{type(error).__name__}: {error}", 400)
+
+    return answer

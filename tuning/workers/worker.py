@@ -1,4 +1,4 @@
-"""A worker: asks the chief for trials and runs each in a process of its own. It never imports Keras itself."""
+"""A worker: asks the chief for trials and runs each in a process of its own. It never imports Keras."""
 
 import contextlib
 import http.client
@@ -24,7 +24,7 @@ PATIENCE = 300  # seconds without a chief after which a worker gives up
 def check_token(token):
     """A token travels in an HTTP header, so it must be printable ASCII."""
     if not (token.isascii() and token.isprintable()):
-        raise UsageError("The token holds a letter that is not ASCII. Type one of letters, digits and signs.")
+        raise UsageError("The token holds characters that are not ASCII. Use letters, digits and punctuation.")
 
 
 class ChiefGone(DataError):  # noqa: N818 (what happened)
@@ -115,64 +115,17 @@ def work(address, *, token="", name=None, number=None, cores=None, patience=PATI
 
 
 def _run_trial(line, job, cores, stopping):
-    """Lead one trial's process to its end; returns what came of it, in words."""
+    """Run one trial in a process of its own, to its end; returns the outcome in words."""
     ticket = {"trial": job["trial"], "lease": job["lease"]}
-    Path(job["folder"]).parent.mkdir(parents=True, exist_ok=True)
-    with open(Path(job["folder"]).with_suffix(".log"), "ab") as log:
-        process = subprocess.Popen(
-            [*python_module("tuning.workers.trial"), job["folder"]],  # the folder is for who lists processes
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            start_new_session=True,
-        )
-    ended = threading.Event()
-    lost = threading.Event()
-
-    def beat():
-        last, told = time.monotonic(), False
-        while not ended.wait(0.2):
-            if stopping.is_set() and not told:
-                process.terminate()  # once: a second signal would not let it save
-                told = True
-            if time.monotonic() - last >= job["beat_seconds"]:
-                last = time.monotonic()
-                with contextlib.suppress(ChiefGone, UsageError):
-                    if line.post("beat", **ticket)["answer"] == "lost":
-                        lost.set()
-                        process.kill()
-
-    beating = threading.Thread(target=beat, daemon=True)
-    beating.start()
-    answer = ""
+    process = _start(job)
+    ended, lost = threading.Event(), threading.Event()
+    beating = (line, ticket, process, job["beat_seconds"], stopping, ended, lost)
+    threading.Thread(target=_beat, args=beating, daemon=True).start()
     try:
         _write(process, json.dumps({**job, "cores": cores}))
-        for text in process.stdout:
-            message = json.loads(text)
-            if "epoch" in message:
-                try:
-                    answer = line.post("report", **ticket, **message)["answer"]
-                except UsageError as error:  # such as an objective that is not computed
-                    line.post("finish", **ticket, status="failed", reason=str(error), seconds=0.0)
-                    return "failed"
-                if answer == "lost":
-                    process.kill()
-                    lost.set()
-                _write(process, answer)
-            elif "released" in message:
-                line.post("release", **ticket)
-                return "waits on its rung" if answer == "pause" else f"given back: {message['released']}"
-            else:
-                status = "completed" if "completed" in message else "failed"
-                line.post(
-                    "finish",
-                    **ticket,
-                    status=status,
-                    reason=message.get("failed", ""),
-                    seconds=message.get("seconds", 0.0),
-                )
-                return status
+        outcome = _relay(line, ticket, process, lost)
+        if outcome is not None:
+            return outcome
         code = process.wait()
         if lost.is_set():
             return "was given to another worker"
@@ -185,6 +138,61 @@ def _run_trial(line, job, cores, stopping):
         process.wait()
         process.stdin.close()
         process.stdout.close()
+
+
+def _start(job):
+    """The trial's process; its standard error goes to a log beside the trial's folder."""
+    Path(job["folder"]).parent.mkdir(parents=True, exist_ok=True)
+    with open(Path(job["folder"]).with_suffix(".log"), "ab") as log:
+        return subprocess.Popen(
+            [*python_module("tuning.workers.trial"), job["folder"]],  # the folder is for whoever lists processes
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+        )
+
+
+def _beat(line, ticket, process, seconds, stopping, ended, lost):
+    """Until `ended`, tell the chief every few seconds that the trial is alive, and the process when to stop."""
+    last, told = time.monotonic(), False
+    while not ended.wait(0.2):
+        if stopping.is_set() and not told:
+            process.terminate()  # once: a second signal would not let it save
+            told = True
+        if time.monotonic() - last >= seconds:
+            last = time.monotonic()
+            with contextlib.suppress(ChiefGone, UsageError):
+                if line.post("beat", **ticket)["answer"] == "lost":
+                    lost.set()
+                    process.kill()
+
+
+def _relay(line, ticket, process, lost):
+    """Pass messages between the trial's process and the chief; returns the outcome, None if the process just ends."""
+    answer = ""
+    for text in process.stdout:
+        message = json.loads(text)
+        if "epoch" in message:
+            try:
+                answer = line.post("report", **ticket, **message)["answer"]
+            except UsageError as error:  # such as an objective that is not computed
+                line.post("finish", **ticket, status="failed", reason=str(error), seconds=0.0)
+                return "failed"
+            if answer == "lost":
+                process.kill()
+                lost.set()
+            _write(process, answer)
+        elif "released" in message:
+            line.post("release", **ticket)
+            return "waits on its rung" if answer == "pause" else f"given back: {message['released']}"
+        else:
+            status = "completed" if "completed" in message else "failed"
+            reason, seconds = message.get("failed", ""), message.get("seconds", 0.0)
+            line.post("finish", **ticket, status=status, reason=reason, seconds=seconds)
+            return status
+    return None
 
 
 def _write(process, text):
