@@ -73,3 +73,61 @@ def test_nothing_that_lists_imports_keras_at_the_top():
 def test_inside_kerascnn_only_the_command_line_knows_tuning():
     knows = {room(path) for path in FILES for name in imports(path, nested=True) if name.split(".")[0] == "tuning"}
     assert knows <= {"commands"}
+
+
+def modules():
+    """{module name: its syntax tree} of the packages `kerascnn` and `tuning`."""
+    trees = {}
+    for package in (ROOT, ROOT.parent / "tuning"):
+        for path in package.rglob("*.py"):
+            name = ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
+            trees[name] = ast.parse(path.read_text())
+    return trees
+
+
+def imported(name, tree, known):
+    """The modules of ours that a module imports anywhere in its text."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in known and alias.name != name)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                module = f"{node.module}.{alias.name}"
+                target = module if module in known else node.module
+                if target in known and target != name:
+                    yield target
+
+
+def test_imports_form_no_circle():
+    """Nor do those within functions."""
+    trees = modules()
+    edges = {name: set(imported(name, tree, trees)) for name, tree in trees.items()}
+    while free := [name for name, targets in edges.items() if not targets]:
+        for name in free:
+            del edges[name]
+        edges = {name: targets.difference(free) for name, targets in edges.items()}
+    while edges and (unread := set(edges) - set().union(*edges.values())):
+        edges = {name: targets for name, targets in edges.items() if name not in unread}
+    assert edges == {}  # what imports nothing that is left, and what nothing that is left imports, is gone
+
+
+def lines_of_code(function):
+    """Lines of a function that hold code: no docstring, comment or blank line."""
+    docstring = function.body[0].value if ast.get_docstring(function) is not None else None
+    numbers = set()
+    for node in ast.walk(function):
+        if node is not docstring and hasattr(node, "lineno"):
+            numbers.add(node.lineno)
+            if isinstance(node, (ast.expr, ast.arg, ast.keyword)):
+                numbers.update(range(node.lineno, node.end_lineno + 1))
+    return len(numbers)
+
+
+def test_no_function_has_more_than_60_lines_of_code():
+    long = [
+        f"{name}.{node.name}: {lines_of_code(node)}"
+        for name, tree in modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and lines_of_code(node) > 60
+    ]
+    assert long == []
