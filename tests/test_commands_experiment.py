@@ -49,3 +49,19 @@ def test_correspondence_of_a_folder(call, trained, tmp_path):
     code, _, err = call("experiment", "correspondence", trained.folder, "--boxes", "none.csv")
     assert code == 2
     assert "There is no file none.csv" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "told"),
+    [
+        (["probes", "--images", 60, "--places", 2], "probes", "svm: the best layer is "),
+        (["unit-ablation", "--images", 20], "unit-ablation", "matters most: without it the loss changes by"),
+    ],
+)
+def test_experiments_of_layers_and_units(call, trained, tmp_path, arguments, name, told):
+    code, out, err = call("experiment", arguments[0], trained.folder, *arguments[1:], "--out", tmp_path)
+    assert (code, err) == (0, "")
+    assert told in out
+    assert (tmp_path / f"{name}.png").exists()
+    assert len(pandas.read_csv(tmp_path / f"{name}.csv")) > 1
+    assert name in call("experiments")[1]

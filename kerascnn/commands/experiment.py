@@ -21,7 +21,10 @@ def list_experiments(*, json: Json = False):
     if json:
         print_json(facts)
     else:
-        print_table(("experiment", "what it is", "source"), [(n, f["doc"], f["source"]) for n, f in facts.items()])
+        print_table(
+            ("experiment", "what it is", "source"),
+            [(name.replace("_", "-"), f["doc"], f["source"]) for name, f in facts.items()],
+        )
 
 
 @app.command
@@ -104,35 +107,138 @@ def correspondence(
         _saved(measure(model, x(rows), parts, names, repeats=repeats, seed=seed), folder, say)
 
 
+@app.command
+def probes(
+    run: Subject,
+    data: Data = None,
+    /,
+    *,
+    layers: Layers = None,
+    places: int = 2,
+    images: int = 1000,
+    seed: int = 0,
+    out: Out = None,
+):
+    """Measure how much of the classes linear classifiers read off each layer.
+
+    Parameters
+    ----------
+    layers
+        names of layers, separated by commas [default: every convolution and every hidden dense layer]
+    places
+        maps are averaged to at most this many rows and columns
+    images
+        at most how many images of the training split are used, and as many of the test split
+    seed
+        of the choice of images and of the cross-validation
+    """
+    check_subject(run)
+    with computing() as (say, _):
+        from kerascnn.experiments.probes import probes as measure
+        from kerascnn.experiments.probes import usual_layers
+
+        classifier, loaded, folder = _opened(run, data, out)
+        model, prepared = classifier.model, classifier.preprocessing
+        train, test = (_some(split, images, seed) for split in _both_splits(loaded, seed))
+        names = usual_layers(model) if layers is None else [name.strip() for name in layers.split(",")]
+        given = (Prepared(train.images, prepared), train.labels, Prepared(test.images, prepared), test.labels)
+        _saved(measure(model, *given, names, places=places, seed=seed), folder, say)
+
+
+@app.command
+def unit_ablation(
+    run: Subject,
+    data: Data = None,
+    /,
+    *,
+    layer: Annotated[str | None, Parameter(help="a layer's name [default: the deepest convolution]")] = None,
+    fill: Literal["zero", "mean"] = "zero",
+    images: int = 1000,
+    seed: int = 0,
+    out: Out = None,
+):
+    """Measure which channels of a layer matter, by switching each off.
+
+    Parameters
+    ----------
+    fill
+        what a channel that is off becomes: zero, or its mean over all images
+    images
+        how many test images are looked at
+    seed
+        of the choice of images
+    """
+    check_subject(run)
+    with computing() as (say, _):
+        model, x, labels, _, folder = _asked(run, data, images, seed, out)
+        from kerascnn.experiments.unit_ablation import unit_ablation as measure
+
+        if labels is None:
+            raise UsageError("These images have no labels, which the loss needs. Give a folder of class folders.")
+        _saved(measure(model, x, labels, layer, fill=fill), folder, say)
+
+
 def _asked(run, data, images, seed, out):
     """(model, images as it takes them, labels, file names, folder) of some test images; with `images` None the images
     are a function of the rows that are wanted."""
-    import numpy as np
-
-    from kerascnn import using
     from kerascnn.using.class_names import class_indices
-    from kerascnn.using.classifier import subject
 
-    classifier = subject(run)
-    model, prepared, folder = classifier.model, classifier.preprocessing, classifier.folder
-    loaded = using.data_of(classifier, data)
+    classifier, loaded, folder = _opened(run, data, out)
+    model, prepared = classifier.model, classifier.preprocessing
     split = loaded.test or loaded.train or loaded.validation
     if images is None:
-        return (
-            model,
-            lambda rows: prepared(split.images[rows]),
-            split.labels,
-            split.files,
-            out or folder / "experiments",
-        )
-    if images < 1:
-        raise UsageError(f"--images {images} is not allowed: it must be at least 1.")
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(split))[:images])
-    split = split.take(chosen)
+        return model, lambda rows: prepared(split.images[rows]), split.labels, split.files, folder
+    split = _some(split, images, seed)
     labels = None
     if loaded.class_names:
         labels = class_indices(loaded.class_names, classifier.labels, str(data or loaded.source))[split.labels]
-    return model, prepared(split.images[:]), labels, split.files, out or folder / "experiments"
+    return model, prepared(split.images[:]), labels, split.files, folder
+
+
+def _opened(run, data, out):
+    """(classifier, its data, folder for results)."""
+    from kerascnn import using
+    from kerascnn.using.classifier import subject
+
+    classifier = subject(run)
+    return classifier, using.data_of(classifier, data), out or classifier.folder / "experiments"
+
+
+def _some(split, images, seed):
+    """At most so many images of a split, drawn at random, in their order."""
+    import numpy as np
+
+    if images < 1:
+        raise UsageError(f"--images {images} is not allowed: it must be at least 1.")
+    return split.take(np.sort(np.random.default_rng(seed).permutation(len(split))[:images]))
+
+
+def _both_splits(loaded, seed):
+    """The training and test images of data; where there is one split only, a quarter of it is for the test."""
+    import numpy as np
+    from sklearn.model_selection import train_test_split
+
+    train, test = loaded.train, loaded.test or loaded.validation
+    if train and test:
+        return train, test
+    one = train or test
+    return [
+        one.take(np.sort(rows))
+        for rows in train_test_split(np.arange(len(one)), test_size=0.25, stratify=one.labels, random_state=seed)
+    ]
+
+
+class Prepared:
+    """Images as the network takes them, a slice at a time."""
+
+    def __init__(self, images, preprocessing):
+        self.images, self.preprocessing = images, preprocessing
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, part):
+        return self.preprocessing(self.images[part])
 
 
 def _saved(result, folder, say):

@@ -1,0 +1,207 @@
+"""How much of the classes can be read off each layer (Zeiler and Fergus 2013, section 5.3 and table 7).
+
+The network stays as it is; on the features of each layer a linear support vector machine and a softmax classifier are
+trained. The paper uses Caltech-101 and -256, and every feature of a layer. Here maps are averaged to a few places
+first, so that early layers with their large maps can be compared with late ones in little memory.
+"""
+
+import itertools
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas
+from matplotlib.figure import Figure
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from kerascnn.dataset_scan.scanned_layers import scanned_layers
+from kerascnn.errors import UsageError, unknown
+from kerascnn.experiments import register
+from kerascnn.experiments.outcome import Outcome, mean_interval
+from kerascnn.explain.plans.plan import make_plan
+from kerascnn.explain.recorded import activations
+from kerascnn.explain.subjects import opaque_step
+from kerascnn.explain.targets import convolutions
+from kerascnn.plots import BLUE, ORANGE
+
+CLASSIFIERS = {
+    "svm": lambda seed: LinearSVC(dual="auto", random_state=seed),
+    "softmax": lambda seed: LogisticRegression(max_iter=2000, tol=1e-3, random_state=seed),
+}
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
+
+
+@register(source="Zeiler and Fergus 2013, table 7")
+def probes(
+    model,
+    images,
+    labels,
+    test_images,
+    test_labels,
+    layers,
+    *,
+    places=2,
+    classifiers=("svm", "softmax"),
+    strengths=STRENGTHS,
+    folds=3,
+    batch_size=64,
+    seed=0,
+):
+    """Accuracy of linear classifiers on the features of each layer.
+
+    One pass over the images gives the features of all layers. They lie in temporary files, and one layer at a time is
+    in memory. Each feature is brought to mean 0 and standard deviation 1 over the training images.
+
+    Args:
+        model: keras.Model with one image input; its weights stay as they are.
+        images, test_images: float (N, H, W, C) as the model takes them, or anything of that length that gives such
+            arrays for slices.
+        labels, test_labels: int (N,).
+        layers: names of layers, in the order of the figure.
+        places: maps are averaged to at most this many rows and columns.
+        classifiers: of "svm" (linear, squared hinge loss) and "softmax" (logistic regression).
+        strengths: values of C, the inverse of the regularisation; cross-validation on the training images chooses.
+        folds: parts of this cross-validation.
+        batch_size: images computed at once; the result does not depend on it.
+        seed: of the folds and the solvers.
+    Returns:
+        Outcome. Table: layer, features (how many), classifier, strength (the chosen C), validation (mean accuracy
+        over the folds), accuracy (of the test images), low and high (its 95% interval over images), images. Arrays:
+        "<layer>/<classifier>": bool (N,), which test images are classified correctly.
+    Raises:
+        UsageError: unknown layers or classifiers, other numbers of labels than images, or a class with fewer training
+            images than folds.
+    """
+    names = [layers] if isinstance(layers, str) else list(layers)
+    labels, test_labels = np.asarray(labels), np.asarray(test_labels)
+    _check(images, labels, test_images, test_labels, classifiers, places, folds)
+    rows, arrays = [], {}
+    with tempfile.TemporaryDirectory(prefix="kerascnn-probes-") as folder:
+        train = pooled_features(model, images, names, places, batch_size, Path(folder, "train"))
+        test = pooled_features(model, test_images, names, places, batch_size, Path(folder, "test"))
+        for name in names:
+            for kind in classifiers:
+                search = _fitted(kind, train[name], labels, strengths, folds, seed)
+                correct = search.predict(test[name]) == test_labels
+                arrays[f"{name}/{kind}"] = correct
+                strength = next(iter(search.best_params_.values()))
+                accuracy = mean_interval(correct)
+                row = (name, train[name].shape[1], kind, strength, search.best_score_, *accuracy, len(correct))
+                rows.append(row)
+        del train, test  # their files are still open
+    columns = ["layer", "features", "classifier", "strength", "validation", "accuracy", "low", "high", "images"]
+    table = pandas.DataFrame(rows, columns=columns)
+    chance = np.bincount(np.unique(labels, return_inverse=True)[1]).max() / len(labels)
+    return Outcome("probes", table, _findings(names, arrays), lambda: _figure(table, chance, model.name), arrays)
+
+
+def pooled_features(model, images, names, places, batch_size, folder):
+    """{layer: float32 (N, features)} of several layers from one pass over images, as files in a new folder."""
+    folder.mkdir(parents=True)
+    features = {}
+    for start in range(0, len(images), batch_size):
+        batch = np.asarray(images[start : start + batch_size], "float32")
+        for number, (name, maps) in enumerate(activations(model, batch, names, batch_size=batch_size).items()):
+            flat = pooled(maps, places).reshape(len(batch), -1)
+            if name not in features:
+                shape = (len(images), flat.shape[1])
+                features[name] = np.lib.format.open_memmap(folder / f"{number}.npy", "w+", "float32", shape)
+            features[name][start : start + len(batch)] = flat
+    return features
+
+
+def pooled(maps, places):
+    """Maps (N, rows, columns, C), averaged to at most `places` rows and columns of nearly equal parts."""
+    if maps.ndim != 4:
+        return maps
+    for axis in (1, 2):
+        size = maps.shape[axis]
+        edges = np.linspace(0, size, min(places, size) + 1).astype(int)
+        sums = np.add.reduceat(maps, edges[:-1], axis)
+        shape = [1] * 4
+        shape[axis] = -1
+        maps = sums / np.diff(edges).reshape(shape)
+    return maps
+
+
+def usual_layers(model):
+    """Names of every convolution, as the next layer sees it, and of every dense layer before the scores."""
+    plan = make_plan(model, opaque_step)
+    names = [each.output for each in scanned_layers(model)] if convolutions(plan) else []
+    dense = [path for path, kind in plan.kinds.items() if kind == "Dense"]
+    order = list(plan.layers)
+    return sorted({*names, *dense[:-1]}, key=lambda name: order.index(name.partition("#")[0]))
+
+
+def _fitted(kind, features, labels, strengths, folds, seed):
+    """The classifier with the C of the best mean accuracy over the folds, trained on all images."""
+    pipeline = make_pipeline(StandardScaler(), CLASSIFIERS[kind](seed))
+    split = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    return GridSearchCV(pipeline, {f"{pipeline.steps[-1][0]}__C": list(strengths)}, cv=split).fit(features, labels)
+
+
+def _check(images, labels, test_images, test_labels, classifiers, places, folds):
+    for kind in classifiers:
+        if kind not in CLASSIFIERS:
+            raise unknown("classifier", kind, CLASSIFIERS)
+    for what, given, of_them in (("images", images, labels), ("test_images", test_images, test_labels)):
+        if not len(given) or len(given) != len(of_them):
+            raise UsageError(f"{what} holds {len(given)} images, and there are {len(of_them)} labels for them.")
+    if places < 1 or folds < 2:
+        raise UsageError(f"places={places}, folds={folds} is not allowed: at least 1 place and 2 folds are needed.")
+    classes, counts = np.unique(labels, return_counts=True)
+    if len(classes) < 2 or counts.min() < folds:
+        raise UsageError(
+            f"Cross-validation in {folds} folds needs two or more classes with {folds} training images each; the "
+            f"smallest of {len(classes)} has {counts.min()}."
+        )
+
+
+def _findings(names, arrays):
+    """Whether the last layer tells more than the first, and which layer tells most, for each classifier."""
+    sentences = []
+    for kind in dict.fromkeys(key.rpartition("/")[2] for key in arrays):
+        correct = [arrays[f"{name}/{kind}"].astype(float) for name in names]
+        accuracies = [values.mean() for values in correct]
+        best = int(np.argmax(accuracies))
+        sentences.append(f"{kind}: the best layer is {names[best]}, with {accuracies[best]:.1%} of the test images.")
+        if len(names) > 1:
+            mean, low, high = mean_interval(correct[-1] - correct[0])
+            verdict = "rises" if low > 0 else "falls" if high < 0 else "does not measurably change"
+            drops = sum(after < before for before, after in itertools.pairwise(accuracies))
+            steps = f"with {drops or 'no'} of {len(names) - 1} steps downwards"
+            sentences.append(
+                f"{kind}: accuracy {verdict} from {names[0]} to {names[-1]}: by {100 * mean:+.1f} points (95% interval "
+                f"{100 * low:+.1f} to {100 * high:+.1f}, {len(correct[0])} images), {steps}."
+            )
+    return tuple(sentences)
+
+
+def _figure(table, chance, model):
+    names = list(dict.fromkeys(table["layer"]))
+    figure = Figure(figsize=(max(5.0, 0.75 * len(names) + 2), 4.2), layout="constrained")
+    axes = figure.subplots()
+    for number, (kind, colour) in enumerate(zip(CLASSIFIERS, (BLUE, ORANGE), strict=True)):
+        rows = table[table["classifier"] == kind]
+        if len(rows):
+            places = np.array([names.index(name) for name in rows["layer"]]) + 0.08 * number
+            errors = [rows["accuracy"] - rows["low"], rows["high"] - rows["accuracy"]]
+            label = {"svm": "linear SVM", "softmax": "softmax"}[kind]
+            axes.errorbar(places, rows["accuracy"], errors, color=colour, marker="o", capsize=3, label=label)
+    axes.axhline(chance, color="0.5", linestyle="--", linewidth=1, label="always the largest class")
+    axes.set_xticks(
+        range(len(names)), names, rotation=45 if len(names) > 5 else 0, ha="right" if len(names) > 5 else "center"
+    )
+    axes.set_ylim(0, 1)
+    axes.set_ylabel("accuracy on test images")
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize="small")
+    axes.set_title(
+        f"{model}: classifiers on the features of each layer\n{table['images'].iloc[0]} test images, 95% intervals",
+        fontsize="medium",
+    )
+    return figure

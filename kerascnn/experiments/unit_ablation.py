@@ -1,0 +1,204 @@
+"""Which channels of a layer matter: each is switched off in turn, and the loss and the accuracy are measured again.
+
+Only the part of the network behind the layer is computed again. After Morcos, Barrett, Rabinowitz and Botvinick, "On
+the importance of single directions for generalization" (2018), who found that class-selective units matter no more than
+others.
+"""
+
+import numpy as np
+import pandas
+from matplotlib.figure import Figure
+from scipy.stats import spearmanr
+
+from kerascnn.dataset_scan.scanned_layers import scanned_layers
+from kerascnn.errors import UsageError
+from kerascnn.experiments import register
+from kerascnn.experiments.outcome import Outcome, mean_interval
+from kerascnn.explain.answers import probabilities
+from kerascnn.explain.plans.plan import make_plan
+from kerascnn.explain.subjects import check_images, opaque_step
+from kerascnn.explain.targets import score_value
+from kerascnn.explain.walk import Task, needed_steps, run
+from kerascnn.plots import BLUE, ORANGE
+
+FILLS = ("zero", "mean")
+STEPS = 16  # points of a cumulative curve
+
+
+@register(source="Morcos, Barrett, Rabinowitz and Botvinick 2018")
+def unit_ablation(model, images, labels, layer=None, *, fill="zero", batch_size=64):
+    """Loss and accuracy with each channel of a layer switched off, and with more and more of them.
+
+    Args:
+        model: keras.Model with one image input and one answer, class probabilities or scores.
+        images: float (N, H, W, C) as the model takes them.
+        labels: int (N,), the true classes.
+        layer: a layer's name; "conv1 (after relu)" for what the next layer sees of it. None: what the next layer sees
+            of the deepest convolution.
+        fill: what a channel becomes: "zero", or "mean" (its mean over all images and places).
+        batch_size: images computed at once; the result does not depend on it.
+    Returns:
+        Outcome. Table: channel, loss (mean negative log-likelihood without it), loss_change, low and high (95% interval
+        over images of this change), accuracy, accuracy_change, selectivity (of Morcos et al., of the channel's means by
+        class; nan where no mean is above 0), rank (1: the largest loss_change), images; channel -1 is the whole
+        network. Arrays: "loss" (channels, N) and, over the numbers of channels "off", the accuracies
+        "most_important_first" and "least_important_first".
+    Raises:
+        UsageError: an unknown layer or fill, or labels that are none of the network's classes.
+    """
+    chosen = scanned_layers(model, layer)[-1]
+    plan = make_plan(model, opaque_step)
+    arrays = check_images(model, plan, images)
+    if fill not in FILLS:
+        raise UsageError(f"fill={fill!r} is not allowed: it must be {' or '.join(map(repr, FILLS))}.")
+    tail = _Tail(plan, arrays, chosen.value, batch_size)
+    labels = _checked_labels(labels, tail.whole)
+    loss, correct = _judged(tail.whole, labels)
+    filling = np.zeros(tail.channels) if fill == "zero" else tail.maps.reshape(-1, tail.channels).mean(0)
+    each = [_judged(tail.without([channel], filling), labels) for channel in range(tail.channels)]
+    losses, hits = (np.array(values) for values in zip(*each, strict=True))
+    table = _table(loss, correct, losses, hits, selectivity(tail.maps, labels))
+    order = table["channel"].to_numpy()[1:][np.argsort(table["rank"].to_numpy()[1:], kind="stable")]
+    off = np.unique(np.linspace(0, tail.channels, min(STEPS, tail.channels) + 1).astype(int))
+    curves = {
+        name: np.array([_judged(tail.without(first[:count], filling), labels)[1].mean() for count in off])
+        for name, first in (("most_important_first", order), ("least_important_first", order[::-1]))
+    }
+    arrays = {"loss": losses, "off": off, **curves}
+    title = f"{model.name}, {chosen.name}: channels set to {fill}, {len(labels)} images"
+    return Outcome("unit-ablation", table, _findings(chosen.name, table), lambda: _figure(table, arrays, title), arrays)
+
+
+class _Tail:
+    """The part of a network behind one value, to be computed again with channels of that value switched off.
+
+    Attributes:
+        maps: the value, float32 (N, ..., channels).
+        whole: the network's own probabilities (N, classes).
+    """
+
+    def __init__(self, plan, arrays, value, batch_size):
+        self.plan, self.batch_size = plan, batch_size
+        end = score_value(plan)
+        changed, steps = {value}, []
+        for step in needed_steps(plan.steps, [end]):
+            if step.output != value and changed.intersection(step.inputs):
+                changed.add(step.output)
+                steps.append(step)
+        beside = {n for step in steps for n in step.inputs if n >= 0} - changed  # such as a shortcut around the layer
+        self.task = Task(tuple(steps), (value, *sorted(beside)), (end,))
+        first = Task(plan.steps, plan.inputs, (*self.task.inputs, end))
+        (self.maps, *self.beside, scores), _ = run(plan, first, arrays, [], batch_size=batch_size)
+        self.channels, self.whole = self.maps.shape[-1], probabilities(plan, scores)
+
+    def without(self, channels, filling):
+        """Probabilities (N, classes) with some channels set to their `filling` (channels,)."""
+        maps = self.maps.copy()
+        maps[..., channels] = filling[channels]
+        scores = (
+            maps
+            if not self.task.steps
+            else run(self.plan, self.task, [maps, *self.beside], [], batch_size=self.batch_size)[0][0]
+        )
+        return probabilities(self.plan, scores)
+
+
+def _judged(answers, labels):
+    """(loss (N,), correct (N,)) of class probabilities."""
+    of_class = answers[np.arange(len(labels)), labels].astype("float64")
+    return -np.log(np.maximum(of_class, 1e-30)), answers.argmax(1) == labels
+
+
+def _checked_labels(labels, answers):
+    labels = np.asarray(labels)
+    if labels.shape != (len(answers),) or labels.dtype.kind not in "iu":
+        raise UsageError(
+            f"labels of shape {labels.shape} and dtype {labels.dtype} are not allowed: a whole number for each of the "
+            f"{len(answers)} images is needed."
+        )
+    if labels.min() < 0 or labels.max() >= answers.shape[1]:
+        raise UsageError(
+            f"labels from {labels.min()} to {labels.max()} are not allowed: the network has {answers.shape[1]} "
+            f"classes, 0 to {answers.shape[1] - 1}."
+        )
+    return labels
+
+
+def selectivity(maps, labels):
+    """(channels,): (m - rest) / (m + rest) of a channel's largest mean by class and the mean of the other classes'."""
+    by_image = maps.reshape(len(maps), -1, maps.shape[-1]).mean(1)
+    means = np.stack([by_image[labels == label].mean(0) for label in np.unique(labels)])
+    largest = means.max(0)
+    rest = (means.sum(0) - largest) / max(1, len(means) - 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where((largest > 0) & (largest + rest > 0), (largest - rest) / (largest + rest), np.nan)
+
+
+def _table(loss, correct, losses, hits, selective):
+    mean, low, high = mean_interval(losses - loss)
+    table = pandas.DataFrame(
+        {
+            "channel": np.arange(len(losses)),
+            "loss": losses.mean(1),
+            "loss_change": mean,
+            "low": low,
+            "high": high,
+            "accuracy": hits.mean(1),
+            "accuracy_change": hits.mean(1) - correct.mean(),
+            "selectivity": selective,
+        }
+    )
+    table["rank"] = (-table["loss_change"]).rank(method="first").astype(int)
+    whole = {"channel": -1, "loss": loss.mean(), "accuracy": correct.mean(), "rank": 0}
+    table = pandas.concat([pandas.DataFrame([whole], columns=table.columns), table], ignore_index=True)
+    table["images"] = len(loss)
+    return table
+
+
+def _findings(layer, table):
+    units = table[table["channel"] >= 0]
+    top = units.sort_values("rank").iloc[0]
+    rises, falls = (units["low"] > 0).sum(), (units["high"] < 0).sum()
+    sentences = [
+        f"{layer}: channel {int(top['channel'])} matters most: without it the loss changes by "
+        f"{top['loss_change']:+.4f} (95% interval {top['low']:+.4f} to {top['high']:+.4f}), the accuracy by "
+        f"{100 * top['accuracy_change']:+.1f} points ({int(top['images'])} images).",
+        f"{layer}: without one channel the loss rises measurably for {rises} of {len(units)} channels and falls "
+        f"measurably for {falls}.",
+    ]
+    known = units.dropna(subset=["selectivity"])
+    if len(known) > 3 and known["selectivity"].nunique() > 1 and known["loss_change"].nunique() > 1:
+        correlation, chance = spearmanr(known["selectivity"], known["loss_change"])
+        verdict = (
+            "no measurable relation"
+            if chance > 0.05
+            else "a positive relation"
+            if correlation > 0
+            else "a negative relation"
+        )
+        sentences.append(
+            f"{layer}: {verdict} between a channel's class selectivity and how much it matters: rank correlation "
+            f"{correlation:+.2f} over {len(known)} channels (p = {chance:.2g})."
+        )
+    return tuple(sentences)
+
+
+def _figure(table, arrays, title):
+    figure = Figure(figsize=(11, 3.8), layout="constrained")
+    ranked, curves, against = figure.subplots(1, 3)
+    units = table[table["channel"] >= 0].sort_values("rank")
+    ranked.fill_between(units["rank"], units["low"], units["high"], color=BLUE, alpha=0.3, linewidth=0)
+    ranked.plot(units["rank"], units["loss_change"], color=BLUE)
+    ranked.axhline(0, color="0.5", linewidth=1)
+    ranked.set(xlabel="channels, the most important first", ylabel="change of the loss without it")
+    for name, colour in (("most_important_first", ORANGE), ("least_important_first", BLUE)):
+        curves.plot(arrays["off"], arrays[name], color=colour, marker="o", markersize=3, label=name.replace("_", " "))
+    curves.set(xlabel="channels switched off", ylabel="accuracy", ylim=(0, 1))
+    curves.legend(frameon=False, fontsize="small")
+    against.scatter(units["selectivity"], units["loss_change"], s=12, color=BLUE)
+    against.axhline(0, color="0.5", linewidth=1)
+    against.set(xlabel="class selectivity", ylabel="change of the loss without it")
+    for axes in (ranked, curves, against):
+        axes.grid(alpha=0.25)
+    figure.suptitle(title, fontsize="medium")
+    return figure

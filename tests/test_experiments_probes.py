@@ -1,0 +1,97 @@
+"""Probes: scikit-learn called by hand, pencil-sized pooling, and a network whose first layer tells nothing."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from kerascnn.errors import UsageError
+from kerascnn.experiments.probes import pooled, probes
+
+
+def test_pooling_by_pencil():
+    maps = np.arange(10.0).reshape(1, 5, 2, 1)
+    # rows 0-1 and 2-4; columns stay: two are fewer than three
+    np.testing.assert_allclose(pooled(maps, 2)[0, :, :, 0], [[1, 2], [6, 7]])
+    np.testing.assert_allclose(pooled(maps, 1)[0, 0, 0], [4.5])
+    np.testing.assert_array_equal(pooled(maps, 9), maps)
+    np.testing.assert_array_equal(pooled(maps[:, 0, 0], 2), maps[:, 0, 0])
+
+
+@pytest.fixture(scope="module")
+def task():
+    """Class: whether the bright spot's colour is the first or the second. The first layer sums the two colours."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(120) % 2
+    images = rng.normal(0, 0.3, (120, 8, 8, 2)).astype("float32")
+    for image, label in zip(images, labels, strict=True):
+        row, column = rng.integers(0, 6, 2)
+        image[row : row + 2, column : column + 2, label] += 3
+    inputs = keras.Input((8, 8, 2))
+    blind = layers.Conv2D(1, 1, use_bias=False, name="blind")(inputs)
+    seeing = layers.Conv2D(2, 1, use_bias=False, name="seeing")(inputs)
+    means = layers.GlobalAveragePooling2D(name="means")(layers.Concatenate(name="both")([blind, seeing]))
+    model = keras.Model(inputs, layers.Dense(2, activation="softmax", name="scores")(means), name="colours")
+    model.get_layer("blind").set_weights([np.ones((1, 1, 2, 1))])
+    model.get_layer("seeing").set_weights([np.eye(2).reshape(1, 1, 2, 2)])
+    return model, images, labels
+
+
+def test_what_a_layer_does_not_hold_cannot_be_read_off_it(task):
+    model, images, labels = task
+    result = probes(model, images[:80], labels[:80], images[80:], labels[80:], ["blind", "seeing"])
+    table = result.table.set_index(["layer", "classifier"])
+    assert table["accuracy"]["seeing", "svm"] == table["accuracy"]["seeing", "softmax"] == 1
+    assert table["accuracy"]["blind", "svm"] < 0.75
+    assert dict(table["features"]) == {
+        (layer, kind): count for layer, count in (("blind", 4), ("seeing", 8)) for kind in ("svm", "softmax")
+    }
+    assert any("svm: accuracy rises from blind to seeing" in said for said in result.findings)
+    assert len(result.figure().axes) == 1
+
+
+def test_accuracies_are_scikit_learns(task):
+    model, images, labels = task
+    train, test = images[:80], images[80:]
+    result = probes(model, train, labels[:80], test, labels[80:], "seeing", places=8, strengths=[0.01], batch_size=7)
+    scaler = StandardScaler().fit(train.reshape(80, -1))
+    for kind, classifier in (
+        ("svm", LinearSVC(C=0.01, dual="auto", random_state=0)),
+        ("softmax", LogisticRegression(C=0.01, max_iter=2000, tol=1e-3)),
+    ):
+        classifier.fit(scaler.transform(train.reshape(80, -1)), labels[:80])
+        expected = classifier.predict(scaler.transform(test.reshape(40, -1))) == labels[80:]
+        np.testing.assert_array_equal(result.arrays[f"seeing/{kind}"], expected)
+
+
+def test_the_network_stays_as_it_is(task, tmp_path):
+    model, images, labels = task
+    before = [weight.copy() for weight in model.get_weights()]
+    path = probes(model, images[:60], labels[:60], images[60:], labels[60:], ["means"], classifiers=["svm"]).save(
+        tmp_path
+    )
+    for weight, old in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, old)
+    assert path == tmp_path / "probes.png"
+    assert (tmp_path / "probes.csv").read_text().startswith("layer,features,classifier")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layers": "baend"}, "Did you mean"),
+        ({"classifiers": ["swm"]}, "svm"),
+        ({"labels": np.zeros(3, int)}, "80 images, and there are 3 labels"),
+        ({"labels": np.zeros(80, int)}, "needs two or more classes"),
+        ({"labels": np.eye(80, dtype=int)[0]}, "the smallest of 2 has 1"),
+        ({"folds": 1}, "folds=1 is not allowed"),
+    ],
+)
+def test_bad_input(task, changes, message):
+    model, images, labels = task
+    given = {"images": images[:80], "labels": labels[:80], "test_images": images[80:], "test_labels": labels[80:]}
+    with pytest.raises(UsageError, match=message):
+        probes(model, **{**given, "layers": "blind", **changes})
