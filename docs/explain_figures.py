@@ -12,7 +12,7 @@ import numpy as np
 import kerascnn
 from kerascnn import datasets, explain
 from kerascnn.explain import sheets
-from kerascnn.explain.plans.heads import class_probabilities
+from kerascnn.explain.answers import class_probabilities
 from kerascnn.explain.subjects import subject
 from kerascnn.explain.targets import convolutions
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import types
 import typing
 import warnings
 
@@ -67,7 +68,7 @@ def run_command(argv: typing.Sequence[str]) -> int:
     except Exception as error:
         if debug:
             raise
-        return _explained(error, _options(arguments))
+        return _explained(error, _options(arguments) if isinstance(error, UsageError | DataError) else {})
     finally:
         if before is None:
             os.environ.pop(MAX_MEGAPIXELS, None)
@@ -113,7 +114,7 @@ def _options(arguments):
     return options
 
 
-def _explained(error, options):
+def _explained(error, options=types.MappingProxyType({})):
     """Print an error in one line, with parameters of the library as options; returns the exit code."""
     code, text = 1, str(error)
     if isinstance(error, UsageError | DataError):

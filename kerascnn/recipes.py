@@ -23,7 +23,6 @@ OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "muon")
 SCHEDULES = ("constant", "cosine", "one_cycle")
 AUGMENTATIONS = ("flip", "crop", "translate", "cutout", "colour", "pca", "mixup")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
-WATCHES = ("filters", "activations", "patches", "features", "explain")  # looks during training; no part of a recipe
 NORMALIZATIONS = ("standard", "mean", "none")
 
 

@@ -455,7 +455,7 @@ def test_on_the_command_line_and_after_a_kill(tmp_path):
         assert (resumed / "watch" / name).read_bytes() == (whole / "watch" / name).read_bytes()
     assert whole.read("run")["watch"] == ["filters", "activations"]
     assert not (unwatched / "watch").exists()
-    with pytest.raises(UsageError, match=r"Unknown look for --watch: 'filter'\. Did you mean 'filters'"):
+    with pytest.raises(UsageError, match=r"Unknown look during training 'filter'\. Did you mean 'filters'"):
         kerascnn.train(watch=["filter"], out=tmp_path / "d")
     assert not os.path.exists(tmp_path / "d")
     with pytest.raises(UsageError, match="no convolution"):

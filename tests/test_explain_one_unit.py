@@ -8,7 +8,7 @@ from keras import layers, ops
 from kerascnn import datasets, explain
 from kerascnn.errors import UsageError
 from kerascnn.explain import evaluate
-from kerascnn.explain.plans.heads import class_probabilities
+from kerascnn.explain.answers import class_probabilities
 from kerascnn.training.evaluate import evaluate_split
 
 IMAGES = np.random.default_rng(3).normal(size=(6, 8, 8, 1)).astype("float32")

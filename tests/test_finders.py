@@ -149,7 +149,7 @@ def test_both_commands(tmp_path, monkeypatch, capfd):
         assert cli.run_command([name, "--out", "curve.csv"]) == 2
         assert "--out curve.csv is no PNG file. Type for example --out curve.png" in capfd.readouterr().err
     assert cli.run_command(["batch-find", *common, "--seconds", "0"]) == 2
-    assert "seconds=0 is not allowed: it must be above 0" in capfd.readouterr().err
+    assert "--seconds 0 is not allowed: it must be above 0" in capfd.readouterr().err
     Path("mine.csv").write_text("a,b\n1,2\n")
     assert cli.run_command(["lr-find", "--out", "mine.png"]) == 2
     assert "--out mine.png would replace mine.csv" in capfd.readouterr().err

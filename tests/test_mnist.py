@@ -125,7 +125,7 @@ def test_more_than_ten_classes_and_labels_from_1(folder):
         file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
     data = load(folder, validation=0)
     assert data.class_names == tuple(map(str, range(27)))
-    assert data.doubts[0].startswith("The labels run from 1 to 26 and no image has the label 0, 2, 3, 4, 5 ..., so 27")
+    assert data.doubts[0].startswith("The labels run from 1 to 26 and no image has the labels 0, 2, 3, 4, 5 ..., so 27")
     data = load(folder, validation=0, classes="present")
     assert data.class_names == ("1", "26")
     assert data.test.labels.tolist() == [1, 0, 0, 1]

@@ -74,3 +74,13 @@ def test_models_are_attributes_of_their_package():
     assert "lenet5" in dir(kerascnn.models)
     with pytest.raises(AttributeError, match="no model 'lenet6'"):
         kerascnn.models.lenet6  # noqa: B018
+
+
+def test_training_imports_no_look_that_was_not_asked_for():
+    code = (
+        "import sys, kerascnn.training.train; "
+        "rooms = ('kerascnn.explain', 'kerascnn.dataset_scan', 'kerascnn.callbacks.', 'kerascnn.pages'); "
+        "print([name for name in sys.modules if name.startswith(rooms)])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr

@@ -139,7 +139,7 @@ def test_what_cannot_be_predicted(trained, tmp_path):
         kerascnn.predict(trained, ["nowhere.png"])
     with pytest.raises(UsageError, match="holds no images"):
         kerascnn.predict(trained, tmp_path)
-    with pytest.raises(UsageError, match="--top 0 is not allowed"):
+    with pytest.raises(UsageError, match="top=0 is not allowed"):
         kerascnn.predict(trained, photos(trained), top=0)
     with pytest.raises(UsageError, match=r"shape \(2, 4, 4, 4\) and dtype uint8; .* with 1 or 3 channels"):
         kerascnn.predict(trained, np.zeros((2, 4, 4, 4), "uint8"))

@@ -119,39 +119,7 @@ def cost(model, batch_size=32, precision=None, optimizer="adam", *, input_shape=
                 "input_shape=, with a number in place of each None."
             )
 
-    def size(number):
-        numbers, dtype = elements(shapes[number]), flat.tensors[number].dtype
-        if numbers is None:
-            raise UsageError(
-                f"The cost of model {model.name!r} is not known: a layer's output has the open size {shapes[number]}."
-            )
-        return numbers * (PRECISIONS[precision][1] if precision and dtype in FLOATS else itemsize(dtype))
-
-    rows, counted, saved = [], set(), sum(size(number) for number in flat.inputs)
-    for node in flat.nodes:
-        layer = node.operation
-        first = id(layer) not in counted
-        counted.add(id(layer))
-        weights = layer.weights if first and isinstance(layer, keras.Layer) else []
-        trainable = sum(_bytes(v, precision) for v in weights if v.trainable)
-        output = 0 if isinstance(layer, _SHARED) else sum(size(number) for number in node.outputs)
-        saved += output
-        work = macs(layer, shapes[node.inputs[0]], shapes[node.outputs[0]]) if node.inputs else 0
-        rows.append(
-            {
-                "layer": label(node),
-                "macs": work,
-                "parameters": count(weights),
-                "weight_bytes": sum(_bytes(v, precision) for v in weights),
-                "gradient_bytes": trainable,
-                "optimizer_bytes": trainable * slots,
-                "activation_bytes": output * batch_size,
-                "training_bytes": (saved + 2 * output) * batch_size,
-                "inference_bytes": int(sum(size(n) for n in node.inputs) + 1.5 * output) * batch_size,
-                "_weighted": len(weights) > 0,
-                "_copied": sum(_copied_bytes(layer, v, precision) for v in weights),
-            }
-        )
+    rows = _rows(model, flat, shapes, batch_size, precision, slots)
     following = 0
     for row in reversed(rows):
         row["training_bytes"] += following
@@ -177,6 +145,45 @@ def cost(model, batch_size=32, precision=None, optimizer="adam", *, input_shape=
         training_bytes=weight + copies + gradient + optimizer_bytes + update + int(layers["training_bytes"].max()),
         inference_bytes=weight + copies + int(layers["inference_bytes"].max()),
     )
+
+
+def _rows(model, flat, shapes, batch_size, precision, slots):
+    """The rows of `Cost.layers` as dicts; the bytes of what follows a layer are not in its training_bytes yet."""
+
+    def size(number):
+        numbers, dtype = elements(shapes[number]), flat.tensors[number].dtype
+        if numbers is None:
+            raise UsageError(
+                f"The cost of model {model.name!r} is not known: a layer's output has the open size {shapes[number]}."
+            )
+        return numbers * (PRECISIONS[precision][1] if precision and dtype in FLOATS else itemsize(dtype))
+
+    rows, known, saved = [], set(), sum(size(number) for number in flat.inputs)
+    for node in flat.nodes:
+        layer = node.operation
+        first = id(layer) not in known
+        known.add(id(layer))
+        weights = layer.weights if first and isinstance(layer, keras.Layer) else []
+        trainable = sum(_bytes(v, precision) for v in weights if v.trainable)
+        output = 0 if isinstance(layer, _SHARED) else sum(size(number) for number in node.outputs)
+        saved += output
+        work = macs(layer, shapes[node.inputs[0]], shapes[node.outputs[0]]) if node.inputs else 0
+        rows.append(
+            {
+                "layer": label(node),
+                "macs": work,
+                "parameters": count(weights),
+                "weight_bytes": sum(_bytes(v, precision) for v in weights),
+                "gradient_bytes": trainable,
+                "optimizer_bytes": trainable * slots,
+                "activation_bytes": output * batch_size,
+                "training_bytes": (saved + 2 * output) * batch_size,
+                "inference_bytes": int(sum(size(n) for n in node.inputs) + 1.5 * output) * batch_size,
+                "_weighted": len(weights) > 0,
+                "_copied": sum(_copied_bytes(layer, v, precision) for v in weights),
+            }
+        )
+    return rows
 
 
 def _bytes(variable, precision):

@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from kerascnn import runs
-from kerascnn.callbacks.watching import Watch
+from kerascnn.callbacks import register
+from kerascnn.callbacks.watching import Watch, spread
 from kerascnn.dataset_scan.scanning import scan
 from kerascnn.dataset_scan.statistics import on_one_scale
 from kerascnn.errors import counted
@@ -129,3 +130,9 @@ def ridge(rows, unit, title, points=80):
     ax.set(xlabel="activation", ylabel=unit)
     ax.set_title(f"{title}\nhistograms on one scale, tall bars cut", fontsize=8)
     return figure
+
+
+@register()
+def activations(data, prepared):
+    """Maximum, mean, deviation, share of zeros and histogram of every convolution on 256 test images."""
+    return [ActivationStats(prepared(spread(data.test, 256).images[:]))]

@@ -3,7 +3,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from kerascnn.callbacks.watching import Watch
+from kerascnn.callbacks import register
+from kerascnn.callbacks.watching import Watch, spread
 from kerascnn.explain import EXPLANATIONS, cautions, maps
 from kerascnn.explain.answers import class_answers
 from kerascnn.explain.sheets import (
@@ -121,3 +122,11 @@ def epochs_sheet(images, looks, title, unit="epochs", *, method="", names=None, 
     colour_bars(figure, axes, kinds)
     caption(figure, f"{title}\n{unit}, class explained and its probability, limits of the map", 8)
     return figure
+
+
+@register()
+def explain(data, prepared):
+    """Guided backpropagation of six test images."""
+    few = spread(data.test, 6)
+    options = {"class_names": data.class_names, "labels": few.labels}
+    return [ExplainEachEpoch("guided_backprop", prepared(few.images[:]), **options)]

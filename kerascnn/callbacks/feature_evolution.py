@@ -6,7 +6,8 @@ Zeiler and Fergus 2013, figure 4.
 import numpy as np
 from matplotlib.figure import Figure
 
-from kerascnn.callbacks.watching import Watch
+from kerascnn.callbacks import register
+from kerascnn.callbacks.watching import Watch, spread
 from kerascnn.dataset_scan.explained import patch_maps
 from kerascnn.dataset_scan.scanned_layers import scanned_layers
 from kerascnn.dataset_scan.scanning import scan
@@ -95,3 +96,9 @@ def evolution(looks, channels, title, bands=None):
     drawn = what_is_drawn(next(iter(looks.values()))["patches"][0], bands)
     caption(figure, f"{title}; {drawn}" if drawn else title, 8)
     return figure
+
+
+@register()
+def features(data, prepared):
+    """The strongest patch of each chosen channel among 2,000 training images, and its deconvnet image."""
+    return [FeatureEvolution(prepared(spread(data.train, 2000).images[:]))]

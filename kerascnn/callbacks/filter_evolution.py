@@ -6,6 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from kerascnn.callbacks import register
+from kerascnn.callbacks.filter_grid import FilterGrid
 from kerascnn.callbacks.filters import filters_of, layer_of, measured, mosaic, scaled
 from kerascnn.callbacks.watching import Watch
 from kerascnn.explain.sheets import caption
@@ -85,3 +87,9 @@ def strip(looks, title):
         ax.set_title(f"{at}", fontsize=8)
     caption(figure, title, 8)
     return figure
+
+
+@register()
+def filters(data, prepared):
+    """The filters of the first convolution, and what becomes of each."""
+    return [FilterGrid(), FilterEvolution()]

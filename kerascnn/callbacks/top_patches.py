@@ -3,7 +3,8 @@
 import contextlib
 
 from kerascnn import runs
-from kerascnn.callbacks.watching import Watch
+from kerascnn.callbacks import register
+from kerascnn.callbacks.watching import Watch, spread
 from kerascnn.dataset_scan import sheets
 from kerascnn.dataset_scan.scanned_layers import scanned_layers
 from kerascnn.dataset_scan.scanning import scan
@@ -62,3 +63,10 @@ class _Enough(Exception):  # noqa: N818 (no error: the first block went through)
 
 def _stop(done, count):
     raise _Enough
+
+
+@register()
+def patches(data, prepared):
+    """The patches of 2,000 training images that excite the deepest convolution most."""
+    options = {"class_names": data.class_names, "preprocessing": prepared}
+    return [TopPatches(spread(data.train, 2000), k=min(9, len(data.train)), **options)]

@@ -28,6 +28,11 @@ WRITTEN = (
 )
 
 
+def spread(split, count):
+    """At most `count` images of a split, evenly spread over it."""
+    return split.take(np.unique(np.linspace(0, len(split) - 1, min(count, len(split))).astype(int)))
+
+
 class Watch(keras.callbacks.Callback):
     """A callback that looks at the network every so often.
 

@@ -160,7 +160,7 @@ def _classes(model, few, x, method, chosen, labels, told, options):
     import numpy as np
 
     from kerascnn.explain import cautions, maps, sheets
-    from kerascnn.explain.plans.heads import class_probabilities
+    from kerascnn.explain.answers import class_probabilities
 
     answers = np.asarray(class_probabilities(model, model.predict_on_batch(x)))
     methods = EXPLANATIONS.names() if method == ALL else [method]

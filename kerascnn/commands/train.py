@@ -9,11 +9,12 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from kerascnn import runs
+from kerascnn.callbacks import LOOKS
 from kerascnn.commands.terminal import Flag, Json, computing, fraction, let_interrupts_through, print_json, print_table
 from kerascnn.datasets import DATASETS
-from kerascnn.errors import UsageError, command, counted, disk_full, unknown
+from kerascnn.errors import UsageError, command, counted, disk_full
 from kerascnn.models import MODELS
-from kerascnn.recipes import FIELDS, RECIPES, WATCHES, Recipe, read_config
+from kerascnn.recipes import FIELDS, RECIPES, Recipe, read_config
 
 
 def _option(spec):
@@ -221,8 +222,7 @@ def train(
     """
     looks = None if watch is None else [name.strip() for name in watch.split(",")]
     for name in looks or ():
-        if name not in WATCHES:
-            raise unknown("look for --watch:", name, WATCHES)
+        LOOKS.facts(name)  # raises for an unknown one
     typed = typed_fields(fields) | ({"data": data} if data is not None else {})
     settings = read_config(config) if config is not None else {}
     if resume is not None and out is not None:
@@ -235,9 +235,7 @@ def train(
         if out is not None:
             runs.check_new(out)
     with computing(json) as (say, log):
-        from kerascnn.pages import report
         from kerascnn.training.train import train as train_run
-        from kerascnn.using.saved_model import export
 
         def begun(run):
             log.move(run / "native.log")
@@ -256,40 +254,58 @@ def train(
             on_run=begun,
             **typed,
         )
-        try:
-            difference = export(run)
-            exported = f"{run / 'export' / 'saved_model'}  (reloaded; probabilities differ by at most {difference:.1g})"
-        except Exception as error:  # the run is finished; whatever goes wrong here must not hide its result
-            reason = disk_full(error) or (str(error) or type(error).__name__).splitlines()[0]
-            exported = f"not written: {reason}  (again: {command('export', run.folder)})"
-        try:
-            page = report.write(run)
-        except Exception as error:  # likewise
-            page = f"not written: {error}  (again: {command('report', run.folder)})"
-        summary = run.read("run")
-        result = summary["result"]
+        exported, page = _exported(run), _reported(run)
         if json:
-            print_json({"run": str(run.folder), **summary})
-            return
-        say("")
-        say(f"Test accuracy  {fraction(result, 'accuracy')} of {counted(result['images'], 'test image')}")
-        if result["top5"] is not None:
-            say(f"Test top-5     {fraction(result, 'top5')}")
-        if _uneven(run):
-            always = f"always answering {result['baseline_class']!r} gives {100 * result['baseline_accuracy']:.2f}%"
-            say(f"Balanced       {100 * result['balanced_accuracy']:.2f}%, the mean recall of the classes; {always}")
-        say(f"Run            {run.folder}")
-        say(f"Report         {page}")
-        say(f"SavedModel     {exported}")
-        states = list((run / "checkpoint").glob("state-*.npz"))
-        if states:
-            size = sum(path.stat().st_size for path in states) / 1e6
-            length = "--steps" if run.read("recipe")["steps"] else "--epochs"
-            longer = command("train", "--resume", run.folder, length, "N")
-            say(f"Checkpoint     {size:,.1f} MB, from which more go on: {longer}")
-        memory = summary["peak_memory_bytes"] / 2**30
-        say(f"Time           {summary['seconds']:.0f} s, at most {memory:.1f} GiB of memory")
-        say("Next           " + "\n               ".join(_next_commands(run, run.read("recipe"))))
+            print_json({"run": str(run.folder), **run.read("run")})
+        else:
+            _summarise(run, exported, page, say)
+
+
+def _exported(run):
+    """Where the SavedModel is, or why it was not written: the run is finished, whatever goes wrong with it."""
+    from kerascnn.using.saved_model import export
+
+    try:
+        difference = export(run)
+    except Exception as error:
+        reason = disk_full(error) or (str(error) or type(error).__name__).splitlines()[0]
+        return f"not written: {reason}  (again: {command('export', run.folder)})"
+    return f"{run / 'export' / 'saved_model'}  (reloaded; probabilities differ by at most {difference:.1g})"
+
+
+def _reported(run):
+    """Where the page is, or why it was not written."""
+    from kerascnn.pages import report
+
+    try:
+        return report.write(run)
+    except Exception as error:
+        return f"not written: {error}  (again: {command('report', run.folder)})"
+
+
+def _summarise(run, exported, page, say):
+    """Say what came out, where it is, and what can be typed next."""
+    summary = run.read("run")
+    result = summary["result"]
+    say("")
+    say(f"Test accuracy  {fraction(result, 'accuracy')} of {counted(result['images'], 'test image')}")
+    if result["top5"] is not None:
+        say(f"Test top-5     {fraction(result, 'top5')}")
+    if _uneven(run):
+        always = f"always answering {result['baseline_class']!r} gives {100 * result['baseline_accuracy']:.2f}%"
+        say(f"Balanced       {100 * result['balanced_accuracy']:.2f}%, the mean recall of the classes; {always}")
+    say(f"Run            {run.folder}")
+    say(f"Report         {page}")
+    say(f"SavedModel     {exported}")
+    states = list((run / "checkpoint").glob("state-*.npz"))
+    if states:
+        size = sum(path.stat().st_size for path in states) / 1e6
+        length = "--steps" if run.read("recipe")["steps"] else "--epochs"
+        longer = command("train", "--resume", run.folder, length, "N")
+        say(f"Checkpoint     {size:,.1f} MB, from which more go on: {longer}")
+    memory = summary["peak_memory_bytes"] / 2**30
+    say(f"Time           {summary['seconds']:.0f} s, at most {memory:.1f} GiB of memory")
+    say("Next           " + "\n               ".join(_next_commands(run, run.read("recipe"))))
 
 
 def _uneven(run):

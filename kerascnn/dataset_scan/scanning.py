@@ -74,32 +74,15 @@ def scan(
     k, per_image = _whole("k", k), _whole("per_image", per_image)
     batch_size = _whole("batch_size", batch_size)
     samples = None if samples is None else _whole("samples", samples)
-    if not has_graph(model) and not isinstance(model, keras.Sequential):
-        source, _ = open_source(data, labels, split, 4)
-        model, layers = _answering(model, source, preprocessing), layers or model.name
-    plan = make_plan(model, opaque_step)
-    if len(plan.inputs) != 1:
-        raise UsageError(f"Model {model.name!r} has {len(plan.inputs)} inputs; a scan takes a network with one.")
-    source, names = open_source(data, labels, split, len(plan.shapes[plan.inputs[0]]))
-    if source.again:
-        _check_k(k, len(source), per_image)
-    if labels is not None and class_names is None:
-        names = map(str, range(int(np.max(labels)) + 1))
-    names = tuple(map(str, names or () if class_names is None else class_names))
+    model, layers, plan, source, names = _opened(
+        model, layers, data, labels, split, class_names, preprocessing, k, per_image
+    )
     pixels = getattr(preprocessing, "crop", lambda images: images)
     chosen = scanned_layers(model, layers)
     passing = BlockPass(plan, tuple(each.value for each in chosen), batch_size, samples)
     check_finite(plan, passing.weights())  # a ReLU may hide NaN
-    manifest = {
-        **_described(model, chosen),
-        "k": k,
-        "per_image": per_image,
-        "samples": samples,
-        "batch_size": batch_size,
-        "class_names": list(names),
-        "images": len(source),
-        "data": source.fingerprint(preprocessing),
-    }
+    settings = {"k": k, "per_image": per_image, "samples": samples, "batch_size": batch_size}
+    manifest = _described(model, chosen) | settings | _of_data(names, source, preprocessing)
     part = Path(f"{out}.part") if out is not None else None
     record, saved = _begun(part, manifest), time.monotonic()
     for images, block_labels in source.blocks(batch_size, record.done if record else 0):
@@ -135,6 +118,23 @@ def _whole(name, number):
     if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
         raise UsageError(f"{name}={number!r} is not allowed: it must be a whole number, at least 1.")
     return int(number)
+
+
+def _opened(model, layers, data, labels, split, class_names, preprocessing, k, per_image):
+    """(model, layers, plan, source of images, names of classes) of what `scan` is given."""
+    if not has_graph(model) and not isinstance(model, keras.Sequential):
+        source, _ = open_source(data, labels, split, 4)
+        model, layers = _answering(model, source, preprocessing), layers or model.name
+    plan = make_plan(model, opaque_step)
+    if len(plan.inputs) != 1:
+        raise UsageError(f"Model {model.name!r} has {len(plan.inputs)} inputs; a scan takes a network with one.")
+    source, names = open_source(data, labels, split, len(plan.shapes[plan.inputs[0]]))
+    if source.again:
+        _check_k(k, len(source), per_image)
+    if labels is not None and class_names is None:
+        names = map(str, range(int(np.max(labels)) + 1))
+    names = tuple(map(str, names or () if class_names is None else class_names))
+    return model, layers, plan, source, names
 
 
 def _answering(model, source, preprocessing):
@@ -202,6 +202,11 @@ def _check_labels(labels, names):
         raise UsageError(f"A label is {labels.min()}, as of images without labels: give labels= for all, from 0 up.")
     if names and labels.max() >= len(names):
         raise UsageError(f"A label is {labels.max()}, but there are {len(names)} class names.")
+
+
+def _of_data(names, source, preprocessing):
+    """What a manifest says of the data."""
+    return {"class_names": list(names), "images": len(source), "data": source.fingerprint(preprocessing)}
 
 
 def _check_size(images, x):

@@ -98,27 +98,20 @@ def check(
     if not seen.good["train"].any():
         without(found, found.skipped + seen.broken)  # raises as `load` does
     data = hold_out(_rows(found, seen.good), validation=validation, test=test, seed=seed)
-    counts = {
-        split_name: {
-            class_name: int((split.labels == label).sum()) for label, class_name in enumerate(found.class_names)
-        }
-        for split_name, split in data.splits.items()
-    }
+    counts = _counts(data)
     digests = {name: _of_split(seen.digests, found, name, split) for name, split in data.splits.items()}
     file_digests = {name: _of_split(seen.file_digests, found, name, split) for name, split in data.splits.items()}
     duplicates = _duplicates(data, digests, file_digests)
     leaks = _leaks(digests)
     spread = balance(data.train.labels, len(data.class_names))
     mean, std = _moments(seen.sums[:, data.train.images].sum(axis=1), len(data.train) * seen.shape[0] * seen.shape[1])
-    distinct, times = np.unique(seen.sizes, axis=0, return_counts=True)
-    order = np.argsort(-times, kind="stable")
     conflicts = sum(len(set(group["classes"])) > 1 for group in duplicates)
     return Report(
         name=found.name,
         source=found.source,
         class_names=tuple(found.class_names),
         counts=counts,
-        sizes=tuple((int(h), int(w), int(n)) for (h, w), n in zip(distinct[order], times[order], strict=True)),
+        sizes=_sizes(seen.sizes),
         mean=mean,
         std=std,
         broken=found.skipped + seen.broken,
@@ -126,13 +119,7 @@ def check(
         duplicates=tuple(duplicates),
         leaks=leaks,
         conflicts=conflicts,
-        balance={
-            "commonest": data.class_names[spread.commonest],
-            "rarest": data.class_names[spread.rarest],
-            "most": spread.most,
-            "fewest": spread.fewest,
-            "baseline": spread.baseline,
-        },
+        balance=_named(spread, data.class_names),
         image_shape=seen.shape,
         memory_bytes=sum(sum(by_class.values()) for by_class in counts.values()) * int(np.prod(seen.shape)),
         in_memory=seen.in_memory,
@@ -144,6 +131,34 @@ def check(
             *_imbalance(data),
         ),
     )
+
+
+def _counts(data):
+    """{split: {class: how many images}}."""
+    return {
+        split_name: {
+            class_name: int((split.labels == label).sum()) for label, class_name in enumerate(data.class_names)
+        }
+        for split_name, split in data.splits.items()
+    }
+
+
+def _sizes(sizes):
+    """((height, width, how many), ...), the commonest first."""
+    distinct, times = np.unique(sizes, axis=0, return_counts=True)
+    order = np.argsort(-times, kind="stable")
+    return tuple((int(h), int(w), int(n)) for (h, w), n in zip(distinct[order], times[order], strict=True))
+
+
+def _named(spread, class_names):
+    """How evenly the classes are filled, with their names."""
+    return {
+        "commonest": class_names[spread.commonest],
+        "rarest": class_names[spread.rarest],
+        "most": spread.most,
+        "fewest": spread.fewest,
+        "baseline": spread.baseline,
+    }
 
 
 @dataclass(frozen=True)

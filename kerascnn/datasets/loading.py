@@ -47,7 +47,30 @@ def load(
     training=True,
     **options,
 ):
-    """See `kerascnn.datasets.load`."""
+    """Labelled images from a registered name ("mnist") or a path, in train, validation and test splits.
+
+    Args:
+        data: a name in `DATASETS`, or the path of a folder of class folders, of MNIST, CIFAR or MiniPlaces files, or
+            of an .npz file.
+        image_size: an int or (height, width), pixels: every image is cropped centrally to that shape and resized (see
+            `kerascnn.datasets.resize`); None keeps the images' own size if they agree, and notes a choice if not.
+        channels: 1 (grey) or 3 (RGB); None keeps the data's own, 3 unless every image is grey.
+        validation, test: what to hold out of the training images where the source has no such split: a fraction below
+            1 or a count, both of all images that the source offers for training; 0 for no such split. Stratified.
+        seed: a whole number; the same one gives the same splits.
+        strict: raise DataError at a broken image file, instead of leaving it out and listing it in `skipped`.
+        memory_limit: bytes that the decoded images may take. Above it they stay on disk and are decoded when indexed.
+            None: a quarter of the memory that is available.
+        training: False takes data that cannot be trained on, too: one class, no training images (`train` is then None),
+            or images without labels (which are then -1, and there are no class names).
+        options: the data set's own: `count=` of "shapes"; `classes="leaves"` of a folder, which makes every folder that
+            holds images a class; `classes="present"` of an .npz file, where only labels that occur become classes.
+    Returns:
+        ImageData; every choice made on the way is a sentence in its `notes`, and what may not be meant one in `doubts`.
+    Raises:
+        UsageError: an unknown name or option, a path that does not exist, an impossible split.
+        DataError: files that do not hold what they should.
+    """
     size = as_size(image_size)
     check_channels(channels)
     found = read(data, image_size=size, channels=channels, seed=seed, training=training, **options)

@@ -3,9 +3,11 @@
 import numbers
 
 import numpy as np
+from keras import ops
 
 from kerascnn.errors import UsageError
-from kerascnn.explain.plans.heads import TWO_CLASSES, head_step
+from kerascnn.explain.plans.heads import TWO_CLASSES, from_logits, head_step
+from kerascnn.explain.plans.plan import make_plan
 from kerascnn.explain.reverse import shapes_of
 from kerascnn.explain.subjects import looked_at
 from kerascnn.explain.targets import class_number, score_value
@@ -54,3 +56,25 @@ def probabilities(plan, scores):
         return scores
     powers = np.exp(scores - scores.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
+
+
+def class_probabilities(model, answers):
+    """A model's answers (N, 1) as the probabilities (N, 2) of classes 0 and 1; of more than one unit, as they are.
+
+    A single unit without a sigmoid is taken for the score of class 1.
+    """
+    if len(answers.shape) != 2 or answers.shape[1] != 1:
+        return answers
+    second = ops.sigmoid(answers) if _is_score(model) else answers
+    both = ops.concatenate([1 - second, second], 1)
+    return ops.convert_to_numpy(both) if isinstance(answers, np.ndarray) else both
+
+
+def _is_score(model):
+    if from_logits(model):
+        return True
+    try:
+        plan = make_plan(model)
+    except UsageError:  # a subclassed model: Keras keeps no graph of it
+        return False
+    return head_step(plan.steps, plan.outputs[0], single=True) is None

@@ -15,7 +15,6 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from kerascnn import backends
 from kerascnn.datasets.balance import balance
-from kerascnn.explain.plans.heads import class_probabilities
 from kerascnn.training import measures
 from kerascnn.training.batches import InOrder
 
@@ -180,6 +179,8 @@ def log_probabilities(model):
         return scores, lambda seen: log_softmax(seen.astype("float64"), 1)
     if activation is keras.activations.sigmoid and units == 1:
         return scores, lambda seen: -np.logaddexp(0, seen.astype("float64") * [1, -1])
+    from kerascnn.explain.answers import class_probabilities  # not at the top: `train` loads no looks
+
     return model, lambda seen: np.log(np.maximum(class_probabilities(model, seen).astype("float64"), SMALLEST))
 
 

@@ -13,10 +13,10 @@ import time
 import keras
 
 from kerascnn import __version__, backends, runs
-from kerascnn.callbacks.named import named_looks
+from kerascnn.callbacks import LOOKS
 from kerascnn.datasets.balance import CURE, balance
-from kerascnn.errors import Stopped, UsageError, command, counted, disk_full, unknown
-from kerascnn.recipes import RECIPES, WATCHES
+from kerascnn.errors import Stopped, UsageError, command, counted, disk_full
+from kerascnn.recipes import RECIPES
 from kerascnn.training import digests
 from kerascnn.training import resume as resuming
 from kerascnn.training.batches import InOrder
@@ -65,7 +65,7 @@ def train(
         resume: a run (folder, name or "last") to continue instead; only `epochs` and `steps` may differ.
         strict: True stops at the first image that cannot be read, instead of leaving it out.
         callbacks: further `keras.callbacks.Callback`s for fit.
-        watch: names of looks during training (`kerascnn.recipes.WATCHES`), written to the run's watch/; they do not
+        watch: names of looks during training (`kerascnn.callbacks.LOOKS`), written to the run's watch/; they do not
             change what is learned. None: none, or on resuming those that the run had.
         devices: how many devices of this machine share each batch, or "all"; JAX only. None: one, or on resuming those
             that the run had. `batch_size` counts the images of all together.
@@ -82,21 +82,12 @@ def train(
         TrainingFailed: the loss became NaN or infinite, or memory ran out.
     """
     began = time.monotonic()
-    for name in watch or ():
-        if name not in WATCHES:
-            raise unknown("look for --watch:", name, WATCHES)
     if not checkpoint_minutes >= 0:
         raise UsageError(f"checkpoint_minutes={checkpoint_minutes} is not allowed: it must be 0 or more.")
+    for name in watch or ():
+        LOOKS.facts(name)  # raises for an unknown one
     run = None if resume is None else runs.as_run(resume)
-    if run:
-        state = resuming.newest(run / "checkpoint", say)
-        recipe = continued(run, recipe, fields, state)
-        resuming.check_table(run / "checkpoint", run / "metrics.csv", state)
-        precision = run.read("run").get("precision") or precision_of(recipe)
-    else:
-        recipe = anchored((recipe or RECIPES.get("digits")()).replace(**fields))
-        precision = precision_of(recipe)
-        state = None
+    recipe, precision, state = _continued(run, recipe, fields, say) if run else _asked(recipe, fields)
     count = device_count(devices, recipe.batch_size, run)
     check_size(recipe, precision)
     say(f"Reading {recipe.data}")
@@ -110,37 +101,16 @@ def train(
         compile_model(model, recipe, batches.total, batches.period, nll=resuming.has_nll(recipe, state))
     if watch is None:
         watch = run.read("run").get("watch", ()) if run else ()
-    looks = named_looks(watch, data, prepared)
-    for look in looks:
-        look.set_model(model)
-        look.check()
-
+    looks = _looks(watch, model, data, prepared)
     check_space(run.folder if run else out or runs.ROOT, model.count_params())
     known = run is not None
     run = run or runs.create(out, model=recipe.model, data=data.name)
     with runs.locked(run / "checkpoint" / "lock"):
         began -= _open(run, known, recipe, data, prepared)
-        run.update(
-            status="running",
-            number=runs.next_number(run.folder),
-            reason=None,
-            result=None,
-            stopped=None,
-            host=platform.node(),
-            pid=os.getpid(),
-            started=datetime.datetime.now().isoformat(timespec="seconds"),
-            versions={"kerascnn": __version__, **backends.versions()},
-            device=backends.devices(),
-            processor=backends.processor(),
-            precision=precision,
-            data_parallel=count,
-            seed=recipe.seed,
-            watch=list(watch),
-            parameters=model.count_params(),
-        )
+        _begin(run, recipe, model, precision, count, watch)
         for look in looks:
             look.parent = run / "watch"
-        try:
+        with _recorded_failures(run, recipe, began):
             if on_run:
                 on_run(run)
             _announce(recipe, data, model, precision, count, say)
@@ -153,25 +123,82 @@ def train(
                 _fit(run, recipe, model, batches, data, state, [*looks, *callbacks], checkpoint_minutes, began, say)
             final = write_best(run, recipe)
             result = results(run, recipe, final, data, prepared, test=test)
-        except Stopped as stop:
-            write_best(run, recipe)
-            run.update(status="interrupted", reason=str(stop), **spent(began))
-            raise
-        except BaseException as error:
-            full = disk_full(error)
-            reason = full or f"{type(error).__name__}: {error}"
-            with contextlib.suppress(OSError):
-                run.update(status="failed", reason=reason, **spent(began))
-            if full:
-                go_on = f"Make room, then go on: {command('train', '--resume', run.folder)}"
-                raise OSError(errno.ENOSPC, f"{full}. What the last checkpoint holds is kept. {go_on}") from error
-            raise
-        stopped = bool(model.stop_training or (state and state["stop_training"]))
-        after = result["epochs"] if stopped else None
-        run.update(status="finished", result=result, stopped=after, parameters=final.count_params(), **spent(began))
-        if not keep_checkpoints:
-            delete_checkpoints(run, recipe, stopped=stopped)
+        _finish(run, recipe, model, state, result, final, began, keep_checkpoints)
         return run
+
+
+def _looks(watch, model, data, prepared):
+    """The callbacks of the looks that are asked for, checked before anything is written."""
+    looks = [look for name in dict.fromkeys(watch) for look in LOOKS.get(name)(data, prepared)]
+    for look in looks:
+        look.set_model(model)
+        look.check()
+    return looks
+
+
+def _finish(run, recipe, model, state, result, final, began, keep_checkpoints):
+    """Write the result into run.json, and delete the checkpoints that nothing needs any more."""
+    stopped = bool(model.stop_training or (state and state["stop_training"]))
+    after = result["epochs"] if stopped else None
+    run.update(status="finished", result=result, stopped=after, parameters=final.count_params(), **spent(began))
+    if not keep_checkpoints:
+        delete_checkpoints(run, recipe, stopped=stopped)
+
+
+def _asked(recipe, fields):
+    """(recipe, precision, None) of a new run."""
+    recipe = anchored((recipe or RECIPES.get("digits")()).replace(**fields))
+    return recipe, precision_of(recipe), None
+
+
+def _continued(run, recipe, fields, say):
+    """(recipe, precision, state of the newest checkpoint) of a run that goes on."""
+    state = resuming.newest(run / "checkpoint", say)
+    recipe = continued(run, recipe, fields, state)
+    resuming.check_table(run / "checkpoint", run / "metrics.csv", state)
+    return recipe, run.read("run").get("precision") or precision_of(recipe), state
+
+
+def _begin(run, recipe, model, precision, count, watch):
+    """Write into run.json that a training runs, where and with what."""
+    run.update(
+        status="running",
+        number=runs.next_number(run.folder),
+        reason=None,
+        result=None,
+        stopped=None,
+        host=platform.node(),
+        pid=os.getpid(),
+        started=datetime.datetime.now().isoformat(timespec="seconds"),
+        versions={"kerascnn": __version__, **backends.versions()},
+        device=backends.devices(),
+        processor=backends.processor(),
+        precision=precision,
+        data_parallel=count,
+        seed=recipe.seed,
+        watch=list(watch),
+        parameters=model.count_params(),
+    )
+
+
+@contextlib.contextmanager
+def _recorded_failures(run, recipe, began):
+    """Whatever ends this block early is written into run.json, with the seconds spent since `began`."""
+    try:
+        yield
+    except Stopped as stop:
+        write_best(run, recipe)
+        run.update(status="interrupted", reason=str(stop), **spent(began))
+        raise
+    except BaseException as error:
+        full = disk_full(error)
+        reason = full or f"{type(error).__name__}: {error}"
+        with contextlib.suppress(OSError):
+            run.update(status="failed", reason=reason, **spent(began))
+        if full:
+            go_on = f"Make room, then go on: {command('train', '--resume', run.folder)}"
+            raise OSError(errno.ENOSPC, f"{full}. What the last checkpoint holds is kept. {go_on}") from error
+        raise
 
 
 def _open(run, known, recipe, data, prepared):
@@ -235,23 +262,7 @@ def _fit(run, recipe, model, batches, data, state, callbacks, checkpoint_minutes
     """Fit until the recipe's epochs are done, from the state of a checkpoint where there is one."""
     folder = run / "checkpoint"
     folder.mkdir(exist_ok=True)
-    best = keras.callbacks.ModelCheckpoint(
-        str(folder / f"new.{BEST}"),
-        monitor=recipe.monitor,
-        save_best_only=recipe.keep == "best",
-        save_weights_only=True,
-    )
-    counting = [_SwapAverages(swap_on_epoch=True), best] if recipe.ema else [best]
-    if recipe.rate_patience:
-        counting.append(
-            keras.callbacks.ReduceLROnPlateau(
-                recipe.monitor, factor=recipe.rate_factor, patience=recipe.rate_patience, min_delta=recipe.min_delta
-            )
-        )
-    if recipe.stop_patience:
-        counting.append(
-            keras.callbacks.EarlyStopping(recipe.monitor, min_delta=recipe.min_delta, patience=recipe.stop_patience)
-        )
+    counting = _counting(recipe, folder)
     for name in ("rate_patience", "stop_patience"):
         if getattr(recipe, name) >= batches.epochs:
             say(f"Note: {name}={getattr(recipe, name)} is not below epochs={batches.epochs}, so it never acts.")
@@ -259,13 +270,7 @@ def _fit(run, recipe, model, batches, data, state, callbacks, checkpoint_minutes
     checkpoint = Checkpoint(folder, batches, counting, checkpoint_minutes, began)
     table = keras.callbacks.CSVLogger(str(run / "metrics.csv"), append=True)
     nan = keras.callbacks.TerminateOnNaN(raise_error=True)
-    soft = len(data.class_names) if "mixup" in recipe.augment else 0
-    size = -(-max(recipe.batch_size, 256) // batches.multiple) * batches.multiple
-    validation = (
-        backends.stream(InOrder(data.validation, batches.preprocessing, size, soft, batches.multiple))
-        if data.validation
-        else None
-    )
+    validation = _validation(recipe, data, batches)
 
     epoch = step = 0
     if state:
@@ -306,6 +311,37 @@ def _fit(run, recipe, model, batches, data, state, callbacks, checkpoint_minutes
         lines.close()
         if table.csv_file:
             table.csv_file.close()
+
+
+def _counting(recipe, folder):
+    """The callbacks that count epochs and choose weights; a checkpoint keeps their state."""
+    best = keras.callbacks.ModelCheckpoint(
+        str(folder / f"new.{BEST}"),
+        monitor=recipe.monitor,
+        save_best_only=recipe.keep == "best",
+        save_weights_only=True,
+    )
+    counting = [_SwapAverages(swap_on_epoch=True), best] if recipe.ema else [best]
+    if recipe.rate_patience:
+        counting.append(
+            keras.callbacks.ReduceLROnPlateau(
+                recipe.monitor, factor=recipe.rate_factor, patience=recipe.rate_patience, min_delta=recipe.min_delta
+            )
+        )
+    if recipe.stop_patience:
+        counting.append(
+            keras.callbacks.EarlyStopping(recipe.monitor, min_delta=recipe.min_delta, patience=recipe.stop_patience)
+        )
+    return counting
+
+
+def _validation(recipe, data, batches):
+    """The validation images as a stream of batches, or None."""
+    if not data.validation:
+        return None
+    soft = len(data.class_names) if "mixup" in recipe.augment else 0
+    size = -(-max(recipe.batch_size, 256) // batches.multiple) * batches.multiple
+    return backends.stream(InOrder(data.validation, batches.preprocessing, size, soft, batches.multiple))
 
 
 class _Monitored(keras.callbacks.Callback):

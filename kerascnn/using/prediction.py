@@ -10,7 +10,7 @@ from kerascnn.datasets.decoding import SUFFIXES, BrokenImage, read_image
 from kerascnn.datasets.folder_tree import look_below
 from kerascnn.datasets.resize import resize_batch
 from kerascnn.errors import UsageError
-from kerascnn.explain.plans.heads import class_probabilities
+from kerascnn.explain.answers import class_probabilities
 from kerascnn.training.evaluate import images_at_once
 from kerascnn.using.classifier import subject
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from kerascnn import backends, runs
 from kerascnn.errors import DataError
-from kerascnn.explain.plans.heads import class_probabilities
+from kerascnn.explain.answers import class_probabilities
 from kerascnn.keras_file import load
 from kerascnn.processes import python_module
 from kerascnn.using.classifier import preprocessing

@@ -5,13 +5,13 @@ import math
 import keras
 import numpy as np
 
+from kerascnn.explain.plans.builder import NoRuleError
 from kerascnn.explain.plans.operations import (
     argument,
     axes_of,
     only_tensor,
     opens_operation,
 )
-from kerascnn.explain.plans.plan import NoRuleError
 from kerascnn.graph import Ref
 
 

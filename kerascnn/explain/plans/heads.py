@@ -8,10 +8,8 @@ scores (BinaryCrossentropy(from_logits=True)); any other single unit is a number
 import math
 
 import keras
-import numpy as np
 from keras import ops
 
-from kerascnn.errors import UsageError
 from kerascnn.explain.rules.rule import rule
 
 # What a classifier's last activation may be: class scores are what goes into it.
@@ -54,31 +52,6 @@ def from_logits(model):
     """True if a model was compiled with a loss that takes scores, not probabilities."""
     losses = keras.tree.flatten(getattr(model, "loss", None))
     return any(getattr(loss, "from_logits", False) for loss in losses)
-
-
-def class_probabilities(model, answers):
-    """A model's answers (N, 1) as the probabilities (N, 2) of classes 0 and 1; of more than one unit, as they are.
-
-    A single unit without a sigmoid is taken for the score of class 1.
-    """
-    if len(answers.shape) != 2 or answers.shape[1] != 1:
-        return answers
-    second = ops.sigmoid(answers) if _is_score(model) else answers
-    both = ops.concatenate([1 - second, second], 1)
-    return ops.convert_to_numpy(both) if isinstance(answers, np.ndarray) else both
-
-
-def _is_score(model):
-    from kerascnn.explain.plans.plan import make_plan
-    from kerascnn.explain.subjects import opaque_step
-
-    if from_logits(model):
-        return True
-    try:
-        plan = make_plan(model, opaque_step)
-    except UsageError:  # a subclassed model: Keras keeps no graph of it
-        return False
-    return head_step(plan.steps, plan.outputs[0], single=True) is None
 
 
 def _two_classes(config, weights, x):

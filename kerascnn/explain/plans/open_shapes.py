@@ -5,8 +5,9 @@ import functools
 import numpy as np
 from keras import layers
 
+from kerascnn.explain.plans.activation_names import relu_step
+from kerascnn.explain.plans.builder import NoRuleError
 from kerascnn.explain.plans.openings import activate, channels_last, masked, open_call, opens
-from kerascnn.explain.plans.plan import NoRuleError
 from kerascnn.layers import AUGMENTATIONS
 
 
@@ -88,15 +89,6 @@ def _activation(b, layer, x, shape):
 @opens(layers.ReLU)
 def _relu(b, layer, x, shape):
     return b.step(*relu_step(x, layer.negative_slope, layer.max_value, layer.threshold))
-
-
-def relu_step(x, slope, maximum, threshold):
-    slope, threshold = float(slope or 0), float(threshold or 0)
-    if slope:
-        return "leaky_relu", x, (slope, maximum, threshold)
-    if maximum is None and not threshold:
-        return "relu", x
-    return "clipped_relu", x, (maximum, threshold)
 
 
 @opens(layers.LeakyReLU)

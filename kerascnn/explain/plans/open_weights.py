@@ -4,8 +4,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from kerascnn.explain.plans.builder import NoRuleError
 from kerascnn.explain.plans.openings import activate, channels_last, opens
-from kerascnn.explain.plans.plan import NoRuleError
 from kerascnn.layers import GroupedConv2D, LocalResponseNormalization
 
 

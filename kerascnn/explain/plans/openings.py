@@ -12,8 +12,8 @@ import keras
 
 from kerascnn.explain.plans import array_operations  # noqa: F401  it fills OPERATIONS
 from kerascnn.explain.plans.activation_names import activation_rule
+from kerascnn.explain.plans.builder import NoRuleError
 from kerascnn.explain.plans.operations import OPERATIONS
-from kerascnn.explain.plans.plan import NoRuleError
 from kerascnn.explain.plans.tracing import trace
 from kerascnn.graph import Node, Ref, flatten
 
@@ -83,8 +83,6 @@ def open_call(b, layer, x, shape):
 
 @functools.cache
 def _opening(kind):
-    from kerascnn.explain.plans import open_shapes, open_weights  # noqa: F401  they fill _OPENINGS
-
     for parent in kind.__mro__:
         if parent in _OPENINGS:
             return _OPENINGS[parent]

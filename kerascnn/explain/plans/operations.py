@@ -6,7 +6,8 @@ Each function takes (builder, node, known, shapes) and returns the number of the
 import keras
 import numpy as np
 
-from kerascnn.explain.plans.plan import NoRuleError
+from kerascnn.explain.plans.activation_names import relu_step
+from kerascnn.explain.plans.builder import NoRuleError
 from kerascnn.graph import Ref
 
 OPERATIONS = {}
@@ -123,8 +124,6 @@ def _leaky_relu(b, node, known, shapes):
 
 @opens_operation("ReLU")
 def _relu(b, node, known, shapes):
-    from kerascnn.explain.plans.open_shapes import relu_step
-
     o = node.operation
     return b.step(*relu_step(only_tensor(node, known, shapes)[0], o.negative_slope, o.max_value, o.threshold))
 

@@ -11,33 +11,13 @@ import keras
 
 from kerascnn.backends import value_of
 from kerascnn.errors import UsageError, unknown
+from kerascnn.explain.plans import open_shapes, open_weights  # noqa: F401  they tell `open_node` how layers open
+from kerascnn.explain.plans.builder import Builder
 from kerascnn.explain.plans.heads import add_two_classes
+from kerascnn.explain.plans.openings import open_node
 from kerascnn.explain.rules import convolution, elementwise, pooling, selecting, shaping  # noqa: F401  they fill RULES
-from kerascnn.explain.rules.rule import RULES, rule
+from kerascnn.explain.rules.rule import rule
 from kerascnn.graph import flatten
-
-
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """One primitive step.
-
-    Attributes:
-        rule: its name in RULES.
-        inputs: numbers of the values it takes; negative numbers are constants (`Plan.constants[-n - 1]`).
-        output: number of the value it makes.
-        config: the rule's plain values.
-        weights: numbers of constants, all negative.
-        layer: path of the layer that it belongs to, for messages.
-        operation: class name of that layer.
-    """
-
-    rule: str
-    inputs: tuple
-    output: int
-    config: tuple = ()
-    weights: tuple = ()
-    layer: str = dataclasses.field(default="", compare=False)
-    operation: str = dataclasses.field(default="", compare=False)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,90 +51,6 @@ class Plan:
     channels_first: bool
 
 
-class NoRuleError(Exception):
-    """Raised by what opens a layer when no rule serves it; the message says what it does that none serves.
-
-    Attributes:
-        mixes_images: True where one image's values would depend on the others', so that no map is one image's own.
-    """
-
-    def __init__(self, message, *, mixes_images=False):
-        super().__init__(message)
-        self.mixes_images = mixes_images
-
-
-class Builder:
-    """Collects steps while layers are opened one after another."""
-
-    def __init__(self, stand_in=None):
-        self.stand_in = stand_in
-        self.steps, self.constants, self.shapes, self.count = [], [], {}, 0
-        self.layer = self.operation = ""
-
-    def value(self, shape=None):
-        """A new value's number."""
-        self.count += 1
-        if shape is not None:
-            self.shapes[self.count - 1] = tuple(shape)
-        return self.count - 1
-
-    def constant(self, array):
-        """A new constant's number; `array` is a variable, a tensor or a number."""
-        self.constants.append(array)
-        return -len(self.constants)
-
-    def step(self, rule, inputs, config=(), weights=()):
-        """Adds one step; `inputs` is a value's number or several, `weights` are arrays. Returns its value's number."""
-        if rule not in RULES:
-            raise KeyError(rule)
-        inputs = (inputs,) if isinstance(inputs, int) else tuple(inputs)
-        weights = tuple(self.constant(w) for w in weights)
-        output = self.value()
-        self.steps.append(Step(rule, inputs, output, config, weights, self.layer, self.operation))
-        return output
-
-    def open(self, graph, values, without_rule, path=None):
-        """Opens every node of a kerascnn.graph.Graph, adding its steps.
-
-        Args:
-            values: the numbers of the graph's inputs.
-            without_rule: function (node, reason, known) -> numbers of the outputs of a node that no rule serves.
-            path: the layer that all of it belongs to; None: the nodes' own names.
-        Returns:
-            {tensor of the graph: number of its value}.
-        """
-        from kerascnn.explain.plans.openings import open_node
-
-        known = dict(zip(graph.inputs, values, strict=True))
-        for node in graph.nodes:
-            if path is None:
-                self.layer, self.operation = node.name, type(node.operation).__name__
-            shapes = {t: tuple(graph.tensors[t].shape) for t in (*node.inputs, *node.outputs)}
-            steps, constants, count = len(self.steps), len(self.constants), self.count
-            try:
-                made = open_node(self, node, known, shapes)
-            except NoRuleError as reason:
-                del self.steps[steps:], self.constants[constants:]
-                self.count = count
-                made = without_rule(node, reason, known)
-            made = made if isinstance(made, tuple) else (made,)
-            for tensor, number in zip(node.outputs, made, strict=True):
-                known[tensor] = number
-                self.shapes.setdefault(number, shapes[tensor])
-        return known
-
-    def open_inner(self, graph, values):
-        """Opens the graph of a traced activation function or layer; returns the number of its output."""
-
-        def without_rule(node, reason, known):
-            made = self.stand_in(self, node, known, reason) if self.stand_in else None
-            if made is None:
-                raise reason
-            return made
-
-        return self.open(graph, values, without_rule, path=self.layer)[graph.outputs[0]]
-
-
 def make_plan(model, stand_in=None):
     """The Plan of a built Functional or Sequential model.
 
@@ -163,7 +59,7 @@ def make_plan(model, stand_in=None):
             outputs, or None for one that it does not serve. Without it such a layer is a step that raises when a walk
             needs it. Either way `Plan.unsupported` names it.
     """
-    graph, builder, unsupported = flatten(model), Builder(stand_in), {}
+    graph, builder, unsupported = flatten(model), Builder(open_node, stand_in), {}
     inputs = tuple(builder.value(graph.tensors[t].shape) for t in graph.inputs)
 
     def without_rule(node, reason, known):

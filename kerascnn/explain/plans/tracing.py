@@ -1,6 +1,6 @@
 """A custom layer's `call`, or an activation function, as the graph of keras.ops operations that it is made of."""
 
-from kerascnn.explain.plans.plan import NoRuleError
+from kerascnn.explain.plans.builder import NoRuleError
 from kerascnn.graph import traced
 
 
