@@ -111,7 +111,7 @@ def check(
         source=found.source,
         class_names=tuple(found.class_names),
         counts=counts,
-        sizes=_sizes(seen.sizes),
+        sizes=_commonest_sizes(seen.sizes),
         mean=mean,
         std=std,
         broken=found.skipped + seen.broken,
@@ -143,7 +143,7 @@ def _counts(data):
     }
 
 
-def _sizes(sizes):
+def _commonest_sizes(sizes):
     """((height, width, how many), ...), the commonest first."""
     distinct, times = np.unique(sizes, axis=0, return_counts=True)
     order = np.argsort(-times, kind="stable")
