@@ -24,7 +24,7 @@ from kerascnn.recipes import Recipe
 from kerascnn.runs import write_json
 from kerascnn.training.build import compile_model, ready
 from kerascnn.training.evaluate import evaluate_split
-from kerascnn.training.finders import learning_rates
+from kerascnn.training.finders import lr_find
 from kerascnn.training.prepare import precision_of
 
 RESULTS = Path(__file__).parent / "results" / "lr_find.json"
@@ -114,7 +114,7 @@ def measure(case, data, seed):
         image_size=case.side, channels=case.channels,
     )  # fmt: skip
     recipe = recipe.replace(validation=0, monitor="loss")
-    _, suggested = learning_rates(recipe, data=data)
+    _, suggested = lr_find(recipe, data=data)
     measured = losses(recipe, data, [suggested / 10, suggested, suggested * 10])
     keras.backend.clear_session()
     lower, own, higher = (loss if math.isfinite(loss) else None for loss, _ in measured)

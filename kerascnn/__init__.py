@@ -7,34 +7,38 @@
 Importing the package does not import Keras; the first use of a name that needs it does.
 """
 
-import importlib
+from kerascnn.registry import room
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "ImageData": "kerascnn.datasets.image_data",
-    "Recipe": "kerascnn.recipes",
-    "Run": "kerascnn.runs",
-    "train": "kerascnn.training.train",
-    "adopt": "kerascnn.using.classifier",
-    "load": "kerascnn.keras_file",
-    "predict": "kerascnn.using.prediction",
-    "evaluate": "kerascnn.using.evaluation",
-    "export": "kerascnn.using.saved_model",
-    "scan": "kerascnn.dataset_scan.scanning",
+    "ImageData": "datasets.image_data",
+    "Recipe": "recipes",
+    "Run": "runs",
+    "train": "training.train",
+    "lr_find": "training.finders",
+    "batch_find": "training.finders",
+    "check_data": "datasets.check",
+    "adopt": "using.classifier",
+    "load": "keras_file",
+    "predict": "using.prediction",
+    "evaluate": "using.evaluation",
+    "export": "using.saved_model",
+    "scan": "dataset_scan.scanning",
 }
-_ROOMS = ("anatomy", "callbacks", "dataset_scan", "datasets", "explain", "models", "recipes", "runs", "using")
+_ROOMS = (
+    "anatomy",
+    "callbacks",
+    "dataset_scan",
+    "datasets",
+    "experiments",
+    "explain",
+    "models",
+    "recipes",
+    "runs",
+    "using",
+)
 
 __all__ = [*sorted(_HOME), *_ROOMS]
 
-
-def __getattr__(name):
-    if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
-    if name in _ROOMS:
-        return importlib.import_module(f"kerascnn.{name}")
-    raise AttributeError(f"module 'kerascnn' has no attribute {name!r}; it has {', '.join(__all__)}")
-
-
-def __dir__():
-    return sorted({*__all__, "__version__"})
+__getattr__, __dir__ = room(__name__, _HOME)

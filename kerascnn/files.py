@@ -140,7 +140,7 @@ def read_arrays(path):
     with open(path, "rb") as file:  # np.load leaves a broken file open
         try:
             if not zipfile.is_zipfile(file):
-                raise ValueError("it is no whole zip archive")
+                raise ValueError("it is not a complete zip archive")
             _check_headers(path, file)
             file.seek(0)
             with np.load(file, allow_pickle=False) as archive:

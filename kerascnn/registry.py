@@ -7,7 +7,8 @@ running it, so that names and facts can be listed, and typos answered, before Ke
 
 import ast
 import functools
-import importlib
+import importlib.util
+import sys
 from pathlib import Path
 
 from kerascnn.errors import unknown
@@ -80,6 +81,34 @@ class Registry:
     def _check(self, name):
         if name not in self:
             raise unknown(self.kind, name, self.names(), self.hint)
+
+
+def room(module, places=None, registry=None):
+    """(__getattr__, __dir__) of a package whose names are imported when they are first asked for.
+
+    Args:
+        module: the package's name.
+        places: {public name: the module below the package that holds it}.
+        registry: the Registry whose names are the package's, too.
+    """
+    places = places or {}
+
+    def listed():
+        return sorted({*places, *(registry.names() if registry else ())})
+
+    def get(name):
+        if registry is not None and name in registry:
+            return registry.get(name)
+        if name in places:
+            return getattr(importlib.import_module(f"{module}.{places[name]}"), name)
+        if not name.startswith("_") and importlib.util.find_spec(f"{module}.{name}"):
+            return importlib.import_module(f"{module}.{name}")
+        raise AttributeError(f"module {module!r} has no attribute {name!r}; it has {', '.join(listed())}")
+
+    def names():
+        return sorted({*listed(), *vars(sys.modules[module])})
+
+    return get, names
 
 
 def _scan(file):

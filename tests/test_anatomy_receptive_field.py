@@ -137,6 +137,48 @@ def test_many_random_networks_by_perturbation(steps, seed):
     check_by_perturbation(grown(steps), "last", (13, 11, 2), units=4, seed=seed)
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.Resizing(20, 17),
+        layers.Resizing(5, 7),
+        layers.Resizing(26, 4, interpolation="nearest"),
+        layers.CenterCrop(8, 5),
+        layers.CenterCrop(13, 11),
+        layers.RMSNormalization(),
+        layers.UnitNormalization(),
+        layers.UnitNormalization(axis=[1, 2]),
+    ],
+    ids=lambda layer: f"{layer.name}",
+)
+def test_sizes_and_norms_by_perturbation(layer):
+    layer = layer.from_config(layer.get_config() | {"name": "tried"})
+    x = inputs = Input((13, 11, 2))
+    x = layers.Conv2D(2, 3, strides=1, name="before")(x)
+    x = layer(layers.ZeroPadding2D(1)(x))
+    model = Model(inputs, layers.Conv2D(2, 2, name="after")(x))
+    for name in ("tried", "after"):
+        check_by_perturbation(model, name, (13, 11, 2), units=4)
+
+
+def test_sizes_by_pencil():
+    """Output 2 of 3 places from 6 has its centre at 4.5, between inputs 4 and 5; nearest reads input 5."""
+    x = Input((6, 6, 1))
+    model = Model(x, [layers.Resizing(3, 3, name="two")(x), layers.Resizing(3, 3, "nearest", name="one")(x)])
+    assert receptive_field(model, "two").box(2, 0) == (4, 0, 6, 2)
+    assert receptive_field(model, "one").box(2, 0) == (5, 1, 6, 2)
+    cropped = receptive_field(Model(x, layers.CenterCrop(3, 2, name="crop")(x)), "crop")
+    assert cropped.box(0, 0) == (1, 2, 2, 3)
+    assert cropped.stride == (1, 1)
+
+
+def test_resizing_with_antialiasing_is_not_known():
+    x = Input((6, 6, 1))
+    model = Model(x, layers.Resizing(3, 3, antialias=True, name="small")(x))
+    with pytest.raises(UsageError, match="'small' resizes with antialias=True"):
+        receptive_field(model, "small")
+
+
 @pytest.mark.parametrize("kind", ["flatten", "global", "dense after flatten"])
 def test_units_without_a_map_see_what_all_places_saw(kind):
     inputs = Input((9, 9, 1))

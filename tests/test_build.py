@@ -216,7 +216,7 @@ def test_a_fast_start_whitens_patches_and_passes_channels_on():
 def test_a_fast_start_needs_a_convolution_first():
     inputs = keras.Input((4, 4, 1))
     model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(inputs)), name="flat")
-    with pytest.raises(UsageError, match=r"first layer of 'flat' is no ordinary convolution\. Leave out"):
+    with pytest.raises(UsageError, match=r"first layer of 'flat' is not an ordinary convolution\. Leave out"):
         start_fast(model, np.zeros((2, 4, 4, 1), "float32"))
     wide = keras.Sequential([keras.Input((4, 4, 1)), layers.Conv2D(2, 7, padding="same", name="wide")])
     with pytest.raises(UsageError, match="images of at least 7x7 pixels, as the filters of 'wide'; these have 4x4"):

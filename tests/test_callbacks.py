@@ -269,10 +269,10 @@ def test_what_goes_wrong_is_told_once_and_training_goes_on(tmp_path):
     (tmp_path / "run.json").write_text('{"status": "running"}')
     look = Broken("broken", tmp_path / "watch")
     with pytest.warns(
-        UserWarning, match="Broken looks no more: ValueError: nothing to see at 1. The training goes on"
+        UserWarning, match="Broken has stopped looking: ValueError: nothing to see at 1. The training goes on"
     ) as w:
         model = fit(network(), 3, [look])
-    assert len([x for x in w if "looks no more" in str(x.message)]) == 1
+    assert len([x for x in w if "has stopped looking" in str(x.message)]) == 1
     assert look.looked == 1
     assert int(model.optimizer.iterations) == 12
     assert json.loads((tmp_path / "run.json").read_text()) == {
@@ -342,7 +342,7 @@ def test_no_error_of_a_look_ends_a_training(tmp_path, place):
                 raise TypeError("unforeseen.")
 
     look = Broken("broken", tmp_path)
-    with pytest.warns(UserWarning, match="Broken looks no more: TypeError: unforeseen. The training goes on"):
+    with pytest.warns(UserWarning, match="Broken has stopped looking: TypeError: unforeseen. The training goes on"):
         model = fit(network(), 2, [look])
     assert int(model.optimizer.iterations) == 8
 

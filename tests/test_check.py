@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from kerascnn.datasets import load
-from kerascnn.datasets.check import check, lines
+from kerascnn.datasets.check import check_data, lines
 from kerascnn.errors import DataError
 
 
@@ -36,7 +36,7 @@ def folder(tmp_path):
 
 
 def test_counts_and_broken_files(folder):
-    report = check(folder, validation=0)
+    report = check_data(folder, validation=0)
     assert report.counts == {"train": {"a": 5, "b": 4}, "test": {"a": 3, "b": 1}}
     assert report.broken == (("train/b/broken.png", "empty file"),)
     assert report.sizes == ((2, 2, 13),)
@@ -47,7 +47,7 @@ def test_counts_and_broken_files(folder):
 
 
 def test_duplicates_within_and_across_splits(folder):
-    report = check(folder, validation=0)
+    report = check_data(folder, validation=0)
     assert [(group["images"], group["same_bytes"]) for group in report.duplicates] == [
         (["train/a/0.png", "train/a/copy.png"], True),
         (["train/a/1.png", "test/a/leak.png"], True),
@@ -65,7 +65,7 @@ def test_duplicates_within_and_across_splits(folder):
 
 
 def test_mean_and_std_by_pencil(folder):
-    report = check(folder, validation=0)
+    report = check_data(folder, validation=0)
     reds = np.array([0, 10, 20, 30, 0, 0, 10, 20, 30])  # a, its copy, b
     np.testing.assert_allclose(report.mean, [reds.mean() / 255, 4 / 9 * 0.2, 1], atol=1e-12)
     np.testing.assert_allclose(report.std, [reds.std() / 255, np.sqrt(20 / 81) * 0.2, 0], atol=1e-7)
@@ -73,7 +73,7 @@ def test_mean_and_std_by_pencil(folder):
 
 def test_counts_are_those_of_load(folder):
     for options in ({}, {"validation": 3, "seed": 2}, {"image_size": 4, "channels": 1}):
-        report, data = check(folder, **options), load(folder, **options)
+        report, data = check_data(folder, **options), load(folder, **options)
         for name, split in data.splits.items():
             assert list(report.counts[name].values()) == np.bincount(split.labels, minlength=2).tolist()
         assert report.image_shape == data.image_shape
@@ -88,7 +88,7 @@ def test_arrays_are_checked_too(tmp_path):
     images = np.arange(6 * 4, dtype=np.uint8).reshape(6, 2, 2)
     images[5] = images[0]
     np.savez(tmp_path / "a.npz", x_train=images[:5], y_train=[0, 1, 0, 1, 0], x_test=images[5:], y_test=[1])
-    report = check(tmp_path / "a.npz", validation=0)
+    report = check_data(tmp_path / "a.npz", validation=0)
     assert report.duplicates[0]["images"] == ["train[0]", "test[0]"]
     assert report.leaks == {"train/test": 1}
     assert report.conflicts == 1
@@ -98,20 +98,20 @@ def test_arrays_are_checked_too(tmp_path):
 
 
 def test_data_too_large_for_memory_are_said_to_stream(folder):
-    report = check(folder, memory_limit=10)
+    report = check_data(folder, memory_limit=10)
     assert not report.in_memory
     assert "so each is decoded when it is needed" in report.notes[-1]
 
 
 def test_json_takes_it(folder):
     for data in (folder, "digits"):
-        report = check(data)
+        report = check_data(data)
         assert json.loads(json.dumps(report.to_dict()))["name"] == report.name
 
 
 def test_lines(folder):
     plain(folder / "train/a/wide.png", 1, 2, 3, size=(6, 4))
-    assert lines(check(folder, validation=0)) == [
+    assert lines(check_data(folder, validation=0)) == [
         f"data: 2 classes, {folder}",
         "",
         "class  train  test",
@@ -140,20 +140,20 @@ def test_lines(folder):
 
 def test_what_cannot_be_loaded_raises_as_load_does(folder):
     with pytest.raises(DataError, match=r"Broken image .*broken\.png: empty file"):
-        check(folder, strict=True)
+        check_data(folder, strict=True)
     next(folder.rglob("broken.png")).unlink()
-    check(folder, strict=True)
+    check_data(folder, strict=True)
     path = folder / "train" / "a" / "half.jpg"
     Image.effect_noise((64, 64), 50).convert("RGB").save(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"Broken image .*half\.jpg: .*Without strict=True"):
-        check(folder, strict=True)
+        check_data(folder, strict=True)
     path.unlink()
     for file in (folder / "train").rglob("*.png"):
         file.write_bytes(b"")
     with pytest.raises(DataError, match="none of the 9 train images can be read"):
-        check(folder)
+        check_data(folder)
 
 
 @pytest.mark.parametrize(("number", "said"), [(24, True), (6, True), (5, False)])
@@ -161,7 +161,7 @@ def test_unbalanced_classes_are_a_problem_with_the_baseline(make_folder, number,
     root = make_folder({"train/cat": number, "train/dog": number, "train/eel": 2, "train/fox": 3, "test/cat": 1})
     if number == 6:
         make_folder({"train/gnu": 1}, name="photos")
-    report = check(root, validation=0)
+    report = check_data(root, validation=0)
     assert report.balance["baseline"] == pytest.approx(number / sum(report.counts["train"].values()))
     sentence = f"The classes are unbalanced: 'cat' has {number} training images, 'eel' 2. Always answering 'cat'"
     if number == 6:
@@ -173,6 +173,6 @@ def test_unbalanced_classes_are_a_problem_with_the_baseline(make_folder, number,
 
 def test_merged_folders_are_a_problem(make_folder):
     root = make_folder({"nature/forest": 3, "nature/sea": 3, "city/street": 3})
-    (problem,) = check(root, validation=0, test=0).problems
+    (problem,) = check_data(root, validation=0, test=0).problems
     assert problem.startswith("1 class is made of the images of several folders: nature (forest, sea).")
-    assert check(root, classes="leaves", validation=0, test=0).problems == ()
+    assert check_data(root, classes="leaves", validation=0, test=0).problems == ()

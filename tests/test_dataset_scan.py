@@ -327,7 +327,8 @@ def test_the_model_is_untouched_and_layers_without_rules_are_called():
     model = keras.Model(inputs, layers.Conv2D(2, 1, name="conv2")(Odd(name="odd")(x)))
     before, config = model.get_weights(), model.to_json()
     images, _ = whole_images(10)
-    result = kerascnn.scan(model, images, "conv2", k=1, batch_size=4)
+    with pytest.warns(UserWarning, match=r"How far layer 'odd' \(Odd\) reaches is not known.* Whole images stand for"):
+        result = kerascnn.scan(model, images, "conv2", k=1, batch_size=4)
     expected = keras.Model(inputs, model.get_layer("conv2").output).predict(images, verbose=0)
     np.testing.assert_allclose(result.top("conv2")["value"], expected.max((0, 1, 2)), rtol=1e-5)
     assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from kerascnn.datasets import image_headers, picture
-from kerascnn.datasets.check import check
+from kerascnn.datasets.check import check_data
 from kerascnn.datasets.decoding import BrokenImage, max_megapixels, opened, probe, read_image
 from kerascnn.datasets.loading import load
 from kerascnn.errors import UsageError
@@ -216,7 +216,7 @@ def test_12_bits_in_16_are_a_problem_that_is_said(tmp_path, mode):
         deep[0, 0] = 4095
         (tmp_path / f"{name}.tif").write_bytes(tiff(deep[..., 0] if mode == "L" else deep))
     said = "no value above 4,095 of 65,535, so they seem to use 12 bits and are read 16 times too dark"
-    problem = next(problem for problem in check(tmp_path, validation=0, test=0).problems if "16-bit" in problem)
+    problem = next(problem for problem in check_data(tmp_path, validation=0, test=0).problems if "16-bit" in problem)
     assert said in problem
     assert "mogrify -evaluate multiply 16" in problem
     assert any(said in note for note in load(tmp_path, validation=0, test=0).notes)
@@ -345,7 +345,7 @@ def test_bytes_lost_in_the_middle_of_a_jpeg_are_heard(tmp_path):
     half = len(content) // 2
     content[half : half + 40] = bytes(40)
     (tmp_path / "b" / "2.jpg").write_bytes(content)
-    report = check(tmp_path, validation=0, test=0)
+    report = check_data(tmp_path, validation=0, test=0)
     assert [file for file, _ in report.damaged] == ["b/2.jpg"]
     assert report.broken == ()
     assert any(problem.startswith("1 JPEG file is damaged inside") for problem in report.problems)

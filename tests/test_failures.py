@@ -131,7 +131,7 @@ def test_the_size_that_images_are_cut_from_is_named_where_it_is_too_large():
         check_size(Recipe(resize_to=900_000), "float32")
     check_size(Recipe(resize_to=512), "float32")
     with pytest.raises(UsageError, match=r"image_size=30000.*--image-size"):
-        finders.learning_rates(Recipe(image_size=30_000))
+        finders.lr_find(Recipe(image_size=30_000))
 
 
 class FileSizeLimit:

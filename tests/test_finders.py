@@ -11,7 +11,7 @@ from kerascnn import cli, datasets
 from kerascnn.errors import UsageError
 from kerascnn.recipes import Recipe
 from kerascnn.training.build import compile_model, ready
-from kerascnn.training.finders import BELOW, batch_sizes, learning_rates, lowest, smoothed
+from kerascnn.training.finders import BELOW, batch_find, lowest, lr_find, smoothed
 
 RECIPE = Recipe(data="digits", batch_size=32, image_size=16)
 
@@ -22,27 +22,27 @@ def digits():
 
 
 def test_the_rate_rises_by_one_factor_and_the_suggestion_learns(digits):
-    table, suggested = learning_rates(RECIPE, low=1e-5, high=10, steps=60, data=digits)
+    table, suggested = lr_find(RECIPE, low=1e-5, high=10, steps=60, data=digits)
     ratios = table["rate"].to_numpy()[1:] / table["rate"].to_numpy()[:-1]
     np.testing.assert_allclose(ratios, (10 / 1e-5) ** (1 / 59), rtol=1e-6)
     assert table["loss"].iloc[0] == pytest.approx(np.log(10), rel=0.1)  # ten classes, nothing learned
     assert suggested == table["rate"][lowest(table)] / BELOW
     assert 1e-3 < suggested < 1e-2
-    again, same = learning_rates(RECIPE, low=1e-5, high=10, steps=60, data=digits)
+    again, same = lr_find(RECIPE, low=1e-5, high=10, steps=60, data=digits)
     assert again.equals(table)
     assert same == suggested
 
 
 def test_the_loss_is_each_step_s_own(digits):
     """At rates of nearly nothing it is that of an untrained network, however many steps it has seen."""
-    table, _ = learning_rates(RECIPE, low=1e-9, high=0.1, steps=60, data=digits)
+    table, _ = lr_find(RECIPE, low=1e-9, high=0.1, steps=60, data=digits)
     assert table["step_loss"].iloc[:20].between(2.2, 2.5).all()
 
 
 def test_the_loss_where_a_pass_ends_in_a_shorter_batch(digits):
     """The losses that `train_on_batch` gives, one by one: passes are of 1,000 and 293 images."""
     recipe = RECIPE.replace(batch_size=1000, normalize="standard", steps=30, eval_every=30)
-    table, _ = learning_rates(recipe, low=1e-4, high=0.1, steps=30, data=digits)
+    table, _ = lr_find(recipe, low=1e-4, high=0.1, steps=30, data=digits)
     rising = keras.optimizers.schedules.ExponentialDecay(1e-4, 29, 0.1 / 1e-4)
     _, model, batches = ready(recipe, digits, "float32")
     compile_model(model, recipe, batches.total, batches.period, rising)
@@ -110,7 +110,7 @@ def test_a_loss_that_never_falls_has_no_least(slope):
 
 
 def test_batch_sizes_are_timed_and_fit_the_data(digits):
-    table, suggested = batch_sizes(RECIPE, sizes=(16, 64, 4096), seconds=0.05, data=digits)
+    table, suggested = batch_find(RECIPE, sizes=(16, 64, 4096), seconds=0.05, data=digits)
     assert table["batch_size"].tolist() == [16, 64]
     assert (table["images_per_second"] > 0).all()
     assert table["memory_bytes"].is_monotonic_increasing
@@ -129,7 +129,7 @@ def test_batch_sizes_are_timed_and_fit_the_data(digits):
 )
 def test_bad_ranges(digits, options, message):
     with pytest.raises(UsageError, match=message):
-        learning_rates(RECIPE, data=digits, **options)
+        lr_find(RECIPE, data=digits, **options)
 
 
 def test_both_commands(tmp_path, monkeypatch, capfd):
@@ -158,14 +158,14 @@ def test_both_commands(tmp_path, monkeypatch, capfd):
 
 def test_the_network_is_the_one_that_would_be_trained(digits):
     with pytest.raises(UsageError, match="There is no run 'nowhere'"):
-        learning_rates(RECIPE.replace(start_from="nowhere"), steps=60, data=digits)
+        lr_find(RECIPE.replace(start_from="nowhere"), steps=60, data=digits)
     with pytest.raises(UsageError, match="head"):
-        learning_rates(RECIPE.replace(freeze="head*"), steps=60, data=digits)
+        lr_find(RECIPE.replace(freeze="head*"), steps=60, data=digits)
 
 
 def test_batch_sizes_whatever_the_schedule(digits):
     warm = RECIPE.replace(schedule="cosine", warmup_epochs=3)
-    assert batch_sizes(warm, sizes=(16,), seconds=0.05, data=digits)[1] == 16
+    assert batch_find(warm, sizes=(16,), seconds=0.05, data=digits)[1] == 16
 
 
 class TooManyAtOnce:
@@ -187,7 +187,7 @@ def test_batch_sizes_up_to_the_first_that_does_not_fit(digits):
     train = datasets.image_data.Split(TooManyAtOnce(digits.train.images), digits.train.labels)
     scarce = dataclasses.replace(digits, train=train)
     recipe = RECIPE.replace(normalize="none")
-    table, _ = batch_sizes(recipe, sizes=(16, 32, 64, 128), seconds=0.05, data=scarce)
+    table, _ = batch_find(recipe, sizes=(16, 32, 64, 128), seconds=0.05, data=scarce)
     assert table["batch_size"].tolist() == [16, 32]
     with pytest.raises(MemoryError):
-        batch_sizes(recipe, sizes=(64, 128), seconds=0.05, data=scarce)
+        batch_find(recipe, sizes=(64, 128), seconds=0.05, data=scarce)

@@ -1,3 +1,5 @@
+import importlib
+import inspect
 import subprocess
 import sys
 
@@ -72,7 +74,7 @@ def test_models_are_attributes_of_their_package():
 
     assert kerascnn.models.lenet5 is MODELS.get("lenet5")
     assert "lenet5" in dir(kerascnn.models)
-    with pytest.raises(AttributeError, match="no model 'lenet6'"):
+    with pytest.raises(AttributeError, match="no attribute 'lenet6'"):
         kerascnn.models.lenet6  # noqa: B018
 
 
@@ -84,3 +86,25 @@ def test_training_imports_no_look_that_was_not_asked_for():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["", "anatomy", "callbacks", "dataset_scan", "datasets", "experiments", "explain", "models", "using"]
+)
+def test_dir_of_every_room_lists_its_public_names(name):
+    room = importlib.import_module(f"kerascnn.{name}".rstrip("."))
+    known = {
+        "": {"train", "predict", "scan", "lr_find", "batch_find", "check_data", "models"},
+        "anatomy": {"layer_table", "receptive_field"},
+        "callbacks": {"FilterGrid", "TopPatches"},
+        "dataset_scan": {"scan", "ScanResult"},
+        "datasets": {"load", "ImageData"},
+        "experiments": {"invariance", "probes"},
+        "explain": {"saliency", "Neuron", "maps"},
+        "models": {"lenet5", "cifar_net"},
+        "using": {"adopt", "predict"},
+    }[name]
+    assert known <= set(dir(room))
+    assert all(callable(getattr(room, each)) or inspect.ismodule(getattr(room, each)) for each in known)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        room.nothing  # noqa: B018

@@ -225,7 +225,7 @@ def test_a_hypermodel_of_keras_tuner(tmp_path):
             {"dropout": 0.5},
             r"dropout=0\.5 has nothing to act on: the HyperModel makes the network.* typed is data, image",
         ),
-        ({"winner": "retrain"}, "winner='retrain' cannot be: what a HyperModel makes is no recipe"),
+        ({"winner": "retrain"}, "winner='retrain' is not allowed: a HyperModel makes no recipe"),
     ]:
         with pytest.raises(UsageError, match=message):
             run_search("digits", search=tmp_path / "mine.py", out=tmp_path / "other", **options)

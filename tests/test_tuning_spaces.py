@@ -116,7 +116,7 @@ def test_a_toml_space(tmp_path):
         ("[search.dropout]\nlow = 0.1\nhigh = 0.1", "is empty"),
         ("[search.dropout]\nlow = 0.1", "needs low and high, or values"),
         ("[search.dropout]\nvalues = []", "list of one value or more"),
-        ("[search.batch_norm]\nvalues = [false]", "that is no choice"),
+        ("[search.batch_norm]\nvalues = [false]", "which leaves nothing to choose"),
         ("[search.'dropout.x']\nvalues = [0.5]", "Unknown recipe field"),
         ("steps = 100\n[search.dropout]\nvalues = [0.5]", "Type --epochs"),
         ("[search.dropout]\nlow = 'a'\nhigh = 'b'", "both must be numbers"),

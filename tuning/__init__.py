@@ -5,18 +5,13 @@ A search space is a function hp -> Recipe, so that a trial and a training run th
 `python -m tuning` run searches, `results(FOLDER)` reads one back.
 """
 
-import importlib
 from pathlib import Path
 
-from kerascnn.registry import Registry
+from kerascnn.registry import Registry, room
 
 SEARCHES = Registry("search", f"{__name__}.searches", Path(__file__).parent / "searches", hint="kerascnn searches")
 register = SEARCHES.register
 
-_HOMES = {"results": "tuning.tables", "curves": "tuning.tables", "search": "tuning.searching"}
+_HOMES = {"results": "tables", "curves": "tables", "search": "searching"}
 
-
-def __getattr__(name):
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'tuning' has no attribute {name!r}")
+__getattr__, __dir__ = room(__name__, _HOMES)

@@ -209,7 +209,7 @@ class Chief:
         return self.store.trials("waiting")
 
     def _promote(self, *, exhausted):
-        """Let the paused trial go on that halving chooses; False where there is none."""
+        """Resume the paused trial that halving picks next; False where there is none."""
         paused = {row["trial"]: row["passed"] for row in self.store.trials("paused")}
         if not paused:
             return False
@@ -264,7 +264,7 @@ class Chief:
         """The trial whose training Hyperband lets go on in a new one; None: it begins anew.
 
         So it does after a trial that was cut short, under a schedule, which spans the longer training anew, and for a
-        HyperModel, whose training cannot be taken up.
+        HyperModel, whose training cannot be resumed.
         """
         number = values.get("tuner/trial_id")
         if number is None or recipe["schedule"] != "constant" or hasattr(self.space, "hypermodel"):

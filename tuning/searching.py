@@ -69,7 +69,7 @@ def search(
         seconds: time of the whole search; None: no limit.
         objective: what is searched for: val_accuracy (None), val_loss, accuracy or loss.
         stop_early: "halving", "median" or "none" (tuning.stopping); None: halving, but none for hyperband, which halves
-            itself, and median for a HyperModel, whose training cannot be taken up again.
+            itself, and median for a HyperModel, whose training cannot be resumed.
         max_failures: failed trials in a row after which the search stops; None: 3.
         winner: "keep" the best trial's weights (None), "retrain" it on training and held-out validation images
             together (a validation split of the data's own stays one), or "none".
@@ -82,7 +82,7 @@ def search(
         say: called with each line of progress.
         **fixed: recipe fields that replace what the space gives.
     Raises:
-        UsageError: something that cannot be; nothing was written.
+        UsageError: a setting that is not allowed; nothing was written.
         DataError: no trial was completed.
     """
     host, port = _address(listen, token)
@@ -200,15 +200,15 @@ def _checked(settings, hypermodel, lease_seconds):
     if settings["tuner"] == "hyperband":
         usual, why = "none", "hyperband halves itself"
     elif hypermodel:
-        usual, why = "median", "a HyperModel's training cannot be taken up again"
+        usual, why = "median", "a HyperModel's training cannot be resumed"
     settings["stop_early"] = settings["stop_early"] or usual
     if settings["stop_early"] == "halving" and why:
-        raise UsageError(f"stop_early='halving' cannot be: {why}. Type --stop-early median, or none.")
+        raise UsageError(f"stop_early='halving' is not allowed: {why}. Use stop_early='median' or 'none'.")
     for kind, known in (("tuner", TUNERS), ("objective", OBJECTIVES), ("stop_early", RULES), ("winner", WINNERS)):
         if settings[kind] not in known:
             raise unknown(kind, settings[kind], known)
     if hypermodel and settings["winner"] == "retrain":
-        raise UsageError("winner='retrain' cannot be: what a HyperModel makes is no recipe. Type --winner keep")
+        raise UsageError("winner='retrain' is not allowed: a HyperModel makes no recipe to train. Use winner='keep'")
     lows = {"trials": 1, "epochs": 1, "seed": 0, "max_failures": 1, "seconds": 1, "workers": 0, "lease_seconds": 1}
     for name, value in {**settings, "lease_seconds": lease_seconds}.items():
         if name in lows and value is not None and not value >= lows[name]:

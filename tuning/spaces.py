@@ -38,7 +38,7 @@ def load(name):
     """The space function hp -> Recipe that a user means: itself, a registered name, a .py file or a .toml file.
 
     Raises:
-        UsageError: nothing of that name, or a space that cannot be.
+        UsageError: nothing of that name, or a space that cannot be searched.
         DataError: the file cannot be read.
     """
     if _is_hypermodel(name if inspect.isclass(name) else type(name)):
@@ -185,7 +185,8 @@ def _check_values(where, rule):
         raise UsageError(f"{where} has values = {values!r}: all must be lists, or none.")
     if all(isinstance(value, bool) for value in values) and len(set(values)) < 2:
         raise UsageError(
-            f"{where} has values = {values!r}: that is no choice. Write it above the tables, without search."
+            f"{where} has values = {values!r}, which leaves nothing to choose. "
+            "Write it above the tables, without search."
         )
     return lambda default: default in values
 

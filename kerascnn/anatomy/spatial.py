@@ -137,6 +137,10 @@ _POINTWISE_OPS = """
 POINTWISE_OPS = frozenset(_POINTWISE_OPS.split())
 
 
+# Layers that relate the values along their axis: with the channels alone they treat every place alone.
+_ALONG_AN_AXIS = (layers.LayerNormalization, layers.RMSNormalization, layers.UnitNormalization)
+
+
 def spread(node, input_shapes, output_shape):
     """The spread of a node between maps (batch, rows, columns, channels).
 
@@ -155,8 +159,20 @@ def spread(node, input_shapes, output_shape):
     if isinstance(layer, layers.Cropping2D):
         return windows(*(Window(before=-pair[0]) for pair in layer.cropping), output_shape)
     if isinstance(layer, layers.UpSampling2D):
-        return gather([_upsampled(layer, i, input_shapes[0]) for i in (0, 1)])
-    if isinstance(layer, layers.LayerNormalization) or (kind == "Softmax"):
+        return gather([_resized(layer, i, input_shapes[0], output_shape) for i in (0, 1)])
+    if isinstance(layer, layers.Resizing) and not (layer.crop_to_aspect_ratio or layer.pad_to_aspect_ratio):
+        if layer.antialias:
+            raise UnknownSpread(
+                f"Layer {layer.name!r} resizes with antialias=True; its receptive field is not known here."
+            )
+        return gather([_resized(layer, i, input_shapes[0], output_shape) for i in (0, 1)])
+    if isinstance(layer, layers.CenterCrop) and all(
+        layer_side <= side for layer_side, side in _sides(layer, input_shapes)
+    ):
+        return windows(
+            *(Window(before=-((side - kept) // 2)) for kept, side in _sides(layer, input_shapes)), output_shape
+        )
+    if isinstance(layer, _ALONG_AN_AXIS) or kind == "Softmax":
         axis = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
         return _same if {a % 4 for a in axis} == {3} else _all_places(output_shape)
     mixing = (layers.GroupNormalization, layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
@@ -218,15 +234,21 @@ def _transposed(layer, axis, input_shape, output_shape):
     return reads
 
 
-def _upsampled(layer, axis, input_shape):
-    length, factor = input_shape[1 + axis], layer.size[axis]
+def _sides(layer, input_shapes):
+    """((height kept, height), (width kept, width)) of a CenterCrop."""
+    return tuple(zip((layer.height, layer.width), input_shapes[0][1:3], strict=True))
+
+
+def _resized(layer, axis, input_shape, output_shape):
+    """The inputs that each output of UpSampling2D or Resizing reads, with the centres of pixels at halves."""
+    length, places = input_shape[1 + axis], output_shape[1 + axis]
     if layer.interpolation == "nearest":
-        return [[o // factor] for o in range(length * factor)]
+        return [[(2 * o + 1) * length // (2 * places)] for o in range(places)]
     if layer.interpolation != "bilinear":
-        raise UnknownSpread(f"Layer {layer.name!r} upsamples by {layer.interpolation}; known: nearest, bilinear.")
+        raise UnknownSpread(f"Layer {layer.name!r} resizes by {layer.interpolation}; known: nearest, bilinear.")
     reads = []
-    for o in range(length * factor):
-        centre = (o + 0.5) / factor - 0.5
+    for o in range(places):
+        centre = ((2 * o + 1) * length - places) / (2 * places)
         low = int(np.floor(centre))
         near = {low} if centre == low else {low, low + 1}
         reads.append(sorted({min(max(place, 0), length - 1) for place in near}))

@@ -8,10 +8,9 @@ images are the test split's, as in the COMP 576 trials; nothing is decided by th
 `LOOKS` lists them without importing Keras, and a look that nobody asked for is never imported.
 """
 
-import importlib
 from pathlib import Path
 
-from kerascnn.registry import Registry
+from kerascnn.registry import Registry, room
 
 LOOKS = Registry("look during training", __name__, Path(__file__).parent, hint="kerascnn train --help")
 register = LOOKS.register
@@ -25,12 +24,4 @@ _HOME = {
     "ExplainEachEpoch": "explain_each_epoch",
 }
 
-
-def __getattr__(name):
-    if name in _HOME:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'kerascnn.callbacks' has no {name!r}; it has {', '.join(_HOME)}")
-
-
-def __dir__():
-    return [*globals(), *_HOME]
+__getattr__, __dir__ = room(__name__, _HOME)

@@ -172,7 +172,7 @@ class Watch(keras.callbacks.Callback):
     def _fail(self, error):
         """Warn of what went wrong and keep it; from now on this callback does nothing."""
         self.failed = f"{type(error).__name__}: {error}"
-        told = f"{type(self).__name__} looks no more: {self.failed} The training goes on."
+        told = f"{type(self).__name__} has stopped looking: {self.failed} The training goes on."
         warnings.warn(told, stacklevel=3)
         run = runs.Run(self.parent.parent)
         if (run / "run.json").exists():

@@ -96,7 +96,7 @@ def check(
     from kerascnn.training.reading import check_counts, image_size, reading
 
     with native_log():  # libtiff prints what it thinks of broken files
-        report = checking.check(data, **reading(asked))
+        report = checking.check_data(data, **reading(asked))
     counts = {split: sum(by_class.values()) for split, by_class in report.counts.items()}
     try:
         check_counts(asked, report.source, counts)

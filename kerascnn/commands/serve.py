@@ -33,7 +33,7 @@ def serve(run: Subject, /, *, host: str = "127.0.0.1", port: int = 8000):
             listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         except OSError as error:
             raise UsageError(
-                f"--host {host} --port {port} cannot be listened on: {error.strerror or error}. "
+                f"The server cannot listen at --host {host} --port {port}: {error.strerror or error}. "
                 "Type another --port, or leave --host out."
             ) from error
         say(f"http://{host}:{port}  (Ctrl-C stops)")

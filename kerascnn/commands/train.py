@@ -124,9 +124,9 @@ def lr_find(
     _check_picture(out)
     with computing() as (say, _):
         from kerascnn import plots
-        from kerascnn.training.finders import BELOW, learning_rates
+        from kerascnn.training.finders import BELOW, lr_find
 
-        table, suggested = learning_rates(asked, low=low, high=high, steps=find_steps)
+        table, suggested = lr_find(asked, low=low, high=high, steps=find_steps)
         title = f"{asked.model} on {asked.data}, {asked.optimizer}, batches of {asked.batch_size}"
         plots.save(plots.rate_range(table, suggested, title), table, out)
         least = f"{BELOW * suggested:.2g}, the largest rate at which the smoothed loss is least"
@@ -160,9 +160,9 @@ def batch_find(
     _check_picture(out)
     with computing() as (say, _):
         from kerascnn import plots
-        from kerascnn.training.finders import batch_sizes
+        from kerascnn.training.finders import batch_find
 
-        table, suggested = batch_sizes(asked, seconds=seconds)
+        table, suggested = batch_find(asked, seconds=seconds)
         title = f"{asked.model} on {asked.data}, {asked.optimizer}"
         plots.save(plots.batch_range(table, suggested, title), table, out)
         rows = zip(table["batch_size"], table["images_per_second"], table["memory_bytes"] / 2**20, strict=True)

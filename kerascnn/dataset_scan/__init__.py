@@ -4,12 +4,8 @@
 again.
 """
 
-import importlib
+from kerascnn.registry import room
 
 _HOME = {"scan": "scanning", "ScanResult": "result", "load": "result"}
 
-
-def __getattr__(name):
-    if name in _HOME:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'kerascnn.dataset_scan' has no {name!r}; it has {', '.join(_HOME)}")
+__getattr__, __dir__ = room(__name__, _HOME)

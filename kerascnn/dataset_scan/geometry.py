@@ -1,6 +1,7 @@
 """From places in a layer's map back to the pixels that they see."""
 
 import dataclasses
+import warnings
 
 import numpy as np
 
@@ -27,7 +28,7 @@ class Geometry:
 
     @classmethod
     def of(cls, model, path, image_shape, map_shape):
-        """The Geometry of a layer; the whole image where anatomy does not know how a layer on the way spreads.
+        """The Geometry of a layer; the whole image, with a warning, where the reach of a layer on the way is not known.
 
         Args:
             path: the layer's path; "name#2" for the second call of a shared layer.
@@ -38,7 +39,9 @@ class Geometry:
         shape = tuple(image_shape) if None in model.input_shape[1:] else None
         try:
             field = receptive_field(model, path.removesuffix("#1"), input_shape=shape)
-        except UsageError:
+        except UsageError as error:
+            if len(map_shape) == 3:  # units without a map see the whole image anyway
+                warnings.warn(f"{error} Whole images stand for the patches.", stacklevel=4)
             boxes = np.tile([0, 0, *image_shape[:2]], (rows * cols, 1))
             return cls(rows, cols, boxes, boxes[:, :2], tuple(image_shape[:2]))
         if field.output_size is None:

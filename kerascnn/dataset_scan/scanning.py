@@ -45,7 +45,7 @@ def scan(
 
     Args:
         model: any built Functional or Sequential keras.Model with one image input; its weights stay as they are. Of a
-            subclassed model, whose layers cannot be told, the answers are scanned: its only layer has its name.
+            subclassed model, whose layers Keras does not know, the answers are scanned: one layer of the model's name.
         data: images float (N, H, W, C) as the model takes them; an ImageData or a Split; a tf.data.Dataset or a
             keras.utils.PyDataset of (images, labels) or of images, in the same order each time.
         layers: a layer's name or a list: what these layers put out. None: every convolution, as the next layer sees it:

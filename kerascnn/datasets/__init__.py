@@ -12,10 +12,9 @@ Facts of a data set (literals in its `@register(...)`):
 Its file has a function `recognises(path)` that gives the data set's name if a user's folder or file is one, else None.
 """
 
-import importlib
 from pathlib import Path
 
-from kerascnn.registry import Registry
+from kerascnn.registry import Registry, room
 
 DATASETS = Registry("data set", __name__, Path(__file__).parent, hint="kerascnn datasets")
 register = DATASETS.register
@@ -23,12 +22,4 @@ register = DATASETS.register
 
 _PLACES = {"load": "loading", "ImageData": "image_data", "Split": "image_data", "ImageFiles": "image_files"}
 
-
-def __getattr__(name):
-    if name in _PLACES:  # only now, so that listing the data sets does not import NumPy
-        return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__():
-    return [*globals(), *_PLACES]
+__getattr__, __dir__ = room(__name__, _PLACES)

@@ -73,7 +73,7 @@ class Report:
         return asdict(self)
 
 
-def check(
+def check_data(
     data,
     *,
     image_size=None,

@@ -6,19 +6,9 @@ the model is never changed. `EXPERIMENTS` lists them without importing Keras.
 
 from pathlib import Path
 
-from kerascnn.registry import Registry
+from kerascnn.registry import Registry, room
 
 EXPERIMENTS = Registry("experiment", __name__, Path(__file__).parent, hint="kerascnn experiments")
 register = EXPERIMENTS.register
 
-
-def __getattr__(name):
-    if name in EXPERIMENTS:
-        return EXPERIMENTS.get(name)
-    if name.startswith("_"):
-        raise AttributeError(name)
-    raise AttributeError(f"module 'kerascnn.experiments' has no {name!r}; it has {', '.join(EXPERIMENTS.names())}")
-
-
-def __dir__():
-    return [*EXPERIMENTS.names(), "EXPERIMENTS"]
+__getattr__, __dir__ = room(__name__, registry=EXPERIMENTS)

@@ -14,10 +14,9 @@ Facts of a method (literals in its `@register(...)`):
     fails_randomisation: True where the maps hardly change with the weights (Adebayo et al. 2018).
 """
 
-import importlib
 from pathlib import Path
 
-from kerascnn.registry import Registry
+from kerascnn.registry import Registry, room
 
 _FOLDER = Path(__file__).parent / "methods"
 EXPLANATIONS = Registry("explanation method", f"{__name__}.methods", _FOLDER, hint="kerascnn explain --help")
@@ -48,21 +47,5 @@ _OTHERS = {
     "feature_images": "optimised",
     "nearest_images": "nearest",
 }
-_MODULES = ("evaluate", "sheets")
 
-
-def __getattr__(name):
-    if name in EXPLANATIONS:
-        return EXPLANATIONS.get(name)
-    if name in _OTHERS:
-        return getattr(importlib.import_module(f"{__name__}.{_OTHERS[name]}"), name)
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    if name.startswith("_"):
-        raise AttributeError(name)
-    known = ", ".join([*EXPLANATIONS.names(), *_OTHERS, *_MODULES])
-    raise AttributeError(f"module 'kerascnn.explain' has no {name!r}; it has {known}")
-
-
-def __dir__():
-    return [*globals(), *EXPLANATIONS.names(), *_OTHERS, *_MODULES]
+__getattr__, __dir__ = room(__name__, _OTHERS, registry=EXPLANATIONS)

@@ -15,10 +15,9 @@ Facts of a model (literals in its `@register(...)`):
 """
 
 import functools
-import importlib.util
 from pathlib import Path
 
-from kerascnn.registry import Registry
+from kerascnn.registry import Registry, room
 
 MODELS = Registry("model", __name__, Path(__file__).parent, hint="kerascnn models")
 FILES = (".keras", ".h5", ".hdf5")  # what a file with a whole Keras model is called
@@ -40,15 +39,4 @@ def register(name=None, **facts):
     return add
 
 
-def __getattr__(name):
-    if name in MODELS:
-        return MODELS.get(name)
-    if name.startswith("_"):
-        raise AttributeError(name)
-    if importlib.util.find_spec(f"{__name__}.{name}"):
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module 'kerascnn.models' has no model {name!r}; it has {', '.join(MODELS.names())}")
-
-
-def __dir__():
-    return [*globals(), *MODELS.names()]
+__getattr__, __dir__ = room(__name__, registry=MODELS)

@@ -148,7 +148,7 @@ def as_convolutions(model, input_shape=None):
         keras.Model with the layers' names and copies of their weights, images (N, height, width, channels) -> (N,
         classes).
     Raises:
-        UsageError: the model is no chain of layers, or has no Flatten followed by a Dense layer.
+        UsageError: the model is not a chain of layers, or has no Flatten followed by a Dense layer.
     """
     chain = _chain(model)
     kinds = [type(layer) for layer in chain]
@@ -197,8 +197,8 @@ def _chain(model):
     for node in flat.nodes:
         if node.inputs != last or not isinstance(node.operation, keras.Layer) or node.operation in called:
             raise UsageError(
-                f"Model {model.name!r} is no chain of layers, each called once with the output of the one before: at "
-                f"{node.name!r} as_convolutions, which needs one, cannot go on."
+                f"Model {model.name!r} is not a chain of layers, each called once with the output of the one before: "
+                f"at {node.name!r} as_convolutions, which needs one, cannot go on."
             )
         last = node.outputs
         called.add(node.operation)

@@ -108,7 +108,7 @@ def start_fast(model, images):
     found = [layer for layer in model.layers if type(layer) is keras.layers.Conv2D and layer.groups == 1]
     if not found or found[0].input is not model.inputs[0]:
         raise UsageError(
-            f"fast_start=True has nothing to act on: the first layer of {model.name!r} is no ordinary convolution. "
+            f"fast_start=True has nothing to act on: the first layer of {model.name!r} is not an ordinary convolution. "
             "Leave out --fast-start."
         )
     first, *others = found

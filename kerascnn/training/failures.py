@@ -38,8 +38,7 @@ def memory_ran_out(recipe, model, precision, free, epoch, kept):
     """
     size = smaller_batch(recipe.batch_size, largest_batch(model, free, precision, model.optimizer))
     if size:
-        fitting = f"{'is' if size == 1 else 'are'} {counted(size, 'image')}"
-        advice = f"Predicted to fit {fitting}, the largest smaller power of two. Type --batch-size {size}"
+        advice = f"{counted(size, 'image')} {'is' if size == 1 else 'are'} predicted to fit. Type --batch-size {size}"
     elif recipe.batch_size == 1:
         advice = "A batch cannot be smaller: take smaller images (--image-size) or a smaller network (--model)."
     else:
@@ -84,7 +83,7 @@ def check_size(recipe, precision):
         there = fits(middle)
         low, high = (middle, high) if there is None or there <= (1 - HEADROOM) * free else (low, middle)
     option = name.replace("_", "-")
-    advice = f"Predicted to fit is {low}: type --{option} {low}, or a smaller --batch-size."
+    advice = f"{low} is predicted to fit: type --{option} {low}, or a smaller --batch-size."
     if fits(low) is None:  # too small for the network
         advice = "No size is predicted to fit: type a smaller --batch-size or another --model."
     needed = f"{need / 1e9:,.1f} GB" if math.isfinite(need) else "more than 10^18 bytes"

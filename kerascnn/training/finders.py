@@ -45,7 +45,7 @@ class _Losses(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-def learning_rates(recipe, *, low=1e-6, high=10.0, steps=200, data=None):
+def lr_find(recipe, *, low=1e-6, high=10.0, steps=200, data=None):
     """The loss while the learning rate rises (Smith 2015, arXiv:1506.01186), and a rate to train at.
 
     Losses are smoothed by a line fitted around each rate, on the logarithmic scale. The suggestion lies half a decade
@@ -113,7 +113,7 @@ def lowest(table):
     return best + int(above[0]) - 1 if len(above) else last - 1
 
 
-def batch_sizes(recipe, *, sizes=BATCH_SIZES, seconds=5.0, data=None):
+def batch_find(recipe, *, sizes=BATCH_SIZES, seconds=5.0, data=None):
     """Images a second for batch sizes up to the first that runs out of memory, and the smallest that reaches 95% of
     the fastest.
 
@@ -148,7 +148,7 @@ def batch_sizes(recipe, *, sizes=BATCH_SIZES, seconds=5.0, data=None):
 
 
 def _timed(recipe, data, seconds):
-    """A row of `batch_sizes`."""
+    """A row of `batch_find`."""
     model, batches = _ready(recipe, data, recipe.learning_rate)
     whole = len(data.train) // recipe.batch_size  # batches that are not cut short
     for _ in range(2):

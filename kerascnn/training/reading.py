@@ -12,7 +12,7 @@ def load_data(recipe, *, strict=False, **options):
 
 
 def reading(recipe):
-    """The arguments of `datasets.load` and `datasets.check.check` by which a recipe's data are read."""
+    """The arguments of `datasets.load` and `datasets.check.check_data` by which a recipe's data are read."""
     return {
         "image_size": recipe.resize_to or image_size(recipe),
         "channels": recipe.channels,

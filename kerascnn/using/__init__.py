@@ -4,7 +4,7 @@ A *subject* is what a command may name: a run, a model file that was adopted, `a
 or one of our networks, freshly initialised.
 """
 
-import importlib
+from kerascnn.registry import room
 
 _HOME = {
     "Classifier": "classifier",
@@ -20,12 +20,4 @@ _HOME = {
 
 __all__ = sorted(_HOME)
 
-
-def __getattr__(name):
-    if name in _HOME:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
-
-
-def __dir__():
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = room(__name__, _HOME)

@@ -28,7 +28,7 @@ def image_paths(names):
             pipes = [file for file in below.special if file.lower().endswith(SUFFIXES)]  # said to be broken
             found = sorted(Path(name) / file for file in below.images + pipes)
             if not found:
-                raise UsageError(f"The folder {name} holds no images. Read are {', '.join(SUFFIXES)}.")
+                raise UsageError(f"The folder {name} holds no images. Allowed are {', '.join(SUFFIXES)}.")
         elif Path(name).exists():
             found = [Path(name)]
         else:

@@ -22,7 +22,7 @@ def data_of(run, data=None, *, strict=False):
     """
     if isinstance(run, Classifier) and run.run is None:
         if data is None:
-            raise UsageError(f"{run.name} is no run, so no data are its own. Name a data set or a folder.")
+            raise UsageError(f"{run.name} is not a run, so it has no data of its own. Name a data set or a folder.")
         size = {"image_size": run.preprocessing.resize_to, "channels": run.preprocessing.channels}
         return datasets.load(data, **size, validation=0, test=0, strict=strict, training=False)
     run = run.run if isinstance(run, Classifier) else runs.as_run(run)
