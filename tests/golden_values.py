@@ -34,9 +34,9 @@ COSTS = ("macs", "parameters", *(f"{what}_bytes" for what in MEMORY))
 FIELD = ("rf_size", "rf_stride", "rf_offset")
 
 
-def looks(name):
+def looks(name, methods):
     """{words: (method, target, options)}: all that is asked of a network."""
-    asked = {m: (m, TARGETS.get(m, 1), OPTIONS.get(m, {})) for m in explain.EXPLANATIONS.names()}
+    asked = {m: (m, TARGETS.get(m, 1), OPTIONS.get(m, {})) for m in methods}
     asked["lrp alpha-beta"] = ("lrp", 1, {"epsilon": 1e-2, "alpha": 2})
     if EXPLAINED[name]:
         unit = explain.Neuron(*EXPLAINED[name])
@@ -48,12 +48,12 @@ def looks(name):
     return asked
 
 
-def maps(name, dtype):
+def maps(name, dtype, methods):
     """{words: a list of maps, one for each input, or None where the method refuses the network}."""
     model, images = network(name)
     several = isinstance(images, list)
     results = {}
-    for words, (method, target, options) in looks(name).items():
+    for words, (method, target, options) in looks(name, methods).items():
         if method != "occlusion":  # always in float32
             options = {**options, "dtype": dtype}
         with warnings.catch_warnings():
@@ -209,7 +209,7 @@ def record():
     FOLDER.mkdir(exist_ok=True)
     arrays, refused = {}, {}
     for name in NAMES:
-        for words, results in maps(name, "float64").items():
+        for words, results in maps(name, "float64", explain.EXPLANATIONS.names()).items():
             if results is None:
                 refused.setdefault(name, []).append(words)
             for number, result in enumerate(results or ()):

@@ -16,6 +16,13 @@ from kerascnn.errors import UsageError, command, counted, disk_full
 from kerascnn.models import MODELS
 from kerascnn.recipes import FIELDS, RECIPES, Recipe, read_config
 
+Watch = Annotated[
+    str | None,
+    Parameter(
+        help=f"looks during training, separated by commas: {', '.join(LOOKS.names())}; written to the run's watch/"
+    ),
+]
+
 
 def _option(spec):
     """A recipe field as an option of `train`: (name, type, default None)."""
@@ -182,7 +189,7 @@ def train(
     config: Path | None = None,
     out: Path | None = None,
     resume: str | None = None,
-    watch: str | None = None,
+    watch: Watch = None,
     devices: int | Literal["all"] | None = None,
     checkpoint_minutes: float = 10.0,
     keep_checkpoints: Flag = False,
@@ -207,9 +214,6 @@ def train(
         folder for the run, new or empty [default: saved_models/<date>-<model>-<data>]
     resume
         run to continue exactly: its folder, its name or "last"
-    watch
-        looks during training, separated by commas: filters, activations, patches, features, explain; written to the
-        run's watch/
     devices
         how many devices of this machine share each batch, a number or all; needs KERAS_BACKEND=jax [default: 1]
     checkpoint_minutes
