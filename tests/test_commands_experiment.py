@@ -55,6 +55,7 @@ def test_correspondence_of_a_folder(call, trained, tmp_path):
     ("arguments", "name", "told"),
     [
         (["probes", "--images", 60, "--places", 2], "probes", "svm: the best layer is "),
+        (["nearest", "--images", 20, "--top", 3], "nearest", "of the 3 nearest images are of the image's own class"),
         (["unit-ablation", "--images", 20], "unit-ablation", "matters most: without it the loss changes by"),
     ],
 )

@@ -142,7 +142,7 @@ def probes(
         train, test = (_some(split, images, seed) for split in _both_splits(loaded, seed))
         names = usual_layers(model) if layers is None else [name.strip() for name in layers.split(",")]
         given = (Prepared(train.images, prepared), train.labels, Prepared(test.images, prepared), test.labels)
-        _saved(measure(model, *given, names, places=places, seed=seed), folder, say)
+        _saved(measure(model, *given, names, places=places, seed=seed, say=say), folder, say)
 
 
 @app.command
@@ -176,6 +176,55 @@ def unit_ablation(
         if labels is None:
             raise UsageError("These images have no labels, which the loss needs. Give a folder of class folders.")
         _saved(measure(model, x, labels, layer, fill=fill), folder, say)
+
+
+@app.command
+def nearest(
+    run: Subject,
+    data: Data = None,
+    /,
+    *,
+    layer: Annotated[str | None, Parameter(help="a layer's name [default: the last layer before the scores]")] = None,
+    top: int = 6,
+    metric: Literal["euclidean", "cosine"] = "euclidean",
+    images: int = 100,
+    seed: int = 0,
+    out: Out = None,
+):
+    """Find the training images that a network finds most like test images.
+
+    Parameters
+    ----------
+    top
+        how many neighbours of each image
+    metric
+        how distance is measured between the features of two images
+    images
+        how many test images are looked at; five of them are drawn
+    seed
+        of the choice of images
+    """
+    check_subject(run)
+    with computing() as (say, _):
+        from kerascnn.experiments.invariance import usual_layers
+        from kerascnn.experiments.nearest import nearest as measure
+
+        classifier, loaded, folder = _opened(run, data, out)
+        model, prepared = classifier.model, classifier.preprocessing
+        train, test = _both_splits(loaded, seed)
+        test = _some(test, images, seed)
+        known = (
+            {}
+            if not loaded.class_names
+            else {
+                "query_labels": test.labels,
+                "labels": train.labels,
+                "class_names": loaded.class_names,
+                "files": train.files or None,
+            }
+        )
+        given = prepared(test.images[:]), Prepared(train.images, prepared), layer or usual_layers(model)[-1]
+        _saved(measure(model, *given, top=top, metric=metric, **known), folder, say)
 
 
 def _asked(run, data, images, seed, out):

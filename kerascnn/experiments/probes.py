@@ -50,6 +50,7 @@ def probes(
     folds=3,
     batch_size=64,
     seed=0,
+    say=None,
 ):
     """Accuracy of linear classifiers on the features of each layer.
 
@@ -68,6 +69,7 @@ def probes(
         folds: parts of this cross-validation.
         batch_size: images computed at once; the result does not depend on it.
         seed: of the folds and the solvers.
+        say: called with a line for each classifier that is trained.
     Returns:
         Outcome. Table: layer, features (how many), classifier, strength (the chosen C), validation (mean accuracy
         over the folds), accuracy (of the test images), low and high (its 95% interval over images), images. Arrays:
@@ -92,6 +94,8 @@ def probes(
                 accuracy = mean_interval(correct)
                 row = (name, train[name].shape[1], kind, strength, search.best_score_, *accuracy, len(correct))
                 rows.append(row)
+                if say:
+                    say(f"{name}: {kind} {accuracy[0]:.1%}")
         del train, test  # their files are still open
     columns = ["layer", "features", "classifier", "strength", "validation", "accuracy", "low", "high", "images"]
     table = pandas.DataFrame(rows, columns=columns)

@@ -2,11 +2,13 @@
 
 import numpy as np
 
-from kerascnn.errors import UsageError
+from kerascnn.errors import UsageError, unknown
 from kerascnn.explain.recorded import activations
 
+METRICS = ("euclidean", "cosine")
 
-def nearest_images(model, queries, images, layer, *, k=6, batch_size=64):
+
+def nearest_images(model, queries, images, layer, *, k=6, metric="euclidean", batch_size=64):
     """The images whose activations at a layer are nearest to the queries', found in one streamed pass.
 
     Args:
@@ -16,14 +18,19 @@ def nearest_images(model, queries, images, layer, *, k=6, batch_size=64):
             in memory together.
         layer: the layer's name; its output is flattened.
         k: how many; at most the number of images.
+        metric: "euclidean", or "cosine" (1 less the cosine of the angle between the activations).
     Returns:
-        (indices int64 (Q, k), distances float32 (Q, k)): Euclidean, nearest first; ties go to the earlier image.
+        (indices int64 (Q, k), distances float32 (Q, k)): nearest first; ties go to the earlier image.
+    Raises:
+        UsageError: unknown layer or metric, or k beyond the number of images.
     """
-    wanted = _flat(activations(model, queries, layer))
+    if metric not in METRICS:
+        raise unknown("metric", metric, METRICS)
+    wanted = _flat(activations(model, queries, layer), metric)
     best = np.full((len(wanted), k), np.inf), np.full((len(wanted), k), -1)
     seen = 0
     for batch in _batches(images, batch_size):
-        found = _flat(activations(model, batch, layer, batch_size=batch_size))
+        found = _flat(activations(model, batch, layer, batch_size=batch_size), metric)
         squares = (wanted**2).sum(1)[:, None] - 2 * wanted @ found.T + (found**2).sum(1)
         places = np.broadcast_to(np.arange(seen, seen + len(found)), squares.shape)
         distances = np.concatenate([best[0], np.maximum(squares, 0)], 1)
@@ -33,11 +40,16 @@ def nearest_images(model, queries, images, layer, *, k=6, batch_size=64):
         seen += len(found)
     if not 1 <= k <= seen:
         raise UsageError(f"k must be 1 to the number of images, {seen}; received {k!r}.")
-    return best[1], np.sqrt(best[0]).astype("float32")
+    distances = best[0] / 2 if metric == "cosine" else np.sqrt(best[0])
+    return best[1], distances.astype("float32")
 
 
-def _flat(found):
-    return found.reshape(len(found), -1).astype("float64")
+def _flat(maps, metric):
+    """The activations as float64 (N, units); for the cosine each image's are of length 1."""
+    flat = maps.reshape(len(maps), -1).astype("float64")
+    if metric == "cosine":
+        flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-30)
+    return flat
 
 
 def _batches(images, batch_size):

@@ -1,0 +1,111 @@
+"""Which training images does a network find most like a test image? (Krizhevsky, Sutskever and Hinton 2012, figure 4)
+
+The paper shows five test images and, of each, the six training images whose activations at the last hidden layer are
+nearest. Here it is any layer, and the share of neighbours that are of the same class says how often it is right.
+"""
+
+import numpy as np
+import pandas
+from matplotlib.figure import Figure
+
+from kerascnn.errors import UsageError
+from kerascnn.experiments import register
+from kerascnn.experiments.outcome import Outcome, mean_interval
+from kerascnn.explain.nearest import nearest_images
+from kerascnn.explain.sheets import draw_image
+from kerascnn.plots import GREEN, RED, shortened
+
+DRAWN = 5  # rows of the figure, as in the paper
+
+
+@register(source="Krizhevsky, Sutskever and Hinton 2012, figure 4")
+def nearest(
+    model,
+    queries,
+    images,
+    layer,
+    *,
+    query_labels=None,
+    labels=None,
+    class_names=None,
+    files=None,
+    top=6,
+    metric="euclidean",
+    batch_size=64,
+):
+    """The images whose features at a layer are nearest to those of other images, and whether they are of their class.
+
+    Args:
+        model: keras.Model with one image input.
+        queries: float (Q, H, W, C) as the model takes them, such as test images.
+        images: (N, H, W, C), or anything of that length that gives such arrays for slices, such as training images.
+        layer: a layer's name.
+        query_labels, labels: int (Q,) and (N,), the classes, both or neither.
+        class_names: what the labels are called.
+        files: names of the images (N,), for the table.
+        top: how many neighbours.
+        metric: "euclidean" or "cosine".
+        batch_size: images computed at once; the result does not depend on it.
+    Returns:
+        Outcome. Table: query, rank (from 1), image (its number), distance; with labels query_class, class and same;
+        with files file.
+    Raises:
+        UsageError: an unknown layer or metric, top beyond the number of images, or labels of one kind only.
+    """
+    if (query_labels is None) != (labels is None):
+        raise UsageError("query_labels and labels go together: one of them is missing.")
+    batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
+    indices, distances = nearest_images(model, queries, batches, layer, k=top, metric=metric, batch_size=batch_size)
+    rows = {
+        "query": np.repeat(np.arange(len(queries)), top),
+        "rank": np.tile(np.arange(1, top + 1), len(queries)),
+        "image": indices.ravel(),
+        "distance": distances.ravel(),
+    }
+    if files is not None:
+        rows["file"] = np.asarray(files)[indices.ravel()]
+    said = ()
+    if labels is not None:
+        labels, query_labels = np.asarray(labels), np.asarray(query_labels)
+        names = np.asarray(
+            class_names if class_names is not None else range(int(max(labels.max(), query_labels.max())) + 1)
+        )
+        of_query, of_image = np.repeat(query_labels, top), labels[indices.ravel()]
+        rows |= {"query_class": names[of_query], "class": names[of_image], "same": of_query == of_image}
+        said = _findings(layer, indices, labels, query_labels)
+    table = pandas.DataFrame(rows)
+    drawn = np.unique(np.linspace(0, len(queries) - 1, min(DRAWN, len(queries))).astype(int))
+    neighbours = {int(number): np.asarray(images[number : number + 1])[0] for number in np.unique(indices[drawn])}
+    title = f"{model.name}: nearest images at {layer}, {metric.replace('euclidean', 'Euclidean')} distance"
+    return Outcome(
+        "nearest", table, said, lambda: _figure(queries, drawn, neighbours, table, title), {"indices": indices}
+    )
+
+
+def _findings(layer, indices, labels, query_labels):
+    same = (labels[indices] == query_labels[:, None]).mean(1)
+    mean, low, high = mean_interval(same)
+    chance = np.mean([(labels == label).mean() for label in query_labels])
+    return (
+        f"{layer}: {mean:.1%} of the {indices.shape[1]} nearest images are of the image's own class (95% interval "
+        f"{low:.1%} to {high:.1%}, {len(same)} images); of any images {chance:.1%} are.",
+    )
+
+
+def _figure(queries, drawn, neighbours, table, title):
+    """A row for each query that is drawn: the query, and its neighbours from the nearest on, framed by whether they are of its class."""
+    top = int(table["rank"].max())
+    figure = Figure(figsize=(1.25 * (top + 1), 1.5 * len(drawn) + 0.6), layout="constrained")
+    panels = figure.subplots(len(drawn), top + 1, squeeze=False)
+    for query, row in zip(drawn, panels, strict=True):
+        draw_image(row[0], queries[query])
+        of_query = table[table["query"] == query]
+        if "class" in table:
+            row[0].set_title(shortened(str(of_query["query_class"].iloc[0]), 14), fontsize="small", fontweight="bold")
+        for axes, each in zip(row[1:], of_query.itertuples(), strict=True):
+            draw_image(axes, neighbours[each.image])
+            if "class" in table:
+                name = shortened(str(of_query["class"].loc[each.Index]), 14)
+                axes.set_title(name, fontsize="small", color=GREEN if each.same else RED)
+    figure.suptitle(title, fontsize="medium")
+    return figure
