@@ -93,7 +93,7 @@ def _findings(layer, indices, labels, query_labels):
 
 
 def _figure(queries, drawn, neighbours, table, title):
-    """A row for each query that is drawn: the query, then its neighbours, named in green where they are of its class."""
+    """A row for each query that is drawn: the query, then its neighbours, in green where they are of its class."""
     top = int(table["rank"].max())
     figure = Figure(figsize=(1.25 * (top + 1), 1.5 * len(drawn) + 0.6), layout="constrained")
     panels = figure.subplots(len(drawn), top + 1, squeeze=False)
