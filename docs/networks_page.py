@@ -21,7 +21,7 @@ model = kerascnn.models.zfnet_miniplaces()
 print(model.get_layer("conv2").kernel.shape)  # (5, 5, 48, 256): two groups, as the report prints
 ```
 
-The command line lists them, and prints any of their tables:
+The command line lists them and prints their tables:
 
 ```
 kerascnn models
@@ -38,9 +38,9 @@ layers.
 
 ## What else differs from the sources, or had to be chosen
 
-- **cifar_net**: the CS7011 report prints 6,216,114 parameters, of which 6,216,094 trainable and 20 not. Ours agree: the
-  20 are the moving mean and variance of the batch normalisation on the ten outputs. The report calls the output's
-  activation "ReLU-Activation" and names it softmax: it is a softmax.
+- **cifar_net**: the CS7011 report prints 6,216,114 parameters, of which 6,216,094 are trainable and 20 are not.
+  Ours agree: the 20 are the moving mean and variance of the batch normalisation on the ten outputs. The report calls
+  the output's activation "ReLU-Activation" and names it softmax: it is a softmax.
 - **lenet5**: C3 sees all six maps of S2, subsampling has no coefficients, the output is a softmax: 61,706 parameters
   where the paper counts 60,000. `variant="1998"` has the paper's tanh and average pooling.
 - **tdt_lenet**: 390,410 parameters. The report's equation (5) gives its last layer 64 x 10 = 640 and forgets the ten
