@@ -238,7 +238,7 @@ def test_an_unbuilt_sequential_is_told_the_images_shape():
 def test_unknown_methods_get_the_nearest_name(model):
     with pytest.raises(UsageError, match="Did you mean 'guided_backprop'"):
         explain.coverage(model, "guided_backprob")
-    with pytest.raises(AttributeError, match="has no 'salency'"):
+    with pytest.raises(AttributeError, match="has no attribute 'salency'"):
         explain.salency  # noqa: B018
 
 

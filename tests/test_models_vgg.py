@@ -113,7 +113,7 @@ def test_as_convolutions_of_grey_images():
 def test_as_convolutions_needs_a_chain():
     x = Input((8, 8, 3))
     branch = layers.Add(name="sum")([layers.ReLU()(x), x])
-    with pytest.raises(UsageError, match=r"no chain of layers.* at 'sum'"):
+    with pytest.raises(UsageError, match=r"not a chain of layers.* at 'sum'"):
         as_convolutions(Model(x, layers.Dense(2)(layers.Flatten()(branch))))
 
 

@@ -93,7 +93,7 @@ def test_a_port_that_is_taken(capfd, trained):
         port = taken.getsockname()[1]
         assert cli.run_command(["serve", str(trained.folder), "--port", str(port)]) == 2
     printed = capfd.readouterr()
-    assert f"--port {port} cannot listen" in printed.err
+    assert f"cannot listen at --host 127.0.0.1 --port {port}" in printed.err
     assert "Ctrl-C" not in printed.out
 
 
