@@ -66,3 +66,18 @@ def test_experiments_of_layers_and_units(call, trained, tmp_path, arguments, nam
     assert (tmp_path / f"{name}.png").exists()
     assert len(pandas.read_csv(tmp_path / f"{name}.csv")) > 1
     assert name in call("experiments")[1]
+
+
+def test_an_ensemble_of_a_run_and_its_own_file(call, trained, tmp_path):
+    """The same network twice answers as one."""
+    code, out, err = call(
+        "experiment", "ensemble", trained.folder, trained / "best.keras", "--images", 20, "--out", tmp_path
+    )
+    assert (code, err) == (0, "")
+    assert "Together the 2 networks are not measurably different from the best of them" in out
+    table = pandas.read_csv(tmp_path / "ensemble.csv")
+    assert table["count"].tolist() == [1, 1, 2]
+    assert table["error"].nunique() == 1
+    code, _, err = call("experiment", "ensemble", trained.folder)
+    assert code == 2
+    assert "two or more networks; 1 given. Type RUN RUN ..." in err

@@ -227,6 +227,62 @@ def nearest(
         _saved(measure(model, *given, top=top, metric=metric, **known), folder, say)
 
 
+@app.command
+def ensemble(
+    *runs: Subject,
+    data: Annotated[
+        str | None, Parameter(help="a data set's name or a folder [default: the first run's test images]")
+    ] = None,
+    images: int = 10_000,
+    seed: int = 0,
+    out: Out = None,
+):
+    """Measure how much better several networks answer together.
+
+    Parameters
+    ----------
+    runs
+        two or more runs or model files with the same classes
+    images
+        at most how many test images are looked at
+    seed
+        of the choice of images
+    """
+    if len(runs) < 2:
+        raise UsageError(f"An ensemble has two or more networks; {len(runs)} given. Type RUN RUN ...")
+    for run in runs:
+        check_subject(run)
+    with computing() as (say, _):
+        import numpy as np
+
+        from kerascnn.experiments.ensemble import ensemble as measure
+        from kerascnn.explain.answers import class_probabilities
+        from kerascnn.using.class_names import class_indices
+        from kerascnn.using.classifier import subject
+
+        first, loaded, folder = _opened(runs[0], data, out)
+        split = _some(loaded.test or loaded.train or loaded.validation, images, seed)
+        if not loaded.class_names:
+            raise UsageError("These images have no labels, which errors need. Give a folder of class folders.")
+        labels = class_indices(loaded.class_names, first.labels, str(data or loaded.source))[split.labels]
+        answers = {}
+        for number, run in enumerate(runs):
+            classifier = first if number == 0 else subject(run)
+            if sorted(classifier.labels) != sorted(first.labels):
+                raise UsageError(f"{run} knows other classes than {runs[0]}, so the two cannot answer together.")
+            order = [list(classifier.labels).index(name) for name in first.labels]
+            given = Prepared(split.images, classifier.preprocessing)
+            parts = [
+                np.asarray(class_probabilities(classifier.model, classifier.model.predict_on_batch(given[i : i + 64])))
+                for i in range(0, len(split), 64)
+            ]
+            name = Path(str(run)).name
+            name = f"{name} ({number + 1})" if name in answers else name
+            answers[name] = np.concatenate(parts)[:, order]
+            say(f"{name}: {np.mean(answers[name].argmax(1) != labels):.2%} errors")
+        _saved(measure(answers, labels), folder, say)
+
+
 def _asked(run, data, images, seed, out):
     """(model, images as it takes them, labels, file names, folder) of some test images; with `images` None the images
     are a function of the rows that are wanted."""

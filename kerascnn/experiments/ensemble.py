@@ -1,0 +1,114 @@
+"""Several networks that answer together by the mean of their probabilities (Krizhevsky et al. 2012, table 1).
+
+An ensemble helps as far as its members make different mistakes, so the correlation of their mistakes stands beside the
+errors.
+"""
+
+import numpy as np
+import pandas
+from matplotlib.figure import Figure
+
+from kerascnn.errors import UsageError
+from kerascnn.experiments import register
+from kerascnn.experiments.outcome import Outcome, mean_interval
+from kerascnn.plots import BLUE, ORANGE, shortened
+
+
+@register(source="Krizhevsky, Sutskever and Hinton 2012, table 1")
+def ensemble(probabilities, labels):
+    """The error of each network, and of the mean of the first two, three ... networks' probabilities.
+
+    Args:
+        probabilities: {name: float (N, num_classes)} of two or more networks for the same images and classes.
+        labels: int (N,), the true classes.
+    Returns:
+        Outcome. Table: members (a name, or the names of those that answer together), count (of members), error (share
+        of images), low and high (its 95% interval over images), loss (mean negative log-likelihood), images. Arrays:
+        "mistakes" bool (members, N) and "correlation" (members, members), of the mistakes of two networks; nan where
+        one makes none.
+    Raises:
+        UsageError: fewer than two networks, other shapes, or labels that are none of the classes.
+    """
+    names = list(probabilities)
+    stacked, labels = _checked(probabilities, labels)
+    mistakes = stacked.argmax(2) != labels
+    alone = [_row(name, 1, answers, labels) for name, answers in zip(names, stacked, strict=True)]
+    together = [
+        _row(" + ".join(names[:count]), count, stacked[:count].mean(0), labels) for count in range(2, len(names) + 1)
+    ]
+    columns = ["members", "count", "error", "low", "high", "loss", "images"]
+    table = pandas.DataFrame(alone + together, columns=columns)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        correlation = np.corrcoef(mistakes.astype("float64"))
+    arrays = {"mistakes": mistakes, "correlation": correlation}
+    said = _findings(names, mistakes, stacked.mean(0).argmax(1) != labels, correlation)
+    return Outcome("ensemble", table, said, lambda: _figure(names, table, correlation), arrays)
+
+
+def _checked(probabilities, labels):
+    if len(probabilities) < 2:
+        raise UsageError(f"An ensemble has two or more networks; {len(probabilities)} given.")
+    labels = np.asarray(labels)
+    shapes = {name: np.shape(answers) for name, answers in probabilities.items()}
+    first = next(iter(shapes.values()))
+    for name, shape in shapes.items():
+        if len(shape) != 2 or shape != first or shape[0] != len(labels):
+            raise UsageError(
+                f"The probabilities of {name!r} have the shape {shape}; ({len(labels)}, {first[-1]}) is needed, a row "
+                "for each image and a column for each class."
+            )
+    if labels.min() < 0 or labels.max() >= first[1]:
+        raise UsageError(f"labels from {labels.min()} to {labels.max()} are not allowed: there are {first[1]} classes.")
+    return np.array([np.asarray(answers, "float64") for answers in probabilities.values()]), labels
+
+
+def _row(name, count, answers, labels):
+    wrong = answers.argmax(1) != labels
+    loss = -np.log(np.maximum(answers[np.arange(len(labels)), labels], 1e-30)).mean()
+    return (name, count, *mean_interval(wrong), loss, len(labels))
+
+
+def _findings(names, mistakes, together, correlation):
+    errors = mistakes.mean(1)
+    best = int(errors.argmin())
+    mean, low, high = mean_interval(mistakes[best].astype(float) - together)
+    verdict = "better than" if low > 0 else "worse than" if high < 0 else "not measurably different from"
+    pairs = correlation[np.triu_indices(len(names), 1)]
+    known = pairs[np.isfinite(pairs)]
+    related = f" The mistakes of two networks correlate by {known.mean():.2f} on average." if len(known) else ""
+    return (
+        f"Together the {len(names)} networks are {verdict} the best of them, {names[best]}: {together.mean():.2%} "
+        f"against {errors[best]:.2%} errors, {100 * mean:.2f} points fewer "
+        f"(95% interval {100 * low:.2f} to {100 * high:.2f}, {len(together)} images).{related}",
+    )
+
+
+def _figure(names, table, correlation):
+    figure = Figure(figsize=(6 + 0.9 * len(names), 3.8), layout="constrained")
+    errors, pairs = figure.subplots(1, 2)
+    alone, together = table[: len(names)], table[len(names) :]
+    for rows, places, colour, label in (
+        (alone, np.arange(len(names)) + 1, BLUE, "each network alone"),
+        (together, together["count"], ORANGE, "the first networks together"),
+    ):
+        reach = [100 * (rows["error"] - rows["low"]), 100 * (rows["high"] - rows["error"])]
+        style = {"marker": "o", "capsize": 3, "linestyle": "none" if rows is alone else "-"}
+        errors.errorbar(places, 100 * rows["error"], reach, color=colour, label=label, **style)
+    errors.set_xticks(range(1, len(names) + 1))
+    errors.set(xlabel="number of the network, or of networks together", ylabel="errors, % of test images")
+    errors.set_xlim(0.6, len(names) + 0.4)
+    errors.set_ylim(bottom=0)
+    errors.grid(alpha=0.25)
+    errors.legend(frameon=False, fontsize="small", loc="lower left")
+    pairs.imshow(correlation, cmap="Blues", vmin=0, vmax=1)
+    labels = [f"{number}  {shortened(name, 28)}" for number, name in enumerate(names, 1)]
+    pairs.set_xticks(range(len(names)), range(1, len(names) + 1))
+    pairs.set_yticks(range(len(names)), labels, fontsize="small")
+    for row in range(len(names)):
+        for column in range(len(names)):
+            value = correlation[row, column]
+            colour = "white" if value > 0.6 else "black"
+            pairs.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize="small")
+    pairs.set_title("correlation of mistakes", fontsize="medium")
+    figure.suptitle(f"{len(names)} networks, {table['images'].iloc[0]} test images, 95% intervals", fontsize="medium")
+    return figure
