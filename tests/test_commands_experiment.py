@@ -3,6 +3,8 @@ import shutil
 import pandas
 import pytest
 
+import kerascnn
+
 
 def test_invariance_of_a_run(call, trained, tmp_path):
     code, out, err = call(
@@ -81,3 +83,26 @@ def test_an_ensemble_of_a_run_and_its_own_file(call, trained, tmp_path):
     code, _, err = call("experiment", "ensemble", trained.folder)
     assert code == 2
     assert "two or more networks; 1 given. Type RUN RUN ..." in err
+
+
+def test_networks_with_other_test_images_do_not_answer_together(call, tmp_path, make_folder):
+    """Another seed has other test images: what one run was tested on, the other was trained on."""
+    folder = make_folder({"grass": 40, "tomato": 40})
+    for seed in (0, 1):
+        options = {"model": "lenet5", "image_size": 16, "epochs": 1, "batch_size": 16, "seed": seed}
+        kerascnn.train(data=str(folder), out=tmp_path / f"run{seed}", say=lambda line: None, **options)
+    runs = tmp_path / "run0", tmp_path / "run1"
+    code, _, err = call("experiment", "ensemble", *runs, "--out", tmp_path / "out")
+    assert code == 2
+    assert "run1 has other test images than run0, and may have been trained on these." in err
+    assert not (tmp_path / "out").exists()
+    code, out, err = call("experiment", "ensemble", *runs, "--data", folder, "--images", 30, "--out", tmp_path / "out")
+    assert (code, err) == (0, "")
+    assert "Together the 2 networks are" in out
+    for name in ("probes", "unit-ablation"):
+        flat = tmp_path / "flat"
+        flat.mkdir(exist_ok=True)
+        shutil.copy(folder / "grass" / "0.png", flat)
+        code, _, err = call("experiment", name, runs[0], flat)
+        assert code == 2
+        assert "Give a folder of class folders" in err

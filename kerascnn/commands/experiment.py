@@ -1,5 +1,6 @@
 """`kerascnn experiment`: the experiments of the papers on a run's network, each with its table, figure and verdict."""
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -134,13 +135,15 @@ def probes(
     """
     check_subject(run)
     with computing() as (say, _):
+        from kerascnn.experiments.probes import every_layer
         from kerascnn.experiments.probes import probes as measure
-        from kerascnn.experiments.probes import usual_layers
 
         classifier, loaded, folder = _opened(run, data, out)
+        if not loaded.class_names:
+            raise UsageError("These images have no labels, which classifiers need. Give a folder of class folders.")
         model, prepared = classifier.model, classifier.preprocessing
         train, test = (_some(split, images, seed) for split in _both_splits(loaded, seed))
-        names = usual_layers(model) if layers is None else [name.strip() for name in layers.split(",")]
+        names = every_layer(model) if layers is None else [name.strip() for name in layers.split(",")]
         given = (Prepared(train.images, prepared), train.labels, Prepared(test.images, prepared), test.labels)
         _saved(measure(model, *given, names, places=places, seed=seed, say=say), folder, say)
 
@@ -213,16 +216,9 @@ def nearest(
         model, prepared = classifier.model, classifier.preprocessing
         train, test = _both_splits(loaded, seed)
         test = _some(test, images, seed)
-        known = (
-            {}
-            if not loaded.class_names
-            else {
-                "query_labels": test.labels,
-                "labels": train.labels,
-                "class_names": loaded.class_names,
-                "files": train.files or None,
-            }
-        )
+        known = {"files": train.files or None}
+        if loaded.class_names:
+            known |= {"query_labels": test.labels, "labels": train.labels, "class_names": loaded.class_names}
         given = prepared(test.images[:]), Prepared(train.images, prepared), layer or usual_layers(model)[-1]
         _saved(measure(model, *given, top=top, metric=metric, **known), folder, say)
 
@@ -253,34 +249,60 @@ def ensemble(
     for run in runs:
         check_subject(run)
     with computing() as (say, _):
-        import numpy as np
-
         from kerascnn.experiments.ensemble import ensemble as measure
-        from kerascnn.explain.answers import class_probabilities
-        from kerascnn.using.class_names import class_indices
-        from kerascnn.using.classifier import subject
 
-        first, loaded, folder = _opened(runs[0], data, out)
-        split = _some(loaded.test or loaded.train or loaded.validation, images, seed)
-        if not loaded.class_names:
-            raise UsageError("These images have no labels, which errors need. Give a folder of class folders.")
-        labels = class_indices(loaded.class_names, first.labels, str(data or loaded.source))[split.labels]
-        answers = {}
+        answers, first = {}, None
         for number, run in enumerate(runs):
-            classifier = first if number == 0 else subject(run)
-            if sorted(classifier.labels) != sorted(first.labels):
-                raise UsageError(f"{run} knows other classes than {runs[0]}, so the two cannot answer together.")
-            order = [list(classifier.labels).index(name) for name in first.labels]
-            given = Prepared(split.images, classifier.preprocessing)
-            parts = [
-                np.asarray(class_probabilities(classifier.model, classifier.model.predict_on_batch(given[i : i + 64])))
-                for i in range(0, len(split), 64)
-            ]
-            name = Path(str(run)).name
-            name = f"{name} ({number + 1})" if name in answers else name
-            answers[name] = np.concatenate(parts)[:, order]
-            say(f"{name}: {np.mean(answers[name].argmax(1) != labels):.2%} errors")
-        _saved(measure(answers, labels), folder, say)
+            member = _member(run, data, images, seed)
+            first = first or member
+            _check_together(member, first)
+            order = [member.classes.index(name) for name in first.classes]
+            name = f"{member.name} ({number + 1})" if member.name in answers else member.name
+            answers[name] = member.answers[:, order]
+            say(f"{name}: {(answers[name].argmax(1) != first.labels).mean():.2%} errors")
+        _saved(measure(answers, first.labels), out or first.folder / "experiments", say)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Member:
+    """A network of an ensemble and what it answers: `truth` are the files and classes of the images."""
+
+    name: str
+    folder: Path
+    classes: list
+    answers: object
+    labels: object
+    truth: list
+
+
+def _member(run, data, images, seed):
+    """The _Member of a run, on some of its own test images or of other data."""
+    import numpy as np
+
+    from kerascnn.explain.answers import class_probabilities
+    from kerascnn.using.class_names import class_indices
+
+    classifier, loaded, _ = _opened(run, data, None)
+    if not loaded.class_names:
+        raise UsageError("These images have no labels, which errors need. Give a folder of class folders.")
+    split = _some(loaded.test or loaded.train or loaded.validation, images, seed)
+    labels = class_indices(loaded.class_names, classifier.labels, str(data or loaded.source))[split.labels]
+    given = Prepared(split.images, classifier.preprocessing)
+    parts = [classifier.model.predict_on_batch(given[start : start + 64]) for start in range(0, len(split), 64)]
+    answers = np.asarray(class_probabilities(classifier.model, np.concatenate(parts)))
+    truth = [split.files, [loaded.class_names[label] for label in split.labels]]
+    return _Member(Path(str(run)).name, classifier.folder, list(classifier.labels), answers, labels, truth)
+
+
+def _check_together(member, first):
+    """Raise a UsageError if two networks cannot answer together, or one may have been trained on the test images."""
+    if sorted(member.classes) != sorted(first.classes):
+        raise UsageError(f"{member.name} knows other classes than {first.name}, so the two cannot answer together.")
+    if member.truth != first.truth:
+        raise UsageError(
+            f"{member.name} has other test images than {first.name}, and may have been trained on these. Name images "
+            "that none of them has seen: --data FOLDER"
+        )
 
 
 def _asked(run, data, images, seed, out):
@@ -327,10 +349,11 @@ def _both_splits(loaded, seed):
     if train and test:
         return train, test
     one = train or test
-    return [
-        one.take(np.sort(rows))
-        for rows in train_test_split(np.arange(len(one)), test_size=0.25, stratify=one.labels, random_state=seed)
-    ]
+    try:
+        parts = train_test_split(np.arange(len(one)), test_size=0.25, stratify=one.labels, random_state=seed)
+    except ValueError as error:
+        raise UsageError(f"These images cannot be split into training and test images: {error}") from None
+    return [one.take(np.sort(rows)) for rows in parts]
 
 
 class Prepared:

@@ -5,7 +5,7 @@ import pandas as pd
 
 from kerascnn.dataset_scan.leaders import NONE
 from kerascnn.dataset_scan.record import Record
-from kerascnn.dataset_scan.statistics import bin_edges
+from kerascnn.dataset_scan.statistics import bin_edges, selectivity_index
 from kerascnn.errors import UsageError, counted, unknown
 
 
@@ -162,10 +162,6 @@ class ScanResult:
         present = np.flatnonzero(statistics.images)  # classes of which there are images
         means = statistics.total[present] / (statistics.images[present, None] * int(statistics.places))
         best = present[means.argmax(0)]
-        largest = means.max(0)
-        rest = (means.sum(0) - largest) / max(1, len(present) - 1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            index = np.where((largest > 0) & (largest + rest > 0), (largest - rest) / (largest + rest), np.nan)
         names = np.array(self.class_names)
         return pd.DataFrame(
             {
@@ -173,7 +169,7 @@ class ScanResult:
                 "class": names[counts.argmax(1)],
                 "share": counts.max(1) / seen,
                 "preferred": names[best],
-                "index": index,
+                "index": selectivity_index(means),
                 "max": found.leaders.value[:, 0],
                 "strength": self._strength(layer),
             }

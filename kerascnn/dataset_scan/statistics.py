@@ -158,6 +158,21 @@ class Statistics:
         return table
 
 
+def selectivity_index(means):
+    """(channels,): the class selectivity index of Morcos et al. (2018), (m - rest) / (m + rest).
+
+    Args:
+        means: (classes, channels), each channel's mean over the images of a class. m is the largest of them, and rest
+            the mean of the others.
+    Returns:
+        0 to 1 behind a ReLU; nan where the means are not above 0.
+    """
+    largest = means.max(0)
+    rest = (means.sum(0) - largest) / max(1, len(means) - 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where((largest > 0) & (largest + rest > 0), (largest - rest) / (largest + rest), np.nan)
+
+
 def quantiles(histogram, wanted=QUANTILES, octaves=OCTAVES):
     """(channels, len(wanted)) quantiles of counted values (channels, bins), linear within a bin, exactly 0 in its own.
 

@@ -132,7 +132,7 @@ def pooled(maps, places):
     return maps
 
 
-def usual_layers(model):
+def every_layer(model):
     """Names of every convolution, as the next layer sees it, and of every dense layer before the scores."""
     plan = make_plan(model, opaque_step)
     names = [each.output for each in scanned_layers(model)] if convolutions(plan) else []

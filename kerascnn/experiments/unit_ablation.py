@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from kerascnn.dataset_scan.scanned_layers import scanned_layers
+from kerascnn.dataset_scan.statistics import selectivity_index
 from kerascnn.errors import UsageError
 from kerascnn.experiments import register
 from kerascnn.experiments.outcome import Outcome, mean_interval
@@ -125,13 +126,9 @@ def _checked_labels(labels, answers):
 
 
 def selectivity(maps, labels):
-    """(channels,): (m - rest) / (m + rest) of a channel's largest mean by class and the mean of the other classes'."""
+    """(channels,): each channel's class selectivity index, of maps (N, ..., channels)."""
     by_image = maps.reshape(len(maps), -1, maps.shape[-1]).mean(1)
-    means = np.stack([by_image[labels == label].mean(0) for label in np.unique(labels)])
-    largest = means.max(0)
-    rest = (means.sum(0) - largest) / max(1, len(means) - 1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where((largest > 0) & (largest + rest > 0), (largest - rest) / (largest + rest), np.nan)
+    return selectivity_index(np.stack([by_image[labels == label].mean(0) for label in np.unique(labels)]))
 
 
 def _table(loss, correct, losses, hits, selective):
