@@ -95,3 +95,18 @@ def test_bad_input(task, changes, message):
     given = {"images": images[:80], "labels": labels[:80], "test_images": images[80:], "test_labels": labels[80:]}
     with pytest.raises(UsageError, match=message):
         probes(model, **{**given, "layers": "blind", **changes})
+
+
+def test_the_scale_of_a_feature_does_not_matter(task):
+    """Each feature is brought to mean 0 and standard deviation 1: labels that are noise are guessed the same."""
+    model, images, _ = task
+    labels = np.random.default_rng(1).integers(0, 2, 120)
+    given = images[:80], labels[:80], images[80:], labels[80:]
+    before = probes(model, *given, "seeing", strengths=[0.01])
+    layer = model.get_layer("seeing")
+    weights = layer.get_weights()
+    layer.set_weights([weights[0] * np.array([1000.0, 1.0])])
+    after = probes(model, *given, "seeing", strengths=[0.01])
+    layer.set_weights(weights)
+    for key, correct in before.arrays.items():
+        np.testing.assert_array_equal(after.arrays[key], correct)
