@@ -19,6 +19,8 @@ def test_an_ensemble_of_equals_is_one_network():
     one = certain([0, 1, 1, 1])
     result = ensemble({"a": one, "b": one, "c": one}, LABELS)
     assert result.table["error"].tolist() == [0.25] * 5
+    # Wilson: (1/4 + z^2/8 -+ z sqrt(3/64 + z^2/64)) / (1 + z^2/4) with z = 1.96
+    np.testing.assert_allclose(result.table.loc[0, ["low", "high"]].astype(float), [0.0456, 0.6994], atol=1e-4)
     np.testing.assert_allclose(result.table["loss"], -(3 * np.log(0.8) + np.log(0.2)) / 4)
     np.testing.assert_allclose(result.arrays["correlation"], np.ones((3, 3)))
     assert "not measurably different from the best of them, a: 25.00% against 25.00%" in result.findings[0]

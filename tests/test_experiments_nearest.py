@@ -57,7 +57,7 @@ def test_files_and_figure(colours, tmp_path):
     ("options", "message"),
     [
         ({"metric": "manhattan"}, "Unknown metric 'manhattan'"),
-        ({"top": 6}, "1 to the number of images, 5; received 6"),
+        ({"top": 6}, "top=6 is not allowed: it must be 1 to 5"),
         ({"labels": [0] * 5}, "go together"),
         ({"layer": "maens"}, "Did you mean"),
     ],

@@ -50,19 +50,21 @@ def test_nearest_images_are_those_of_a_full_sort(searched):
     features = explain.activations(model, images, "c").reshape(50, -1).astype("float64")
     distances = np.sqrt(((features[:4, None] - features[None]) ** 2).sum(-1))
     expected = np.argsort(distances, axis=1, kind="stable")[:, :5]
-    indices, found = nearest_images(model, images[:4], images, "c", k=5, batch_size=7)
+    indices, found = nearest_images(model, images[:4], images, "c", top=5, batch_size=7)
     assert indices.tolist() == expected.tolist()
     np.testing.assert_allclose(found, np.take_along_axis(distances, expected, 1), rtol=1e-3, atol=1e-3)
-    streamed, _ = nearest_images(model, images[:4], (images[i : i + 9] for i in range(0, 50, 9)), "c", k=5)
+    streamed, _ = nearest_images(model, images[:4], (images[i : i + 9] for i in range(0, 50, 9)), "c", top=5)
     assert streamed.tolist() == expected.tolist()
 
 
 def test_of_equal_images_the_earlier_is_first(searched):
     model, images = searched
-    assert nearest_images(model, images[7:8], images, "c", k=2)[0].tolist() == [[7, 33]]
+    assert nearest_images(model, images[7:8], images, "c", top=2)[0].tolist() == [[7, 33]]
 
 
 def test_more_neighbours_than_images(searched):
     model, images = searched
-    with pytest.raises(UsageError, match="k must be 1 to the number of images, 50; received 51"):
-        nearest_images(model, images[:1], images, "c", k=51)
+    with pytest.raises(UsageError, match="top=51 is not allowed: it must be 1 to 50, the number of images"):
+        nearest_images(model, images[:1], images, "c", top=51)
+    with pytest.raises(UsageError, match="top=0 is not allowed: it must be a whole number, at least 1"):
+        nearest_images(model, images[:1], images, "c", top=0)

@@ -12,6 +12,7 @@ from kerascnn.errors import UsageError
 from kerascnn.experiments import register
 from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.plots import BLUE, ORANGE, shortened
+from kerascnn.training.evaluate import interval
 
 
 @register(source="Krizhevsky, Sutskever and Hinton 2012, table 1")
@@ -23,7 +24,7 @@ def ensemble(probabilities, labels):
         labels: int (N,), the true classes.
     Returns:
         Outcome. Table: members (a name, or the names of those that answer together), count (of members), error (share
-        of images), low and high (its 95% interval over images), loss (mean negative log-likelihood), images. Arrays:
+        of images), low and high (its 95% Wilson interval), loss (mean negative log-likelihood), images. Arrays:
         "mistakes" bool (members, N) and "correlation" (members, members), of the mistakes of two networks; nan where
         one makes none.
     Raises:
@@ -65,7 +66,7 @@ def _checked(probabilities, labels):
 def _row(name, count, answers, labels):
     wrong = answers.argmax(1) != labels
     loss = -np.log(np.maximum(answers[np.arange(len(labels)), labels], 1e-30)).mean()
-    return (name, count, *mean_interval(wrong), loss, len(labels))
+    return (name, count, wrong.mean(), *interval(wrong.sum(), len(labels)), loss, len(labels))
 
 
 def _findings(names, mistakes, together, correlation):
@@ -84,12 +85,12 @@ def _findings(names, mistakes, together, correlation):
 
 
 def _figure(names, table, correlation):
-    figure = Figure(figsize=(6 + 0.9 * len(names), 3.8), layout="constrained")
+    figure = Figure(figsize=(6 + 0.9 * len(names), 4.2), layout="constrained")
     errors, pairs = figure.subplots(1, 2)
     alone, together = table[: len(names)], table[len(names) :]
     for rows, places, colour, label in (
         (alone, np.arange(len(names)) + 1, BLUE, "each network alone"),
-        (together, together["count"], ORANGE, "the first networks together"),
+        (together, together["count"] + 0.12, ORANGE, "the first networks together"),
     ):
         reach = [100 * (rows["error"] - rows["low"]), 100 * (rows["high"] - rows["error"])]
         style = {"marker": "o", "capsize": 3, "linestyle": "none" if rows is alone else "-"}
@@ -99,7 +100,7 @@ def _figure(names, table, correlation):
     errors.set_xlim(0.6, len(names) + 0.4)
     errors.set_ylim(bottom=0)
     errors.grid(alpha=0.25)
-    errors.legend(frameon=False, fontsize="small", loc="lower left")
+    errors.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.2))
     pairs.imshow(correlation, cmap="Blues", vmin=0, vmax=1)
     labels = [f"{number}  {shortened(name, 28)}" for number, name in enumerate(names, 1)]
     pairs.set_xticks(range(len(names)), range(1, len(names) + 1))

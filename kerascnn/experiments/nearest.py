@@ -55,7 +55,7 @@ def nearest(
     if (query_labels is None) != (labels is None):
         raise UsageError("query_labels and labels go together: one of them is missing.")
     batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
-    indices, distances = nearest_images(model, queries, batches, layer, k=top, metric=metric, batch_size=batch_size)
+    indices, distances = nearest_images(model, queries, batches, layer, top=top, metric=metric, batch_size=batch_size)
     rows = {
         "query": np.repeat(np.arange(len(queries)), top),
         "rank": np.tile(np.arange(1, top + 1), len(queries)),
@@ -84,7 +84,7 @@ def nearest(
 
 def _findings(layer, indices, labels, query_labels):
     same = (labels[indices] == query_labels[:, None]).mean(1)
-    mean, low, high = mean_interval(same)
+    mean, low, high = np.clip(mean_interval(same), 0, 1)
     chance = np.mean([(labels == label).mean() for label in query_labels])
     return (
         f"{layer}: {mean:.1%} of the {indices.shape[1]} nearest images are of the image's own class (95% interval "

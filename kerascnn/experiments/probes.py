@@ -27,6 +27,7 @@ from kerascnn.explain.recorded import activations
 from kerascnn.explain.subjects import opaque_step
 from kerascnn.explain.targets import convolutions
 from kerascnn.plots import BLUE, ORANGE
+from kerascnn.training.evaluate import interval
 
 CLASSIFIERS = {
     "svm": lambda seed: LinearSVC(dual="auto", random_state=seed),
@@ -72,7 +73,7 @@ def probes(
         say: called with a line for each classifier that is trained.
     Returns:
         Outcome. Table: layer, features (how many), classifier, strength (the chosen C), validation (mean accuracy
-        over the folds), accuracy (of the test images), low and high (its 95% interval over images), images. Arrays:
+        over the folds), accuracy (of the test images), low and high (its 95% Wilson interval), images. Arrays:
         "<layer>/<classifier>": bool (N,), which test images are classified correctly.
     Raises:
         UsageError: unknown layers or classifiers, other numbers of labels than images, or a class with fewer training
@@ -91,7 +92,7 @@ def probes(
                 correct = search.predict(test[name]) == test_labels
                 arrays[f"{name}/{kind}"] = correct
                 strength = next(iter(search.best_params_.values()))
-                accuracy = mean_interval(correct)
+                accuracy = correct.mean(), *interval(correct.sum(), len(correct))
                 row = (name, train[name].shape[1], kind, strength, search.best_score_, *accuracy, len(correct))
                 rows.append(row)
                 if say:

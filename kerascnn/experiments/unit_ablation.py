@@ -8,6 +8,7 @@ others.
 import numpy as np
 import pandas
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy.stats import spearmanr
 
 from kerascnn.dataset_scan.scanned_layers import scanned_layers
@@ -187,6 +188,8 @@ def _figure(table, arrays, title):
     ranked.fill_between(units["rank"], units["low"], units["high"], color=BLUE, alpha=0.3, linewidth=0)
     ranked.plot(units["rank"], units["loss_change"], color=BLUE)
     ranked.axhline(0, color="0.5", linewidth=1)
+    for axes in (ranked, curves):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     ranked.set(xlabel="channels, the most important first", ylabel="change of the loss without it")
     for name, colour in (("most_important_first", ORANGE), ("least_important_first", BLUE)):
         curves.plot(arrays["off"], arrays[name], color=colour, marker="o", markersize=3, label=name.replace("_", " "))

@@ -8,7 +8,7 @@ from kerascnn.explain.recorded import activations
 METRICS = ("euclidean", "cosine")
 
 
-def nearest_images(model, queries, images, layer, *, k=6, metric="euclidean", batch_size=64):
+def nearest_images(model, queries, images, layer, *, top=6, metric="euclidean", batch_size=64):
     """The images whose activations at a layer are nearest to the queries', found in one streamed pass.
 
     Args:
@@ -17,17 +17,19 @@ def nearest_images(model, queries, images, layer, *, k=6, metric="euclidean", ba
         images: (N, H, W, C), or an iterable of such batches (a generator, a tf.data.Dataset of images): never held
             in memory together.
         layer: the layer's name; its output is flattened.
-        k: how many; at most the number of images.
+        top: how many; at most the number of images.
         metric: "euclidean", or "cosine" (1 less the cosine of the angle between the activations).
     Returns:
-        (indices int64 (Q, k), distances float32 (Q, k)): nearest first; ties go to the earlier image.
+        (indices int64 (Q, top), distances float32 (Q, top)): nearest first; ties go to the earlier image.
     Raises:
-        UsageError: unknown layer or metric, or k beyond the number of images.
+        UsageError: unknown layer or metric, or top beyond the number of images.
     """
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS)
+    if isinstance(top, bool) or not isinstance(top, (int, np.integer)) or top < 1:
+        raise UsageError(f"top={top!r} is not allowed: it must be a whole number, at least 1.")
     wanted = _flat(activations(model, queries, layer), metric)
-    best = np.full((len(wanted), k), np.inf), np.full((len(wanted), k), -1)
+    best = np.full((len(wanted), top), np.inf), np.full((len(wanted), top), -1)
     seen = 0
     for batch in _batches(images, batch_size):
         found = _flat(activations(model, batch, layer, batch_size=batch_size), metric)
@@ -35,11 +37,11 @@ def nearest_images(model, queries, images, layer, *, k=6, metric="euclidean", ba
         places = np.broadcast_to(np.arange(seen, seen + len(found)), squares.shape)
         distances = np.concatenate([best[0], np.maximum(squares, 0)], 1)
         indices = np.concatenate([best[1], places], 1)
-        order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+        order = np.argsort(distances, axis=1, kind="stable")[:, :top]
         best = np.take_along_axis(distances, order, 1), np.take_along_axis(indices, order, 1)
         seen += len(found)
-    if not 1 <= k <= seen:
-        raise UsageError(f"k must be 1 to the number of images, {seen}; received {k!r}.")
+    if top > seen:
+        raise UsageError(f"top={top} is not allowed: it must be 1 to {seen}, the number of images.")
     distances = best[0] / 2 if metric == "cosine" else np.sqrt(best[0])
     return best[1], distances.astype("float32")
 
