@@ -1,5 +1,6 @@
 """What several test files share: no network, the shared data where it is there, folders of small images."""
 
+import random
 import socket
 from pathlib import Path
 
@@ -8,6 +9,18 @@ import pytest
 from PIL import Image
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost", "")
+random.seed(0)  # of models that test files make when they are imported; see `same_weights`
+
+
+@pytest.fixture(autouse=True, scope="module")
+def same_weights_in_every_file():
+    random.seed(0)
+
+
+@pytest.fixture(autouse=True)
+def same_weights():
+    """A model that is made without a seed has the same weights in each run: Keras takes its seeds from `random`."""
+    random.seed(0)
 
 
 @pytest.fixture(autouse=True)
