@@ -3,9 +3,9 @@
 The sources' numbers stand beside ours, and every difference has its reason; a test keeps the page current.
 """
 
-from kerascnn import graph
 from kerascnn.anatomy import layer_table, totals
 from kerascnn.models import MODELS
+from kerascnn.network import graph
 
 HEAD = """# The networks
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import keras
 
 import kerascnn.layers  # noqa: F401  a .keras file may hold them
-from kerascnn import graph, runs
+from kerascnn import runs
 from kerascnn.errors import DataError, UsageError, command
 from kerascnn.files import check_inflated, check_regular, json_value
+from kerascnn.network import graph
 
 MOST_LAYERS = 5_000  # NASNet-Large, the deepest of Keras' applications, has about 1,000
 MOST_IN_SEQUENTIAL = 300  # which Keras builds anew for each layer that is added

@@ -6,9 +6,10 @@ import keras
 import pytest
 from keras import Input, Model, Sequential, layers
 
-from kerascnn import graph, models
+from kerascnn import models
 from kerascnn.anatomy import cost, largest_batch
 from kerascnn.errors import UsageError
+from kerascnn.network import graph
 
 
 def two_layers():

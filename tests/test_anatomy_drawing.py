@@ -5,9 +5,10 @@ import xml.etree.ElementTree as ET
 import pytest
 from keras import Input, Model, layers
 
-from kerascnn import graph, models
+from kerascnn import models
 from kerascnn.anatomy import drawing
 from kerascnn.anatomy.drawing import _lanes
+from kerascnn.network import graph
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from keras import Input, Model, Sequential, layers
 
-from kerascnn import graph, models
+from kerascnn import models
 from kerascnn.anatomy import as_text, layer_table, printed, totals
 from kerascnn.errors import UsageError
+from kerascnn.network import graph
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import Input, Model, Sequential, layers, ops
 
-from kerascnn import graph, models
+from kerascnn import models
 from kerascnn.anatomy import receptive_field
 from kerascnn.errors import UsageError
 from kerascnn.layers import AUGMENTATIONS
+from kerascnn.network import graph
 
 
 def positive_weights(model, seed=0):

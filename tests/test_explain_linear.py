@@ -10,9 +10,9 @@ from keras import layers, ops
 
 from kerascnn import backends, explain
 from kerascnn.explain.reverse import walk_back
-from kerascnn.explain.rules.convolution import convolve, convolve_transposed
-from kerascnn.explain.rules.shaping import _bilinear
 from kerascnn.explain.walk import _compiled
+from kerascnn.network.rules.convolution import convolve, convolve_transposed
+from kerascnn.network.rules.shaping import _bilinear
 
 LINEAR = {
     "Conv1D in groups": ((7, 4), lambda: layers.Conv1D(6, 3, strides=2, groups=2)),

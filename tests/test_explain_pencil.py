@@ -9,8 +9,8 @@ from keras import layers
 
 from kerascnn import explain
 from kerascnn.explain.caveats import EmptyMap
-from kerascnn.explain.rules.convolution import convolve, convolve_transposed, paddings
-from kerascnn.explain.rules.pooling import find_switches, unpool
+from kerascnn.network.rules.convolution import convolve, convolve_transposed, paddings
+from kerascnn.network.rules.pooling import find_switches, unpool
 
 IMAGE = np.array([[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12], [13, 14, 15, 16]], "float32")[None, ..., None]
 MIXED = np.array([[1, -2, 3, -4], [-5, 6, -7, 8], [9, -10, 11, -12], [-13, 14, -15, 16]], "float32")[None, ..., None]

@@ -12,8 +12,8 @@ import pytest
 
 import kerascnn
 from kerascnn import backends, cli, runs
-from kerascnn.anatomy.cost import cost
 from kerascnn.errors import TrainingFailed, UsageError, disk_full
+from kerascnn.network.cost import cost
 from kerascnn.recipes import Recipe
 from kerascnn.training import finders
 from kerascnn.training.failures import check_size, foreseen, memory, memory_ran_out, smaller_batch

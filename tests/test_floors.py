@@ -8,9 +8,9 @@ import kerascnn
 ROOT = Path(kerascnn.__file__).parent
 FLOORS = (
     ("errors", "registry", "runs", "files", "native_log", "processes"),
-    ("recipes", "named_recipes", "plots", "graph", "layers", "backends", "keras_file"),
-    ("models", "datasets", "anatomy"),
-    ("training", "explain", "dataset_scan", "callbacks"),
+    ("recipes", "named_recipes", "plots", "layers", "backends"),
+    ("network", "models", "datasets", "keras_file"),
+    ("anatomy", "training", "explain", "dataset_scan", "callbacks"),
     ("using",),
     ("pages", "experiments"),
     ("commands", "cli"),

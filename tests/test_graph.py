@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from keras import Input, Model, Sequential, layers, ops
 
-from kerascnn import graph
 from kerascnn.errors import UsageError
+from kerascnn.network import graph
 
 
 def nested_and_shared():

@@ -12,9 +12,9 @@ import pytest
 from keras import layers
 
 import kerascnn.models as models
-from kerascnn import graph
 from kerascnn.errors import UsageError
 from kerascnn.models import MODELS
+from kerascnn.network import graph
 
 # Few units in wide layers, and small images where the docstring has no smallest size.
 SMALL = {

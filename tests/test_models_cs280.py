@@ -2,8 +2,9 @@
 
 import pytest
 
-from kerascnn import graph, models
+from kerascnn import models
 from kerascnn.errors import UsageError
+from kerascnn.network import graph
 
 # Figure 1 in Caffe's order: (channels, height, width), and (filters, channels / groups, height, width).
 BLOBS = {

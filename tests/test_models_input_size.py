@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from keras import Input, Model, layers
 
-from kerascnn import graph, models
+from kerascnn import models
 from kerascnn.errors import UsageError
 from kerascnn.models.input_size import check_size
+from kerascnn.network import graph
 
 
 def three_pools(input_shape=(32, 32, 1), num_classes=2, groups=1):

@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from kerascnn import graph, models
+from kerascnn import models
 from kerascnn.datasets.image_data import ImageData, Split
 from kerascnn.layers import IdentityFirst, PatchWhitening
+from kerascnn.network import graph
 from kerascnn.recipes import Recipe
 from kerascnn.training.build import ready
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from kerascnn import graph, models
+from kerascnn import models
 from kerascnn.errors import UsageError
 from kerascnn.layers import LocalResponseNormalization
+from kerascnn.network import graph
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 import kerascnn
-from kerascnn import graph, models
+from kerascnn import models
 from kerascnn.errors import UsageError
+from kerascnn.network import graph
 
 
 @pytest.mark.parametrize(("name", "channels"), [("resnet18", 64), ("resnet34", 64), ("resnet50", 256)])

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from keras import Input, Model, layers
 
-from kerascnn import graph, models
+from kerascnn import models
 from kerascnn.errors import UsageError
 from kerascnn.models.vgg import as_convolutions
+from kerascnn.network import graph
 
 COLUMNS = {  # table 1, the convolutions: "3-64" is 3x3 with 64 filters; "|" is a pool
     "vgg11": "3-64 | 3-128 | 3-256 3-256 | 3-512 3-512 | 3-512 3-512 |",

@@ -1,6 +1,7 @@
 """The Zeiler-Fergus network: the sides that figure 3 prints, and its count by pencil."""
 
-from kerascnn import graph, models
+from kerascnn import models
+from kerascnn.network import graph
 
 
 def test_the_sides_of_figure_3():

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from kerascnn.graph import flatten
+from kerascnn.network.graph import flatten
 
 
 class SamePad(nn.Module):

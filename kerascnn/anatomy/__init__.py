@@ -10,10 +10,10 @@
 Functional and Sequential models are understood, however they nest and share layers. Nothing changes the model.
 """
 
-from kerascnn.anatomy.cost import Cost, cost, largest_batch
 from kerascnn.anatomy.drawing import drawing
 from kerascnn.anatomy.layer_table import as_text, layer_table, printed, totals
-from kerascnn.anatomy.receptive_field import ReceptiveField, receptive_field
+from kerascnn.network.cost import Cost, cost, largest_batch
+from kerascnn.network.receptive_field import ReceptiveField, receptive_field
 
 __all__ = [
     "Cost",

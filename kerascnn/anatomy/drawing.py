@@ -4,8 +4,8 @@ import html
 
 import numpy as np
 
-from kerascnn.anatomy.sizes import count, elements, label, sized
 from kerascnn.errors import counted
+from kerascnn.network.sizes import count, elements, label, sized
 
 # Colours of Okabe and Ito (2008), told apart by colour-blind readers.
 COLOURS = {

@@ -3,9 +3,9 @@
 import keras
 import pandas as pd
 
-from kerascnn.anatomy.receptive_field import all_fields
-from kerascnn.anatomy.sizes import CONVOLUTIONS, count, elements, itemsize, label, macs, sized
 from kerascnn.errors import UsageError, unknown
+from kerascnn.network.receptive_field import all_fields
+from kerascnn.network.sizes import CONVOLUTIONS, count, elements, itemsize, label, macs, sized
 
 DENSE = (keras.layers.Dense, keras.layers.EinsumDense)
 FORMATS = ("markdown", "latex", "csv", "json", "html")

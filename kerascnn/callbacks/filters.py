@@ -8,10 +8,10 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from kerascnn.errors import UsageError, unknown
-from kerascnn.explain.plans.plan import make_plan
 from kerascnn.explain.sheets import PAGE, SIGNED, caption
 from kerascnn.explain.subjects import opaque_step
 from kerascnn.explain.targets import convolutions, find_layer
+from kerascnn.network.plan import make_plan
 
 COLOURS = ("red", "green", "blue")
 TILE = 0.55  # inches

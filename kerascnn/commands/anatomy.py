@@ -35,8 +35,8 @@ def _check(model):
 
 def _network(model, image_size):
     """(the keras.Model of that name, the input shape to read it with or None)."""
-    from kerascnn.graph import without_weights
     from kerascnn.keras_file import load
+    from kerascnn.network.graph import without_weights
     from kerascnn.using.applications import application_model
     from kerascnn.using.classifier import load_file
 
@@ -60,7 +60,7 @@ def _network(model, image_size):
 
 def _freeze_as_trained(network, run):
     """Mark the layers that a run's recipe kept from being trained: best.keras does not say which they were."""
-    from kerascnn.graph import without_weights
+    from kerascnn.network.graph import without_weights
     from kerascnn.recipes import Recipe
     from kerascnn.training import build, transfer
 

@@ -270,10 +270,10 @@ def activations(run: Subject, /, *images: str, layers: str | None = None, out: P
 
 def _class_outputs(model):
     """{layer: what it gives} of the layers whose units are the classes."""
-    from kerascnn.explain.plans.heads import head_step
-    from kerascnn.explain.plans.plan import make_plan
     from kerascnn.explain.subjects import opaque_step
     from kerascnn.explain.targets import score_value
+    from kerascnn.network.heads import head_step
+    from kerascnn.network.plan import make_plan
 
     plan = make_plan(model, opaque_step)
     made_by = {step.output: step for step in plan.steps}
@@ -300,8 +300,8 @@ def _class_outputs(model):
 
 def _shown_layers(model):
     """First and last convolution, every pooling and dense layer."""
-    from kerascnn.explain.plans.plan import make_plan
     from kerascnn.explain.subjects import opaque_step
+    from kerascnn.network.plan import make_plan
 
     kinds = make_plan(model, opaque_step).kinds
     deep = [path for path, kind in kinds.items() if "Conv" in kind]

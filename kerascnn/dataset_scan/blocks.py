@@ -6,8 +6,8 @@ import numpy as np
 from keras import ops
 
 from kerascnn import backends
-from kerascnn.explain.plans.plan import read_constants
 from kerascnn.explain.walk import Task, needed_steps, walk
+from kerascnn.network.plan import read_constants
 
 NUMBERS_AT_ONCE = 2**18  # of candidates' maps, to bound memory
 GOLDEN = 0.6180339887498949

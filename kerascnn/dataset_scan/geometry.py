@@ -5,8 +5,8 @@ import warnings
 
 import numpy as np
 
-from kerascnn.anatomy.receptive_field import receptive_field
 from kerascnn.errors import UsageError
+from kerascnn.network.receptive_field import receptive_field
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -11,12 +11,12 @@ import warnings
 import keras
 
 from kerascnn.errors import UsageError
-from kerascnn.explain.plans.plan import make_plan
-from kerascnn.explain.rules.rule import RULES
 from kerascnn.explain.subjects import opaque_step
 from kerascnn.explain.targets import check_channels_last, convolutions, every_call, find_layer
 from kerascnn.explain.walk import needed_steps
-from kerascnn.graph import flatten
+from kerascnn.network.graph import flatten
+from kerascnn.network.plan import make_plan
+from kerascnn.network.rules.rule import RULES
 
 AFTER = re.compile(r"(.+) \(after [^()]*\)")
 # Rules of a map that keep what channel a value belongs to and are no activation

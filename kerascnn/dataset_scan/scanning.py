@@ -18,10 +18,10 @@ from kerascnn.dataset_scan.scanned_layers import scanned_layers
 from kerascnn.dataset_scan.sources import open_source
 from kerascnn.dataset_scan.statistics import Statistics
 from kerascnn.errors import DataError, UsageError, counted
-from kerascnn.explain.plans.plan import make_plan
 from kerascnn.explain.subjects import check_images, opaque_step
 from kerascnn.explain.walk import check_finite
-from kerascnn.graph import has_graph, why_no_graph
+from kerascnn.network.graph import has_graph, why_no_graph
+from kerascnn.network.plan import make_plan
 
 
 def scan(

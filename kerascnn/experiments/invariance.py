@@ -12,10 +12,10 @@ from scipy import ndimage
 from kerascnn.errors import UsageError, unknown
 from kerascnn.experiments import register
 from kerascnn.experiments.outcome import Outcome, mean_interval
-from kerascnn.explain.plans.plan import make_plan
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.subjects import opaque_step
 from kerascnn.explain.targets import convolutions, find_layer
+from kerascnn.network.plan import make_plan
 from kerascnn.plots import BLUE, GREEN, ORANGE, PURPLE, RED
 
 FILLS = ("zeros", "mirror", "mean")

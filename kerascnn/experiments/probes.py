@@ -22,10 +22,10 @@ from kerascnn.dataset_scan.scanned_layers import scanned_layers
 from kerascnn.errors import UsageError, unknown
 from kerascnn.experiments import register
 from kerascnn.experiments.outcome import Outcome, mean_interval
-from kerascnn.explain.plans.plan import make_plan
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.subjects import opaque_step
 from kerascnn.explain.targets import convolutions
+from kerascnn.network.plan import make_plan
 from kerascnn.plots import BLUE, ORANGE
 from kerascnn.training.evaluate import interval
 

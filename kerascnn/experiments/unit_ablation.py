@@ -17,10 +17,10 @@ from kerascnn.errors import UsageError
 from kerascnn.experiments import register
 from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.explain.answers import probabilities
-from kerascnn.explain.plans.plan import make_plan
 from kerascnn.explain.subjects import check_images, opaque_step
 from kerascnn.explain.targets import score_value
 from kerascnn.explain.walk import Task, needed_steps, run
+from kerascnn.network.plan import make_plan
 from kerascnn.plots import BLUE, ORANGE
 
 FILLS = ("zero", "mean")

@@ -6,12 +6,12 @@ import numpy as np
 from keras import ops
 
 from kerascnn.errors import UsageError
-from kerascnn.explain.plans.heads import TWO_CLASSES, from_logits, head_step
-from kerascnn.explain.plans.plan import make_plan
 from kerascnn.explain.reverse import shapes_of
 from kerascnn.explain.subjects import looked_at
 from kerascnn.explain.targets import class_number, score_value
 from kerascnn.explain.walk import Task, run
+from kerascnn.network.heads import TWO_CLASSES, from_logits, head_step
+from kerascnn.network.plan import make_plan
 
 
 def class_answers(model, images, target=None, class_names=None):

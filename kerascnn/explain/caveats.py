@@ -5,9 +5,9 @@ import warnings
 
 import numpy as np
 
-from kerascnn.explain.plans.plan import make_plan
-from kerascnn.explain.rules.elementwise import RECTIFIERS
 from kerascnn.explain.subjects import exact_step
+from kerascnn.network.plan import make_plan
+from kerascnn.network.rules.elementwise import RECTIFIERS
 
 
 class EmptyMap(UserWarning):

@@ -4,12 +4,12 @@ import pandas as pd
 
 from kerascnn.errors import unknown
 from kerascnn.explain import EXPLANATIONS
-from kerascnn.explain.plans.heads import TWO_CLASSES, head_step
-from kerascnn.explain.plans.plan import make_plan
-from kerascnn.explain.rules.elementwise import RECTIFIERS
-from kerascnn.explain.rules.relevance import Relevance
-from kerascnn.explain.rules.rule import RULES
+from kerascnn.explain.relevance import Relevance
 from kerascnn.explain.subjects import exact_step
+from kerascnn.network.heads import TWO_CLASSES, head_step
+from kerascnn.network.plan import make_plan
+from kerascnn.network.rules.elementwise import RECTIFIERS
+from kerascnn.network.rules.rule import RULES
 
 
 def coverage(model, method="saliency"):

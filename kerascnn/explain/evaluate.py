@@ -15,11 +15,11 @@ from kerascnn.errors import UsageError, unknown
 from kerascnn.explain import EXPLANATIONS
 from kerascnn.explain.answers import probabilities
 from kerascnn.explain.by_name import maps
-from kerascnn.explain.plans.plan import make_plan
 from kerascnn.explain.reverse import fixed_target
 from kerascnn.explain.subjects import opaque_step
 from kerascnn.explain.targets import score_value
 from kerascnn.explain.walk import Task, run
+from kerascnn.network.plan import make_plan
 
 
 def importance(method, model, images, target=None, **options):

@@ -3,10 +3,10 @@
 import numpy as np
 
 from kerascnn.errors import UsageError
-from kerascnn.explain.rules.pooling import switch_positions
 from kerascnn.explain.subjects import looked_at
 from kerascnn.explain.targets import check_channels_last, every_call, find_layer
 from kerascnn.explain.walk import Task, run
+from kerascnn.network.rules.pooling import switch_positions
 
 
 def activations(model, images, layers=None, *, batch_size=64, dtype="float32"):

@@ -39,12 +39,12 @@ import numpy as np
 from kerascnn import backends
 from kerascnn.errors import UsageError
 from kerascnn.explain.caveats import plan_cautions
-from kerascnn.explain.plans.folding import fold_batch_norm
-from kerascnn.explain.plans.heads import HEADS
-from kerascnn.explain.rules.relevance import Relevance
+from kerascnn.explain.folding import fold_batch_norm
+from kerascnn.explain.relevance import Relevance
 from kerascnn.explain.subjects import subject
 from kerascnn.explain.targets import of_output, resolve, score_value
 from kerascnn.explain.walk import Task, run
+from kerascnn.network.heads import HEADS
 
 
 def walk_back(

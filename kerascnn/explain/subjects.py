@@ -8,11 +8,11 @@ from keras import ops
 
 from kerascnn.backends import vector_jacobian
 from kerascnn.errors import UsageError, unknown
-from kerascnn.explain.plans.activation_names import activation_rule
-from kerascnn.explain.plans.builder import Step
-from kerascnn.explain.plans.plan import Plan, make_plan
-from kerascnn.explain.rules.rule import rule
-from kerascnn.graph import Node, Ref, has_graph, why_no_graph
+from kerascnn.network.activation_names import activation_rule
+from kerascnn.network.graph import Node, Ref, has_graph, why_no_graph
+from kerascnn.network.plan import Plan, make_plan
+from kerascnn.network.rules.rule import rule
+from kerascnn.network.steps import Step
 
 
 def subject(model, images, fallback=None, derived=False, method="gradient"):

@@ -6,7 +6,7 @@ import numbers
 import numpy as np
 
 from kerascnn.errors import UsageError, nearest, unknown
-from kerascnn.explain.plans.heads import TWO_CLASSES, head_step
+from kerascnn.network.heads import TWO_CLASSES, head_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _no_layer(plan, name):
 def score_value(plan):
     """Number of the value that holds the class scores of the first output: before its softmax or sigmoid.
 
-    For a classifier with one unit z these are the two numbers -z and z (kerascnn.explain.plans.heads).
+    For a classifier with one unit z these are the two numbers -z and z (kerascnn.network.heads).
     """
     if plan.steps and plan.steps[-1].rule == TWO_CLASSES:
         return plan.steps[-1].output

@@ -9,11 +9,11 @@ from keras import ops
 
 from kerascnn import backends
 from kerascnn.errors import UsageError
-from kerascnn.explain.plans.plan import read_constants
-from kerascnn.explain.rules.elementwise import RECTIFIERS, first_maximum
-from kerascnn.explain.rules.pooling import unpool
-from kerascnn.explain.rules.relevance import relevance_back
-from kerascnn.explain.rules.rule import RULES
+from kerascnn.explain.relevance import relevance_back
+from kerascnn.network.plan import read_constants
+from kerascnn.network.rules.elementwise import RECTIFIERS, first_maximum
+from kerascnn.network.rules.pooling import unpool
+from kerascnn.network.rules.rule import RULES
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kerascnn import graph
 from kerascnn.errors import DataError, UsageError, unknown
 from kerascnn.models.torch_file import read_state_dict
+from kerascnn.network import graph
 
 
 def load_torch_weights(model, path, *, skip=()):

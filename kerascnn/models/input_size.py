@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import tree
 
-from kerascnn import graph
 from kerascnn.errors import UsageError
+from kerascnn.network import graph
 
 LARGEST_SIDE = 1024  # pixels; a network that takes no square image up to this size is at fault itself
 

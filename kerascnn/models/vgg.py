@@ -14,10 +14,10 @@ import math
 import keras
 from keras import Input, Model, layers
 
-from kerascnn import graph
 from kerascnn.errors import UsageError
 from kerascnn.layers import LocalResponseNormalization
 from kerascnn.models import register
+from kerascnn.network import graph
 
 
 @register(

@@ -2,10 +2,11 @@
 
 import math
 
-from kerascnn import backends, graph
-from kerascnn.anatomy.cost import cost, largest_batch
+from kerascnn import backends
 from kerascnn.errors import TrainingFailed, UsageError, counted
 from kerascnn.models import MODELS
+from kerascnn.network import graph
+from kerascnn.network.cost import cost, largest_batch
 from kerascnn.processes import available_memory
 from kerascnn.training.build import network, without_weights
 from kerascnn.training.reading import image_size

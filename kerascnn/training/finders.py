@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from kerascnn import backends
-from kerascnn.anatomy.cost import cost
 from kerascnn.errors import UsageError, counted
+from kerascnn.network.cost import cost
 from kerascnn.training.build import compile_model, ready
 from kerascnn.training.failures import check_size
 from kerascnn.training.prepare import check, precision_of

@@ -14,12 +14,13 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kerascnn import graph, keras_file, runs
+from kerascnn import keras_file, runs
 from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.datasets.resize import as_size
 from kerascnn.errors import DataError, UsageError, command, unknown
 from kerascnn.files import read_toml
 from kerascnn.models import APPLICATION, FILES, MODELS
+from kerascnn.network import graph
 from kerascnn.using.applications import affine, application_model, imagenet_labels
 from kerascnn.using.class_names import class_indices, class_names
 

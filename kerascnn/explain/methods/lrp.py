@@ -2,8 +2,8 @@
 
 from kerascnn.errors import UsageError
 from kerascnn.explain import register
+from kerascnn.explain.relevance import Relevance
 from kerascnn.explain.reverse import unpack, walk_back
-from kerascnn.explain.rules.relevance import Relevance
 
 
 @register(source="Bach et al. 2015")

@@ -14,7 +14,6 @@ from kerascnn import backends
 from kerascnn.errors import UsageError, unknown
 from kerascnn.explain import register
 from kerascnn.explain.answers import probabilities
-from kerascnn.explain.plans.plan import read_constants
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.reverse import shapes_of
 from kerascnn.explain.subjects import looked_at
@@ -29,6 +28,7 @@ from kerascnn.explain.targets import (
     score_value,
 )
 from kerascnn.explain.walk import Task, check_finite, forward, needed_steps, run
+from kerascnn.network.plan import read_constants
 
 CONVENTIONS = ("probability", "drop", "captum", "tf-explain")
 

@@ -5,9 +5,9 @@ import math
 import numpy as np
 from keras import ops
 
-from kerascnn.explain.rules.elementwise import first_maximum, unbroadcast
-from kerascnn.explain.rules.rule import rule
-from kerascnn.explain.rules.shaping import _along
+from kerascnn.network.rules.elementwise import first_maximum, unbroadcast
+from kerascnn.network.rules.rule import rule
+from kerascnn.network.rules.shaping import _along
 
 
 def _true(x):

@@ -10,12 +10,12 @@ import functools
 
 import keras
 
-from kerascnn.explain.plans import array_operations  # noqa: F401  it fills OPERATIONS
-from kerascnn.explain.plans.activation_names import activation_rule
-from kerascnn.explain.plans.builder import NoRuleError
-from kerascnn.explain.plans.operations import OPERATIONS
-from kerascnn.explain.plans.tracing import trace
-from kerascnn.graph import Node, Ref, flatten
+from kerascnn.network import open_arrays  # noqa: F401  it fills OPERATIONS
+from kerascnn.network.activation_names import activation_rule
+from kerascnn.network.graph import Node, Ref, flatten
+from kerascnn.network.open_operations import OPERATIONS
+from kerascnn.network.steps import NoRuleError
+from kerascnn.network.tracing import trace
 
 _OPENINGS, _MASKED = {}, {}
 

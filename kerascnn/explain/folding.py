@@ -12,7 +12,7 @@ from collections import Counter
 import numpy as np
 from keras import ops
 
-from kerascnn.explain.rules.rule import RULES
+from kerascnn.network.rules.rule import RULES
 
 AFFINE = ("conv", "depthwise", "conv_transpose", "dense")
 _PASSED = ("identity", "transpose")  # what may stand between

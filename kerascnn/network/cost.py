@@ -19,8 +19,8 @@ import keras
 import numpy as np
 import pandas as pd
 
-from kerascnn.anatomy.sizes import count, elements, itemsize, label, macs, sized
 from kerascnn.errors import UsageError, counted, unknown
+from kerascnn.network.sizes import count, elements, itemsize, label, macs, sized
 
 # Numbers that an optimizer keeps per trainable weight.
 SLOTS = {

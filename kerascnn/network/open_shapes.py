@@ -5,10 +5,10 @@ import functools
 import numpy as np
 from keras import layers
 
-from kerascnn.explain.plans.activation_names import relu_step
-from kerascnn.explain.plans.builder import NoRuleError
-from kerascnn.explain.plans.openings import activate, channels_last, masked, open_call, opens
 from kerascnn.layers import AUGMENTATIONS
+from kerascnn.network.activation_names import relu_step
+from kerascnn.network.openings import activate, channels_last, masked, open_call, opens
+from kerascnn.network.steps import NoRuleError
 
 
 def _pool(rule_name):

@@ -11,8 +11,8 @@ import dataclasses
 from keras import ops
 
 from kerascnn.errors import UsageError
-from kerascnn.explain.rules.elementwise import unbroadcast
-from kerascnn.explain.rules.rule import RULES
+from kerascnn.network.rules.elementwise import unbroadcast
+from kerascnn.network.rules.rule import RULES
 
 _CONVOLUTIONS = ("conv", "depthwise", "conv_transpose")
 

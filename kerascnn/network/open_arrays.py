@@ -5,14 +5,14 @@ import math
 import keras
 import numpy as np
 
-from kerascnn.explain.plans.builder import NoRuleError
-from kerascnn.explain.plans.operations import (
+from kerascnn.network.graph import Ref
+from kerascnn.network.open_operations import (
     argument,
     axes_of,
     only_tensor,
     opens_operation,
 )
-from kerascnn.graph import Ref
+from kerascnn.network.steps import NoRuleError
 
 
 def _axis(node, shape, rank=None):

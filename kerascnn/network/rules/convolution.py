@@ -9,7 +9,7 @@ import math
 from keras import ops
 
 from kerascnn import backends
-from kerascnn.explain.rules.rule import rule
+from kerascnn.network.rules.rule import rule
 
 
 def same_padding(size, kernel, stride, dilation):

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from kerascnn.explain.rules.rule import RULES
+from kerascnn.network.rules.rule import RULES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Builder:
         return output
 
     def open(self, graph, values, without_rule, path=None):
-        """Opens every node of a kerascnn.graph.Graph, adding its steps.
+        """Opens every node of a kerascnn.network.graph.Graph, adding its steps.
 
         Args:
             values: the numbers of the graph's inputs.

@@ -1,15 +1,15 @@
 """A custom layer's `call`, or an activation function, as the graph of keras.ops operations that it is made of."""
 
-from kerascnn.explain.plans.builder import NoRuleError
-from kerascnn.graph import traced
+from kerascnn.network.graph import traced
+from kerascnn.network.steps import NoRuleError
 
 
 def trace(function, node, shapes):
-    """The kerascnn.graph.Graph of what a layer or function does, found by calling it on symbolic tensors.
+    """The kerascnn.network.graph.Graph of what a layer or function does, found by calling it on symbolic tensors.
 
     Args:
         function: a keras.Layer, or a function of one tensor.
-        node: the kerascnn.graph.Node that calls the layer; None for a function of one tensor.
+        node: the kerascnn.network.graph.Node that calls the layer; None for a function of one tensor.
         shapes: {tensor: shape} of what it is called on.
     Raises:
         NoRuleError: it does something that symbolic tensors cannot follow.

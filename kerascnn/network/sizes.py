@@ -5,8 +5,8 @@ import math
 import keras
 from keras import tree
 
-from kerascnn import graph
 from kerascnn.errors import UsageError
+from kerascnn.network import graph
 
 
 def sized(model, input_shape=None):

@@ -11,13 +11,13 @@ import keras
 
 from kerascnn.backends import value_of
 from kerascnn.errors import UsageError, unknown
-from kerascnn.explain.plans import open_shapes, open_weights  # noqa: F401  they tell `open_node` how layers open
-from kerascnn.explain.plans.builder import Builder
-from kerascnn.explain.plans.heads import add_two_classes
-from kerascnn.explain.plans.openings import open_node
-from kerascnn.explain.rules import convolution, elementwise, pooling, selecting, shaping  # noqa: F401  they fill RULES
-from kerascnn.explain.rules.rule import rule
-from kerascnn.graph import flatten
+from kerascnn.network import open_shapes, open_weights  # noqa: F401  they tell `open_node` how layers open
+from kerascnn.network.graph import flatten
+from kerascnn.network.heads import add_two_classes
+from kerascnn.network.openings import open_node
+from kerascnn.network.rules import convolution, elementwise, pooling, selecting, shaping  # noqa: F401  they fill RULES
+from kerascnn.network.rules.rule import rule
+from kerascnn.network.steps import Builder
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

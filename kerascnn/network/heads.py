@@ -10,7 +10,7 @@ import math
 import keras
 from keras import ops
 
-from kerascnn.explain.rules.rule import rule
+from kerascnn.network.rules.rule import rule
 
 # What a classifier's last activation may be: class scores are what goes into it.
 HEADS = ("softmax", "log_softmax", "sigmoid")

@@ -6,9 +6,9 @@ Each function takes (builder, node, known, shapes) and returns the number of the
 import keras
 import numpy as np
 
-from kerascnn.explain.plans.activation_names import relu_step
-from kerascnn.explain.plans.builder import NoRuleError
-from kerascnn.graph import Ref
+from kerascnn.network.activation_names import relu_step
+from kerascnn.network.graph import Ref
+from kerascnn.network.steps import NoRuleError
 
 OPERATIONS = {}
 

@@ -1,4 +1,4 @@
-"""What a rule of the reverse walk is, and the table of them.
+"""What the rule of a step is, and the table of them.
 
 A rule serves one primitive step (a convolution without its activation, one activation, one pooling ...). It is two
 functions of ordinary forward operations, so that every backend computes the same:

@@ -11,8 +11,8 @@ import numpy as np
 from keras import ops
 
 from kerascnn.backends import fused
-from kerascnn.explain.rules.convolution import fit, paddings, spread_out
-from kerascnn.explain.rules.rule import rule
+from kerascnn.network.rules.convolution import fit, paddings, spread_out
+from kerascnn.network.rules.rule import rule
 
 
 def _geometry(config, x):

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from kerascnn.explain.plans.builder import NoRuleError
-from kerascnn.explain.plans.openings import activate, channels_last, opens
 from kerascnn.layers import GroupedConv2D, LocalResponseNormalization
+from kerascnn.network.openings import activate, channels_last, opens
+from kerascnn.network.steps import NoRuleError
 
 
 def _bias(layer):

@@ -7,9 +7,9 @@ from keras import ops
 
 from kerascnn import backends
 from kerascnn.errors import UsageError
-from kerascnn.explain.rules.convolution import fit
-from kerascnn.explain.rules.elementwise import first_maximum
-from kerascnn.explain.rules.rule import rule
+from kerascnn.network.rules.convolution import fit
+from kerascnn.network.rules.elementwise import first_maximum
+from kerascnn.network.rules.rule import rule
 
 
 def _back_to(shape):

@@ -6,7 +6,7 @@ import numpy as np
 from keras import activations, ops
 
 from kerascnn.backends import vector_jacobian
-from kerascnn.explain.rules.rule import rule
+from kerascnn.network.rules.rule import rule
 
 
 def _where(condition, x, value=0.0):

@@ -13,10 +13,10 @@ import keras
 import numpy as np
 from keras import layers
 
-from kerascnn.anatomy.sizes import channels_first, label, sized
-from kerascnn.anatomy.spatial import Box, UnknownSpread, spread, whole
 from kerascnn.errors import UsageError, unknown
-from kerascnn.graph import traced
+from kerascnn.network.graph import traced
+from kerascnn.network.sizes import channels_first, label, sized
+from kerascnn.network.spatial import Box, UnknownSpread, spread, whole
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

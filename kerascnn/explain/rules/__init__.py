@@ -1,1 +1,0 @@
-"""The rules of the reverse walk: one small file per kind of primitive step, forward and back, `keras.ops` alone."""

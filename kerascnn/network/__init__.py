@@ -1,0 +1,9 @@
+"""What a network is, as data: any Keras model as a list of primitive steps.
+
+graph.py            nested models opened, shared layers once per call
+plan.py             the model as a Plan: steps, constants, layers
+openings.py         how a layer opens into steps; open_*.py: one function per kind of layer or operation
+rules/              what a step computes, forward and back
+receptive_field.py  which pixels each unit sees
+sizes.py, cost.py   shapes, work, memory
+"""

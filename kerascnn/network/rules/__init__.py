@@ -1,0 +1,1 @@
+"""The rules of the steps: one small file per kind of step, forward and back, `keras.ops` alone."""
