@@ -8,6 +8,7 @@ running it, so that names and facts can be listed, and typos answered, before Ke
 import ast
 import functools
 import importlib.util
+import inspect
 import sys
 from pathlib import Path
 
@@ -77,6 +78,13 @@ class Registry:
         if name not in self._registered:
             importlib.import_module(self._scanned[name][0])
         return self._registered[name][0]
+
+    def file(self, name):
+        """The Path of the source file that registers `name`."""
+        self._check(name)
+        if name not in self._scanned:
+            return Path(inspect.getfile(self._registered[name][0]))
+        return self.path / f"{self._scanned[name][0].rpartition('.')[2]}.py" if self.path.is_dir() else self.path
 
     def _check(self, name):
         if name not in self:

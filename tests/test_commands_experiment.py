@@ -1,9 +1,11 @@
 import shutil
 
+import numpy as np
 import pandas
 import pytest
 
 import kerascnn
+from kerascnn.experiments.asked import Asked, usual
 
 
 def test_invariance_of_a_run(call, trained, tmp_path):
@@ -106,3 +108,12 @@ def test_networks_with_other_test_images_do_not_answer_together(call, tmp_path, 
         code, _, err = call("experiment", name, runs[0], flat)
         assert code == 2
         assert "Give a folder of class folders" in err
+
+
+def test_an_experiment_without_a_command_of_its_own_gets_test_images(trained):
+    asked = Asked([trained.folder])
+    assert usual(lambda model, images: images.shape)(asked, images=3) == (3, 16, 16, 3)
+    images, labels = usual(lambda model, images, labels: (images, labels))(asked, images=3, seed=1)
+    expected = asked.some(3, 1)
+    np.testing.assert_array_equal(images, asked.classifier.preprocessing(expected.images[:]))
+    assert labels.tolist() == expected.labels.tolist()

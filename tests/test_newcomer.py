@@ -117,6 +117,8 @@ SHOWN = {
     "explain --help": "newcomer_map",
     "train --help": "newcomer_look",
     "experiments": "newcomer-law",
+    "experiment --help": "newcomer-law",
+    "experiment newcomer-law --help": "Whether anything happens",
     "searches": "newcomer_search",
 }
 # Common tests, and which newcomers they must run on.

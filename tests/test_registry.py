@@ -22,6 +22,7 @@ def test_names_and_facts_come_from_the_source_text_which_is_not_run(tmp_path):
         "@register(source='paper')\ndef g(): pass\ndef not_registered(): pass\n",
     )
     assert registry.names() == ["g", "two-words"]
+    assert registry.file("two-words") == tmp_path / "a.py"
     assert registry.facts("two-words") == {"doc": "First line.", "size": (2, 3)}
     assert registry.facts("g") == {"doc": "", "source": "paper"}
 

@@ -6,6 +6,7 @@ network relates the part to what it is, not to where it is. The paper hides eyes
 """
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -13,6 +14,8 @@ from matplotlib.figure import Figure
 
 from kerascnn.errors import DataError, UsageError, counted
 from kerascnn.experiments import register
+from kerascnn.experiments.asked import layer_names
+from kerascnn.experiments.invariance import usual_layers
 from kerascnn.experiments.outcome import Outcome
 from kerascnn.explain.recorded import activations
 from kerascnn.plots import BLUE, GREEN, ORANGE, PURPLE, RED
@@ -202,3 +205,24 @@ def _figure(table, names, model):
     count = table["images"].iloc[0]
     axes.set_title(f"{model}: parts hidden in {count} images\nlower means treated alike", fontsize="medium")
     return figure
+
+
+def command(asked, *, boxes: Path, layers: str | None = None, repeats: int = 10, seed: int = 0):
+    """Measure whether a network treats the same part of images alike, wherever it is.
+
+    Parameters
+    ----------
+    boxes
+        CSV file with columns file, part, top, left, bottom, right: pixels of the image as the network sees it
+    layers
+        names of layers, separated by commas [default: the last convolution and the last layer before the scores]
+    repeats
+        how often random places are hidden, to compare with
+    seed
+        of the random places
+    """
+    if not boxes.is_file():
+        raise UsageError(f"There is no file {boxes}. Its columns are file, part, top, left, bottom, right.")
+    rows, parts = read_boxes(boxes, asked.split.files)
+    chosen = layer_names(layers) or usual_layers(asked.model)[1:]
+    return correspondence(asked.model, asked.prepared(asked.split)[rows], parts, chosen, repeats=repeats, seed=seed)

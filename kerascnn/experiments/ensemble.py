@@ -4,6 +4,9 @@ An ensemble helps as far as its members make different mistakes, so the correlat
 errors.
 """
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pandas
 from matplotlib.figure import Figure
@@ -11,11 +14,12 @@ from matplotlib.figure import Figure
 from kerascnn.errors import UsageError
 from kerascnn.experiments import register
 from kerascnn.experiments.outcome import Outcome, mean_interval
+from kerascnn.explain.answers import class_probabilities
 from kerascnn.plots import BLUE, ORANGE, shortened
 from kerascnn.training.evaluate import interval
 
 
-@register(source="Krizhevsky, Sutskever and Hinton 2012, table 1")
+@register(source="Krizhevsky, Sutskever and Hinton 2012, table 1", several=True)
 def ensemble(probabilities, labels):
     """The error of each network, and of the mean of the first two, three ... networks' probabilities.
 
@@ -113,3 +117,61 @@ def _figure(names, table, correlation):
     pairs.set_title("correlation of mistakes", fontsize="medium")
     figure.suptitle(f"{len(names)} networks, {table['images'].iloc[0]} test images, 95% intervals", fontsize="medium")
     return figure
+
+
+def command(asked, *, images: int = 10_000, seed: int = 0):
+    """Measure how much better several networks answer together.
+
+    Parameters
+    ----------
+    runs
+        two or more runs or model files with the same classes
+    images
+        at most how many test images are looked at
+    seed
+        of the choice of images
+    """
+    answers, first = {}, None
+    for number, each in enumerate(asked.each()):
+        member = _member(each, images, seed)
+        first = first or member
+        _check_together(member, first)
+        order = [member.classes.index(name) for name in first.classes]
+        name = f"{member.name} ({number + 1})" if member.name in answers else member.name
+        answers[name] = member.answers[:, order]
+        asked.say(f"{name}: {(answers[name].argmax(1) != first.labels).mean():.2%} errors")
+    return ensemble(answers, first.labels)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Member:
+    """A network of an ensemble and what it answers: `truth` are the files and classes of the images."""
+
+    name: str
+    classes: list
+    answers: object
+    labels: object
+    truth: list
+
+
+def _member(asked, images, seed):
+    """The _Member of a run, on some of its own test images or of other data."""
+    asked.need_labels("errors need")
+    split, model = asked.some(images, seed), asked.model
+    given = asked.prepared(split)
+    parts = [model.predict_on_batch(given[start : start + 64]) for start in range(0, len(split), 64)]
+    answers = np.asarray(class_probabilities(model, np.concatenate(parts)))
+    truth = [split.files, [asked.loaded.class_names[label] for label in split.labels]]
+    name = Path(str(asked.runs[0])).name
+    return _Member(name, list(asked.classifier.labels), answers, asked.labels(split), truth)
+
+
+def _check_together(member, first):
+    """Raise a UsageError if two networks cannot answer together, or one may have been trained on the test images."""
+    if sorted(member.classes) != sorted(first.classes):
+        raise UsageError(f"{member.name} knows other classes than {first.name}, so the two cannot answer together.")
+    if member.truth != first.truth:
+        raise UsageError(
+            f"{member.name} has other test images than {first.name}, and may have been trained on these. Name images "
+            "that none of them has seen: --data FOLDER"
+        )

@@ -4,6 +4,8 @@ The paper shows five images, translated vertically, scaled and rotated, at layer
 was filled; that changes the answer, so it is an option here.
 """
 
+from typing import Literal
+
 import numpy as np
 import pandas
 from matplotlib.figure import Figure
@@ -11,6 +13,7 @@ from scipy import ndimage
 
 from kerascnn.errors import UsageError, unknown
 from kerascnn.experiments import register
+from kerascnn.experiments.asked import layer_names
 from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.subjects import opaque_step
@@ -215,3 +218,37 @@ def _figure(names, amounts, relative, probability, change, fill, model):
         fontsize="medium",
     )
     return figure
+
+
+def command(
+    asked,
+    *,
+    change: Literal[
+        "translation", "horizontal", "scale", "rotation", "brightness", "contrast", "blur", "noise"
+    ] = "translation",
+    amounts: tuple[float, ...] = (),
+    layers: str | None = None,
+    fill: Literal["zeros", "mirror", "mean"] = "zeros",
+    images: int = 100,
+    seed: int = 0,
+):
+    """Measure how far layers' features move as images are moved, scaled, turned or spoilt.
+
+    Parameters
+    ----------
+    change
+        what is done to the images
+    amounts
+        how much, in the change's own unit: pixels, times as large, degrees, standard deviations
+    layers
+        names of layers, separated by commas
+    fill
+        what comes in over the border
+    images
+        how many test images are looked at
+    seed
+        of the choice of images and of the noise
+    """
+    x, labels = asked.test(images, seed)
+    options = {"change": change, "amounts": amounts or None, "layers": layer_names(layers), "fill": fill, "seed": seed}
+    return invariance(asked.model, x, labels, **options)

@@ -4,12 +4,16 @@ The paper shows five test images and, of each, the six training images whose act
 nearest. Here it is any layer, and the share of neighbours that are of the same class says how often it is right.
 """
 
+from typing import Literal
+
 import numpy as np
 import pandas
 from matplotlib.figure import Figure
 
 from kerascnn.errors import UsageError
 from kerascnn.experiments import register
+from kerascnn.experiments.asked import some
+from kerascnn.experiments.invariance import usual_layers
 from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.explain.nearest import nearest_images
 from kerascnn.explain.sheets import draw_image
@@ -109,3 +113,36 @@ def _figure(queries, drawn, neighbours, table, title):
                 axes.set_title(name, fontsize="small", color=GREEN if each.same else RED)
     figure.suptitle(title, fontsize="medium")
     return figure
+
+
+def command(
+    asked,
+    *,
+    layer: str | None = None,
+    top: int = 6,
+    metric: Literal["euclidean", "cosine"] = "euclidean",
+    images: int = 100,
+    seed: int = 0,
+):
+    """Find the training images that a network finds most like test images.
+
+    Parameters
+    ----------
+    layer
+        a layer's name [default: the last layer before the scores]
+    top
+        how many neighbours of each image
+    metric
+        how distance is measured between the features of two images
+    images
+        how many test images are looked at; five of them are drawn
+    seed
+        of the choice of images
+    """
+    train, test = asked.both(seed)
+    test = some(test, images, seed)
+    known = {"files": train.files or None}
+    if asked.loaded.class_names:
+        known |= {"query_labels": test.labels, "labels": train.labels, "class_names": asked.loaded.class_names}
+    given = asked.prepared(test)[:], asked.prepared(train), layer or usual_layers(asked.model)[-1]
+    return nearest(asked.model, *given, top=top, metric=metric, **known)

@@ -21,6 +21,7 @@ from sklearn.svm import LinearSVC
 from kerascnn.dataset_scan.scanned_layers import scanned_layers
 from kerascnn.errors import UsageError, unknown
 from kerascnn.experiments import register
+from kerascnn.experiments.asked import layer_names, some
 from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.subjects import opaque_step
@@ -210,3 +211,24 @@ def _figure(table, chance, model):
         fontsize="medium",
     )
     return figure
+
+
+def command(asked, *, layers: str | None = None, places: int = 2, images: int = 1000, seed: int = 0):
+    """Measure how much of the classes linear classifiers read off each layer.
+
+    Parameters
+    ----------
+    layers
+        names of layers, separated by commas [default: every convolution and every hidden dense layer]
+    places
+        maps are averaged to at most this many rows and columns
+    images
+        at most how many images of the training split are used, and as many of the test split
+    seed
+        of the choice of images and of the cross-validation
+    """
+    asked.need_labels("classifiers need")
+    train, test = (some(split, images, seed) for split in asked.both(seed))
+    chosen = layer_names(layers) or every_layer(asked.model)
+    given = asked.prepared(train), train.labels, asked.prepared(test), test.labels
+    return probes(asked.model, *given, chosen, places=places, seed=seed, say=asked.say)

@@ -5,6 +5,8 @@ the importance of single directions for generalization" (2018), who found that c
 others.
 """
 
+from typing import Literal
+
 import numpy as np
 import pandas
 from matplotlib.figure import Figure
@@ -202,3 +204,23 @@ def _figure(table, arrays, title):
         axes.grid(alpha=0.25)
     figure.suptitle(title, fontsize="medium")
     return figure
+
+
+def command(
+    asked, *, layer: str | None = None, fill: Literal["zero", "mean"] = "zero", images: int = 1000, seed: int = 0
+):
+    """Measure which channels of a layer matter, by switching each off.
+
+    Parameters
+    ----------
+    layer
+        a layer's name [default: the deepest convolution]
+    fill
+        what a channel that is off becomes: zero, or its mean over all images
+    images
+        how many test images are looked at
+    seed
+        of the choice of images
+    """
+    asked.need_labels("the loss needs")
+    return unit_ablation(asked.model, *asked.test(images, seed), layer, fill=fill)

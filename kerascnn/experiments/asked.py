@@ -1,0 +1,129 @@
+"""What `kerascnn experiment NAME RUN DATA` names: a network, images as it takes them, and a folder for the results.
+
+An experiment's file may hold a function `command(asked, *, ...)` that gives its Outcome; its keyword arguments become
+the options of the command (`kerascnn.commands.experiment`). Without one, `usual` is the command.
+"""
+
+import functools
+import inspect
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from kerascnn import using
+from kerascnn.errors import UsageError
+from kerascnn.using.class_names import class_indices
+from kerascnn.using.classifier import subject
+
+
+class Asked:
+    """What a command names.
+
+    Args:
+        runs: what names networks (`kerascnn.using.classifier.subject`), one or several.
+        data: a data set's name or a path; None: the data of the run.
+        out: folder for the results; None: the run's `experiments`.
+        say: called with lines of progress.
+    """
+
+    def __init__(self, runs, data=None, out=None, say=print):
+        self.runs, self.data, self.out, self.say = tuple(runs), data, out, say
+
+    @functools.cached_property
+    def classifier(self):
+        """The Classifier that is named, the first of several."""
+        return subject(self.runs[0])
+
+    @property
+    def model(self):
+        return self.classifier.model
+
+    @functools.cached_property
+    def loaded(self):
+        """The ImageData."""
+        return using.data_of(self.classifier, self.data)
+
+    @property
+    def folder(self):
+        """Where the results go."""
+        return self.out or self.classifier.folder / "experiments"
+
+    @property
+    def split(self):
+        """The test images, or those that there are."""
+        return self.loaded.test or self.loaded.train or self.loaded.validation
+
+    def each(self):
+        """An Asked for each of several runs, on the same data."""
+        return [Asked([run], self.data, self.out, self.say) for run in self.runs]
+
+    def prepared(self, split):
+        """The images of a split as the network takes them, a slice at a time."""
+        return Prepared(split.images, self.classifier.preprocessing)
+
+    def some(self, images, seed):
+        """At most so many test images, as a split."""
+        return some(self.split, images, seed)
+
+    def test(self, images, seed):
+        """(float (N, H, W, C) as the network takes them, labels int (N,) or None) of some test images."""
+        split = self.some(images, seed)
+        return self.prepared(split)[:], self.labels(split) if self.loaded.class_names else None
+
+    def labels(self, split):
+        """int (N,): the classes of a split, as the network numbers them."""
+        source = str(self.data or self.loaded.source)
+        return class_indices(self.loaded.class_names, self.classifier.labels, source)[split.labels]
+
+    def both(self, seed):
+        """The training and the test split; where there is one split only, a quarter of it is for the test."""
+        train, test = self.loaded.train, self.loaded.test or self.loaded.validation
+        if train and test:
+            return train, test
+        one = train or test
+        try:
+            parts = train_test_split(np.arange(len(one)), test_size=0.25, stratify=one.labels, random_state=seed)
+        except ValueError as error:
+            raise UsageError(f"These images cannot be split into training and test images: {error}") from None
+        return [one.take(np.sort(rows)) for rows in parts]
+
+    def need_labels(self, what):
+        """Raise a UsageError where the images have no labels, which `what` need."""
+        if not self.loaded.class_names:
+            raise UsageError(f"These images have no labels, which {what}. Give a folder of class folders.")
+
+
+def some(split, images, seed):
+    """At most so many images of a split, drawn at random, in their order."""
+    if images < 1:
+        raise UsageError(f"images={images} is not allowed: it must be at least 1.")
+    return split.take(np.sort(np.random.default_rng(seed).permutation(len(split))[:images]))
+
+
+def layer_names(layers):
+    """The names in text like "conv1, conv4", or None."""
+    return None if layers is None else [name.strip() for name in layers.split(",")]
+
+
+def usual(function):
+    """The `command` of an experiment that brings none: some test images, and their labels where it takes labels."""
+
+    def command(asked, *, images=100, seed=0):
+        x, labels = asked.test(images, seed)
+        given = (x, labels) if "labels" in inspect.signature(function).parameters else (x,)
+        return function(asked.model, *given)
+
+    return command
+
+
+class Prepared:
+    """Images as the network takes them, a slice at a time."""
+
+    def __init__(self, images, preprocessing):
+        self.images, self.preprocessing = images, preprocessing
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, part):
+        return self.preprocessing(self.images[part])
