@@ -10,6 +10,7 @@ import functools
 import importlib.util
 import inspect
 import sys
+import types
 from pathlib import Path
 
 from kerascnn.errors import unknown
@@ -100,6 +101,8 @@ def room(module, places=None, registry=None):
         registry: the Registry whose names are the package's, too.
     """
     places = places or {}
+    if registry is not None:
+        sys.modules[module].__class__ = _room_of_functions(registry)
 
     def listed():
         return sorted({*places, *(registry.names() if registry else ())})
@@ -117,6 +120,17 @@ def room(module, places=None, registry=None):
         return sorted({*listed(), *vars(sys.modules[module])})
 
     return get, names
+
+
+def _room_of_functions(registry):
+    """A class of packages in which a registered name is the function, also when a module of that name is imported."""
+
+    class Room(types.ModuleType):
+        def __setattr__(self, name, value):
+            if not (isinstance(value, types.ModuleType) and name in registry):
+                super().__setattr__(name, value)
+
+    return Room
 
 
 def _scan(file):

@@ -109,3 +109,10 @@ def test_dir_of_every_room_lists_its_public_names(name):
     assert all(callable(getattr(room, each)) or inspect.ismodule(getattr(room, each)) for each in known)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         room.nothing  # noqa: B018
+
+
+def test_a_registered_name_is_the_function_though_its_module_is_called_alike():
+    from kerascnn import experiments
+
+    assert importlib.import_module("kerascnn.experiments.nearest").nearest is experiments.nearest
+    assert inspect.isfunction(experiments.nearest)

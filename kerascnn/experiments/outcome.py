@@ -1,6 +1,6 @@
 """What every experiment gives: a table, a figure, sentences on what it shows, and all of it saved together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,7 @@ import pandas
 from scipy.stats import t as student
 
 from kerascnn import plots
+from kerascnn.runs import replacing
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +21,7 @@ class Outcome:
         findings: sentences, each with its number and, over n images, its 95% interval.
         draw: function without arguments, gives the matplotlib Figure.
         arrays: {name: array}, what the table was made from.
+        tables: {name: DataFrame}, further numbers, such as those of one panel of the figure.
     """
 
     name: str
@@ -27,15 +29,20 @@ class Outcome:
     findings: tuple
     draw: object
     arrays: dict
+    tables: dict = field(default_factory=dict)
 
     def figure(self):
         """The matplotlib Figure."""
         return self.draw()
 
     def save(self, folder):
-        """Write <name>.png with its numbers in <name>.csv, and the findings in <name>.txt, into a folder."""
+        """Write <name>.png with its numbers in <name>.csv, further tables in <name>-<table>.csv, and the findings in
+        <name>.txt, into a folder."""
         path = Path(folder) / f"{self.name}.png"
         plots.save(self.figure(), self.table, path)
+        for name, table in self.tables.items():
+            with replacing(path.with_name(f"{self.name}-{name}.csv")) as temporary:
+                table.to_csv(temporary, index=False, float_format="%.6g")
         path.with_suffix(".txt").write_text("\n".join(self.findings) + "\n", encoding="utf-8")
         return path
 

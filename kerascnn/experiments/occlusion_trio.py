@@ -1,0 +1,287 @@
+"""What a hidden square does to a feature map, to the probability of the class and to the answer (Zeiler and Fergus
+2013, figures 6 and 7).
+
+As in the paper: a) the image with the square; b) the total activity of the feature map that is strongest in the whole
+image, for each place of the square; c) that map's deconvnet projection, framed, beside those of the three other images
+that excite it most; d) the probability of the true class; e) the most probable class.
+"""
+
+import numpy as np
+import pandas
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from scipy.stats import rankdata
+
+from kerascnn.dataset_scan.scanned_layers import scanned_layers
+from kerascnn.dataset_scan.sheets import class_colours, map_colours
+from kerascnn.errors import UsageError
+from kerascnn.experiments import register
+from kerascnn.experiments.outcome import Outcome, mean_interval
+from kerascnn.explain.methods.deconvnet import deconvnet
+from kerascnn.explain.methods.occlusion import occlusion_trio as trio
+from kerascnn.explain.methods.occlusion import positions
+from kerascnn.explain.recorded import activations
+from kerascnn.explain.sheets import draw_image
+from kerascnn.explain.targets import Neuron
+from kerascnn.plots import shortened
+
+OTHERS = 3  # images whose projections stand beside the image's own, as in the paper
+MOST = 9  # classes with a colour of their own; all others are grey
+
+
+@register(source="Zeiler and Fergus 2013, figures 6 and 7")
+def occlusion_trio(
+    model,
+    images,
+    labels,
+    others,
+    *,
+    layer=None,
+    patch=None,
+    stride=None,
+    fill="mean",
+    class_names=None,
+    batch_size=64,
+):
+    """What hiding a square does to the strongest feature map, the probability of the class, and the answer.
+
+    Args:
+        model: keras.Model with one image input, ending in class probabilities or scores.
+        images: float (N, H, W, C) as the model takes them; the figure has a row for each of the first three.
+        labels: int (N,), the true classes.
+        others: (M, H, W, C), or anything of that length that gives such arrays for slices: where the three other
+            images are searched.
+        layer: a layer's name; None: what the next layer sees of the deepest convolution.
+        patch: side of the square, pixels; None: a quarter of the image's shorter side.
+        stride: step between its places, pixels; None: a quarter of the patch.
+        fill: what the square shows: "mean" (the image's own mean colour) or a number.
+        class_names: what the classes are called; None: their numbers.
+        batch_size: of `others`, computed at once; the result does not depend on it.
+    Returns:
+        Outcome. Table: image, row and column (first pixel of the square), activity, probability, label (the most
+        probable class), covered (the share of the projection that the square hides). Tables by panel: "activity",
+        "probability" and "label" as grids, "projection" with the pixels that are not 0 of source 0 (the image itself)
+        and 1 to 3 (`other` says which). Arrays: "channel" (N,), "other" (N, 3) and "projection" (N, 4, H, W, C).
+    Raises:
+        UsageError: a square larger than the image, fewer than three other images, an unknown layer.
+    """
+    images, labels = np.asarray(images, "float32"), np.asarray(labels)
+    if len(others) < OTHERS:
+        raise UsageError(f"others holds {len(others)} images; {OTHERS} or more are needed, to be shown beside each.")
+    patch = max(1, min(images.shape[1:3]) // 4) if patch is None else patch
+    stride = max(1, patch // 4) if stride is None else stride
+    layer = scanned_layers(model, layer)[-1].output
+    found = trio(model, images, labels, patch=patch, stride=stride, fill=fill, layer=layer)
+    strongest = _strongest(model, others, layer, found["channel"], batch_size)
+    seen = [np.concatenate([image[None], *(others[i : i + 1] for i in of)]) for image, of in _pairs(images, strongest)]
+    projection = np.stack(
+        [deconvnet(model, few, Neuron(layer, int(channel))) for few, channel in _pairs(seen, found["channel"])]
+    )
+    rows, columns = (positions(size, patch, stride) for size in images.shape[1:3])
+    covered = np.stack([_covered(own[0], rows, columns, patch) for own in projection])
+    names = [str(n) for n in (class_names if class_names is not None else range(int(found["label"].max()) + 1))]
+    table = _table(found, covered, rows, columns, names)
+    arrays = {**found, "other": strongest, "projection": projection, "covered": covered, "rows": rows, "cols": columns}
+    title = f"{model.name}: a square of {patch} pixels hidden; strongest feature map of {layer}"
+    return Outcome(
+        "occlusion-trio",
+        table,
+        _findings(layer, found, covered),
+        lambda: _figure(images, labels, arrays, names, patch, title),
+        arrays,
+        _panels(table, arrays),
+    )
+
+
+def _pairs(first, second):
+    return zip(first, second, strict=True)
+
+
+def _strongest(model, others, layer, channels, batch_size):
+    """int (N, 3): the other images in which each channel has its largest values, the strongest first."""
+    largest = []
+    for start in range(0, len(others), batch_size):
+        maps = activations(model, np.asarray(others[start : start + batch_size]), layer, batch_size=batch_size)
+        largest.append(maps.reshape(len(maps), -1, maps.shape[-1]).max(1)[:, channels])
+    return np.argsort(-np.concatenate(largest), axis=0, kind="stable")[:OTHERS].T
+
+
+def _covered(projection, rows, columns, patch):
+    """(rows, columns): the share of a projection (H, W, C), by absolute value, that each square hides."""
+    size = np.abs(projection).sum(-1)
+    sums = np.pad(size.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    top, left = rows[:, None], columns[None]
+    inside = sums[top + patch, left + patch] - sums[top, left + patch] - sums[top + patch, left] + sums[top, left]
+    return inside / max(float(size.sum()), 1e-12)
+
+
+def _table(found, covered, rows, columns, names):
+    image, row, column = np.meshgrid(np.arange(len(covered)), rows, columns, indexing="ij")
+    return pandas.DataFrame(
+        {
+            "image": image.ravel(),
+            "row": row.ravel(),
+            "column": column.ravel(),
+            "activity": found["activity"].ravel(),
+            "probability": found["probability"].ravel(),
+            "label": np.asarray(names)[found["label"].ravel()],
+            "covered": covered.ravel(),
+        }
+    )
+
+
+def _panels(table, arrays):
+    """{name of a panel: its numbers}."""
+    grids = {
+        name: table.pivot(index=["image", "row"], columns="column", values=name).reset_index()
+        for name in ("activity", "probability", "label")
+    }
+    projection = arrays["projection"]
+    image, source, row, column = np.nonzero(np.abs(projection).sum(-1))
+    which = np.concatenate([np.full((len(projection), 1), -1), arrays["other"]], 1)
+    pixels = {"image": image, "source": source, "other": which[image, source], "row": row, "column": column}
+    values = projection[image, source, row, column]
+    pixels |= {f"channel {number}": values[:, number] for number in range(values.shape[1])}
+    return {**grids, "projection": pandas.DataFrame(pixels)}
+
+
+def correlation(first, second):
+    """The rank correlation of two arrays; nan where one of them is constant."""
+    first, second = rankdata(first), rankdata(second)
+    if first.std() == 0 or second.std() == 0:
+        return float("nan")
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def _findings(layer, found, covered):
+    """Whether activity falls where the projection is hidden, as the paper says, and probability with the activity."""
+    said = []
+    hidden, low, high = _correlations(covered, found["activity"])
+    if hidden is not None:
+        verdict = "as in the paper, it falls there" if high < 0 else "it does not measurably fall there"
+        said.append(
+            f"{layer}: rank correlation of the activity and the hidden share of its projection: {hidden}; {verdict}."
+        )
+    together, low, high = _correlations(found["activity"], found["probability"])
+    if together is not None:
+        verdict = "where one falls, so does the other" if low > 0 else "they do not measurably fall together"
+        said.append(
+            f"{layer}: rank correlation of the activity and the probability of the class: {together}; {verdict}."
+        )
+    changed = np.mean([len(np.unique(label)) > 1 for label in found["label"]])
+    said.append(f"The most probable class depends on the place of the square in {changed:.0%} of the images.")
+    return tuple(said)
+
+
+def _correlations(first, second):
+    """(the mean rank correlation of two arrays of each image in words, or None; its interval's ends)."""
+    values = np.array([correlation(*pair) for pair in _pairs(first, second)])
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return None, 0, 0
+    mean, low, high = np.clip(mean_interval(values), -1, 1)
+    interval = f" (95% interval {low:+.2f} to {high:+.2f}, {len(values)} images)" if len(values) > 1 else " (one image)"
+    return f"{mean:+.2f}{interval}", low, high
+
+
+def _figure(images, labels, arrays, names, patch, title):
+    """A row for each of the first three images, panels a to e."""
+    count = min(3, len(images))
+    figure = Figure(figsize=(12.5, 2.75 * count + 0.8), layout="constrained")
+    panels = figure.subplots(count, 5, squeeze=False)
+    for number, row in enumerate(panels):
+        activity, chance = arrays["activity"][number], arrays["probability"][number]
+        draw_image(row[0], images[number])
+        worst = np.unravel_index(chance.argmin(), chance.shape)
+        top, left = arrays["rows"][worst[0]], arrays["cols"][worst[1]]
+        square = {"facecolor": "0.5", "edgecolor": "white", "linewidth": 1}
+        row[0].add_patch(Rectangle((left - 0.5, top - 0.5), patch, patch, **square))
+        row[0].set_title(f"a) {shortened(names[labels[number]], 20)}", fontsize="small")
+        for axes, values, head, limits in (
+            (row[1], activity, f"b) activity of channel {arrays['channel'][number]}", (None, None)),
+            (row[3], chance, "d) probability of the true class", (0, 1)),
+        ):
+            shown = axes.imshow(values, cmap="cividis", vmin=limits[0], vmax=limits[1], interpolation="nearest")
+            bar = figure.colorbar(shown, ax=axes, shrink=0.75, aspect=15)
+            bar.ax.tick_params(labelsize=6)
+            axes.set_title(head, fontsize="small")
+        _draw_projections(row[2], arrays["projection"][number])
+        _draw_labels(row[4], arrays["label"][number], names)
+        for axes in row:
+            axes.set(xticks=[], yticks=[])
+    figure.suptitle(
+        f"{title}\na) the square where the class is least probable; c) projection of the image, framed, and of three "
+        "other images",
+        fontsize="medium",
+    )
+    return figure
+
+
+def _draw_projections(axes, projection):
+    """Four projections (4, H, W, C) as two rows of two, the first one framed."""
+    pictures = [map_colours(each) for each in projection]
+    height, width = pictures[0].shape[:2]
+    gap = max(1, width // 24)
+    sheet = np.ones((2 * height + gap, 2 * width + gap, 3))
+    for number, picture in enumerate(pictures):
+        top, left = number // 2 * (height + gap), number % 2 * (width + gap)
+        sheet[top : top + height, left : left + width] = picture[..., :3]
+    axes.imshow(sheet, interpolation="nearest")
+    frame = {"fill": False, "edgecolor": "black", "linewidth": 2}
+    axes.add_patch(Rectangle((-0.5, -0.5), width, height, clip_on=False, **frame))
+    axes.set_title("c) its projections", fontsize="small")
+    axes.spines[:].set_visible(False)
+
+
+def _draw_labels(axes, label, names):
+    """The most probable class at each place, in colours that a legend names."""
+    found, counts = np.unique(label, return_counts=True)
+    order = found[np.argsort(-counts, kind="stable")]
+    own, rest = order[:MOST], order[MOST:]
+    colours = [*class_colours([names[i] for i in own]).values(), "0.6"]
+    place = np.full(int(found.max()) + 1, len(own))
+    place[own] = np.arange(len(own))
+    colour_map = ListedColormap(colours)
+    axes.imshow(place[label], cmap=colour_map, vmin=-0.5, vmax=len(own) + 0.5, interpolation="nearest")
+    handles = [Patch(color=colour, label=shortened(names[i], 18)) for i, colour in zip(own, colours, strict=False)]
+    if len(rest):
+        handles.append(Patch(color="0.6", label=f"{len(rest)} others"))
+    axes.legend(handles=handles, frameon=False, fontsize=6, loc="upper left", bbox_to_anchor=(1.0, 1.02))
+    axes.set_title("e) most probable class", fontsize="small")
+
+
+def command(
+    asked,
+    *,
+    layer: str | None = None,
+    patch: int | None = None,
+    stride: int | None = None,
+    images: int = 3,
+    others: int = 1000,
+    seed: int = 0,
+):
+    """Hide a square of images, and see what a feature map, the class and the answer do.
+
+    Parameters
+    ----------
+    layer
+        a layer's name [default: the deepest convolution]
+    patch
+        side of the square, pixels [default: a quarter of the image's shorter side]
+    stride
+        step between its places, pixels [default: a quarter of the patch]
+    images
+        how many test images; the first three are drawn
+    others
+        at most how many images are searched for those that excite the same feature map
+    seed
+        of the choice of images
+    """
+    asked.need_labels("the true class needs")
+    chosen = asked.some(images, seed)
+    rest = np.random.default_rng(seed).permutation(len(asked.split))[images:]
+    beside = asked.split.take(np.sort(rest[:others]))
+    given = asked.prepared(chosen)[:], asked.labels(chosen), asked.prepared(beside)
+    options = {"layer": layer, "patch": patch, "stride": stride, "class_names": asked.classifier.labels}
+    return occlusion_trio(asked.model, *given, **options)
