@@ -183,7 +183,7 @@ def children_seconds():
 def row_of(asked, run, cpu_minutes):
     """What the results hold of a finished run."""
     state, result = run.read("run"), run.read("run")["result"]
-    metrics = pd.read_csv(run / "metrics.csv").set_index("epoch")
+    metrics = pd.read_csv(run / "metrics.csv")
     validation = metrics["val_accuracy"].get(result["best_epoch"] - 1) if "val_accuracy" in metrics else None
     devices = [name for name in state["device"] if name != "cpu"]
     return {

@@ -29,24 +29,32 @@ def shortened(name, most=32):
     return name if len(name) <= most else f"{name[: most // 2]}...{name[-(most - most // 2 - 3) :]}"
 
 
+def axis(metrics):
+    """("epochs" or "steps", how many were done at each row) of a DataFrame as metrics.csv has it."""
+    return ("steps", metrics["step"]) if "step" in metrics else ("epochs", metrics["epoch"] + 1)
+
+
 def learning_curve(metrics, quantity, title):
-    """Training and validation loss (or accuracy) over the epochs.
+    """Loss (or accuracy) of training and validation, and of the test where it was watched, over epochs or steps.
 
     Args:
-        metrics: DataFrame with columns epoch (from 0), `quantity` and val_<quantity>; for the loss also nll and
-            val_nll where labels are smoothed, which are then drawn with whole lines.
-        quantity: "loss" or "accuracy".
+        metrics: DataFrame with columns epoch (from 0) or step (steps done), `quantity`, val_<quantity> and
+            test_<quantity>, those that there are; for the loss also nll, val_nll and test_nll where labels are
+            smoothed, which are then drawn with whole lines.
+        quantity: "loss", "accuracy" or "top5".
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    lines = [(quantity, "training", BLUE, "-"), (f"val_{quantity}", "validation", ORANGE, "-")]
+    sets = (("", "training", BLUE), ("val_", "validation", ORANGE), ("test_", "test", GREEN))
+    lines = [(f"{prefix}{quantity}", label, color, "-") for prefix, label, color in sets]
     if quantity == "loss" and "nll" in metrics:
         smoothed = [(column, f"{label}, smoothed labels", color, ":") for column, label, color, _ in lines]
-        lines = [("nll", "training", BLUE, "-"), ("val_nll", "validation", ORANGE, "-"), *smoothed]
+        lines = [(f"{prefix}nll", label, color, "-") for prefix, label, color in sets] + smoothed
+    unit, done = axis(metrics)
     for column, label, color, style in lines:
         if column in metrics:
             axes.plot(
-                metrics["epoch"] + 1,
+                done,
                 metrics[column],
                 style,
                 color=color,
@@ -54,8 +62,8 @@ def learning_curve(metrics, quantity, title):
                 marker=".",
                 markersize=4 if len(metrics) > 10 else 9,
             )
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("loss (nats)" if quantity == "loss" else "accuracy (fraction)")
+    axes.set_xlabel(unit)
+    axes.set_ylabel({"loss": "loss (nats)", "top5": "top-5 accuracy (fraction)"}.get(quantity, "accuracy (fraction)"))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)

@@ -125,6 +125,16 @@ class Recipe:
         "whose weights are the result: of the epoch that is best by `monitor`, or of the last one",
         choices=("best", "last"),
     )
+    test_curve: bool = setting(
+        False,
+        "evaluate the test images, too, whenever the validation images are, for metrics.csv and the curves alone: "
+        "nothing is chosen by them, and the result says that they were watched; it then has the training images' "
+        "loss and accuracy without augmentation, too",
+    )
+    top5: bool = setting(
+        False,
+        "measure at every evaluation how often the true class is among the five most probable; needs six classes",
+    )
     label_smoothing: float = setting(
         0.0,
         "share of the target spread evenly over the classes; loss and val_loss are then of such targets, and nll, "

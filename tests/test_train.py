@@ -402,6 +402,38 @@ def test_the_loss_with_label_smoothing_is_given_without_it_too():
     assert all(row["val_loss"] for row in metrics(longer))
 
 
+def test_watching_the_test_images_changes_nothing_but_what_is_told():
+    """The same weights bit for bit with and without the test split's curve, also in a run that was stopped."""
+    fields = {"epochs": 2, "ema": 0.9, "monitor": "val_loss", "rate_patience": 1, "label_smoothing": 0.1}
+    plain, _ = train(out="plain", **fields)
+    with pytest.raises(Stopped):
+        train(out="watched", test_curve=True, top5=True, callbacks=[SignalAt(1, 2)], **fields)
+    watched = kerascnn.train(resume="watched", say=lambda line: None)
+    same_weights(plain, watched)
+    rows, result = metrics(watched), watched.read("run")["result"]
+    assert [{name: row[name] for name in metrics(plain)[0]} for row in rows] == metrics(plain)
+    shared = plain.read("run")["result"].keys() - {"best", "last"}
+    assert {name: result[name] for name in shared} == {name: plain.read("run")["result"][name] for name in shared}
+    for name in ("accuracy", "top5"):
+        assert result[name] == pytest.approx(result["best"][f"test_{name}"])
+    assert result["loss"] == pytest.approx(result["best"]["test_nll"], rel=1e-5)
+    assert result["test_watched"]
+    data = kerascnn.datasets.load("digits", image_size=32)
+    prepared = kerascnn.using.preprocessing(watched)
+    found = kerascnn.load(watched).predict(prepared(data.train.images), verbose=0).argmax(1) == data.train.labels
+    assert result["train"]["images"] == len(found)
+    assert result["train"]["accuracy"] == pytest.approx(found.mean())
+    assert "test_watched" not in plain.read("run")["result"]
+    assert {path.name for path in (watched / "plots").glob("*.png")} == {
+        *("loss.png", "accuracy.png", "top5.png", "confusion.png")
+    }
+
+
+def test_the_five_most_probable_need_six_classes(make_folder):
+    with pytest.raises(UsageError, match=r"top5=True needs six classes or more; .* has 2\. Leave out --top5"):
+        train(data=str(make_folder({"cat": 12, "dog": 12}, size=(16, 16))), batch_size=8, image_size=16, top5=True)
+
+
 def test_an_old_run_keeps_the_least_change_that_keras_took(tmp_path):
     with pytest.raises(Stopped):
         train(epochs=3, rate_patience=2, min_delta=1e-4, monitor="val_loss", out="a", callbacks=[SignalAt(1, 2)])
@@ -444,8 +476,12 @@ def same_weights(a, b):
 
 @pytest.mark.slow
 def test_steps_and_evaluation_every_n_steps(tmp_path):
-    run, _ = train(steps=17, eval_every=5, out=tmp_path / "a")  # passes have 6 steps
-    assert [row["epoch"] for row in metrics(run)] == ["0", "1", "2", "3"]
+    run, said = train(steps=17, eval_every=5, out=tmp_path / "a")  # passes have 6 steps
+    assert [row["step"] for row in metrics(run)] == ["5", "10", "15", "17"]
+    assert all("epoch" not in row for row in metrics(run))
+    result = run.read("run")["result"]
+    assert (result["best_step"], result["steps"]) == (min(5 * result["best_epoch"], 17), 17)
+    assert [line[:10] for line in said if line.startswith("step")] == [f"step {n:2}/17" for n in (5, 10, 15, 17)]
     stop = SignalAt(1, 3, signal.SIGTERM)
     with pytest.raises(Stopped, match="in epoch 2 after step 4"):
         train(steps=17, eval_every=5, out=tmp_path / "b", callbacks=[stop])

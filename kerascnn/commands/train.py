@@ -295,6 +295,8 @@ def _summarise(run, exported, page, say):
     say(f"Test accuracy  {fraction(result, 'accuracy')} of {counted(result['images'], 'test image')}")
     if result["top5"] is not None:
         say(f"Test top-5     {fraction(result, 'top5')}")
+    if result.get("test_watched"):
+        say("               the test images were watched (--test-curve); nothing was chosen by them")
     if _uneven(run):
         always = f"always answering {result['baseline_class']!r} gives {100 * result['baseline_accuracy']:.2f}%"
         say(f"Balanced       {100 * result['balanced_accuracy']:.2f}%, the mean recall of the classes; {always}")

@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from kerascnn import runs as run_folders
 from kerascnn.errors import UsageError, counted
 from kerascnn.pages import charts
-from kerascnn.pages.report import TEMPLATES, metrics_of, report
+from kerascnn.pages.report import TEMPLATES, best_of, metrics_of, report
 from kerascnn.training import record
 
 QUANTITIES = ("val_accuracy", "val_loss", "test_accuracy", "test_loss", "accuracy", "loss")
@@ -68,8 +68,7 @@ def _row(name, run):
         row["accuracy"] = f"{100 * result['accuracy']:.2f}%"
         row["interval"] = f"{100 * low:.2f} to {100 * high:.2f}"
         row["loss"] = f"{result['loss']:.4f}" if "loss" in result else ""
-    if "best_epoch" in result:
-        row["best"] = f"{result['best_epoch']} of {result['epochs']}"
+    row["best"] = best_of(result) or ""
     row["parameters"] = f"{state['parameters']:,}" if "parameters" in state else ""
     row["minutes"] = f"{state['seconds'] / 60:.1f}" if "seconds" in state else ""
     return row

@@ -115,7 +115,8 @@ def _facts(run, state, recipe, data, result):
         ("Balanced accuracy", _percent(result.get("balanced_accuracy"))),
         ("Macro F1", f"{result['macro_f1']:.4f}" if "macro_f1" in result else None),
         ("Commonest class", _baseline(result)),
-        ("Best epoch", f"{result['best_epoch']} of {result['epochs']}" if "best_epoch" in result else None),
+        ("Best step" if "best_step" in result else "Best epoch", best_of(result)),
+        ("Test images", "watched during training, for the curves alone" if result.get("test_watched") else None),
         ("Began", str(state.get("started", "")).replace("T", " ") or None),
         ("Time", f"{state['seconds'] / 60:.1f} minutes" if "seconds" in state else None),
         ("Memory", f"{state['peak_memory_bytes'] / 1e9:.2f} GB at most" if "peak_memory_bytes" in state else None),
@@ -126,6 +127,13 @@ def _facts(run, state, recipe, data, result):
         ("Folder", str(run.folder)),
     ]
     return [(name, text) for name, text in facts if text is not None]
+
+
+def best_of(result):
+    """The epoch, or step, that is best by the monitored quantity, of how many; None where it is not known."""
+    if "best_step" in result:
+        return f"{result['best_step']:,} of {result['steps']:,}"
+    return f"{result['best_epoch']} of {result['epochs']}" if "best_epoch" in result else None
 
 
 def _percent(fraction):
@@ -173,6 +181,8 @@ def metrics_of(run):
         return "", pandas.DataFrame()
     try:
         metrics = pandas.read_csv(path)
+        if "step" in metrics:
+            return "steps", metrics.assign(x=metrics["step"])
         period = run.read("recipe").get("eval_every") or 0
         return ("steps" if period else "epochs"), metrics.assign(x=(metrics["epoch"] + 1) * (period or 1))
     except (KeyError, TypeError, ValueError) as error:
@@ -184,14 +194,16 @@ def _curves(run):
     unit, metrics = metrics_of(run)
     named = {"": "training", "val_": "validation", "test_": "test"}
     charted = []
-    for quantity, y_label in (("loss", "loss (nats)"), ("accuracy", "accuracy")):
+    shown = (("loss", "loss (nats)"), ("accuracy", "accuracy"), ("top5", "top-5 accuracy"))
+    for quantity, y_label in shown:
         series = {
             name: (metrics["x"], metrics[f"{prefix}{quantity}"])
             for prefix, name in named.items()
             if f"{prefix}{quantity}" in metrics
         }
         if series:
-            charted.append((quantity.capitalize(), charts.lines(series, unit, y_label, counts=True)))
+            title = "Top-5 accuracy" if quantity == "top5" else quantity.capitalize()
+            charted.append((title, charts.lines(series, unit, y_label, counts=True)))
     return charted
 
 

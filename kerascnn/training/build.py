@@ -175,6 +175,7 @@ def compile_model(model, recipe, steps, steps_per_epoch, rate=None, *, nll=False
         return cross_entropy(targets(labels), probabilities)
 
     accuracy = keras.metrics.CategoricalAccuracy if mixed else keras.metrics.SparseCategoricalAccuracy
+    top5 = keras.metrics.TopKCategoricalAccuracy if mixed else keras.metrics.SparseTopKCategoricalAccuracy
     simple = not recipe.label_smoothing and not mixed and backends.backend() == "tensorflow"
     model.compile(
         optimizer=_optimizer(recipe, _rate(recipe, steps, steps_per_epoch) if rate is None else rate, model),
@@ -182,6 +183,7 @@ def compile_model(model, recipe, steps, steps_per_epoch, rate=None, *, nll=False
         metrics=[
             accuracy(name="accuracy"),
             *([keras.metrics.MeanMetricWrapper(unsmoothed, name="nll")] if nll else []),
+            *([top5(5, name="top5")] if recipe.top5 else []),
         ],
         jit_compile=backends.jit_compile(),
     )

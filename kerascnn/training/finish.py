@@ -6,6 +6,7 @@ import resource
 import sys
 import time
 
+import numpy as np
 import pandas
 
 from kerascnn import plots, runs
@@ -17,6 +18,8 @@ from kerascnn.training.build import network, without_weights
 from kerascnn.training.evaluate import evaluate_split
 from kerascnn.training.fold import fold
 from kerascnn.training.resume import BEST
+
+MOST_TRAINING = 10_000  # training images that are evaluated at the end
 
 
 def write_best(run, recipe):
@@ -63,35 +66,45 @@ def delete_checkpoints(run, recipe, *, stopped):
 def results(run, recipe, final, data, prepared, *, test=True):
     """Evaluate the weights that are kept once on the test split, draw the plots, and return the result for run.json.
 
-    It has the rows of metrics.csv of the best epoch and of the last, and the epoch whose weights are kept.
+    It has the rows of metrics.csv of the best epoch and of the last, and the epoch whose weights are kept; where a
+    period is not an epoch, the steps done by then, too. Where the test split was watched, it says so.
 
     Args:
         test: False leaves the test split unread, as searches do.
     """
     metrics = pandas.read_csv(run / "metrics.csv")
-    title = f"{recipe.model} on {data.name}"
-    for quantity in ("loss", "accuracy"):
-        extra = ("nll", "val_nll") if quantity == "loss" else ()
-        columns = [c for c in ("epoch", quantity, f"val_{quantity}", *extra) if c in metrics]
-        plots.save(
-            plots.learning_curve(metrics, quantity, f"{title}: {quantity}"),
-            metrics[columns],
-            run / "plots" / f"{quantity}.png",
-        )
+    _draw_curves(run, metrics, f"{recipe.model} on {data.name}")
     chosen = metrics[recipe.monitor]
     best = int(chosen.idxmin() if "loss" in recipe.monitor else chosen.idxmax())
     last = len(metrics) - 1
     kept = best if recipe.keep == "best" else last
+    unit, done = plots.axis(metrics)
+    steps = {name: int(done[row]) for name, row in (("best_step", best), ("kept_step", kept), ("steps", last))}
+    rows = metrics.drop(columns=["epoch", "step"], errors="ignore")
     return {
         **(_tested(run, recipe, final, data, prepared) if test else {}),
-        "best_epoch": int(metrics["epoch"][best]) + 1,
-        "kept_epoch": int(metrics["epoch"][kept]) + 1,
+        **(_watched(final, data, prepared) if test and recipe.test_curve else {}),
+        "best_epoch": best + 1,
+        "kept_epoch": kept + 1,
         recipe.monitor: float(chosen[kept]),
         **({"val_nll": float(metrics["val_nll"][kept])} if "val_nll" in metrics else {}),
         "epochs": len(metrics),
-        "best": metrics.drop(columns="epoch").iloc[best].to_dict(),
-        "last": metrics.drop(columns="epoch").iloc[last].to_dict(),
+        **(steps if unit == "steps" else {}),
+        "best": rows.iloc[best].to_dict(),
+        "last": rows.iloc[last].to_dict(),
     }
+
+
+def _draw_curves(run, metrics, title):
+    """Draw loss and accuracy, and top-5 where it was measured, of all splits in one figure each."""
+    words = {"loss": "loss", "accuracy": "accuracy", "top5": "top-5 accuracy"}
+    for quantity, word in words.items():
+        named = [quantity, "nll"] if quantity == "loss" else [quantity]
+        own = [f"{prefix}{name}" for name in named for prefix in ("", "val_", "test_")]
+        columns = [c for c in ("epoch", "step", *own) if c in metrics]
+        if quantity in metrics:
+            figure = plots.learning_curve(metrics, quantity, f"{title}: {word}")
+            plots.save(figure, metrics[columns], run / "plots" / f"{quantity}.png")
 
 
 def _tested(run, recipe, final, data, prepared):
@@ -105,6 +118,15 @@ def _tested(run, recipe, final, data, prepared):
         run / "plots" / "confusion.png",
     )
     return measured.to_dict()
+
+
+def _watched(final, data, prepared):
+    """That the test split was watched, and how good the weights are on the training images as they are, without
+    augmentation and dropout; at most `MOST_TRAINING` of them, evenly spread."""
+    split = data.train
+    few = np.unique(np.linspace(0, len(split) - 1, min(MOST_TRAINING, len(split))).astype(int))
+    measured = evaluate_split(final, split.take(few), prepared, data.class_names).to_dict()
+    return {"test_watched": True, "train": {name: measured[name] for name in ("images", "loss", "accuracy", "top5")}}
 
 
 def spent(began):

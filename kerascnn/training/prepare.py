@@ -137,6 +137,9 @@ def check_whole(run, state, batches):
 def check(recipe, data):
     """Errors that need both recipe and data, or what is known of the model."""
     check_counts(recipe, data.source, {name: len(split) for name, split in data.splits.items()})
+    classes = len(data.class_names)
+    if recipe.top5 and classes < 6:
+        raise UsageError(f"top5=True needs six classes or more; {data.source} has {classes}. Leave out --top5.")
 
 
 def check_space(folder, parameters):

@@ -8,19 +8,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class EpochLines(keras.callbacks.Callback):
-    """Says one line an epoch; on a terminal, a bar that vanishes shows the steps within it.
+    """Says one line an epoch, or evaluation; on a terminal, a bar that vanishes shows the steps within it.
 
     Args:
         batches: the training `Batches`.
-        epochs: epochs of the whole run.
         say: called with each line.
+        by_step: True counts steps, where a period is not an epoch.
     """
 
     async_safe = True  # the bar may lag a step behind
 
-    def __init__(self, batches, epochs, say):
+    def __init__(self, batches, say, *, by_step=False):
         super().__init__()
-        self.batches, self.epochs, self.say = batches, epochs, say
+        self.batches, self.epochs, self.say, self.by_step = batches, batches.epochs, say, by_step
         self._times = []
         self._bar = None
         self._console = Console()
@@ -29,7 +29,7 @@ class EpochLines(keras.callbacks.Callback):
         self._began = time.monotonic()
         if self._console.is_terminal:
             self._bar = Progress(
-                TextColumn(f"epoch {epoch + 1}/{self.epochs}"),
+                TextColumn(self._place(epoch)),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
@@ -48,9 +48,16 @@ class EpochLines(keras.callbacks.Callback):
         self._times.append(time.monotonic() - self._began)
         left = (self.epochs - epoch - 1) * min(self._times[-3:])
         values = "  ".join(f"{name} {value:.4g}" for name, value in (logs or {}).items())
-        width = len(str(self.epochs))
         ahead = f"  ETA {clock(left)}" if left else ""
-        self.say(f"epoch {epoch + 1:{width}}/{self.epochs}  {values}  {self._times[-1]:.1f} s{ahead}")
+        self.say(f"{self._place(epoch)}  {values}  {self._times[-1]:.1f} s{ahead}")
+
+    def _place(self, epoch):
+        """The epoch, or the step that its period ends with, of how many."""
+        done, total = epoch + 1, self.epochs
+        if self.by_step:
+            total = self.batches.total
+            done = min(done * self.batches.period, total)
+        return f"{'step' if self.by_step else 'epoch'} {done:{len(str(total))}}/{total}"
 
     def close(self):
         """Take the bar away."""

@@ -103,12 +103,12 @@ def has_nll(recipe, state):
     """True if the loss without label smoothing is measured beside the one with it.
 
     A run of a version that did not measure it goes on without: its state holds a loss and an accuracy, a sum and a
-    count each, and its metrics.csv has no columns for more.
+    count each (and a top-5 where the recipe asks for it), and its metrics.csv has no columns for more.
 
     Args:
         state: the run's newest checkpoint, or None.
     """
-    return recipe.label_smoothing > 0 and (state is None or len(state["metrics"]) > 4)
+    return recipe.label_smoothing > 0 and (state is None or len(state["metrics"]) > (6 if recipe.top5 else 4))
 
 
 def _variables(model):

@@ -19,8 +19,8 @@ from kerascnn.errors import Stopped, UsageError, command, counted, disk_full
 from kerascnn.recipes import RECIPES
 from kerascnn.training import digests
 from kerascnn.training import resume as resuming
-from kerascnn.training.batches import InOrder
 from kerascnn.training.build import compile_model, ready, without_weights
+from kerascnn.training.curves import in_batches, keep_rows, measuring
 from kerascnn.training.failures import check_size, foreseen, memory, memory_ran_out, not_a_number
 from kerascnn.training.finish import delete_checkpoints, fetch_best, results, spent, write_best
 from kerascnn.training.prepare import (
@@ -72,7 +72,8 @@ def train(
         checkpoint_minutes: minutes between checkpoints within an epoch; there is one at every epoch's end anyway.
         keep_checkpoints: True keeps the last two checkpoints and the best weights' own file when the run has finished;
             else only the last one stays, from which more epochs go on, and none under a schedule or after patience.
-        test: False leaves the test split unread: the result then has no test accuracy. Searches choose by validation.
+        test: False leaves the test split unread, whatever the recipe's `test_curve` says: the result then has no test
+            accuracy. Searches choose by validation.
         say: called with each line of progress.
         on_run: called with the Run as soon as its folder exists.
         **fields: recipe fields to replace: `train(epochs=3)`.
@@ -113,14 +114,15 @@ def train(
         with _recorded_failures(run, recipe, began):
             if on_run:
                 on_run(run)
-            _announce(recipe, data, model, precision, count, say)
+            _announce(recipe, data, model, precision, count, say, test=test)
             free = memory()
             for note in filter(None, [*notes, foreseen(recipe, model, precision, free)]):
                 say(note)
             with _told_failures(run, recipe, model, precision, free, batches), backends.data_parallel(count):
                 if state:
                     fetch_best(run)
-                _fit(run, recipe, model, batches, data, state, [*looks, *callbacks], checkpoint_minutes, began, say)
+                looks += callbacks
+                _fit(run, recipe, model, batches, data, state, looks, checkpoint_minutes, began, say, test=test)
             final = write_best(run, recipe)
             result = results(run, recipe, final, data, prepared, test=test)
         _finish(run, recipe, model, state, result, final, began, keep_checkpoints)
@@ -218,7 +220,7 @@ def _open(run, known, recipe, data, prepared):
     return 0.0
 
 
-def _announce(recipe, data, model, precision, count, say):
+def _announce(recipe, data, model, precision, count, say, *, test):
     """Say what is about to be trained, and what was done to the data."""
     counts = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
     shape = "x".join(map(str, model.input_shape[1:]))
@@ -236,6 +238,10 @@ def _announce(recipe, data, model, precision, count, say):
     say(f"{recipe.optimizer} at {rate}, batches of {recipe.batch_size}, {length}")
     if recipe.label_smoothing:
         say("loss and val_loss are of smoothed labels, nll and val_nll of the true classes, as the test loss")
+    if recipe.test_curve and test:
+        say(
+            "The test images are evaluated as often as the validation images, for the curves; nothing is chosen by them"
+        )
     say(f"{model.count_params():,} parameters, {precision} on {', '.join(backends.devices())} ({backends.backend()})")
     if count > 1:
         left = [f"{len(data.splits[n]) % count} {n}" for n in ("train", "validation") if data.splits.get(n)]
@@ -258,7 +264,7 @@ def _told_failures(run, recipe, model, precision, free, batches):
         raise memory_ran_out(recipe, model, precision, free, batches.epoch, kept) from error
 
 
-def _fit(run, recipe, model, batches, data, state, callbacks, checkpoint_minutes, began, say):
+def _fit(run, recipe, model, batches, data, state, callbacks, checkpoint_minutes, began, say, *, test):
     """Fit until the recipe's epochs are done, from the state of a checkpoint where there is one."""
     folder = run / "checkpoint"
     folder.mkdir(exist_ok=True)
@@ -266,11 +272,11 @@ def _fit(run, recipe, model, batches, data, state, callbacks, checkpoint_minutes
     for name in ("rate_patience", "stop_patience"):
         if getattr(recipe, name) >= batches.epochs:
             say(f"Note: {name}={getattr(recipe, name)} is not below epochs={batches.epochs}, so it never acts.")
-    lines = EpochLines(batches, batches.epochs, say)
+    measured = measuring(run / "metrics.csv", recipe, data, batches, test=test)
+    lines = EpochLines(batches, say, by_step=recipe.eval_every > 0)
     checkpoint = Checkpoint(folder, batches, counting, checkpoint_minutes, began)
-    table = keras.callbacks.CSVLogger(str(run / "metrics.csv"), append=True)
     nan = keras.callbacks.TerminateOnNaN(raise_error=True)
-    validation = _validation(recipe, data, batches)
+    validation = in_batches(data, "validation", recipe, batches)
 
     epoch = step = 0
     if state:
@@ -283,7 +289,7 @@ def _fit(run, recipe, model, batches, data, state, callbacks, checkpoint_minutes
         if state["stop_training"]:
             say("The run had already stopped by its patience.")
             return
-    _keep_rows(run / "metrics.csv", epoch)
+    keep_rows(run / "metrics.csv", epoch)
     try:
         with _signals(checkpoint, say):
             while epoch < batches.epochs:
@@ -296,7 +302,7 @@ def _fit(run, recipe, model, batches, data, state, callbacks, checkpoint_minutes
                     epochs=last,
                     shuffle=False,
                     verbose=0,
-                    callbacks=[_Monitored(recipe.monitor), *counting, nan, table, lines, *callbacks, checkpoint],
+                    callbacks=[_Monitored(recipe.monitor), *counting, nan, *measured, lines, *callbacks, checkpoint],
                 )
                 if model.stop_training:
                     worn = recipe.stop_patience and counting[-1].wait >= recipe.stop_patience
@@ -309,8 +315,6 @@ def _fit(run, recipe, model, batches, data, state, callbacks, checkpoint_minutes
                     resuming.restore(model, checkpoint.state)  # the end of a fit changes moving averages
     finally:
         lines.close()
-        if table.csv_file:
-            table.csv_file.close()
 
 
 def _counting(recipe, folder):
@@ -335,15 +339,6 @@ def _counting(recipe, folder):
     return counting
 
 
-def _validation(recipe, data, batches):
-    """The validation images as a stream of batches, or None."""
-    if not data.validation:
-        return None
-    soft = len(data.class_names) if "mixup" in recipe.augment else 0
-    size = -(-max(recipe.batch_size, 256) // batches.multiple) * batches.multiple
-    return backends.stream(InOrder(data.validation, batches.preprocessing, size, soft, batches.multiple))
-
-
 class _Monitored(keras.callbacks.Callback):
     """Ends a training whose monitored quantity is NaN, as `TerminateOnNaN` does, before such weights are kept: nothing
     is better than NaN, to Keras."""
@@ -363,14 +358,6 @@ class _SwapAverages(keras.callbacks.SwapEMAWeights):
 
     def _finalize_ema_values(self):
         pass
-
-
-def _keep_rows(path, epochs):
-    """Leave only the first epochs' rows in metrics.csv: a killed run may have written one more, or half of one."""
-    if path.exists():
-        rows = path.read_bytes().splitlines(keepends=True)[: epochs + 1] if epochs else []
-        with runs.replacing(path) as temporary:
-            temporary.write_bytes(b"".join(rows))
 
 
 @contextlib.contextmanager
