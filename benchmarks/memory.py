@@ -2,7 +2,7 @@
 
 Each measurement is a fresh process: it warms TensorFlow up with a tiny model, builds the network, and runs three
 training (or prediction) steps on random images. "Live" is the peak of what TensorFlow's CPU allocator hands out in
-these steps, above what it held before the network was built: the quantity that `kerascnn.network.cost` predicts.
+these steps, above what it held before the network was built: the quantity that `kerascnn.anatomy.cost` predicts.
 "Resident" is how far the process' peak rose, which includes what the allocator keeps of freed memory and what building
 the network left behind. Writes benchmarks/results/memory.json. Needs Linux and the TensorFlow backend.
 """
@@ -69,7 +69,7 @@ def measure(name, batch_size, mode, precision):
 
 
 def predict(name, batch_size, mode, precision):
-    """What `kerascnn.network.cost` says, in bytes."""
+    """What `kerascnn.anatomy.cost` says, in bytes."""
     from kerascnn import anatomy
     from kerascnn.models import MODELS
     from kerascnn.network import graph

@@ -289,7 +289,7 @@ def test_nested_and_shared_layers():
 def test_errors():
     with graph.without_weights():
         model = models.cifar_net()
-    with pytest.raises(UsageError, match=r"Unknown layer of cifar_net 'conv5'. Did you mean 'conv\d'"):
+    with pytest.raises(UsageError, match=r"'cifar_net' has no layer 'conv5'. Did you mean 'conv\d'"):
         receptive_field(model, "conv5")
     with pytest.raises(UsageError, match=r"no unit \(32, 0\): it has 32 rows and 32 columns"):
         receptive_field(model, "conv1").box(32, 0)

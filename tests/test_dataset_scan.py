@@ -356,8 +356,8 @@ def test_a_layer_within_a_nested_model_and_again_outside_it():
     image = keras.Input((9, 9, 3))
     model = keras.Model(image, layers.Dense(2)(layers.Flatten()(shared(inner(image)))))
     result = kerascnn.scan(model, np.random.default_rng(0).random((4, 9, 9, 3), "float32"), "shared", k=1)
-    assert kerascnn.network.receptive_field(model, "shared").size == (5, 5)
-    assert kerascnn.network.receptive_field(model, "inner/shared").size == (3, 3)
+    assert kerascnn.anatomy.receptive_field(model, "shared").size == (5, 5)
+    assert kerascnn.anatomy.receptive_field(model, "inner/shared").size == (3, 3)
     boxes = result.boxes("shared")
     assert ((boxes["bottom"] - boxes["top"]).max(), (boxes["right"] - boxes["left"]).max()) <= (5, 5)
     assert (boxes["bottom"] - boxes["top"]).max() > 3

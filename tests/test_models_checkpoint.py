@@ -89,7 +89,7 @@ def test_another_number_of_classes_says_how_to_keep_the_last_layer(tmp_path):
         checkpoint.load_torch_weights(model, tmp_path / "seven.pth")
     checkpoint.load_torch_weights(model, tmp_path / "seven.pth", skip=("fc",))
     np.testing.assert_array_equal(np.array(model.get_layer("fc").kernel), last)
-    with pytest.raises(UsageError, match=r"Unknown layer of small 'fcc'. Did you mean 'fc'"):
+    with pytest.raises(UsageError, match=r"'small' has no layer 'fcc'\. Did you mean 'fc'"):
         checkpoint.load_torch_weights(model, tmp_path / "seven.pth", skip=("fcc",))
 
 

@@ -9,9 +9,7 @@ from matplotlib.figure import Figure
 
 from kerascnn.errors import UsageError, unknown
 from kerascnn.explain.sheets import PAGE, SIGNED, caption
-from kerascnn.explain.subjects import opaque_step
-from kerascnn.explain.targets import convolutions, find_layer
-from kerascnn.network.plan import make_plan
+from kerascnn.network.find import convolutions, find, layers_in
 
 COLOURS = ("red", "green", "blue")
 TILE = 0.55  # inches
@@ -27,22 +25,14 @@ def layer_of(model, name=None):
     Raises:
         UsageError: no such layer, or a layer without filters.
     """
-    plan = make_plan(model, opaque_step)
-    deep = convolutions(plan)
+    network = layers_in(model)
+    deep = convolutions(network)
     if name is None and not deep:
         raise UsageError(f"Model {model.name!r} has no convolution, so it has no filters.")
-    path = deep[0] if name is None else find_layer(plan, name)[0]
-    layer = model_layer(model, path)
+    _, path, layer = find(network, (deep[0] if name is None else name).partition("#")[0])
     if getattr(getattr(layer, "kernel", None), "ndim", 0) != 4:
         raise UsageError(f"Layer {path!r} of model {model.name!r} has no filters. Those that have: {', '.join(deep)}.")
     return path, layer
-
-
-def model_layer(model, path):
-    """The layer at a path such as "block1/conv2"."""
-    for part in path.partition("#")[0].split("/"):
-        model = model.get_layer(part)
-    return model
 
 
 def filters_of(model, name=None):

@@ -60,6 +60,7 @@ def _network(model, image_size):
 
 def _freeze_as_trained(network, run):
     """Mark the layers that a run's recipe kept from being trained: best.keras does not say which they were."""
+    from kerascnn.network.find import layers_of
     from kerascnn.network.graph import without_weights
     from kerascnn.recipes import Recipe
     from kerascnn.training import build, transfer
@@ -69,8 +70,8 @@ def _freeze_as_trained(network, run):
         with without_weights():  # the network that was trained: batch normalisation may be folded into best.keras
             trained = build.network(build.without_weights(recipe), network.input_shape[1:], network.output_shape[-1])
         frozen = transfer.frozen_layers(trained, recipe.freeze, recipe.train_last)
-        for layer in network.layers:
-            layer.trainable = layer.trainable and layer.name not in frozen
+        for path, layer in (layers_of(network) | {layer.name: layer for layer in network.layers}).items():
+            layer.trainable = layer.trainable and path not in frozen
 
 
 def table(

@@ -240,7 +240,7 @@ def activations(run: Subject, /, *images: str, layers: str | None = None, out: P
         classifier = subject(run)
         model, prepared = classifier.model, classifier.preprocessing
         folder = out or classifier.folder / "activations"
-        names = _shown_layers(model) if layers is None else [name.strip() for name in layers.split(",")]
+        names = _shown_layers(model) if layers is None else layers.split(",")
         ends = _class_outputs(model)
         labels = list(classifier.labels)
         for few in photographs(images, prepared):
@@ -254,8 +254,8 @@ def activations(run: Subject, /, *images: str, layers: str | None = None, out: P
                 )
                 arrays = {"pixels": photograph.pixels, "image": x[number]}
                 save([sheet], stem.with_name(f"{stem.name}-input"), arrays)
-                for name in names:
-                    value, title = values[name][number], f"{name} of {model.name}, {file}"
+                for name, value in ((name, arrays[number]) for name, arrays in values.items()):
+                    title = f"{name} of {model.name}, {file}"
                     if value.ndim == 3:
                         figures = sheets.activation_grids(value, title)
                     else:
@@ -301,10 +301,12 @@ def _class_outputs(model):
 def _shown_layers(model):
     """First and last convolution, every pooling and dense layer."""
     from kerascnn.explain.subjects import opaque_step
+    from kerascnn.network.find import convolutions
     from kerascnn.network.plan import make_plan
 
-    kinds = make_plan(model, opaque_step).kinds
-    deep = [path for path, kind in kinds.items() if "Conv" in kind]
+    plan = make_plan(model, opaque_step)
+    kinds = plan.kinds
+    deep = convolutions(plan)
     chosen = {*deep[:1], *deep[-1:], *(path for path, kind in kinds.items() if "Pooling" in kind or kind == "Dense")}
     return [path for path in kinds if path in chosen]
 

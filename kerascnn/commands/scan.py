@@ -69,9 +69,8 @@ def scan(
         images = using.data_of(classifier, data)
         split = split or next(name for name in ("train", "test", "validation") if name in images.splits)
         folder = out or classifier.folder / "scan" / "-".join([*_name(data), split])
-        names = None if layers is None else [name.strip() for name in layers.split(",")]
         with saying_warnings(say):
-            chosen = scanned_layers(model, names)
+            chosen = scanned_layers(model, layers)
         _check_channels(drawn, chosen)
         with naming(k="--top"):
             result = scan(
@@ -151,8 +150,9 @@ def _stem(folder, layer):
 
 def _write_layer(result, model, each, drawn, folder):
     """Write the tables and sheets of one layer."""
-    from kerascnn.callbacks.filters import filter_sheets, filters_of, measured, model_layer
+    from kerascnn.callbacks.filters import filter_sheets, filters_of, measured
     from kerascnn.dataset_scan import sheets
+    from kerascnn.network.find import layers_of
 
     layer, stem = each.name, _stem(folder, each.name)
     _write(result.top(layer).join(result.boxes(layer)[["top", "left", "bottom", "right"]]), f"{stem}-top.csv")
@@ -165,7 +165,7 @@ def _write_layer(result, model, each, drawn, folder):
     parts = sheets.pages(len(channels), result.manifest["k"])
     patches = (sheets.patch_sheet(result, layer, channels[rows], ranks=ranks) for rows, ranks in parts)
     _save_pages(patches, f"{stem}-patches")
-    if getattr(getattr(model_layer(model, each.layer), "kernel", None), "ndim", 0) == 4:
+    if getattr(getattr(layers_of(model).get(each.layer.partition("#")[0]), "kernel", None), "ndim", 0) == 4:
         filters = filters_of(model, each.layer)
         title = f"{each.layer} of {model.name}: {counted(len(filters), 'filter')}"
         for ending, figure in filter_sheets(filters, title).items():

@@ -12,8 +12,9 @@ import keras
 
 from kerascnn.errors import UsageError
 from kerascnn.explain.subjects import opaque_step
-from kerascnn.explain.targets import check_channels_last, convolutions, every_call, find_layer
+from kerascnn.explain.targets import check_channels_last
 from kerascnn.explain.walk import needed_steps
+from kerascnn.network.find import call_names, convolutions, find, find_all
 from kerascnn.network.graph import flatten
 from kerascnn.network.plan import make_plan
 from kerascnn.network.rules.rule import RULES
@@ -68,7 +69,7 @@ def scanned_layers(model, layers=None):
 
 
 def _convolutions(plan):
-    deep = every_call(plan, convolutions(plan))
+    deep = call_names(plan, convolutions(plan))
     if not deep:
         raise UsageError(
             f"Model {plan.model!r} has no convolution, so layers= has to name others of its layers: "
@@ -78,25 +79,27 @@ def _convolutions(plan):
 
 
 def _names(plan, layers):
-    """The names that a user asks for, with a stand-in for "conv5"."""
-    names = [layers] if isinstance(layers, str) else [str(name) for name in layers]
+    """The names that a user asks for, patterns spelled out, with a stand-in for "conv5"."""
+    names = layers.split(",") if isinstance(layers, str) else layers
+    names = [name.strip() for name in map(str, names)]
     if not names:
         raise UsageError("layers=[] names no layer. Leave it out for every convolution.")
-    deep = every_call(plan, convolutions(plan))
+    deep = call_names(plan, convolutions(plan))
     known = {path.rpartition("/")[2].lower() for path in plan.layers}
     for number, name in enumerate(names):
         if name.lower() == "conv5" and "conv5" not in known and deep:
             told = f"Model {plan.model!r} has no layer {name!r}: its deepest convolution is {deep[-1]!r}."
             warnings.warn(told, stacklevel=4)
             names[number] = deep[-1]
-    return names
+    kept = [[name] if AFTER.fullmatch(name) else [place.name for place in find_all(plan, [name])] for name in names]
+    return [name for few in kept for name in few]
 
 
 def _deepest_of_each(chosen, plan):
     """One ScannedLayer for each output: of two convolutions that are added up the deeper one, not the shortcut."""
 
     def depth(each):
-        return len(needed_steps(plan.steps, [find_layer(plan, each.layer)[1]]))
+        return len(needed_steps(plan.steps, [find(plan, each.layer).value]))
 
     kept = {}
     for each in chosen:
@@ -122,7 +125,7 @@ class _Calls:
 
     def own(self, name):
         """The output of a layer that has channels."""
-        path, value = find_layer(self.plan, name)
+        _, path, value = find(self.plan, name)
         shape = self.plan.shapes[value]
         if len(shape) not in (2, 4):
             raise UsageError(

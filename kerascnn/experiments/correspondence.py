@@ -18,6 +18,9 @@ from kerascnn.experiments.asked import layer_names
 from kerascnn.experiments.invariance import usual_layers
 from kerascnn.experiments.outcome import Outcome
 from kerascnn.explain.recorded import activations
+from kerascnn.explain.subjects import opaque_step
+from kerascnn.network.find import find_all
+from kerascnn.network.plan import make_plan
 from kerascnn.plots import BLUE, GREEN, ORANGE, PURPLE, RED
 
 RANDOM = "random places"
@@ -46,7 +49,7 @@ def correspondence(model, images, parts, layers, *, fill="mean", repeats=10, bat
     """
     images = np.asarray(images, "float32")
     boxes = _checked(images, parts)
-    names = [layers] if isinstance(layers, str) else list(layers)
+    names = [place.name for place in find_all(make_plan(model, opaque_step), layers)]
     whole = _features(model, images, names, batch_size)
     rng = np.random.default_rng(seed)
     signs = {part: _signs(model, images, whole, names, of_part, fill, batch_size) for part, of_part in boxes.items()}

@@ -17,7 +17,7 @@ from kerascnn.experiments.asked import layer_names
 from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.subjects import opaque_step
-from kerascnn.explain.targets import convolutions, find_layer
+from kerascnn.network.find import convolutions, find_all
 from kerascnn.network.plan import make_plan
 from kerascnn.plots import BLUE, GREEN, ORANGE, PURPLE, RED
 
@@ -151,10 +151,9 @@ def usual_layers(model):
 
 def _layers(plan, layers):
     if layers is not None:
-        names = [layers] if isinstance(layers, str) else list(layers)
-        return [find_layer(plan, name)[0] if "#" not in str(name) else str(name) for name in names]
+        return [place.name for place in find_all(plan, layers)]
     deep = convolutions(plan)
-    weighted = [path for path, kind in plan.kinds.items() if "Conv" in kind or kind == "Dense"]
+    weighted = [path for path, kind in plan.kinds.items() if path in deep or kind == "Dense"]
     hidden = weighted[-2:-1]  # the last of all gives the scores
     return list(dict.fromkeys([*deep[:1], *deep[-1:], *hidden])) or weighted[:1]
 

@@ -25,7 +25,7 @@ from kerascnn.experiments.asked import layer_names, some
 from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.subjects import opaque_step
-from kerascnn.explain.targets import convolutions
+from kerascnn.network.find import convolutions, find_all
 from kerascnn.network.plan import make_plan
 from kerascnn.plots import BLUE, ORANGE
 from kerascnn.training.evaluate import interval
@@ -80,7 +80,7 @@ def probes(
         UsageError: unknown layers or classifiers, other numbers of labels than images, or a class with fewer training
             images than folds.
     """
-    names = [layers] if isinstance(layers, str) else list(layers)
+    names = [place.name for place in find_all(make_plan(model, opaque_step), layers)]
     labels, test_labels = np.asarray(labels), np.asarray(test_labels)
     _check(images, labels, test_images, test_labels, classifiers, places, folds)
     rows, arrays = [], {}

@@ -7,8 +7,9 @@ import numpy as np
 from kerascnn.errors import UsageError
 from kerascnn.explain.reverse import shapes_of
 from kerascnn.explain.subjects import gradient_subject, subject
-from kerascnn.explain.targets import check_channels_last, find_layer, resolve
+from kerascnn.explain.targets import check_channels_last, resolve
 from kerascnn.explain.walk import Task, needed_steps, run
+from kerascnn.network.find import convolutions, find
 
 
 def gradients_and_maps(
@@ -20,7 +21,8 @@ def gradients_and_maps(
     shape_of = shapes_of(plan, arrays)
     seeds, starts, count = resolve(plan, target, len(arrays[0]), shape_of, class_names)
     ends = [v for v, _ in seeds]
-    path, value = _deepest_maps(plan, shape_of, ends) if layer is None else find_layer(plan, layer)
+    deepest = layer in (None, "deepest")
+    path, value = _deepest_maps(plan, shape_of, ends) if deepest else find(plan, layer)[1:]
     if len(shape_of(value)) != 4:
         raise UsageError(f"Layer {path!r} of model {plan.model!r} has no maps: its output is {shape_of(value)[1:]}.")
     if not _all_depend(plan, ends, value):
@@ -41,7 +43,7 @@ def _deepest_maps(plan, shape_of, ends):
     layer behind a convolution serves.
     """
     calls = [(path, value) for path, values in plan.layers.items() for value in values]
-    convs = [(path, value) for path, value in calls if "Conv" in plan.kinds[path]]
+    convs = [(path, value) for path in convolutions(plan) for value in plan.layers[path]]
     behind = [call for call in calls if any("conv" in step.rule for step in needed_steps(plan.steps, call[1:]))]
     for path, value in (*reversed(convs), *reversed(behind)):
         shape = shape_of(value) if _all_depend(plan, ends, value) else ()

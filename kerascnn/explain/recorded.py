@@ -4,8 +4,9 @@ import numpy as np
 
 from kerascnn.errors import UsageError
 from kerascnn.explain.subjects import looked_at
-from kerascnn.explain.targets import check_channels_last, every_call, find_layer
+from kerascnn.explain.targets import check_channels_last
 from kerascnn.explain.walk import Task, run
+from kerascnn.network.find import call_names, find_all, means_several
 from kerascnn.network.rules.pooling import switch_positions
 
 
@@ -14,15 +15,23 @@ def activations(model, images, layers=None, *, batch_size=64, dtype="float32"):
 
     Args:
         model, images: as for every look.
-        layers: a layer's name, or a list of names; None: every layer's, "name#1" and so on where one is called twice.
+        layers: a layer's name, or a list of names and patterns (kerascnn.network.find); None: every layer's, "name#1"
+            and so on where one is called twice.
     Returns:
         `dtype` array (N, H, W, channels) or (N, units) for one name, a dict {name: array} otherwise.
     """
     plan, arrays = looked_at(model, images)
-    names = every_call(plan, plan.layers) if layers is None else [layers] if isinstance(layers, str) else list(layers)
-    wanted = tuple(find_layer(plan, name)[1] for name in names)
+    places = find_all(plan, call_names(plan) if layers is None else layers)
+    wanted = tuple(place.value for place in places)
     found, _ = run(plan, Task(plan.steps, plan.inputs, wanted), arrays, [], dtype=dtype, batch_size=batch_size)
-    return found[0] if isinstance(layers, str) else dict(zip(names, found, strict=True))
+    return _named(layers, places, found)
+
+
+def _named(layers, places, arrays):
+    """The array of the one layer that a string names, else {name: array}."""
+    if isinstance(layers, str) and not means_several(layers) and len(places) == 1:
+        return arrays[0]
+    return {place.name: array for place, array in zip(places, arrays, strict=True)}
 
 
 def switches(model, images, layers=None, *, batch_size=64):
@@ -40,17 +49,16 @@ def switches(model, images, layers=None, *, batch_size=64):
     pools = {step.output: step for step in plan.steps if step.rule == "max_pool"}
     # A layer of the user's own may hold a pooling whose output is not the layer's
     found = dict.fromkeys(step.layer for step in pools.values() if {*plan.layers[step.layer]} & pools.keys())
-    every = every_call(plan, found)
-    names = every if layers is None else [layers] if isinstance(layers, str) else list(layers)
-    outputs = [find_layer(plan, name)[1] for name in names]
-    for name, output in zip(names, outputs, strict=True):
-        if output not in pools:
+    every = call_names(plan, found)
+    named = find_all(plan, layers or every) if layers or every else []
+    for place in named:
+        if place.value not in pools:
             raise UsageError(
-                f"Layer {name!r} of model {plan.model!r} is no max-pooling layer; "
+                f"Layer {place.name!r} of model {plan.model!r} is no max-pooling layer; "
                 f"those are: {', '.join(every) or 'none'}."
             )
-    steps = [pools[output] for output in outputs]
+    steps = [pools[place.value] for place in named]
     wanted = tuple(step.inputs[0] for step in steps)
     found, _ = run(plan, Task(plan.steps, plan.inputs, wanted), arrays, [], batch_size=batch_size)
     places = [np.asarray(switch_positions(s.config, x), "int32") for s, x in zip(steps, found, strict=True)]
-    return places[0] if isinstance(layers, str) else dict(zip(names, places, strict=True))
+    return _named(layers, named, places)

@@ -5,7 +5,8 @@ import numbers
 
 import numpy as np
 
-from kerascnn.errors import UsageError, nearest, unknown
+from kerascnn.errors import UsageError, unknown
+from kerascnn.network.find import find
 from kerascnn.network.heads import TWO_CLASSES, head_step
 
 
@@ -26,56 +27,6 @@ class Neuron:
     row: int | None = None
     col: int | None = None
     reduce: str = "max"
-
-
-def find_layer(plan, name):
-    """(path, value number) of a layer called `name`, by its path or by an unambiguous last part of it.
-
-    Raises:
-        UsageError: there is none, or several, or it is called several times; the message lists what there is.
-    """
-    path, _, call = str(name).partition("#")
-    found = [path] if path in plan.layers else [p for p in plan.layers if p.endswith(f"/{path}")]
-    if len(found) > 1:
-        raise UsageError(f"Model {plan.model!r} has several layers called {name!r}: type one of {', '.join(found)}.")
-    if not found:
-        raise _no_layer(plan, name)
-    calls = plan.layers[found[0]]
-    if not call and len(calls) > 1:
-        options = " or ".join(f"'{found[0]}#{i}'" for i in range(1, len(calls) + 1))
-        raise UsageError(f"Layer {found[0]!r} of model {plan.model!r} is called {len(calls)} times: type {options}.")
-    if call and not (call.isdecimal() and 1 <= int(call) <= len(calls)):
-        which = f"calls #1 to #{len(calls)}" if len(calls) > 1 else "one call"
-        raise UsageError(f"Layer {found[0]!r} of model {plan.model!r} has {which}; received {name!r}.")
-    return found[0], calls[int(call or 1) - 1]
-
-
-def every_call(plan, paths):
-    """Names of all calls of layers: a path, or "path#1", "path#2" for a layer that is called several times."""
-    return [
-        path if len(plan.layers[path]) == 1 else f"{path}#{call}"
-        for path in paths
-        for call in range(1, len(plan.layers[path]) + 1)
-    ]
-
-
-def convolutions(plan):
-    """Paths of the layers whose output comes from a convolution, in order."""
-    return [path for path, kind in plan.kinds.items() if "Conv" in kind]
-
-
-def _no_layer(plan, name):
-    parts = [f"Model {plan.model!r} has no layer {str(name)!r}."]
-    guesses = nearest(name, plan.layers)
-    if guesses:
-        parts.append("Did you mean " + " or ".join(repr(g) for g in guesses) + "?")
-    convs = convolutions(plan)
-    if len(convs) > 1:
-        parts.append(f"Its convolutions are {convs[0]} to {convs[-1]}; the deepest is {convs[-1]!r}.")
-    elif convs:
-        parts.append(f"Its only convolution is {convs[0]!r}.")
-    parts.append(f"List them: kerascnn table {plan.model}")
-    return UsageError(" ".join(parts))
 
 
 def score_value(plan):
@@ -237,7 +188,7 @@ def resolve_neuron(neuron, plan, shape_of):
         UsageError: no such layer, channel or place.
     """
     check_channels_last(plan)
-    path, value = find_layer(plan, neuron.layer)
+    _, path, value = find(plan, neuron.layer)
     places, channels = shape_of(value)[1:-1], shape_of(value)[-1]
     if not 0 <= neuron.channel < channels:
         raise UsageError(f"Layer {path!r} has no channel {neuron.channel}: it has {channels}, 0 to {channels - 1}.")

@@ -7,9 +7,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kerascnn.errors import DataError, UsageError, unknown
+from kerascnn.errors import DataError, UsageError
 from kerascnn.models.torch_file import read_state_dict
 from kerascnn.network import graph
+from kerascnn.network.find import find_all, layers_in
 
 
 def load_torch_weights(model, path, *, skip=()):
@@ -95,9 +96,7 @@ _TORCH_NAMES = {
 def _put(model, modules, skip, source):
     """Assigns `modules`, {layer name: {torch's weight name: array}}, to the model's layers, all or nothing."""
     names, skip = [layer.name for layer in model.layers if layer.weights], _skipped(skip)
-    for name in skip:
-        if name not in names:
-            raise unknown(f"layer of {model.name}", name, names)
+    skip = {place.path for place in find_all(layers_in(model), skip)} if skip else ()
     chosen = [layer for layer in model.layers if layer.weights and layer.name not in skip]
     maps = _flattened_maps(model)
     values = []

@@ -14,8 +14,9 @@ import numpy as np
 from keras import layers
 
 from kerascnn.errors import UsageError, unknown
+from kerascnn.network.find import Layers, find
 from kerascnn.network.graph import traced
-from kerascnn.network.sizes import channels_first, label, sized
+from kerascnn.network.sizes import channels_first, sized
 from kerascnn.network.spatial import Box, UnknownSpread, spread, whole
 
 
@@ -69,8 +70,7 @@ def receptive_field(model, layer, *, input_shape=None, input_name=None):
 
     Args:
         model: keras.Model.
-        layer: a layer's name; of a layer in a nested model its path ("block1/conv2"), of a shared layer's second call
-            "name#2".
+        layer: a layer's name (kerascnn.network.find); of a shared layer without "#2" the first call is meant.
         input_shape: (height, width, channels), where the model's own is open or another is wanted.
         input_name: which image input, where there are several.
     Raises:
@@ -78,13 +78,11 @@ def receptive_field(model, layer, *, input_shape=None, input_name=None):
             layer on the way whose reach is not known here.
     """
     fields, flat, _ = all_fields(model, input_shape=input_shape, input_name=input_name)
-    nodes = {label(node): node for node in flat.nodes}
-    if layer not in nodes:
-        inner = [name for name in nodes if name.rpartition("/")[2] == layer]
-        if len(inner) != 1:
-            raise unknown(f"layer of {model.name}", layer, list(nodes), hint=f"kerascnn table {model.name}")
-        layer = inner[0]
-    field = fields[nodes[layer].outputs[0]]
+    network = Layers(model.name, {}, {node.name: type(node.operation).__name__ for node in flat.nodes})
+    for node in flat.nodes:
+        network.layers.setdefault(node.name, []).append(node.outputs[0])
+    place = find(network, layer, call=1)
+    field, layer = fields[place.value], place.name
     if isinstance(field, UnknownSpread):
         raise UsageError(str(field))
     if field is None:

@@ -1,6 +1,5 @@
 """Starting from another network's weights, and training only a part of a network."""
 
-import fnmatch
 import math
 import tempfile
 from pathlib import Path
@@ -9,10 +8,11 @@ import h5py
 import keras
 
 from kerascnn import runs
-from kerascnn.errors import DataError, UsageError, counted, unknown
+from kerascnn.errors import DataError, UsageError, counted
 from kerascnn.keras_file import load
 from kerascnn.models import torch_file
 from kerascnn.models.checkpoint import fill_from_torch
+from kerascnn.network.find import find_all, layers_in, layers_of
 
 
 def transfer(recipe, model, class_names, fill=True):
@@ -137,35 +137,25 @@ def frozen_layers(model, freeze="", train_last=0):
     Raises:
         UsageError: a name, pattern or range that matches nothing, or more layers to train than there are.
     """
-    names = [layer.name for layer in model.layers]
     if train_last:
+        names = [layer.name for layer in model.layers]
         deep = [layer.name for layer in model.layers if any(v.name == "kernel" for v in layer.weights)]
         if train_last > len(deep):
             raise UsageError(
                 f"train_last={train_last} is more than the {len(deep)} convolutions and dense layers of {model.name!r}."
             )
         return names[: names.index(deep[-train_last])]
-    found = []
-    for part in filter(None, (part.strip() for part in freeze.split(","))):
-        first, dots, last = part.partition("..")
-        if dots:
-            for end in (first, last):
-                if end not in names:
-                    raise unknown(f"layer in freeze={freeze!r}:", end, names)
-            if names.index(first) > names.index(last):
-                raise UsageError(f"freeze={part!r} is an empty range: {last!r} comes before {first!r}.")
-            found += names[names.index(first) : names.index(last) + 1]
-            continue
-        matching = fnmatch.filter(names, part)
-        if not matching:
-            raise unknown(f"layer in freeze={freeze!r}:", part, names)
-        found += matching
-    return [name for name in names if name in found]
+    if not freeze.strip(" ,"):
+        return []
+    network = layers_in(model)
+    frozen = {place.path for place in find_all(network, freeze)}
+    return [path for path in network.layers if path in frozen]
 
 
 def freeze(model, names):
     """Keep layers from being trained; batch normalisation among them uses and keeps the statistics that it has."""
+    opened = layers_of(model) | {layer.name: layer for layer in model.layers}
     for name in names:
-        model.get_layer(name).trainable = False
+        opened[name].trainable = False
     if not model.trainable_variables:
         raise UsageError(f"Nothing of {model.name!r} is left to train: all its layers with weights are frozen.")

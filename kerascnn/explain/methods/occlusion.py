@@ -21,13 +21,12 @@ from kerascnn.explain.targets import (
     Neuron,
     check_channels_last,
     class_number,
-    convolutions,
-    find_layer,
     of_output,
     resolve_neuron,
     score_value,
 )
 from kerascnn.explain.walk import Task, check_finite, forward, needed_steps, run
+from kerascnn.network.find import find
 from kerascnn.network.plan import read_constants
 
 CONVENTIONS = ("probability", "drop", "captum", "tf-explain")
@@ -93,7 +92,7 @@ def occlusion_scores(model, images, *, patch, stride, fill="mean", layer=None, m
         inside. A classifier with one unit has two classes.
     """
     plan, arrays = _looked_at(model, images)
-    value = _score_value(plan, arrays) if layer is None else find_layer(plan, layer)[1]
+    value = _score_value(plan, arrays) if layer is None else find(plan, layer).value
     return _table(plan, arrays, value, _pair(patch), _pair(stride), fill, max_memory=max_memory, dtype=dtype)
 
 
@@ -183,9 +182,7 @@ def occlusion_trio(model, images, labels, *, patch, stride, fill="mean", layer=N
         whole image; "probability" of the true class; "label", the most probable class. "channel" (N,) names the maps.
     """
     plan, _ = looked_at(model, images)
-    layer = layer or (convolutions(plan) or [None])[-1]
-    if layer is None:
-        raise UsageError(f"Model {plan.model!r} has no convolution: name a layer, layer=...")
+    layer = layer or "deepest"
     options = {"patch": patch, "stride": stride, "fill": fill}
     scores = occlusion_scores(model, images, **options)
     activity = occlusion_scores(model, images, layer=layer, **options)
