@@ -14,7 +14,7 @@ from kerascnn import datasets, explain
 from kerascnn.explain import sheets
 from kerascnn.explain.answers import class_probabilities
 from kerascnn.explain.subjects import subject
-from kerascnn.explain.targets import convolutions
+from kerascnn.network.find import convolutions
 
 OCCLUSION = {"patch": 8, "stride": 2}
 
