@@ -174,6 +174,12 @@ class Recipe:
         False,
         "test also with each image moved by a pixel up and left, and down and right, each at half its weight",
     )
+    test_views: str | None = setting(
+        None,
+        "ten: test with the mean of the probabilities of the four corners and the centre of images of resize_to, each "
+        "also mirrored, as AlexNet's of 2012; none: the centre",
+        choices=(None, "ten"),
+    )
     precision: str = setting(
         "auto",
         "number format of the arithmetic; auto: mixed bfloat16 where it is faster, for a million parameters and more",
@@ -186,6 +192,9 @@ class Recipe:
             object.__setattr__(self, spec.name, _checked(spec, getattr(self, spec.name)))
         if self.freeze and self.train_last:
             raise UsageError(f"freeze={self.freeze!r} and train_last={self.train_last} cannot both be given. Type one.")
+        if self.test_views and (self.test_flip or self.test_shift):
+            other = "test_flip" if self.test_flip else "test_shift"
+            raise UsageError(f"test_views={self.test_views!r} and {other}=True cannot both be given. Type one.")
         if {"crop", "translate"} <= set(self.augment):
             raise UsageError("augment has both crop and translate, and each shifts the images. Type one.")
         if self.rate_patience and self.schedule != "constant":

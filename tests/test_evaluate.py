@@ -161,6 +161,23 @@ def test_views_against_numpy(mirrored, shifted):
     np.testing.assert_allclose(measured.loss, -np.log(probabilities[np.arange(12), labels]).mean(), rtol=1e-5)
 
 
+def test_ten_views_against_numpy():
+    """The four corners and the centre of 7x8 pixels, each 4x5, and their mirror images."""
+    rng = np.random.default_rng(0)
+    pixels, labels = rng.integers(0, 256, (12, 7, 8, 3), np.uint8), np.arange(12) % 4
+    prepared = Preprocessing.fit(pixels, image_size=(4, 5), normalize="standard")
+    model = keras.Sequential([keras.Input((4, 5, 3)), keras.layers.Flatten(), keras.layers.Dense(4, "softmax")])
+    model.set_weights([rng.normal(0, 1, (60, 4)), np.zeros(4)])
+    kernel = model.get_weights()[0]
+    whole = prepared.scale(pixels).astype("float64")
+    cut = [whole[:, top : top + 4, left : left + 5] for top, left in ((0, 0), (0, 3), (3, 0), (3, 3), (1, 1))]
+    powers = [np.exp(view.reshape(12, -1) @ kernel) for image in cut for view in (image, image[:, :, ::-1])]
+    probabilities = np.mean([power / power.sum(1, keepdims=True) for power in powers], 0)
+    measured = evaluate_split(model, Split(pixels, labels), prepared, list("abcd"), ten=True)
+    np.testing.assert_allclose(np.exp(measured.log_probabilities), probabilities, rtol=1e-4)
+    np.testing.assert_allclose(measured.loss, -np.log(probabilities[np.arange(12), labels]).mean(), rtol=1e-5)
+
+
 def test_a_run_is_tested_with_the_views_of_its_recipe(tmp_path):
     views = {"test_flip": True, "test_shift": True}
     run = kerascnn.train(data="digits", model="lenet5", epochs=1, out=tmp_path / "a", say=lambda line: None, **views)

@@ -63,6 +63,7 @@ def test_a_recipe_cannot_be_changed():
         ({"batch_norm": 1}, r"batch_norm=1 is not allowed: it must be true or false"),
         ({"model": None}, r"model=None is not allowed: it must be text"),
         ({"augment": ("crop", "flip", "translate")}, r"augment has both crop and translate"),
+        ({"test_views": "ten", "test_shift": True}, "test_views='ten' and test_shift=True cannot both be given"),
         ({"schedule": "cosine", "rate_patience": 3}, r"rate_patience=3 needs the constant schedule, not 'cosine'"),
     ],
 )

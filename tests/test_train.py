@@ -262,6 +262,7 @@ def test_errors_leave_no_folder_behind(make_folder):
         ({"model_options": {"varian": 1}}, "Unknown option of model 'lenet5': 'varian'. Did you mean 'variant'"),
         ({"batch_norm": True}, "batch_norm=True has nothing to act on: model 'lenet5'.*Leave out --batch-norm"),
         ({"fold_norm": True}, "fold_norm=True has nothing to act on: model 'lenet5'.*Leave out --fold-norm"),
+        ({"test_views": "ten"}, "larger than the 32 pixels that the network sees. Type --resize-to 36, or leave out"),
         ({"validation": 0}, "needs validation images"),
         ({"data": str(make_folder({"only": 3}))}, "one class|two"),
     ]:

@@ -54,14 +54,15 @@ class Preprocessing:
             tuple(images.shape[1:3]), tuple(image_size), channels, tuple(map(float, mean)), tuple(map(float, std))
         )
 
-    def __call__(self, images):
-        """float32 (N, height, width, C), from uint8 images (N, *resize_to, C)."""
-        return self.scale(self.crop(images))
+    def __call__(self, images, place=(0.5, 0.5)):
+        """float32 (N, height, width, C), from uint8 images (N, *resize_to, C); `place` as of `crop`."""
+        return self.scale(self.crop(images, place))
 
-    def crop(self, images):
-        """The central image_size of uint8 images (N, H, W, C)."""
+    def crop(self, images, place=(0.5, 0.5)):
+        """The image_size of uint8 images (N, H, W, C) that is cut from their centre, or another place: (0, 0) is the
+        upper left corner, (1, 1) the lower right one."""
         (height, width), (h, w) = images.shape[1:3], self.image_size
-        top, left = (height - h) // 2, (width - w) // 2
+        top, left = int((height - h) * place[0]), int((width - w) * place[1])
         return images[:, top : top + h, left : left + w]
 
     def scale(self, images):

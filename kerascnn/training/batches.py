@@ -118,12 +118,14 @@ class InOrder(keras.utils.PyDataset):
     Args:
         one_hot: number of classes for labels float32 (B, num_classes); 0: numbers.
         multiple: every batch has a multiple of so many images; up to `multiple` - 1 at the end are left out.
+        place: where larger images are cut, as of `Preprocessing.crop`; None: at their centre.
     """
 
-    def __init__(self, split, preprocessing, batch_size, one_hot=0, multiple=1):
+    def __init__(self, split, preprocessing, batch_size, one_hot=0, multiple=1, place=None):
         super().__init__(workers=1)
         self.split, self.preprocessing, self.batch_size, self.one_hot = split, preprocessing, batch_size, one_hot
         self.images = len(split) - len(split) % multiple
+        self.cut = {} if place is None else {"place": place}
 
     def __len__(self):
         return -(-self.images // self.batch_size)
@@ -133,4 +135,4 @@ class InOrder(keras.utils.PyDataset):
         labels = self.split.labels[part]
         if self.one_hot:
             labels = np.eye(self.one_hot, dtype="float32")[labels]
-        return self.preprocessing(self.split.images[part]), labels
+        return self.preprocessing(self.split.images[part], **self.cut), labels

@@ -4,6 +4,7 @@ The loss is computed in float64 from the scores before the softmax or sigmoid.
 """
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 
 import keras
@@ -206,8 +207,16 @@ class _View(keras.utils.PyDataset):
         return images[:, :, :: -1 if self.mirrored else 1], labels
 
 
+CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5))  # and the centre, as of `Preprocessing.crop`
+
+
+def views_of(recipe):
+    """The arguments of `evaluate_split` that say how a recipe's test looks at each image."""
+    return {"mirrored": recipe.test_flip, "shifted": recipe.test_shift, "ten": recipe.test_views == "ten"}
+
+
 def evaluate_split(
-    model, split, preprocessing, class_names, batch_size=None, *, mirrored=False, shifted=False, source=""
+    model, split, preprocessing, class_names, batch_size=None, *, mirrored=False, shifted=False, ten=False, source=""
 ):
     """The Evaluation of a model (images -> probabilities) on a Split.
 
@@ -217,12 +226,17 @@ def evaluate_split(
         mirrored: True takes the mean of the probabilities of each image and its mirror image.
         shifted: True takes half the probabilities of each image and a quarter of those of the image moved by a pixel up
             and left, and down and right (Jordan 2024, arXiv:2404.00498); with `mirrored` six views in all.
+        ten: True takes the mean of the probabilities of ten views of larger images: the four corners and the centre,
+            each also mirrored (Krizhevsky et al. 2012, section 4.1).
     """
-    batches = InOrder(split, preprocessing, batch_size or images_at_once(split.images.shape[1:3]))
+    batch_size = batch_size or images_at_once(split.images.shape[1:3])
+    mirrored = mirrored or ten
+    shifts = ((0, 0.5), (-1, 0.25), (1, 0.25)) if shifted else ((0, 1.0),)
     network, logs = log_probabilities(model)
     views = []
-    for shift, weight in ((0, 0.5), (-1, 0.25), (1, 0.25)) if shifted else ((0, 1.0),):
-        for mirror in (False, True) if mirrored else (False,):
+    for place in CORNERS if ten else (None,):
+        batches = InOrder(split, preprocessing, batch_size, place=place)
+        for (shift, weight), mirror in itertools.product(shifts, (False, True) if mirrored else (False,)):
             seen = np.asarray(network.predict(backends.stream(_View(batches, shift, mirror)), verbose=0))
-            views.append(logs(seen) + np.log(weight / 2 if mirrored else weight))
+            views.append(logs(seen) + np.log(weight / (1 + mirrored) / (len(CORNERS) if ten else 1)))
     return score(np.logaddexp.reduce(views), split.labels, class_names, split.files, source)

@@ -15,7 +15,7 @@ from kerascnn.errors import counted
 from kerascnn.keras_file import load
 from kerascnn.training import record
 from kerascnn.training.build import network, without_weights
-from kerascnn.training.evaluate import evaluate_split
+from kerascnn.training.evaluate import evaluate_split, views_of
 from kerascnn.training.fold import fold
 from kerascnn.training.resume import BEST
 
@@ -109,8 +109,7 @@ def _draw_curves(run, metrics, title):
 
 def _tested(run, recipe, final, data, prepared):
     """Evaluate the best weights on the test split and draw the confusion matrix; returns the numbers for run.json."""
-    views = {"mirrored": recipe.test_flip, "shifted": recipe.test_shift}
-    measured = evaluate_split(final, data.test, prepared, data.class_names, **views)
+    measured = evaluate_split(final, data.test, prepared, data.class_names, **views_of(recipe))
     record.keep(run, measured, data.test.images)
     plots.save(
         plots.confusion(measured.confusion, f"{recipe.model} on {data.name}: {counted(measured.images, 'test image')}"),

@@ -36,6 +36,11 @@ def check_counts(recipe, source, counts):
         counts: {split: number of images}.
     """
     size = image_size(recipe)
+    if recipe.test_views and (recipe.resize_to or 0) <= max(size):
+        raise UsageError(
+            f"test_views={recipe.test_views!r} needs images that are larger than the {max(size)} pixels that the "
+            f"network sees. Type --resize-to {max(size) + max(1, max(size) // 7)}, or leave out --test-views."
+        )
     if recipe.resize_to and recipe.resize_to < max(size):
         raise UsageError(
             f"resize_to={recipe.resize_to} is less than the {max(size)} pixels of the images that the network sees. "

@@ -8,7 +8,7 @@ import numpy as np
 from kerascnn import datasets
 from kerascnn.errors import UsageError, command
 from kerascnn.recipes import Recipe
-from kerascnn.training.evaluate import evaluate_split
+from kerascnn.training.evaluate import evaluate_split, views_of
 from kerascnn.using.class_names import class_indices
 from kerascnn.using.classifier import subject
 from kerascnn.using.run_data import data_of, same_data
@@ -34,8 +34,7 @@ def evaluate(run, data=None, *, strict=False):
         if data is not None and (str(data) == own or (paths and os.path.realpath(data) == os.path.realpath(own))):
             data = None
         moved = None if data is None else same_data(run, data, strict)
-        recipe = Recipe.from_dict(run.read("recipe"))
-        views = {"mirrored": recipe.test_flip, "shifted": recipe.test_shift}
+        views = views_of(Recipe.from_dict(run.read("recipe")))
     other = data_of(classifier, data, strict=strict) if moved is None else moved
     names = other.class_names
     if run is not None and (data is None or moved is not None):
