@@ -9,7 +9,20 @@ import warnings
 from cyclopts import App, CycloptsError
 
 from kerascnn import __version__
-from kerascnn.commands import adopt, anatomy, experiment, explain, listings, report, scan, serve, train, tune, using
+from kerascnn.commands import (
+    adopt,
+    anatomy,
+    experiment,
+    explain,
+    features,
+    listings,
+    report,
+    scan,
+    serve,
+    train,
+    tune,
+    using,
+)
 from kerascnn.commands.terminal import in_options
 from kerascnn.datasets.decoding import MAX_MEGAPIXELS, max_megapixels
 from kerascnn.errors import DataError, Stopped, TrainingFailed, UsageError, disk_full
@@ -35,6 +48,7 @@ for command in (tune.tune, tune.tune_worker, tune.tune_status, tune.tune_report)
 app.command(adopt.adopt)
 app.command(report.report)
 app.command(report.compare)
+app.command(features.features)
 app.command(experiment.app)
 app.command(experiment.list_experiments, name="experiments")
 app.command(using.list_runs, name="runs")

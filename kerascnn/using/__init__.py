@@ -12,6 +12,7 @@ _HOME = {
     "data_of": "run_data",
     "evaluate": "evaluation",
     "export": "saved_model",
+    "features": "features",
     "image_paths": "prediction",
     "predict": "prediction",
     "preprocessing": "classifier",

@@ -1,0 +1,102 @@
+"""`kerascnn features`: what a layer computes of every image of a data set, for other programs to use."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from kerascnn import runs
+from kerascnn.commands.terminal import Subject, check_subject, computing
+from kerascnn.errors import UsageError
+
+
+def features(
+    run: Subject,
+    data: str,
+    /,
+    *,
+    layer: str,
+    scales: str | None = None,
+    aggregate: Literal["mean", "stack"] = "mean",
+    out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("features.npz"),
+):
+    """Write the features of all images of a data set at a layer, averaged over places, mirror images and scales.
+
+    Dense layers are applied convolutionally, so that images may be larger than the network's own. Each feature has the
+    length 1.
+
+    Parameters
+    ----------
+    data
+        a data set's name, a folder or a file
+    layer
+        a layer's name, such as that of the last layer before the scores (kerascnn table RUN)
+    scales
+        sides that images are brought to, pixels, separated by commas, such as 256,384,512 [default: the network's own]
+    aggregate
+        of several scales: their mean, or stack them beside each other
+    out
+        .npz file with features, files, labels, class_names and splits
+    """
+    if out.suffix != ".npz":
+        raise UsageError(f"--out {out} is not allowed: the name must end with .npz, which NumPy reads.")
+    sides = _sides(scales)
+    check_subject(run)
+    with computing() as (say, _):
+        import numpy as np
+
+        from kerascnn import datasets
+        from kerascnn.using.classifier import subject
+        from kerascnn.using.features import features as of_images
+
+        classifier = subject(run)
+        prepared = classifier.preprocessing
+        images, loaded = {}, None
+        for side in sides or [prepared.image_size]:
+            size = {"image_size": side, "channels": prepared.channels}
+            loaded = datasets.load(data, **size, validation=0, test=0, training=False)
+            images[side] = _Together(loaded.splits.values(), prepared.scale)
+        found = of_images(classifier.model, images, layer, aggregate=aggregate, say=say)
+        parts = loaded.splits.values()
+        arrays = {
+            "features": found,
+            "files": np.array([file for split in parts for file in split.files]),
+            "labels": np.concatenate([split.labels for split in parts]) if loaded.class_names else np.array([], int),
+            "class_names": np.array(loaded.class_names),
+            "splits": np.repeat(list(loaded.splits), [len(split) for split in parts]),
+            "layer": np.array(layer),
+        }
+        with runs.replacing(out) as temporary, temporary.open("wb") as file:
+            np.savez(file, **arrays)
+        say(f"{out}: {found.shape[0]} images, {found.shape[1]} features of {layer}")
+
+
+def _sides(scales):
+    """The sides in text like "256,384", or None."""
+    if scales is None:
+        return None
+    parts = [part.strip() for part in scales.split(",")]
+    if not all(part.isdecimal() and int(part) for part in parts) or len(set(parts)) < len(parts):
+        raise UsageError(f"--scales {scales} is not allowed: give different whole numbers, such as 256,384,512.")
+    return [int(part) for part in parts]
+
+
+class _Together:
+    """The images of several splits as the network takes them, one after another, a slice at a time."""
+
+    def __init__(self, splits, scale):
+        self.splits, self.scale = list(splits), scale
+
+    def __len__(self):
+        return sum(map(len, self.splits))
+
+    def __getitem__(self, part):
+        import numpy as np
+
+        start, stop, _ = part.indices(len(self))
+        found = []
+        for split in self.splits:
+            if start < len(split) and stop > 0:
+                found.append(split.images[max(start, 0) : min(stop, len(split))])
+            start, stop = start - len(split), stop - len(split)
+        return self.scale(np.concatenate(found))

@@ -1,0 +1,176 @@
+"""Features of images from any layer, over places, mirror images and scales (Simonyan and Zisserman 2014, appendix B).
+
+The network is applied convolutionally: a dense layer behind a Flatten becomes a convolution whose filters are as large
+as the maps that were flattened, every further dense layer one of 1x1, so that larger images give maps of features.
+These are averaged over the places, and with those of the mirror image, and brought to the length 1 at each scale.
+"""
+
+import dataclasses
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from kerascnn.errors import UsageError, unknown
+from kerascnn.explain.subjects import opaque_step
+from kerascnn.explain.targets import check_channels_last, find_layer
+from kerascnn.network.graph import flatten
+from kerascnn.network.heads import head_step
+from kerascnn.network.plan import make_plan
+
+AGGREGATES = ("mean", "stack")
+FIXED = ("Reshape", "Resizing", "CenterCrop", "Permute", "RepeatVector", "ZeroPadding1D")  # made for one size
+PASSED = ("Dropout", "Activation", "ReLU", "Identity", "SpatialDropout2D", "GaussianNoise", "AlphaDropout")
+
+
+def features(model, images, layer, *, aggregate="mean", flip=True, batch_size=32, say=None):
+    """The features of images at a layer, each of length 1.
+
+    Args:
+        model: keras.Model with one image input, channels last.
+        images: {scale: (N, H, W, C)} as the model takes them but of any size from its own upwards, the same images at
+            each scale; or one such array, or anything of that length that gives such arrays for slices.
+        layer: a layer's name, such as that of the last layer before the scores.
+        aggregate: of several scales: "mean" (of the features, brought to the length 1 again) or "stack" (beside each
+            other, likewise).
+        flip: True takes the mean of the features of each image and its mirror image.
+        batch_size: images of the model's own size computed at once; fewer of larger ones. The result does not depend
+            on it.
+        say: called with a line for each scale.
+    Returns:
+        float32 (N, channels), or (N, scales x channels) with "stack".
+    Raises:
+        UsageError: an unknown layer or aggregate, a layer that gives the class probabilities, a layer between the
+            image and the features that works at one size only, or images smaller than the model's own.
+    """
+    if aggregate not in AGGREGATES:
+        raise unknown("aggregate", aggregate, AGGREGATES)
+    at_scales = images if isinstance(images, dict) else {None: images}
+    if not at_scales or len({len(each) for each in at_scales.values()}) > 1:
+        raise UsageError("images must hold one or more scales with the same number of images at each.")
+    network = convolutional(model, layer)
+    own = model.input_shape[1:3]
+    found = []
+    for scale, each in at_scales.items():
+        size = np.shape(each[:1])[1:3]
+        _check_size(model, own, size, scale)
+        relative = np.prod(size) / np.prod([a or b for a, b in zip(own, size, strict=True)])
+        found.append(_unit(_averaged(network, each, max(1, int(batch_size / relative)), flip)))
+        if say:
+            say(f"{size[0]}x{size[1]} pixels: {len(each)} images, {found[-1].shape[1]} features")
+    return _unit(np.concatenate(found, 1) if aggregate == "stack" else np.mean(found, 0))
+
+
+def _averaged(network, images, batch_size, flip):
+    """float32 (N, channels): the mean over places and mirror images."""
+    parts = []
+    for start in range(0, len(images), batch_size):
+        batch = np.asarray(images[start : start + batch_size], "float32")
+        views = [batch, batch[:, :, ::-1]] if flip else [batch]
+        maps = [ops.convert_to_numpy(network(np.ascontiguousarray(view), training=False)) for view in views]
+        parts.append(np.mean([each.mean((1, 2)) for each in maps], 0))
+    return np.concatenate(parts)
+
+
+def _unit(values):
+    length = np.linalg.norm(values, axis=1, keepdims=True)
+    return (values / np.maximum(length, 1e-12)).astype("float32")
+
+
+def _check_size(model, own, size, scale):
+    if any(least is not None and side < least for least, side in zip(own, size, strict=True)):
+        raise UsageError(
+            f"scales={scale or size[0]} is smaller than {model.name} takes: its images have {own[0]}x{own[1]} pixels. "
+            f"Choose scales from {max(own)} upwards."
+        )
+
+
+def convolutional(model, layer):
+    """The network up to a layer, applied convolutionally: images (N, H, W, C) of any size -> maps (N, h, w, channels).
+
+    At the model's own size there is one place, with the layer's ordinary output. The model itself stays as it is.
+
+    Raises:
+        UsageError: as of `features`.
+    """
+    plan = make_plan(model, opaque_step)
+    check_channels_last(plan)
+    path, value = find_layer(plan, layer)
+    head = head_step(plan.steps, plan.outputs[0])
+    if head is not None and value == head.output:
+        raise UsageError(
+            f"Layer {layer!r} of {model.name} gives the class probabilities, which are no features. Name a layer "
+            f"before it. List them: kerascnn table {model.name}"
+        )
+    graph = flatten(model)
+    last = max(number for number, node in enumerate(graph.nodes) if node.name == path)
+    graph = dataclasses.replace(graph, nodes=graph.nodes[: last + 1])
+    inputs = keras.Input((None, None, model.input_shape[-1]), name="image")
+    known = graph.run([inputs], _Convolved(graph, model.name))
+    output = known[graph.nodes[last].outputs[0]]
+    if len(output.shape) != 4:
+        raise UsageError(f"Layer {layer!r} of {model.name} gives no maps of features: its output is {output.shape}.")
+    return keras.Model(inputs, output, name=model.name)
+
+
+class _Convolved:
+    """Calls each operation of a graph, or what takes its place where images are of any size.
+
+    The layers are new ones with the same weights.
+    """
+
+    def __init__(self, graph, name):
+        self.graph, self.name = graph, name
+        self.made = {}  # {path: layer}, so that a layer that is called twice stays one
+        self.flat = {}  # {tensor number: (h, w) of the maps that were flattened}
+
+    def __call__(self, node, args, kwargs):
+        operation, kind = node.operation, type(node.operation).__name__
+        shape = self.graph.tensors[node.inputs[0]].shape if node.inputs else ()
+        if kind == "Flatten":
+            self.flat[node.outputs[0]] = tuple(shape[1:3]) if len(shape) == 4 else (1, 1)
+            return args[0]
+        flat = self.flat.get(node.inputs[0]) if node.inputs else None
+        if flat and kind in PASSED:
+            self.flat[node.outputs[0]] = flat
+        elif flat and kind != "Dense":
+            raise self._of_one_size(node)
+        if kind in FIXED:
+            raise self._of_one_size(node)
+        if not isinstance(operation, keras.Layer):
+            return operation(*args, **kwargs)
+        if node.name not in self.made:
+            self.made[node.name] = self._layer(operation, kind, shape, flat)
+            made = self.made[node.name]
+            result = made(*args, **kwargs)
+            weights = operation.get_weights()
+            if kind == "Dense":
+                weights[0] = weights[0].reshape(*made.kernel_size, -1, operation.units)
+            made.set_weights(weights)
+            return result
+        return self.made[node.name](*args, **kwargs)
+
+    def _of_one_size(self, node):
+        return UsageError(
+            f"Layer {node.name!r} of {self.name} works at one size of image only ({type(node.operation).__name__}), so "
+            "that the network cannot be applied to others. Name a layer before it."
+        )
+
+    def _layer(self, operation, kind, shape, flat):
+        """A new layer in the place of one."""
+        if kind == "Dense":
+            return layers.Conv2D(
+                operation.units,
+                flat or (1, 1),
+                activation=operation.activation,
+                use_bias=operation.use_bias,
+                name=operation.name,
+                dtype=operation.dtype_policy,
+            )
+        if kind in ("GlobalAveragePooling2D", "GlobalMaxPooling2D"):
+            pooling = layers.AveragePooling2D if "Average" in kind else layers.MaxPooling2D
+            return pooling(tuple(shape[1:3]), strides=1, name=operation.name)
+        config = operation.get_config()
+        if kind == "BatchNormalization":
+            config["axis"] = -1
+        return type(operation).from_config(config)
