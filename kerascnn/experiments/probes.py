@@ -89,7 +89,7 @@ def probes(
         test = pooled_features(model, test_images, names, places, batch_size, Path(folder, "test"))
         for name in names:
             for kind in classifiers:
-                search = _fitted(kind, train[name], labels, strengths, folds, seed)
+                search = fitted(kind, train[name], labels, strengths, folds, seed)
                 correct = search.predict(test[name]) == test_labels
                 arrays[f"{name}/{kind}"] = correct
                 strength = next(iter(search.best_params_.values()))
@@ -143,7 +143,7 @@ def every_layer(model):
     return sorted({*names, *dense[:-1]}, key=lambda name: order.index(name.partition("#")[0]))
 
 
-def _fitted(kind, features, labels, strengths, folds, seed):
+def fitted(kind, features, labels, strengths, folds, seed):
     """The classifier with the C of the best mean accuracy over the folds, trained on all images."""
     pipeline = make_pipeline(StandardScaler(), CLASSIFIERS[kind](seed))
     split = StratifiedKFold(folds, shuffle=True, random_state=seed)

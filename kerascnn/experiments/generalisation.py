@@ -1,0 +1,311 @@
+"""Are the features of a trained network of use on other data? (Zeiler and Fergus 2013, section 5.2 and tables 4 to 6)
+
+A softmax classifier is trained on the features of a layer, which stay as they are, with few and with more images of
+each class; and the same network, with fresh weights, is trained on the same images alone. The paper takes a network of
+ImageNet to Caltech-101, Caltech-256 and PASCAL. Here the number of images at which training from scratch catches up is
+named, too.
+"""
+
+import random
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+
+from kerascnn.errors import UsageError, counted
+from kerascnn.experiments import register
+from kerascnn.experiments.asked import some
+from kerascnn.experiments.invariance import usual_layers
+from kerascnn.experiments.kept import Kept
+from kerascnn.experiments.outcome import Outcome, mean_interval
+from kerascnn.experiments.probes import fitted, pooled_features
+from kerascnn.explain.subjects import opaque_step
+from kerascnn.explain.targets import find_layer
+from kerascnn.network.plan import make_plan
+from kerascnn.plots import BLUE, ORANGE
+
+FROZEN, SCRATCH = "frozen features", "from scratch"
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+FOLDS = 3
+
+
+@register(source="Zeiler and Fergus 2013, tables 4 to 6")
+def generalisation(
+    model,
+    images,
+    labels,
+    test_images,
+    test_labels,
+    layer=None,
+    *,
+    counts=(15, 30, 60, None),
+    repeats=3,
+    steps=500,
+    train_batch=32,
+    learning_rate=1e-3,
+    batch_size=64,
+    seed=0,
+    keep=None,
+    say=None,
+):
+    """Accuracy on other data of a softmax on frozen features, and of the same network trained from scratch.
+
+    Args:
+        model: keras.Model with one image input; its weights stay as they are.
+        images, test_images: float (N, H, W, C) as the model takes them, or anything of that length that gives such
+            arrays for slices and for arrays of numbers.
+        labels, test_labels: int (N,), the classes of these data, from 0.
+        layer: a layer's name; maps are averaged over their places. None: the last layer before the scores.
+        counts: training images of each class; None: all of them.
+        repeats: how often each count is drawn and trained anew.
+        steps: of training from scratch, by Adam, its rate falling to 0 along a cosine.
+        train_batch: images a step, or all of them where there are fewer.
+        learning_rate: at the start.
+        batch_size: images whose features are computed at once; the result does not depend on it.
+        seed: of the draws, the weights and the cross-validation that chooses the softmax' regularisation.
+        keep: Path of a JSON file: measurements that it holds are not made again.
+        say: called with a line for each measurement.
+    Returns:
+        Outcome. Table: images_per_class, method ("frozen features", "from scratch"), accuracy (mean over the repeats),
+        low and high (its 95% interval by Student's t), repeats, test_images. Arrays: "accuracy" (methods, counts,
+        repeats), "counts" (mean images per class), "crossing" (images per class, or nan).
+    Raises:
+        UsageError: a class with fewer images than asked, an unknown layer.
+    """
+    labels, test_labels = np.asarray(labels), np.asarray(test_labels)
+    layer = usual_layers(model)[-1] if layer is None else layer
+    _check(images, labels, test_images, test_labels, counts, repeats, steps)
+    with tempfile.TemporaryDirectory(prefix="kerascnn-generalisation-") as folder:
+        train = np.array(pooled_features(model, images, [layer], 1, batch_size, Path(folder, "train"))[layer])
+        test = np.array(pooled_features(model, test_images, [layer], 1, batch_size, Path(folder, "test"))[layer])
+    kept = Kept(keep, train, labels, test, test_labels, steps, train_batch, learning_rate, seed)
+    accuracy = np.zeros((2, len(counts), repeats))
+    for place, count in enumerate(counts):
+        for repeat in range(repeats):
+            rows = drawn(labels, count, np.random.default_rng([seed, repeat]))
+
+            def by_features(rows=rows):
+                chosen = fitted("softmax", train[rows], labels[rows], STRENGTHS, FOLDS, seed)
+                return (chosen.predict(test) == test_labels).mean()
+
+            def by_training(rows=rows, repeat=repeat):
+                fresh = untrained(model, layer, int(labels.max()) + 1, [seed, repeat])
+                trained = _trained(fresh, images, labels, rows, steps, train_batch, learning_rate, [seed, repeat])
+                return (_predicted(trained, test_images, batch_size) == test_labels).mean()
+
+            for method, function in enumerate((by_features, by_training)):
+                name = f"{(FROZEN, SCRATCH)[method]}, {count or 'all'} images a class, draw {repeat + 1}"
+                new = name not in kept
+                accuracy[method, place, repeat] = kept.measure(name, function)
+                if say and new:
+                    say(f"{name}: {accuracy[method, place, repeat]:.1%}")
+    sizes = np.array([len(drawn(labels, n, np.random.default_rng(0))) / len(np.unique(labels)) for n in counts])
+    table = _table(accuracy, sizes, len(test_labels))
+    cross = crossing(sizes, *accuracy.mean(2))
+    arrays = {"accuracy": accuracy, "counts": sizes, "crossing": np.array(cross)}
+    chance = np.bincount(test_labels).max() / len(test_labels)
+    title = f"{model.name}: features of {layer} on other data"
+    said = _findings(accuracy, sizes, cross)
+    return Outcome("generalisation", table, said, lambda: _figure(table, cross, chance, title), arrays)
+
+
+def drawn(labels, count, rng):
+    """Rows of `count` images of each class, drawn at random, in their order; of None all."""
+    if count is None:
+        return np.arange(len(labels))
+    return np.sort(np.concatenate([rng.permutation(np.flatnonzero(labels == c))[:count] for c in np.unique(labels)]))
+
+
+def crossing(sizes, frozen, scratch):
+    """Images per class at which training from scratch reaches the frozen features, on a logarithmic scale; the least
+    size where it is ahead from the start, nan where it never is."""
+    ahead = np.asarray(scratch) - np.asarray(frozen)
+    if ahead[0] >= 0:
+        return float(sizes[0])
+    for place in range(1, len(sizes)):
+        if ahead[place] >= 0:
+            share = -ahead[place - 1] / (ahead[place] - ahead[place - 1])
+            low, high = np.log(sizes[place - 1]), np.log(sizes[place])
+            return float(np.exp(low + share * (high - low)))
+    return float("nan")
+
+
+def untrained(model, layer, num_classes, seed):
+    """The network up to a layer with fresh weights, its maps averaged, and a softmax behind it.
+
+    What comes before the first filter larger than a pixel only scales the pixels, and is kept.
+    """
+    path = find_layer(make_plan(model, opaque_step), layer)[0]
+    if "/" in path:
+        raise UsageError(f"layer={layer!r} lies in a model within {model.name}. Name a layer of {model.name} itself.")
+    state = random.getstate()
+    random.seed(repr(seed))  # where Keras takes its seeds from
+    try:
+        fresh = keras.models.clone_model(model)
+        x = fresh.get_layer(path).output
+        x = keras.layers.GlobalAveragePooling2D()(x) if len(x.shape) == 4 else x
+        x = keras.layers.Dense(num_classes, activation="softmax", dtype="float32")(x)
+        made = keras.Model(fresh.inputs, x, name=f"{model.name}_untrained")
+    finally:
+        random.setstate(state)
+    made.trainable = True
+    for old in model.layers:
+        if np.prod(getattr(old, "kernel_size", 1)) > 1 or isinstance(old, keras.layers.Dense):
+            break
+        kept = next((each for each in made.layers if each.name == old.name), None)
+        if kept is not None and old.weights:
+            kept.set_weights(old.get_weights())
+            kept.trainable = False
+    return made
+
+
+def _trained(network, images, labels, rows, steps, train_batch, learning_rate, seed):
+    """The network, trained on some of the images."""
+    rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    network.compile(keras.optimizers.Adam(rate), loss="sparse_categorical_crossentropy")
+    rng, left, size = np.random.default_rng(seed), np.array([], int), min(train_batch, len(rows))
+    for _ in range(steps):
+        if len(left) < size:
+            left = rng.permutation(rows)
+        batch, left = left[:size], left[size:]
+        loss = network.train_on_batch(np.asarray(images[np.sort(batch)], "float32"), labels[np.sort(batch)])
+        if not np.isfinite(loss):
+            raise UsageError(
+                f"learning_rate={learning_rate:g} is too high: the loss of training from scratch became {loss}. Give a "
+                "lower one."
+            )
+    return network
+
+
+def _predicted(network, images, batch_size):
+    starts = range(0, len(images), batch_size)
+    parts = [network.predict_on_batch(np.asarray(images[i : i + batch_size], "float32")) for i in starts]
+    return np.concatenate([np.asarray(part).argmax(1) for part in parts])
+
+
+def _check(images, labels, test_images, test_labels, counts, repeats, steps):
+    for what, given, of_them in (("images", images, labels), ("test_images", test_images, test_labels)):
+        if not len(given) or len(given) != len(of_them):
+            raise UsageError(f"{what} holds {len(given)} images, and there are {len(of_them)} labels for them.")
+    if not counts or repeats < 1 or steps < 1:
+        raise UsageError(f"{counts=}, {repeats=}, {steps=} is not allowed: one or more of each are needed.")
+    classes, sizes = np.unique(labels, return_counts=True)
+    least = classes[sizes.argmin()]
+    for count in counts:
+        if count is not None and not FOLDS <= count <= sizes.min():
+            raise UsageError(
+                f"counts={count} is not allowed: class {least} has {counted(int(sizes.min()), 'training image')}, and "
+                f"the cross-validation needs {FOLDS}. Give counts from {FOLDS} to {sizes.min()}, or all."
+            )
+    if sizes.min() < FOLDS or len(classes) < 2:
+        raise UsageError(f"Class {least} has {sizes.min()} training images; two classes with {FOLDS} each are needed.")
+
+
+def _table(accuracy, sizes, tests):
+    rows = []
+    for method, of_method in zip((FROZEN, SCRATCH), accuracy, strict=True):
+        for size, values in zip(sizes, of_method, strict=True):
+            rows.append((size, method, *mean_interval(values), len(values), tests))
+    columns = ["images_per_class", "method", "accuracy", "low", "high", "repeats", "test_images"]
+    return pandas.DataFrame(rows, columns=columns)
+
+
+def _findings(accuracy, sizes, cross):
+    said = []
+    for place, size in enumerate(sizes):
+        mean, low, high = mean_interval(accuracy[0, place] - accuracy[1, place])
+        repeats = accuracy.shape[2]
+        verdict = "more" if low > 0 else "less" if high < 0 else "not measurably other"
+        verdict = "" if repeats == 1 else f"; {verdict} than training from scratch"
+        interval = f" (95% interval {100 * low:+.1f} to {100 * high:+.1f}, {repeats} draws)" if repeats > 1 else ""
+        said.append(
+            f"{size:g} images a class: frozen features {accuracy[0, place].mean():.1%}, from scratch "
+            f"{accuracy[1, place].mean():.1%}: {100 * mean:+.1f} points{interval}{verdict}."
+        )
+    if np.isnan(cross):
+        said.append(f"Training from scratch does not catch up with the features up to {sizes[-1]:g} images a class.")
+    elif cross == sizes[0]:
+        said.append(f"Training from scratch is ahead already with {cross:g} images a class.")
+    else:
+        said.append(f"Training from scratch catches up with the features at about {cross:.0f} images a class.")
+    return tuple(said)
+
+
+def _figure(table, cross, chance, title):
+    figure = Figure(figsize=(6.2, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for method, colour in ((FROZEN, BLUE), (SCRATCH, ORANGE)):
+        rows = table[table["method"] == method].sort_values("images_per_class")
+        axes.fill_between(
+            rows["images_per_class"], rows["low"].clip(0), rows["high"].clip(upper=1), color=colour, alpha=0.2
+        )
+        axes.plot(rows["images_per_class"], rows["accuracy"], color=colour, marker="o", label=method)
+    axes.axhline(chance, color="0.5", linestyle="--", linewidth=1, label="always the largest class")
+    if np.isfinite(cross):
+        axes.axvline(cross, color="0.5", linestyle=":", linewidth=1, label=f"crossing, about {cross:.0f} images")
+    axes.set_xscale("log")
+    sizes = sorted(set(table["images_per_class"]))
+    axes.set_xticks(sizes, [f"{size:.0f}" for size in sizes])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set(xlabel="training images of each class", ylabel="accuracy on test images", ylim=(0, 1))
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize="small")
+    repeats, tests = table["repeats"].iloc[0], table["test_images"].iloc[0]
+    bands = "mean with its 95% band over" if repeats > 1 else "of"
+    axes.set_title(f"{title}\n{bands} {counted(int(repeats), 'draw')}, {tests} test images", fontsize="medium")
+    return figure
+
+
+def command(
+    asked,
+    *,
+    layer: str | None = None,
+    counts: str = "15,30,60,all",
+    repeats: int = 3,
+    steps: int = 500,
+    learning_rate: float = 1e-3,
+    images: int = 1000,
+    seed: int = 0,
+):
+    """Compare frozen features with training from scratch on other data, over images of each class.
+
+    Parameters
+    ----------
+    layer
+        a layer's name [default: the last layer before the scores]
+    counts
+        training images of each class, separated by commas; all: as many as there are
+    repeats
+        how often each count is drawn and trained anew
+    steps
+        of training from scratch
+    learning_rate
+        of training from scratch
+    images
+        at most how many test images are used
+    seed
+        of every choice
+    """
+    asked.need_labels("both trainings need")
+    words = [word.strip() for word in counts.split(",")]
+    if not all(word == "all" or word.isdecimal() for word in words):
+        raise UsageError(f"counts={counts} is not allowed: give numbers separated by commas, such as 15,30,60,all.")
+    train, test = asked.both(seed)
+    test = some(test, images, seed)
+    given = asked.prepared(train), train.labels, asked.prepared(test), test.labels
+    return generalisation(
+        asked.model,
+        *given,
+        layer,
+        counts=[None if word == "all" else int(word) for word in words],
+        repeats=repeats,
+        steps=steps,
+        learning_rate=learning_rate,
+        seed=seed,
+        keep=Path(asked.folder) / "generalisation-kept.json",
+        say=asked.say,
+    )

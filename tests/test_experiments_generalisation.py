@@ -1,0 +1,109 @@
+import random
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from kerascnn.errors import UsageError
+from kerascnn.experiments.generalisation import crossing, drawn, generalisation, untrained
+from kerascnn.experiments.kept import Kept
+
+
+def network():
+    return keras.Sequential(
+        [
+            keras.Input((4, 4, 2)),
+            layers.Conv2D(2, 1, name="scaling"),
+            layers.Conv2D(3, 3, activation="relu", name="conv"),
+            layers.GlobalAveragePooling2D(name="average"),
+            layers.Dense(4, activation="relu", name="hidden"),
+            layers.Dense(5, activation="softmax", name="output"),
+        ],
+        name="small",
+    )
+
+
+def data(each, seed):
+    labels = np.repeat([0, 1], each)
+    images = np.random.default_rng(seed).normal(size=(2 * each, 4, 4, 2)).astype("float32")
+    images[labels == 1, ..., 0] += 1.0
+    return images, labels
+
+
+def test_a_small_transfer(tmp_path):
+    model = network()
+    weights = [w.copy() for w in model.get_weights()]
+    x, y = data(8, 0)
+    given = model, x, y, *data(20, 1)
+    said, options = [], {"counts": (4, None), "repeats": 2, "steps": 3, "keep": tmp_path / "kept.json"}
+    result = generalisation(*given, "conv", **options, say=said.append)
+    for before, after in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert result.table["images_per_class"].tolist() == [4, 8, 4, 8]
+    # A softmax on the averaged features of conv, with all images, by hand; its C is one of those offered.
+    features = [
+        np.maximum(keras.Model(model.inputs, model.get_layer("conv").output).predict(each, verbose=0), 0).mean((1, 2))
+        for each in (given[1], given[3])
+    ]
+    possible = [
+        make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=2000, tol=1e-3, random_state=0))
+        .fit(features[0], given[2])
+        .score(features[1], given[4])
+        for c in (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    ]
+    assert np.abs(np.array(possible) - result.arrays["accuracy"][0, 1, 0]).min() < 1e-9
+    assert len(said) == 8
+    again = generalisation(*given, "conv", **options, say=said.append)
+    assert len(said) == 8  # nothing is measured twice
+    np.testing.assert_array_equal(again.arrays["accuracy"], result.arrays["accuracy"])
+    generalisation(*given, "conv", **{**options, "counts": (4,), "repeats": 1, "steps": 4}, say=said.append)
+    assert len(said) == 10  # other settings are measured anew
+
+
+def test_an_untrained_network_is_fresh_but_for_what_scales_the_pixels():
+    model, state = network(), random.getstate()
+    first, again, other = (untrained(model, "hidden", 3, seed) for seed in (1, 1, 2))
+    assert random.getstate() == state
+    assert first.output_shape == (None, 3)
+    for name in ("conv", "hidden"):
+        kernel = first.get_layer(name).get_weights()[0]
+        np.testing.assert_array_equal(kernel, again.get_layer(name).get_weights()[0])
+        assert np.abs(kernel - other.get_layer(name).get_weights()[0]).min() > 0
+        assert np.abs(kernel - model.get_layer(name).get_weights()[0]).min() > 0
+    np.testing.assert_array_equal(
+        first.get_layer("scaling").get_weights()[0], model.get_layer("scaling").get_weights()[0]
+    )
+    assert len(first.trainable_variables) == 6
+
+
+def test_the_crossing_by_hand():
+    assert crossing([10, 40], [0.5, 0.5], [0.4, 0.6]) == pytest.approx(20)  # halfway between their logarithms
+    assert crossing([10, 40], [0.5, 0.5], [0.5, 0.6]) == 10
+    assert np.isnan(crossing([10, 40], [0.5, 0.6], [0.4, 0.5]))
+
+
+def test_so_many_of_each_class_are_drawn():
+    labels = np.array([0] * 9 + [1] * 5 + [2] * 7)
+    rows = drawn(labels, 4, np.random.default_rng(0))
+    assert np.bincount(labels[rows]).tolist() == [4, 4, 4]
+    assert len(set(rows)) == 12
+    assert drawn(labels, None, np.random.default_rng(0)).tolist() == list(range(21))
+
+
+def test_what_is_kept_depends_on_the_settings(tmp_path):
+    path = tmp_path / "kept.json"
+    assert Kept(path, np.arange(3), "a").measure("x", lambda: 1) == 1
+    assert Kept(path, np.arange(3), "a").measure("x", lambda: 2) == 1
+    assert Kept(path, np.arange(3), "b").measure("x", lambda: 3) == 3
+    path.write_text('{"settings"')
+    assert Kept(path, np.arange(3), "b").measure("x", lambda: 4) == 4
+
+
+def test_a_class_with_too_few_images():
+    images, labels = data(8, 0)
+    with pytest.raises(UsageError, match="counts=15 is not allowed: class 0 has 8 training images"):
+        generalisation(network(), images, labels, images, labels, counts=(15,))
