@@ -24,7 +24,7 @@ from kerascnn.experiments.kept import Kept
 from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.experiments.probes import fitted, pooled_features
 from kerascnn.explain.subjects import opaque_step
-from kerascnn.explain.targets import find_layer
+from kerascnn.network.find import find
 from kerascnn.network.plan import make_plan
 from kerascnn.plots import BLUE, ORANGE
 
@@ -139,7 +139,7 @@ def untrained(model, layer, num_classes, seed):
 
     What comes before the first filter larger than a pixel only scales the pixels, and is kept.
     """
-    path = find_layer(make_plan(model, opaque_step), layer)[0]
+    path = find(make_plan(model, opaque_step), layer).path
     if "/" in path:
         raise UsageError(f"layer={layer!r} lies in a model within {model.name}. Name a layer of {model.name} itself.")
     state = random.getstate()

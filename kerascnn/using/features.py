@@ -13,7 +13,8 @@ from keras import layers, ops
 
 from kerascnn.errors import UsageError, unknown
 from kerascnn.explain.subjects import opaque_step
-from kerascnn.explain.targets import check_channels_last, find_layer
+from kerascnn.explain.targets import check_channels_last
+from kerascnn.network.find import find
 from kerascnn.network.graph import flatten
 from kerascnn.network.heads import head_step
 from kerascnn.network.plan import make_plan
@@ -95,7 +96,7 @@ def convolutional(model, layer):
     """
     plan = make_plan(model, opaque_step)
     check_channels_last(plan)
-    path, value = find_layer(plan, layer)
+    _, path, value = find(plan, layer)
     head = head_step(plan.steps, plan.outputs[0])
     if head is not None and value == head.output:
         raise UsageError(
