@@ -183,6 +183,22 @@ def test_every_n_steps(tmp_path):
     assert table["steps"].tolist() == [0, 5, 10]
 
 
+def test_periods_that_are_no_epochs_are_counted_in_steps(tmp_path):
+    """Also in a second fit; but one that goes on from looks that counted epochs goes on so."""
+    x, _ = images(20, 1)
+
+    def look(folder, period=4):
+        made = ActivationStats(x, "conv1", folder=tmp_path / folder)
+        made.period = period
+        return made
+
+    for before, unit, numbers in ((4, "steps", [0, 4, 8]), (0, "epochs", [0, 1, 2])):
+        model = fit(network(), 1, [look(unit, before)])  # 4 steps an epoch
+        fit(model, 2, [look(unit)], initial_epoch=1)
+        table = pd.read_csv(tmp_path / unit / "activations" / "activations.csv")
+        assert table[unit].tolist() == numbers
+
+
 def test_a_second_fit_goes_on_where_the_first_ended(tmp_path):
     """As a resumed training does: fit again with initial_epoch and a new callback."""
     model = fit(network(), 2, [FilterEvolution(folder=tmp_path)])

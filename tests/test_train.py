@@ -477,9 +477,11 @@ def same_weights(a, b):
 
 @pytest.mark.slow
 def test_steps_and_evaluation_every_n_steps(tmp_path):
-    run, said = train(steps=17, eval_every=5, out=tmp_path / "a")  # passes have 6 steps
+    run, said = train(steps=17, eval_every=5, watch=["filters"], out=tmp_path / "a")  # passes have 6 steps
     assert [row["step"] for row in metrics(run)] == ["5", "10", "15", "17"]
     assert all("epoch" not in row for row in metrics(run))
+    with open(run / "watch" / "filter-evolution" / "evolution.csv") as file:
+        assert list(dict.fromkeys(row["steps"] for row in csv.DictReader(file))) == ["0", "5", "10", "15", "17"]
     result = run.read("run")["result"]
     assert (result["best_step"], result["steps"]) == (min(5 * result["best_epoch"], 17), 17)
     assert [line[:10] for line in said if line.startswith("step")] == [f"step {n:2}/17" for n in (5, 10, 15, 17)]

@@ -53,7 +53,7 @@ class ActivationStats(Watch):
     def finish(self):
         looks = self.kept()
         tables = [
-            pd.DataFrame({self.unit: at, "layer": look["layers"], **{name: look[name] for name in COLUMNS}})
+            pd.DataFrame({self.counts: at, "layer": look["layers"], **{name: look[name] for name in COLUMNS}})
             for at, look in looks.items()
         ]
         if not tables:
@@ -61,11 +61,11 @@ class ActivationStats(Watch):
         table = pd.concat(tables, ignore_index=True)
         self.write("activations", table)
         probe = f"{self.model.name}, {counted(len(self.images), 'probe image')}"
-        self.draw("activations", curves(table, self.unit, probe))
+        self.draw("activations", curves(table, self.counts, probe))
         some = self.kept(most=12)
         for number, layer in enumerate(table["layer"].unique()):
             rows = {at: (look["counts"][number], look["edges"]) for at, look in some.items()}
-            self.draw(f"ridge-{runs.plain(layer.replace('/', '-'))}", ridge(rows, self.unit, f"{layer} of {probe}"))
+            self.draw(f"ridge-{runs.plain(layer.replace('/', '-'))}", ridge(rows, self.counts, f"{layer} of {probe}"))
 
 
 def _row(stats):

@@ -81,7 +81,7 @@ class ExplainEachEpoch(Watch):
         title = "\n".join([f"{self.method}, {self.model.name}", *cautions(self.method, self.model)])
         names = None if self.labels is None else [self._name(label) for label in self.labels]
         words = {"names": names, "name_of": self._name, "bands": self.bands}
-        return epochs_sheet(self.images, looks, title, self.unit, method=self.method, **words)
+        return epochs_sheet(self.images, looks, title, self.counts, method=self.method, **words)
 
     def _name(self, number):
         return str(number) if self.class_names is None else str(self.class_names[int(number)])

@@ -66,7 +66,7 @@ class FeatureEvolution(Watch):
             value=table.loc[list(self.channels), "value"].to_numpy(),
         )
         title = f"{self.path} of {self.model.name}: strongest patch and its deconvnet image\n"
-        title += "epochs above; stripes: beyond the image's border"
+        title += f"{self.counts} above; stripes: beyond the image's border"
         self.draw("evolution", evolution(self.kept(most=6), self.channels, title, self.bands))
 
 

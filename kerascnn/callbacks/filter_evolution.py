@@ -38,7 +38,8 @@ class FilterEvolution(Watch):
 
     def look(self, at):
         self.keep(at, filters=filters_of(self.model, self.path))
-        if at // self.every % 10 == 0 and at:
+        done = self._epochs if self.unit == "epochs" else self._steps
+        if at and done // self.every % 10 == 0:
             self.finish()
 
     def finish(self):
@@ -46,12 +47,12 @@ class FilterEvolution(Watch):
         if not looks:
             return
         initial = next(iter(looks.values()))
-        tables = [measured(filters, initial).assign(**{self.unit: at}) for at, filters in looks.items()]
+        tables = [measured(filters, initial).assign(**{self.counts: at}) for at, filters in looks.items()]
         import pandas as pd
 
         self.write("evolution", pd.concat(tables, ignore_index=True))
         title = (
-            f"{self.path} of {self.model.name}: {self.unit} over each, filters from 0 by rows, each on its own scale"
+            f"{self.path} of {self.model.name}: {self.counts} over each, filters from 0 by rows, each on its own scale"
         )
         self.draw("strip", strip(self.kept(most=8), title))
         with replacing(self.folder / "evolution.gif") as temporary:

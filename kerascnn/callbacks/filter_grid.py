@@ -34,7 +34,7 @@ class FilterGrid(Watch):
         filters = filters_of(self.model, self.path)
         self.keep(at, filters=filters)
         title = (
-            f"{self.path} of {self.model.name}: {counted(len(filters), 'filter')} after {counted(at, self.unit[:-1])}"
+            f"{self.path} of {self.model.name}: {counted(len(filters), 'filter')} after {counted(at, self.counts[:-1])}"
         )
         for ending, figure in filter_sheets(filters, title).items():
             self.draw(f"{runs.plain(self.path.replace('/', '-'))}-{at:07d}{ending}", figure)

@@ -45,11 +45,13 @@ class TopPatches(Watch):
         self._latest = at
         stem = f"{runs.plain(self.path.replace('/', '-'))}-{at:07d}"
         self.write(stem, found.top(self.path).join(found.boxes(self.path)[["top", "left", "bottom", "right"]]))
-        title = f"{self.path} of {self.model.name} after {counted(at, self.unit[:-1])}: what excites each channel most"
+        title = (
+            f"{self.path} of {self.model.name} after {counted(at, self.counts[:-1])}: what excites each channel most"
+        )
         self.draw(stem, sheets.patch_sheet(found, self.path, self.channels, title=title))
 
     def finish(self):
-        now = self._epochs if self.unit == "epochs" else self._steps
+        now = self.now()
         if now and self._latest != now:
             self.look(now)
 

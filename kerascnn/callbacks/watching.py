@@ -51,6 +51,10 @@ class Watch(keras.callbacks.Callback):
         every: epochs (steps) from one look to the next.
         unit: "epochs" or "steps".
         start: True looks also before the first step.
+
+    Attributes:
+        period: steps of an epoch of `fit` that is no pass over the images, as with a recipe's `eval_every`; what is
+            then written counts steps, though `every` counts such epochs. 0: an epoch is an epoch.
     """
 
     def __init__(self, name, folder="watch", every=1, unit="epochs", start=False):
@@ -63,6 +67,7 @@ class Watch(keras.callbacks.Callback):
         self.async_safe = unit == "epochs"
         self.name, self.parent, self.every, self.unit, self.start = name, Path(folder), int(every), unit, start
         self._place = name
+        self.period = 0
         self.failed = None
         self._steps = self._epochs = 0
 
@@ -70,6 +75,15 @@ class Watch(keras.callbacks.Callback):
     def folder(self):
         """Where this look writes."""
         return self.parent / self._place
+
+    @property
+    def counts(self):
+        """What the numbers of the looks count: "epochs" or "steps"."""
+        return "steps" if self.period else self.unit
+
+    def now(self):
+        """The number of epochs (steps) done, as `look` gets it."""
+        return self._epochs if self.counts == "epochs" else self._steps
 
     def subject(self):
         """What is looked at, as a dict of lists that JSON can hold; known once `check` has run."""
@@ -83,10 +97,12 @@ class Watch(keras.callbacks.Callback):
         if self.failed:
             return
         self._place = self._free_place()
+        if self._steps and self._kept_at(self._place).get("unit") == "epochs":
+            self.period = 0  # a run of a version that counted its periods goes on as it began
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(self.folder / "look.json") as temporary:
-                temporary.write_text(json.dumps({"every": self.every, "unit": self.unit, **self.subject()}))
+                temporary.write_text(json.dumps({"every": self.every, "unit": self.counts, **self.subject()}))
         except OSError as error:
             raise UsageError(
                 f"{type(self).__name__} cannot write to {self.folder}: {error.strerror}. Give another folder=."
@@ -118,11 +134,15 @@ class Watch(keras.callbacks.Callback):
 
     def _subject_in(self, place):
         """The subject of the looks in a folder; None where it holds none, or does not say."""
+        return {name: value for name, value in self._kept_at(place).items() if name not in ("every", "unit")} or None
+
+    def _kept_at(self, place):
+        """What look.json holds in a folder; {} where there is none."""
         try:
             kept = json.loads((self.parent / place / "look.json").read_text())
-            return {name: value for name, value in kept.items() if name not in ("every", "unit")} or None
-        except (OSError, ValueError, AttributeError):
-            return None
+        except (OSError, ValueError):
+            return {}
+        return kept if isinstance(kept, dict) else {}
 
     def _earlier(self):
         """The files of earlier looks that a training that begins replaces: in its own folder, and, where that is the
@@ -136,12 +156,12 @@ class Watch(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self._steps += 1
         if self.unit == "steps" and self._steps % self.every == 0:
-            self._guarded(self.look, self._steps)
+            self._guarded(self.look, self.now())
 
     def on_epoch_end(self, epoch, logs=None):
         self._epochs = epoch + 1
         if self.unit == "epochs" and self._due(self._epochs):
-            self._guarded(self.look, self._epochs)
+            self._guarded(self.look, self.now())
 
     def on_train_end(self, logs=None):
         if hasattr(self, "finish"):

@@ -102,7 +102,7 @@ def train(
         compile_model(model, recipe, batches.total, batches.period, nll=resuming.has_nll(recipe, state))
     if watch is None:
         watch = run.read("run").get("watch", ()) if run else ()
-    looks = _looks(watch, model, data, prepared)
+    looks = _looks(watch, recipe, model, data, prepared)
     check_space(run.folder if run else out or runs.ROOT, model.count_params())
     known = run is not None
     run = run or runs.create(out, model=recipe.model, data=data.name)
@@ -129,10 +129,11 @@ def train(
         return run
 
 
-def _looks(watch, model, data, prepared):
+def _looks(watch, recipe, model, data, prepared):
     """The callbacks of the looks that are asked for, checked before anything is written."""
     looks = [look for name in dict.fromkeys(watch) for look in LOOKS.get(name)(data, prepared)]
     for look in looks:
+        look.period = recipe.eval_every
         look.set_model(model)
         look.check()
     return looks
