@@ -92,8 +92,11 @@ def plain(value):
     return None if isinstance(value, float) and np.isnan(value) else value
 
 
-def receptive_fields(name):
-    """{number of a layer in the table: {"row,col": box}, or None where not known} of up to 32 units of a network."""
+def receptive_fields(name, recorded=None):
+    """{number of a layer in the table: {"row,col": box}, or None where not known} of up to 32 units of a network.
+
+    Of a record the same units: which are drawn depends on the layers before that are known.
+    """
     model, _ = network(name)
     rng = np.random.default_rng(1)
     table = anatomy.layer_table(model)
@@ -109,6 +112,8 @@ def receptive_fields(name):
             continue
         rows, cols = field.output_size or (1, 1)
         units = {(0, 0), (int(rng.integers(rows)), int(rng.integers(cols)))}
+        if recorded and recorded[str(number)]:
+            units = {tuple(map(int, unit.split(","))) for unit in recorded[str(number)]}
         boxes[str(number)] = {f"{row},{col}": corners(field.box(row, col)) for row, col in sorted(units)}
     return boxes
 

@@ -173,11 +173,12 @@ def test_sizes_by_pencil():
     assert cropped.stride == (1, 1)
 
 
-def test_resizing_with_antialiasing_is_not_known():
+def test_antialiasing_reads_on_by_pencil():
+    """Halving with a triangle of two pixels each side: output 1 has its centre at 2.5 and weighs inputs 1 to 4."""
     x = Input((6, 6, 1))
     model = Model(x, layers.Resizing(3, 3, antialias=True, name="small")(x))
-    with pytest.raises(UsageError, match="'small' resizes with antialias=True"):
-        receptive_field(model, "small")
+    assert receptive_field(model, "small").box(1, 0) == (1, 0, 5, 3)
+    check_by_perturbation(model, "small", (6, 6, 1))
 
 
 @pytest.mark.parametrize("kind", ["flatten", "global", "dense after flatten"])

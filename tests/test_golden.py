@@ -69,7 +69,7 @@ def test_tables_and_costs(name):
 
 @every
 def test_receptive_fields(name):
-    found = golden.receptive_fields(name)
+    found = golden.receptive_fields(name, VALUES["receptive fields"][name])
     assert found.keys() == VALUES["receptive fields"][name].keys()
     for layer, expected in VALUES["receptive fields"][name].items():
         if expected is not None:  # what was not known may be known now

@@ -60,10 +60,8 @@ def layer_table(model, *, input_shape=None):
             row["not_trainable"] = row["parameters"] - row["trainable"]
         row["neurons"] = elements(output) if _part(layer) else 0
         row["macs"] = macs(layer, inputs[0], output) if inputs else 0
-        field = fields.get(node.outputs[0])
-        if getattr(field, "axes", None) and None not in field.axes:
-            for column, what in (("rf_size", "size"), ("rf_stride", "stride"), ("rf_offset", "offset")):
-                row[column] = tuple(getattr(axis, what) for axis in field.axes)
+        if field := fields.get((node.name, node.call)):
+            row |= {"rf_size": field.size, "rf_stride": field.stride, "rf_offset": field.offset}
         rows.append(row)
     table = pd.DataFrame(rows)
     for column in ("neurons", "macs", "activation_bytes"):
@@ -94,7 +92,7 @@ def _row(layer, kind, input_shape, output_shape, dtype, part):
 def _fields(model, input_shape):
     """Receptive fields, or none where the input is no single image of a known size."""
     try:
-        return all_fields(model, input_shape=input_shape)[0]
+        return all_fields(model, input_shape=input_shape)
     except UsageError:
         return {}
 

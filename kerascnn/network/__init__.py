@@ -4,6 +4,8 @@ graph.py            nested models opened, shared layers once per call
 plan.py             the model as a Plan: steps, constants, layers
 openings.py         how a layer opens into steps; open_*.py: one function per kind of layer or operation
 rules/              what a step computes, forward and back
+find.py             how the layers are named
+reach.py            how far each step reaches
 receptive_field.py  which pixels each unit sees
 sizes.py, cost.py   shapes, work, memory
 """

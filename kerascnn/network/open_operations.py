@@ -57,6 +57,7 @@ for _name, _rule in (
     ("Selu", "selu"),
     ("Mish", "mish"),
     ("Exp", "exp"),
+    ("Expm1", "expm1"),
     ("Log", "log"),
     ("Log1p", "log1p"),
     ("Sqrt", "sqrt"),

@@ -51,15 +51,16 @@ class Plan:
     channels_first: bool
 
 
-def make_plan(model, stand_in=None):
+def make_plan(model, stand_in=None, graph=None):
     """The Plan of a built Functional or Sequential model.
 
     Args:
         stand_in: what serves a layer without a rule: a function (builder, node, known, reason) -> numbers of its
             outputs, or None for one that it does not serve. Without it such a layer is a step that raises when a walk
             needs it. Either way `Plan.unsupported` names it.
+        graph: the model's Graph, where its tensors have other sizes than the model's own.
     """
-    graph, builder, unsupported = flatten(model), Builder(open_node, stand_in), {}
+    graph, builder, unsupported = graph or flatten(model), Builder(open_node, stand_in), {}
     inputs = tuple(builder.value(graph.tensors[t].shape) for t in graph.inputs)
 
     def without_rule(node, reason, known):

@@ -1,23 +1,22 @@
 """Which pixels each unit of a layer sees: exact rectangles, through padding, strides, dilation, branches and skips.
 
-Every tensor of the graph gets one rectangle per place (row, column), the hull of the rectangles that its operation
-reads; padding adds nothing. Where all places have the same geometry there is also a size, a stride and an offset as in
-the literature (Araujo, Norris, Sim, "Computing receptive fields of convolutional neural networks", Distill 2019; their
-"padding" is minus our offset), which ignore the image's border. Channels are not told apart: a place sees what any of
-its channels sees.
+Every value of a network's plan gets one rectangle per place, the hull of the rectangles that its step reads
+(kerascnn.network.reach); padding adds nothing. Where all places have the same geometry there is also a size, a stride
+and an offset as in the literature (Araujo, Norris, Sim, "Computing receptive fields of convolutional neural networks",
+Distill 2019; their "padding" is minus our offset), which ignore the image's border. Channels are not told apart: a
+place sees what any of its channels sees.
 """
 
 import dataclasses
 
 import keras
 import numpy as np
-from keras import layers
 
 from kerascnn.errors import UsageError, unknown
-from kerascnn.network.find import Layers, find
-from kerascnn.network.graph import traced
+from kerascnn.network.find import find
+from kerascnn.network.plan import make_plan
+from kerascnn.network.reach import Line, Seen, UnknownReach, through
 from kerascnn.network.sizes import channels_first, sized
-from kerascnn.network.spatial import Box, UnknownSpread, spread, whole
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,23 +76,27 @@ def receptive_field(model, layer, *, input_shape=None, input_name=None):
         UsageError: unknown layer or input, an open size, channels first, a layer that does not see the image, or a
             layer on the way whose reach is not known here.
     """
-    fields, flat, _ = all_fields(model, input_shape=input_shape, input_name=input_name)
-    network = Layers(model.name, {}, {node.name: type(node.operation).__name__ for node in flat.nodes})
-    for node in flat.nodes:
-        network.layers.setdefault(node.name, []).append(node.outputs[0])
-    place = find(network, layer, call=1)
-    field, layer = fields[place.value], place.name
-    if isinstance(field, UnknownSpread):
-        raise UsageError(str(field))
-    if field is None:
+    plan, seen, image = _seen(model, input_shape, input_name)
+    name, _, value = find(plan, layer, call=1)
+    seen = seen[value]
+    if isinstance(seen, UnknownReach):
+        raise UsageError(str(seen))
+    if seen.boxes is None:
         raise UsageError(
-            f"Layer {layer!r} of model {model.name!r} sees nothing of the image: it has no receptive field."
+            f"Layer {name!r} of model {model.name!r} sees nothing of the image: it has no receptive field."
         )
-    return field.named(layer)
+    return _named(name, seen, image)
 
 
-def all_fields(model, *, input_shape=None, input_name=None):
-    """({tensor number: field or UnknownSpread}, graph, shapes) of all tensors of a model."""
+def all_fields(model, *, input_shape=None):
+    """{(layer's path, number of the call): ReceptiveField} of all layers where it is known."""
+    plan, seen, image = _seen(model, input_shape)
+    calls = {(path, call): seen[value] for path, values in plan.layers.items() for call, value in enumerate(values)}
+    return {key: _named(key[0], each, image) for key, each in calls.items() if getattr(each, "boxes", None) is not None}
+
+
+def _seen(model, input_shape, input_name=None):
+    """(plan, {value: Seen or UnknownReach}, (height, width) of the image) of a model."""
     flat, shapes = sized(model, input_shape)
     if channels_first(flat):
         raise UsageError(f"Model {model.name!r} has its channels first; receptive fields need channels last.")
@@ -104,37 +107,24 @@ def all_fields(model, *, input_shape=None, input_name=None):
             f"Model {model.name!r} takes images of any size, and receptive fields depend on it: give "
             f"input_shape=(height, width, {shapes[image][3]})."
         )
-    fields = dict.fromkeys(flat.inputs)  # None: sees nothing of the image
-    fields[image] = _Field.of_image(height, width)
-    _send(flat.nodes, fields, shapes, (height, width))
-    return fields, flat, shapes
-
-
-def _send(nodes, fields, shapes, image):
-    """Adds to `fields` ({tensor number: field, UnknownSpread or None}) those of what the nodes make."""
-    for node in nodes:
-        read, inputs = [fields[number] for number in node.inputs], [shapes[n] for n in node.inputs]
-        broken = next((f for f in read if isinstance(f, UnknownSpread)), None)
-        for position, number in enumerate(node.outputs):
-            try:
-                fields[number] = broken or _through(node, read, inputs, shapes[number], image)
-            except UnknownSpread as error:
-                inside = _opened(node, read, inputs, image)
-                fields[number] = inside[position] if inside else error
-
-
-def _opened(node, read, input_shapes, image):
-    """The fields of the outputs of a custom layer made of layers and keras.ops; None where it cannot be opened."""
-    if not isinstance(node.operation, keras.Layer):
-        return None
-    try:
-        graph = traced(node.operation, node, dict(zip(node.inputs, input_shapes, strict=True)))
-    except Exception:  # whatever the user's own code raises when it is given symbolic tensors
-        return None
-    fields = dict(zip(graph.inputs, read, strict=True))
-    _send(graph.nodes, fields, [tuple(tensor.shape) for tensor in graph.tensors], image)
-    outputs = [fields.get(number) for number in graph.outputs]
-    return None if any(isinstance(field, UnknownSpread) for field in outputs) else outputs
+    tensors = [keras.KerasTensor(shape, tensor.dtype) for shape, tensor in zip(shapes, flat.tensors, strict=True)]
+    plan = make_plan(model, graph=dataclasses.replace(flat, tensors=tensors))
+    values = {value: Seen(tuple(shapes[t][1:])) for t, value in zip(flat.inputs, plan.inputs, strict=True)}
+    row, column = np.mgrid[:height, :width]
+    boxes = np.stack([row, column, -row - 1, -column - 1], axis=-1).astype("int64")[:, :, None]
+    values[plan.inputs[flat.inputs.index(image)]] = Seen((height, width, shapes[image][3]), boxes, (Line(0), Line(1)))
+    outputs = {value for calls in plan.layers.values() for value in calls}
+    for step in plan.steps:
+        inputs = [values[number] for number in step.inputs if number >= 0]
+        weights = [tuple(np.shape(plan.constants[-number - 1])) for number in step.weights]
+        known = step.output in outputs or step.rule == "unsupported"  # not inside a traced activation
+        shape = plan.shapes[step.output][1:] if known else None
+        try:
+            broken = next((seen for seen in inputs if isinstance(seen, UnknownReach)), None)
+            values[step.output] = broken or through(step, weights, inputs, shape)
+        except UnknownReach as error:
+            values[step.output] = error
+    return plan, values, (height, width)
 
 
 def _image_input(model, flat, shapes, input_name):
@@ -151,58 +141,11 @@ def _image_input(model, flat, shapes, input_name):
     return next(iter(images.values()))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Field:
-    """What each place of a tensor sees.
-
-    Attributes:
-        boxes: (rows, columns, 4) top, left, -bottom, -right, or (4,) where places are mixed: so a hull is a minimum.
-        axes: one Box (size, stride, offset) for rows and one for columns, or None each.
-        image: (height, width).
-    """
-
-    boxes: np.ndarray
-    axes: tuple
-    image: tuple
-
-    @classmethod
-    def of_image(cls, height, width):
-        row, column = np.mgrid[:height, :width]
-        boxes = np.stack([row, column, -row - 1, -column - 1], axis=-1).astype("int64")
-        return cls(boxes, (Box(1, 1, 0), Box(1, 1, 0)), (height, width))
-
-    def on_map(self, shape):
-        """The boxes as (rows, columns, 4); where places are mixed, the same one everywhere."""
-        return np.broadcast_to(self.boxes, (*shape[1:3], 4))
-
-    def named(self, layer):
-        size = self.boxes.shape[:2] if self.boxes.ndim == 3 else None
-        numbers = [None, None, None]
-        if None not in self.axes:
-            numbers = [tuple(getattr(axis, what) for axis in self.axes) for what in ("size", "stride", "offset")]
-        return ReceptiveField(layer, self.image, size, *numbers, self.boxes)
-
-
-def _through(node, read, input_shapes, output_shape, image):
-    """The _Field of a node's output, from the fields that it reads; None if none of them sees the image."""
-    seeing = [(field, shape) for field, shape in zip(read, input_shapes, strict=True) if field is not None]
-    if not seeing:
-        return None
-    reshapes = isinstance(node.operation, (layers.Flatten, layers.Reshape, layers.Permute))
-    if reshapes or len(output_shape) != 4 or any(len(shape) != 4 for _, shape in seeing):
-        return _Field(whole([field.boxes for field, _ in seeing]), (None, None), image)
-    operation = spread(node, input_shapes, output_shape)
-    parts = [_Field(*operation(field.on_map(shape), field.axes), image) for field, shape in seeing]
-    boxes = np.minimum.reduce([part.boxes for part in parts])
-    axes = parts[0].axes
-    for part in parts[1:]:
-        axes = tuple(_joined(a, b) for a, b in zip(axes, part.axes, strict=True))
-    return _Field(boxes, axes, image)
-
-
-def _joined(a, b):
-    """The Box that covers both, where they have one stride."""
-    if a is None or b is None or a.stride != b.stride:
-        return None
-    start, end = min(a.offset, b.offset), max(a.offset + a.size, b.offset + b.size)
-    return Box(end - start, a.stride, start)
+def _named(layer, seen, image):
+    """The ReceptiveField of what a layer's output sees: of a map the places, of anything else all together."""
+    if len(seen.shape) != 3:
+        return ReceptiveField(layer, image, None, None, None, None, seen.boxes.reshape(-1, 4).min(0))
+    size, numbers = seen.shape[:2], [None, None, None]
+    if [line and line.axis for line in seen.lines] == [0, 1]:
+        numbers = [tuple(getattr(line, what) for line in seen.lines) for what in ("size", "stride", "offset")]
+    return ReceptiveField(layer, image, size, *numbers, np.broadcast_to(seen.boxes.min(2), (*size, 4)))

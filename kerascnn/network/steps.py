@@ -100,7 +100,8 @@ class Builder:
             made = made if isinstance(made, tuple) else (made,)
             for tensor, number in zip(node.outputs, made, strict=True):
                 known[tensor] = number
-                self.shapes.setdefault(number, shapes[tensor])
+                if path is None or number not in self.shapes:  # a traced activation does not know the sizes of its map
+                    self.shapes[number] = shapes[tensor]
         return known
 
     def open_inner(self, graph, values):

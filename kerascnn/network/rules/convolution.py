@@ -182,7 +182,7 @@ def _conv_back(config, weights, record, g):
 rule("conv", _conv, _conv_back, "linear")
 
 
-def _transposed_geometry(config, sizes, kernels):
+def transposed_geometry(config, sizes, kernels):
     """(padding before each axis, output sizes) of Keras' transposed convolution of maps of `sizes`."""
     strides, dilations, padding, output_padding = config
     pads, out = [], []
@@ -202,7 +202,7 @@ def _transposed_geometry(config, sizes, kernels):
 def _transposed_conv(config, weights, x):
     """Keras' Conv*DTranspose: the transposed operation of a convolution from its output's sizes to x's own sizes."""
     strides, dilations, _, _ = config
-    before, out = _transposed_geometry(config, x.shape[1:-1], weights[0].shape[:-2])
+    before, out = transposed_geometry(config, x.shape[1:-1], weights[0].shape[:-2])
     y = convolve_transposed(x, weights[0], strides, dilations, tuple((b, 0) for b in before), out)
     return _add_bias(y, weights), (tuple(x.shape[1:-1]), before, out)
 

@@ -164,6 +164,7 @@ _function(
     lambda x, y, b: (1 + x / ops.sqrt(x * x + b)) / 2,
 )
 _function("exp", ops.exp, lambda x, y: y)
+_function("expm1", ops.expm1, lambda x, y: y + 1)
 _function("log", ops.log, lambda x, y: 1 / x)
 _function("log1p", ops.log1p, lambda x, y: 1 / (1 + x))
 _function("sqrt", ops.sqrt, lambda x, y: 0.5 / y)

@@ -135,7 +135,7 @@ def _unfold_time(config, weights, x, like):
 rule("unfold_time", _unfold_time, lambda config, weights, shape, g: (ops.reshape(g, (-1, *shape[1:])), None), "move")
 
 
-def _bins(size, count):
+def adaptive_bins(size, count):
     """(first, past the last) place of every bin of adaptive pooling; bins may overlap."""
     return [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
 
@@ -145,7 +145,7 @@ def _adaptive_average(config, weights, x):
     matrices = []
     for axis, count in enumerate(config, start=1):
         matrix = np.zeros((count, x.shape[axis]))
-        for i, (first, end) in enumerate(_bins(x.shape[axis], count)):
+        for i, (first, end) in enumerate(adaptive_bins(x.shape[axis], count)):
             matrix[i, first:end] = 1 / (end - first)
         matrices.append(ops.cast(matrix, x.dtype))
         x = _along(axis, matrices[-1], x)
@@ -165,7 +165,7 @@ def _adaptive_max(config, weights, x):
     """Axis by axis, the last first, so that of equal values the first in row-major order is chosen."""
     record = []
     for axis in range(len(config), 0, -1):
-        size, bins = x.shape[axis], _bins(x.shape[axis], config[axis - 1])
+        size, bins = x.shape[axis], adaptive_bins(x.shape[axis], config[axis - 1])
         longest = max(end - first for first, end in bins)
         places = np.array([[min(first + k, size - 1) for k in range(longest)] for first, _ in bins])
         inside = np.array([[first + k < end for k in range(longest)] for first, end in bins])

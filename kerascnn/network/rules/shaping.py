@@ -178,7 +178,7 @@ def _along(axis, matrix, x):
     return ops.swapaxes(ops.matmul(moved, ops.transpose(matrix)), axis, -1)
 
 
-def _bilinear(size, old, antialias):
+def bilinear(size, old, antialias):
     """The matrix (size, old) of bilinear resizing in float64."""
     step = old / size
     centres = (np.arange(size) + 0.5) * step - 0.5
@@ -187,7 +187,7 @@ def _bilinear(size, old, antialias):
     return weights / weights.sum(1, keepdims=True)
 
 
-def _resized_identity(size, old, interpolation, antialias, dtype):
+def resized_identity(size, old, interpolation, antialias, dtype):
     """The matrix (size, old) of any resizing, as the backend does it."""
     exact = "float64" in str(dtype)
     if exact and interpolation not in ("nearest", "bilinear") and backends.backend() == "tensorflow":
@@ -206,9 +206,9 @@ def _resample(config, weights, x):
     for axis, old in enumerate(x.shape[1:-1]):
         size = sizes[axis] if sizes else old * times[axis]
         if interpolation == "bilinear":
-            matrices.append(ops.cast(_bilinear(size, old, antialias), x.dtype))
+            matrices.append(ops.cast(bilinear(size, old, antialias), x.dtype))
         else:
-            matrices.append(_resized_identity(size, old, interpolation, antialias, x.dtype))
+            matrices.append(resized_identity(size, old, interpolation, antialias, x.dtype))
     for axis, matrix in enumerate(matrices, start=1):
         x = _along(axis, matrix, x)
     return x, matrices
