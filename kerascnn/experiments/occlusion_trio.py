@@ -8,14 +8,14 @@ that excite it most; d) the probability of the true class; e) the most probable 
 
 import numpy as np
 import pandas
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from scipy.stats import rankdata
 
 from kerascnn.dataset_scan.scanned_layers import scanned_layers
 from kerascnn.dataset_scan.sheets import class_colours, map_colours
-from kerascnn.errors import UsageError
+from kerascnn.errors import UsageError, counted
 from kerascnn.experiments import register
 from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.explain.methods.deconvnet import deconvnet
@@ -188,8 +188,11 @@ def _correlations(first, second):
 def _figure(images, labels, arrays, names, patch, title):
     """A row for each of the first three images, panels a to e."""
     count = min(3, len(images))
-    figure = Figure(figsize=(12.5, 2.75 * count + 0.8), layout="constrained")
+    figure = Figure(figsize=(12.5, 2.35 * count + 0.7), layout="constrained")
     panels = figure.subplots(count, 5, squeeze=False)
+    found, often = np.unique(arrays["label"][:count], return_counts=True)
+    colours = dict.fromkeys(found[np.argsort(-often, kind="stable")][:MOST].tolist())  # the same in every row
+    colours = dict(zip(colours, class_colours([names[i] for i in colours]).values(), strict=True))
     for number, row in enumerate(panels):
         activity, chance = arrays["activity"][number], arrays["probability"][number]
         draw_image(row[0], images[number])
@@ -207,7 +210,7 @@ def _figure(images, labels, arrays, names, patch, title):
             bar.ax.tick_params(labelsize=6)
             axes.set_title(head, fontsize="small")
         _draw_projections(row[2], arrays["projection"][number])
-        _draw_labels(row[4], arrays["label"][number], names)
+        _draw_labels(row[4], arrays["label"][number], names, colours)
         for axes in row:
             axes.set(xticks=[], yticks=[])
     figure.suptitle(
@@ -234,20 +237,19 @@ def _draw_projections(axes, projection):
     axes.spines[:].set_visible(False)
 
 
-def _draw_labels(axes, label, names):
-    """The most probable class at each place, in colours that a legend names."""
-    found, counts = np.unique(label, return_counts=True)
-    order = found[np.argsort(-counts, kind="stable")]
-    own, rest = order[:MOST], order[MOST:]
-    colours = [*class_colours([names[i] for i in own]).values(), "0.6"]
-    place = np.full(int(found.max()) + 1, len(own))
-    place[own] = np.arange(len(own))
-    colour_map = ListedColormap(colours)
-    axes.imshow(place[label], cmap=colour_map, vmin=-0.5, vmax=len(own) + 0.5, interpolation="nearest")
-    handles = [Patch(color=colour, label=shortened(names[i], 18)) for i, colour in zip(own, colours, strict=False)]
-    if len(rest):
-        handles.append(Patch(color="0.6", label=f"{len(rest)} others"))
-    axes.legend(handles=handles, frameon=False, fontsize=6, loc="upper left", bbox_to_anchor=(1.0, 1.02))
+def _draw_labels(axes, label, names, colours):
+    """The most probable class at each place, in colours {class: colour} that a legend names; others are grey."""
+    shown = np.full((*label.shape, 3), to_rgb("0.6"))
+    for number, colour in colours.items():
+        shown[label == number] = to_rgb(colour)
+    axes.imshow(shown, interpolation="nearest")
+    here, often = np.unique(label, return_counts=True)
+    order = here[np.argsort(-often, kind="stable")].tolist()
+    handles = [Patch(color=colours[i], label=shortened(names[i], 18)) for i in order if i in colours]
+    rest = len(order) - len(handles)
+    if rest:
+        handles.append(Patch(color="0.6", label=counted(rest, "other class", "other classes")))
+    axes.legend(handles=handles, frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.02))
     axes.set_title("e) most probable class", fontsize="small")
 
 

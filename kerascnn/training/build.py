@@ -12,12 +12,14 @@ from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.errors import UsageError, counted, unknown
 from kerascnn.layers import PatchWhitening, pass_on, whitening_filters
 from kerascnn.models import MODELS
+from kerascnn.models.variants import altered
 from kerascnn.training.batches import Batches
 from kerascnn.training.muon import Muon
 from kerascnn.training.reading import image_size
 
 PATCH_IMAGES, PATCH_PIXELS = 5_000, 5_000 * 32 * 32  # at most so many training images, evenly spread, are whitened
 TRAINED_BY = ("input_shape", "num_classes", "name")  # arguments of builders that a run sets itself
+ALTERED = ("without", "widths")  # options of every network (`kerascnn.models.variants`)
 
 
 def network(recipe, input_shape, num_classes, precision="float32"):
@@ -33,9 +35,9 @@ def network(recipe, input_shape, num_classes, precision="float32"):
     builder = MODELS.get(recipe.model)
     known = [name for name in inspect.signature(builder).parameters if name not in TRAINED_BY]
     for name in recipe.model_options:
-        if name not in known:
-            raise unknown(f"option of model {recipe.model!r}:", name, known)
-    options = dict(recipe.model_options)
+        if name not in (*known, *ALTERED):
+            raise unknown(f"option of model {recipe.model!r}:", name, (*known, *ALTERED))
+    options = {name: value for name, value in recipe.model_options.items() if name not in ALTERED}
     for name, option in (("dropout", "dropout"), ("batch_norm", "batch_norm"), ("fold_norm", "foldable_norm")):
         value = getattr(recipe, name)
         if value is None or (name == "fold_norm" and not value):
@@ -49,7 +51,9 @@ def network(recipe, input_shape, num_classes, precision="float32"):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
-        return builder(input_shape=input_shape, num_classes=num_classes, **options)
+        model = builder(input_shape=input_shape, num_classes=num_classes, **options)
+        changes = {name: recipe.model_options[name] for name in ALTERED if name in recipe.model_options}
+        return altered(model, **changes)[0] if changes else model
     finally:
         keras.config.set_dtype_policy(before)
 

@@ -1,0 +1,205 @@
+"""How much do layers and their sizes matter? (Zeiler and Fergus 2013, section 5.1 and table 3)
+
+The paper takes layers away from the network of Krizhevsky et al., or changes their sizes, trains each variant anew and
+compares the errors. Here every variant is trained with several seeds by one recipe, so that the spread is known, too.
+"""
+
+import numpy as np
+import pandas
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from kerascnn import runs
+from kerascnn.errors import DataError, UsageError, counted
+from kerascnn.experiments import register
+from kerascnn.experiments.outcome import Outcome, mean_interval
+from kerascnn.models import MODELS
+from kerascnn.plots import BLUE, GREEN, ORANGE, shortened
+from kerascnn.recipes import Recipe
+from kerascnn.training.build import network
+from kerascnn.training.prepare import anchored
+from kerascnn.training.reading import load_data
+from kerascnn.training.train import train
+
+WHOLE = "as it is"
+PARTS = ("train", "validation", "test")
+
+
+@register(source="Zeiler and Fergus 2013, table 3")
+def architecture(recipe, folder, *, without=(), widths=(), seeds=(0, 1, 2), say=None):
+    """Errors of a network and of variants of it, each trained by one recipe with several seeds.
+
+    Args:
+        recipe: Recipe; its seed is replaced.
+        folder: Path; each training is a run in a folder of its own below it. Trainings that are finished there are not
+            made again, and one that was stopped goes on.
+        without: texts of layers to be left out, such as "conv3,conv4", each a variant.
+        widths: texts of changed sizes, such as "conv3..conv5 x1.33", each a variant (`kerascnn.models.variants`).
+        seeds: of the trainings.
+        say: called with lines of progress.
+    Returns:
+        Outcome. Table: variant, parameters, and train_error, validation_error and test_error (means over the seeds, of
+        the weights that are kept) with their standard deviations train_spread, validation_spread and test_spread,
+        seeds. Arrays: "errors" (variants, seeds, 3).
+    Raises:
+        UsageError: no variant, variants that cannot be built, or a folder with trainings by another recipe.
+    """
+    say = say or (lambda line: None)
+    variants = {WHOLE: {}}
+    variants |= {f"without {text}": {"without": text} for text in without}
+    variants |= {text: {"widths": text} for text in widths}
+    if len(variants) < 2 or not seeds:
+        raise UsageError("There is nothing to compare: name layers, without='conv3,conv4' or widths='conv3 x2'.")
+    recipe = anchored(recipe)
+    recipes = {
+        name: recipe.replace(model_options={**recipe.model_options, **options}) for name, options in variants.items()
+    }
+    _built(recipes, say)  # what cannot be is told before the first training
+    errors, parameters = np.zeros((len(variants), len(seeds), 3)), []
+    for row, (name, of_variant) in enumerate(recipes.items()):
+        for column, seed in enumerate(seeds):
+            place = folder / f"{runs.plain(name)}-seed{seed}"
+            say(f"{name}, seed {seed} ({row * len(seeds) + column + 1} of {len(variants) * len(seeds)} trainings)")
+            run = _run(of_variant.replace(seed=seed), place, say)
+            errors[row, column] = errors_of(run)
+            told = ", ".join(f"{part} {error:.2%}" for part, error in zip(PARTS, errors[row, column], strict=True))
+            say(f"{name}, seed {seed}: errors {told}")
+        parameters.append(run.read("run")["parameters"])
+    table = _table(list(variants), parameters, errors)
+    title = f"{recipe.model} on {recipe.data.rpartition('/')[2]}, {counted(len(seeds), 'seed')} each"
+    return Outcome("architecture", table, _findings(table, errors), lambda: _figure(table, title), {"errors": errors})
+
+
+def errors_of(run):
+    """(training, validation, test error) of the weights that a finished run keeps; nan where it was not measured."""
+    result = run.read("run")["result"]
+    kept = result["best" if result["kept_epoch"] == result["best_epoch"] else "last"]
+    accuracies = kept.get("accuracy"), kept.get("val_accuracy"), result.get("accuracy")
+    return [np.nan if accuracy is None else 1 - accuracy for accuracy in accuracies]
+
+
+def _built(recipes, say):
+    """Build each variant once, and say what was done."""
+    from kerascnn.models.variants import altered
+
+    data = load_data(next(iter(recipes.values())))
+    shape, classes = None, len(data.class_names)
+    for name, recipe in recipes.items():
+        options = {key: value for key, value in recipe.model_options.items() if key not in ("without", "widths")}
+        shape = shape or _input_shape(recipe, data)
+        plain = network(recipe.replace(model_options=options), shape, classes)
+        changes = {key: recipe.model_options[key] for key in recipe.model_options.keys() - options.keys()}
+        if changes:
+            for sentence in altered(plain, **changes)[1]:
+                say(f"{name}: {sentence}")
+
+
+def _input_shape(recipe, data):
+    size = recipe.image_size
+    height, width, channels = data.train.images.shape[1:]
+    return (size, size, channels) if size else (height, width, channels)
+
+
+def _run(recipe, folder, say):
+    """The finished Run of a recipe in a folder: found, continued or made."""
+    if not (folder / "recipe.json").exists():
+        return train(recipe, out=folder, say=say)
+    run = runs.as_run(folder)
+    if Recipe.from_dict(run.read("recipe")) != recipe:
+        raise UsageError(
+            f"{folder} holds a training by another recipe. Type another folder for this experiment: --out FOLDER"
+        )
+    try:
+        finished = run.read("run").get("status") == "finished"
+    except DataError:
+        finished = False
+    return run if finished else train(resume=folder, say=say)
+
+
+def _table(names, parameters, errors):
+    columns = {"variant": names, "parameters": parameters}
+    for number, part in enumerate(PARTS):
+        columns[f"{part}_error"] = errors[:, :, number].mean(1)
+        columns[f"{part}_spread"] = errors[:, :, number].std(1, ddof=1) if errors.shape[1] > 1 else np.nan
+    return pandas.DataFrame({**columns, "seeds": errors.shape[1]})
+
+
+def _findings(table, errors):
+    said = []
+    base = table.iloc[0]
+    for number, row in enumerate(table.itertuples()):
+        if number == 0:
+            continue
+        mean, low, high = 100 * np.array(mean_interval(errors[number, :, 2] - errors[0, :, 2]))
+        seeds = errors.shape[1]
+        verdict = "more" if low > 0 else "fewer" if high < 0 else "not measurably other"
+        interval = (
+            f" (95% interval {low:+.2f} to {high:+.2f}, {seeds} seeds): {verdict}" if seeds > 1 else " (one seed)"
+        )
+        share = row.parameters / base["parameters"]
+        said.append(
+            f"{row.variant}: {row.test_error:.2%} test errors against {base['test_error']:.2%}, {mean:+.2f} points"
+            f"{interval}; {share:.0%} of the parameters."
+        )
+    return tuple(said)
+
+
+def _figure(table, title):
+    figure = Figure(figsize=(7.5, 1.6 + 0.75 * len(table)), layout="constrained")
+    axes = figure.subplots()
+    for number, (part, colour) in enumerate(zip(PARTS, (BLUE, ORANGE, GREEN), strict=True)):
+        places = np.arange(len(table)) + (number - 1) * 0.26
+        spread = 100 * table[f"{part}_spread"].fillna(0)
+        style = {"color": colour, "label": part, "error_kw": {"linewidth": 1, "capsize": 2}}
+        axes.barh(places, 100 * table[f"{part}_error"], 0.24, xerr=spread, **style)
+    labels = [f"{shortened(row.variant, 36)}\n{row.parameters:,} parameters" for row in table.itertuples()]
+    axes.set_yticks(range(len(table)), labels, fontsize="small")
+    axes.invert_yaxis()
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}%"))
+    axes.set_xlabel("errors; whiskers: standard deviation over the seeds")
+    axes.grid(axis="x", alpha=0.25)
+    axes.set_axisbelow(True)
+    axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    axes.set_title(title, fontsize="medium")
+    return figure
+
+
+def command(
+    asked,
+    *,
+    without: tuple[str, ...] = (),
+    widths: tuple[str, ...] = (),
+    seeds: int = 3,
+    epochs: int | None = None,
+):
+    """Train a network without some layers, or with wider or narrower ones, and compare the errors.
+
+    Parameters
+    ----------
+    run
+        a run, whose recipe trains every variant, or a network's name
+    without
+        layers to be left out, such as conv3,conv4; several, with spaces between them, are a variant each
+    widths
+        changed sizes, such as 'conv3..conv5 x1.33' or 'fc1 =512', each a variant
+    seeds
+        how many trainings of each variant
+    epochs
+        of each training [default: the recipe's]
+    """
+    named = str(asked.runs[0])
+    if named in MODELS:
+        recipe, folder = Recipe(model=named), runs.ROOT / f"architecture-{runs.plain(named)}"
+    elif named.endswith((".keras", ".h5")) or named.startswith("applications:"):
+        raise UsageError(f"{named} holds no recipe to train by. Type a run, or a network's name (kerascnn models).")
+    else:
+        run = runs.find(named)
+        recipe, folder = Recipe.from_dict(run.read("recipe")), run.folder / "experiments"
+    changes = {"data": asked.data, "epochs": epochs}
+    recipe = recipe.replace(**{name: value for name, value in changes.items() if value is not None})
+    if seeds < 1:
+        raise UsageError(f"seeds={seeds} is not allowed: it must be at least 1.")
+    asked.out = asked.out or folder
+    given = {"without": without, "widths": widths, "seeds": range(seeds), "say": asked.say}
+    return architecture(recipe, asked.out / "architecture", **given)
