@@ -1,0 +1,275 @@
+"""How the features of all layers form during training (Zeiler and Fergus 2013, section 4 and figure 4).
+
+The paper shows, for a few feature maps of each layer, the strongest patch and its deconvnet projection at eight epochs,
+and says that lower layers converge within a few epochs and upper ones only after many. Here it is measured, too: how
+far each layer's features still are from those at the end.
+"""
+
+import numpy as np
+import pandas
+from matplotlib.figure import Figure
+
+from kerascnn import keras_file, runs
+from kerascnn.callbacks.watching import spread
+from kerascnn.dataset_scan.explained import patch_maps
+from kerascnn.dataset_scan.scanned_layers import scanned_layers
+from kerascnn.dataset_scan.scanning import scan
+from kerascnn.dataset_scan.sheets import enlarged, map_colours, natural
+from kerascnn.errors import UsageError, counted
+from kerascnn.experiments import register
+from kerascnn.experiments.asked import layer_names
+from kerascnn.experiments.kept_epochs import KeptEpochs, saved
+from kerascnn.experiments.outcome import Outcome, mean_interval
+from kerascnn.explain.recorded import activations
+from kerascnn.plots import BLUE, GREEN, ORANGE, PURPLE, RED
+from kerascnn.recipes import Recipe
+from kerascnn.training.train import train
+
+COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, "0.4")
+EPOCHS = (1, 2, 5, 10, 20, 40, 60, 80)
+GAP = 4  # pixels between cells
+
+
+@register(source="Zeiler and Fergus 2013, figure 4")
+def evolution(models, images, layers=None, *, channels=2, batch_size=64, say=None):
+    """The strongest patches of feature maps of all layers through training, and when each layer settles.
+
+    Args:
+        models: {epochs done: keras.Model, or a function without arguments that gives one}, three or more, 0 (the
+            untrained network) among them where it is known.
+        images: float (N, H, W, C) as the models take them, the images searched.
+        layers: names of layers; None: what the next layer sees of every convolution.
+        channels: how many channels of each layer are drawn, evenly spread over those above 0 at the end; or
+            {name of a layer: numbers of channels}.
+        batch_size: images computed at once; the result does not depend on it.
+        say: called with a line for each epoch.
+    Returns:
+        Outcome. Table: layer, epochs, distance (mean over the images of the Euclidean distance of the features to those
+        at the end, relative to their length there), share (of the distance at the first of the epochs), low and high
+        (its 95% interval), images. Tables: "settled" (layer, epochs: the first from which the share stays below a
+        half) and "patches" (layer, channel, epochs, image, value). Arrays: "<layer>/distance" (epochs, N).
+    Raises:
+        UsageError: fewer than three epochs, or unknown layers.
+    """
+    if len(models) < 3:
+        raise UsageError(f"models holds {counted(len(models), 'epoch')}; three or more are needed to see a course.")
+    order = sorted(models)
+    last = _model(models[order[-1]])
+    chosen = scanned_layers(last, layers)
+    names = [each.name for each in chosen]
+    final = _features(last, images, chosen, batch_size)
+    found = scan(last, images, names, 1, batch_size=batch_size)
+    drawn = {name: _channels(found, name, channels) for name in names}
+    distance, patches = {name: [] for name in names}, {name: {} for name in names}
+    for epochs in order:
+        model = last if epochs == order[-1] else _model(models[epochs])
+        now = final if model is last else _features(model, images, chosen, batch_size)
+        found = found if model is last else scan(model, images, names, 1, batch_size=batch_size)
+        for name in names:
+            distance[name].append(_distance(now[name], final[name]))
+            patches[name][epochs] = _patches(found, model, name, drawn[name])
+        if say:
+            say(f"epoch {epochs}: distances {', '.join(f'{n} {distance[n][-1].mean():.2f}' for n in names)}")
+    distance = {name: np.array(values) for name, values in distance.items()}
+    table = _table(order, distance)
+    settled = {name: settles(order, table[table["layer"] == name]["share"].to_numpy()) for name in names}
+    tables = {
+        "settled": pandas.DataFrame({"layer": names, "epochs": list(settled.values())}),
+        "patches": _patch_table(patches, drawn),
+    }
+    title = f"{last.name}: strongest patch and its deconvnet projection through training"
+    arrays = {f"{name}/distance": values for name, values in distance.items()}
+    said = _findings(order, settled, distance)
+    return Outcome("evolution", table, said, lambda: _figure(patches, drawn, table, title), arrays, tables)
+
+
+def settles(order, share):
+    """The first of the epochs from which the share of the distance stays below a half."""
+    above = np.flatnonzero(np.asarray(share) >= 0.5)
+    return int(order[0] if not len(above) else order[min(above[-1] + 1, len(order) - 1)])
+
+
+def _model(model):
+    return model if hasattr(model, "layers") else model()
+
+
+def _features(model, images, chosen, batch_size):
+    """{name: float32 (N, features)} of the layers that are looked at."""
+    outputs = {each.name: each.output for each in chosen}
+    found = activations(model, images, list(dict.fromkeys(outputs.values())), batch_size=batch_size)
+    return {name: found[output].reshape(len(images), -1) for name, output in outputs.items()}
+
+
+def _distance(now, final):
+    """(N,): the distance of features to those at the end, relative to the mean length there."""
+    return np.linalg.norm(now - final, axis=1) / max(float(np.linalg.norm(final, axis=1).mean()), 1e-12)
+
+
+def _channels(found, name, channels):
+    if isinstance(channels, dict):
+        return list(channels.get(name, ()))
+    top = found.top(name)
+    alive = top[top["value"] > 0]["channel"].to_numpy()
+    places = np.linspace(0, len(alive) - 1, min(channels, len(alive))).round().astype(int)
+    return [int(channel) for channel in alive[np.unique(places)]]
+
+
+def _patches(found, model, name, channels):
+    """{channel: (patch, what of it lies inside the image, projection, image, value)}."""
+    maps = patch_maps(found, model, name, channels, methods=("deconvnet",))["deconvnet"]
+    top = found.top(name).set_index("channel")
+    return {
+        channel: (
+            found.patches(name, channel)[0],
+            found.inside(name, channel)[0],
+            maps[channel][0],
+            int(top.loc[channel, "image"]),
+            float(top.loc[channel, "value"]),
+        )
+        for channel in channels
+    }
+
+
+def _table(order, distance):
+    rows = []
+    for name, values in distance.items():
+        whole = max(float(values[0].mean()), 1e-12)
+        for epochs, of_images in zip(order, values, strict=True):
+            share = mean_interval(of_images / whole)
+            rows.append((name, epochs, of_images.mean(), *share, len(of_images)))
+    return pandas.DataFrame(rows, columns=["layer", "epochs", "distance", "share", "low", "high", "images"])
+
+
+def _patch_table(patches, drawn):
+    rows = [
+        (name, channel, epochs, *of_epochs[channel][3:])
+        for name, by_epochs in patches.items()
+        for epochs, of_epochs in by_epochs.items()
+        for channel in drawn[name]
+    ]
+    return pandas.DataFrame(rows, columns=["layer", "channel", "epochs", "image", "value"])
+
+
+def _findings(order, settled, distance):
+    start = "those of the untrained network" if order[0] == 0 else f"at epoch {order[0]}"
+    said = [
+        f"{name} settles by epoch {epochs}: from there on its features are less than half as far from those at the end "
+        f"as {start}."
+        if epochs < order[-1]
+        else f"{name} does not settle before the last epoch, {epochs}: until then its features are at least half as far "
+        f"from those at the end as {start}."
+        for name, epochs in settled.items()
+    ]
+    names = list(settled)
+    if len(names) > 1:
+        # The area under the share of the distance, of each image: the smaller, the earlier a layer settles
+        first, final = (distance[n] / max(float(distance[n][0].mean()), 1e-12) for n in (names[0], names[-1]))
+        mean, low, high = mean_interval((final - first).mean(0))
+        verdict = "later than" if low > 0 else "earlier than" if high < 0 else "not measurably later than"
+        told = "as in the paper" if low > 0 else "other than in the paper"
+        said.append(
+            f"{names[-1]} settles {verdict} {names[0]}, {told}: mean difference of the remaining distance {mean:+.3f} "
+            f"(95% interval {low:+.3f} to {high:+.3f}, {distance[names[0]].shape[1]} images)."
+        )
+    return tuple(said)
+
+
+def _figure(patches, drawn, table, title):
+    """A block for each layer, a row for each channel, patch and projection for each epoch; below, the distances."""
+    names = [name for name in patches if drawn[name]]
+    heights = [0.62 * len(drawn[name]) + 0.1 for name in names]
+    columns = len(next(iter(patches.values())))
+    figure = Figure(figsize=(max(6.5, 1.15 * columns + 1), sum(heights) + 3.4), layout="constrained")
+    axes = figure.subplots(len(names) + 1, 1, squeeze=False, height_ratios=[*heights, 2.6])[:, 0]
+    for number, (ax, name) in enumerate(zip(axes, names, strict=False)):
+        rows = [[_cell(*of[channel][:3]) for of in patches[name].values()] for channel in drawn[name]]
+        sheet = np.concatenate([np.concatenate(row, 1) for row in rows])
+        ax.imshow(sheet, interpolation="nearest")
+        height, width = rows[0][0].shape[:2]
+        ax.set_yticks([(row + 0.5) * height for row in range(len(rows))], drawn[name], fontsize=7)
+        places = [(column + 0.5) * width for column in range(columns)]
+        ax.set_xticks(places, [f"epoch {n}" for n in patches[name]] if number == 0 else [""] * columns, fontsize=8)
+        ax.xaxis.tick_top()
+        ax.tick_params(length=0)
+        ax.set_ylabel(name.replace(" (", "\n("), fontsize=8)
+        ax.spines[:].set_visible(False)
+    curve = axes[-1]
+    for number, name in enumerate(patches):
+        rows = table[table["layer"] == name]
+        colour = COLOURS[number % len(COLOURS)]
+        places = np.arange(len(rows))
+        style = ("-", "--", ":")[number // len(COLOURS) % 3]
+        curve.fill_between(places, rows["low"], rows["high"], color=colour, alpha=0.15, linewidth=0)
+        curve.plot(places, rows["share"], style, color=colour, marker="o", markersize=3, label=name)
+    curve.axhline(0.5, color="0.5", linestyle="--", linewidth=1)
+    curve.set_xticks(np.arange(columns), sorted(set(table["epochs"])))
+    curve.set(xlabel="epochs done", ylabel="remaining distance\nto the last features", ylim=(0, None))
+    curve.grid(alpha=0.25)
+    curve.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    count = table["images"].iloc[0]
+    figure.suptitle(
+        f"{title}\n{count} images searched; stripes: beyond the image's border; 95% bands", fontsize="medium"
+    )
+    return figure
+
+
+def _cell(patch, inside, projection):
+    """A patch and its projection beside each other, with white around."""
+    cells = [enlarged(natural(patch, inside), inside), enlarged(map_colours(projection), inside)]
+    whites = [np.pad(cell[..., :3], ((GAP, GAP), (1, 1), (0, 0)), constant_values=1.0) for cell in cells]
+    return np.pad(np.concatenate(whites, 1), ((0, 0), (GAP, GAP), (0, 0)), constant_values=1.0)
+
+
+def command(
+    asked,
+    *,
+    epochs: str | None = None,
+    layers: str | None = None,
+    channels: int = 2,
+    images: int = 1000,
+):
+    """Train a run's network anew, and see how the features of all layers form and when each layer settles.
+
+    Parameters
+    ----------
+    epochs
+        when to look, separated by commas, besides before the training [default: 1,2,5,10,20,40,60,80 and the last]
+    layers
+        names of layers, separated by commas [default: every convolution]
+    channels
+        how many channels of each layer are drawn
+    images
+        at most how many training images are searched
+    """
+    run = runs.find(str(asked.runs[0]))
+    recipe = Recipe.from_dict(run.read("recipe"))
+    if asked.data is not None:
+        raise UsageError("evolution looks at the training images of the run; leave the data out.")
+    wanted = _epochs(epochs, recipe)
+    recipe = recipe.replace(epochs=max(wanted))
+    asked.out = asked.out or run.folder / "experiments"
+    folder = asked.out / "evolution"
+    if not (folder / "recipe.json").exists():
+        train(recipe, out=folder, callbacks=[KeptEpochs(folder / "epochs", wanted)], test=False, say=asked.say)
+    elif runs.as_run(folder).read("run").get("status") != "finished":
+        train(resume=folder, callbacks=[KeptEpochs(folder / "epochs", wanted)], test=False, say=asked.say)
+    found = {n: (lambda path=path: keras_file.load(path)) for n, path in saved(folder / "epochs").items()}
+    missing = set(wanted) - set(found)
+    if missing:
+        raise UsageError(
+            f"{folder} was trained without looking at epoch {min(missing)}: epochs={epochs}. Type another folder for "
+            "this experiment: --out FOLDER"
+        )
+    split = spread(asked.loaded.train, images)
+    given = {n: load for n, load in found.items() if n in (0, *wanted)}
+    return evolution(given, asked.prepared(split)[:], layer_names(layers), channels=channels, say=asked.say)
+
+
+def _epochs(text, recipe):
+    """The epochs in text like "1,2,5", or the usual ones and the recipe's last."""
+    if text is None:
+        return [*(n for n in EPOCHS if n < recipe.epochs), recipe.epochs]
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() and int(word) > 0 for word in words) or len(set(words)) < 2:
+        raise UsageError(f"epochs={text} is not allowed: give two or more different epochs, such as 1,2,5,10.")
+    return sorted({int(word) for word in words})

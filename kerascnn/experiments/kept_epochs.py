@@ -1,0 +1,41 @@
+"""Networks as they were at chosen epochs of a training."""
+
+from pathlib import Path
+
+import keras
+
+from kerascnn import backends
+
+
+class KeptEpochs(keras.callbacks.Callback):
+    """Saves the network before the first step and after each of some epochs, as <epochs>.keras.
+
+    Args:
+        folder: where; made if it is not there.
+        epochs: numbers of epochs.
+    """
+
+    def __init__(self, folder, epochs):
+        super().__init__()
+        self.folder, self.epochs = Path(folder), set(epochs)
+
+    def on_train_begin(self, logs=None):
+        if not backends.steps_done(self.model):
+            self._save(0)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch + 1 in self.epochs:
+            self._save(epoch + 1)
+
+    def _save(self, epochs):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        backends.sync(self.model)
+        new = self.folder / f"new-{epochs}.keras"
+        self.model.save(new, include_optimizer=False)
+        new.replace(self.folder / f"{epochs}.keras")
+
+
+def saved(folder):
+    """{epochs: Path} of the networks in a folder, in order."""
+    paths = {int(path.stem): path for path in Path(folder).glob("*.keras") if path.stem.isdecimal()}
+    return dict(sorted(paths.items()))
