@@ -156,8 +156,8 @@ def _findings(order, settled, distance):
         f"{name} settles by epoch {epochs}: from there on its features are less than half as far from those at the end "
         f"as {start}."
         if epochs < order[-1]
-        else f"{name} does not settle before the last epoch, {epochs}: until then its features are at least half as far "
-        f"from those at the end as {start}."
+        else f"{name} does not settle before the last epoch, {epochs}: until then its features are at least half as "
+        f"far from those at the end as {start}."
         for name, epochs in settled.items()
     ]
     names = list(settled)
