@@ -191,6 +191,7 @@ def train(
     resume: str | None = None,
     watch: Watch = None,
     devices: int | Literal["all"] | None = None,
+    minutes: float | None = None,
     checkpoint_minutes: float = 10.0,
     keep_checkpoints: Flag = False,
     strict: Flag = False,
@@ -216,6 +217,8 @@ def train(
         run to continue exactly: its folder, its name or "last"
     devices
         how many devices of this machine share each batch, a number or all; needs KERAS_BACKEND=jax [default: 1]
+    minutes
+        how long the whole run may take: some steps are timed, and as many epochs trained as fit; in place of --epochs
     checkpoint_minutes
         minutes between checkpoints within an epoch; there is one at every epoch's end anyway
     keep_checkpoints
@@ -229,6 +232,9 @@ def train(
         LOOKS.facts(name)  # raises for an unknown one
     typed = typed_fields(fields) | ({"data": data} if data is not None else {})
     settings = read_config(config) if config is not None else {}
+    for name in ("epochs", "steps"):
+        if minutes is not None and name in typed:
+            raise UsageError(f"--minutes {minutes:g} and --{name} {typed[name]} cannot both be typed. Type one.")
     if resume is not None and out is not None:
         raise UsageError(f"--resume {resume} goes on in its own folder, so --out {out} cannot be typed with it.")
     if resume is not None:
@@ -252,6 +258,7 @@ def train(
             strict=strict,
             watch=looks,
             devices=devices,
+            minutes=minutes,
             checkpoint_minutes=checkpoint_minutes,
             keep_checkpoints=keep_checkpoints,
             say=say,

@@ -3,6 +3,7 @@
 import csv
 
 import keras
+import numpy as np
 
 from kerascnn import backends, runs
 from kerascnn.training.batches import InOrder
@@ -14,17 +15,20 @@ def measuring(path, recipe, data, batches, *, test):
     return [*curve, Rows(path, batches, by_step=recipe.eval_every > 0)]
 
 
-def in_batches(data, name, recipe, batches):
+def in_batches(data, name, recipe, batches, most=None):
     """The images of a split as a stream of batches for evaluation, or None where there are none.
 
     Args:
         data: ImageData.
         name: of the split.
         batches: the training `Batches`.
+        most: at most so many, the first; None: all.
     """
     split = data.splits.get(name)
     if not split:
         return None
+    if most is not None:
+        split = split.take(np.arange(min(most, len(split))))
     soft = len(data.class_names) if "mixup" in recipe.augment else 0
     size = -(-max(recipe.batch_size, 256) // batches.multiple) * batches.multiple
     return backends.stream(InOrder(split, batches.preprocessing, size, soft, batches.multiple))

@@ -23,6 +23,7 @@ from kerascnn.training.build import compile_model, ready, without_weights
 from kerascnn.training.curves import in_batches, keep_rows, measuring
 from kerascnn.training.failures import check_size, foreseen, memory, memory_ran_out, not_a_number
 from kerascnn.training.finish import delete_checkpoints, fetch_best, results, spent, write_best
+from kerascnn.training.minutes import fitted
 from kerascnn.training.prepare import (
     anchored,
     check,
@@ -50,6 +51,7 @@ def train(
     callbacks=(),
     watch=None,
     devices=None,
+    minutes=None,
     checkpoint_minutes=10.0,
     keep_checkpoints=False,
     test=True,
@@ -69,6 +71,8 @@ def train(
             change what is learned. None: none, or on resuming those that the run had.
         devices: how many devices of this machine share each batch, or "all"; JAX only. None: one, or on resuming those
             that the run had. `batch_size` counts the images of all together.
+        minutes: how long the whole run may take: some steps are timed, and as many epochs (or `steps`) trained as fit.
+            None: the recipe's own length.
         checkpoint_minutes: minutes between checkpoints within an epoch; there is one at every epoch's end anyway.
         keep_checkpoints: True keeps the last two checkpoints and the best weights' own file when the run has finished;
             else only the last one stays, from which more epochs go on, and none under a schedule or after patience.
@@ -83,10 +87,7 @@ def train(
         TrainingFailed: the loss became NaN or infinite, or memory ran out.
     """
     began = time.monotonic()
-    if not checkpoint_minutes >= 0:
-        raise UsageError(f"checkpoint_minutes={checkpoint_minutes} is not allowed: it must be 0 or more.")
-    for name in watch or ():
-        LOOKS.facts(name)  # raises for an unknown one
+    _check_asked(checkpoint_minutes, watch, minutes, resume, fields)
     run = None if resume is None else runs.as_run(resume)
     recipe, precision, state = _continued(run, recipe, fields, say) if run else _asked(recipe, fields)
     count = device_count(devices, recipe.batch_size, run)
@@ -94,6 +95,8 @@ def train(
     say(f"Reading {recipe.data}")
     data = load_data(recipe, strict=strict)
     check(recipe, data)
+    if minutes is not None:
+        recipe = fitted(recipe, data, precision, count, minutes, began, say)
     with backends.data_parallel(count):
         prepared, model, batches = ready(without_weights(recipe) if state else recipe, data, precision, count)
         if run:
@@ -127,6 +130,23 @@ def train(
             result = results(run, recipe, final, data, prepared, test=test)
         _finish(run, recipe, model, state, result, final, began, keep_checkpoints)
         return run
+
+
+def _check_asked(checkpoint_minutes, watch, minutes, resume, fields):
+    """Raise a UsageError for arguments of `train` that cannot be."""
+    if not checkpoint_minutes >= 0:
+        raise UsageError(f"checkpoint_minutes={checkpoint_minutes} is not allowed: it must be 0 or more.")
+    for name in watch or ():
+        LOOKS.facts(name)  # raises for an unknown one
+    if minutes is None:
+        return
+    if not 0 < minutes < math.inf:
+        raise UsageError(f"minutes={minutes} is not allowed: it must be above 0.")
+    if resume is not None:
+        raise UsageError(f"minutes={minutes:g} is for new runs: the length of {resume} is chosen. Leave --minutes out.")
+    for name in ("epochs", "steps"):
+        if name in fields:
+            raise UsageError(f"minutes={minutes:g} and {name}={fields[name]} cannot both be given. Type one.")
 
 
 def _looks(watch, recipe, model, data, prepared):

@@ -1,0 +1,106 @@
+"""How many epochs fit into the minutes that are given: some steps and an evaluation are timed, and thrown away."""
+
+import math
+import time
+
+from kerascnn import backends
+from kerascnn.errors import UsageError, counted
+from kerascnn.training.build import compile_model, ready
+from kerascnn.training.curves import in_batches
+from kerascnn.training.transfer import transfer
+
+MOST_EPOCHS = 200  # more passes over the same images than this teach little
+SHARE = 0.03  # of the time may go into timing
+AFTERWARDS = 5.0  # seconds for figures, tables and files at the end
+FLOAT32 = 2.0  # times as long as in training an image takes in the test, which is in float32
+
+
+def fitted(recipe, data, precision, devices, minutes, began, say):
+    """The recipe with as many epochs as fit into `minutes`, or steps where it counts those or less than one epoch fits.
+
+    Its schedule then runs over that length, and its warm-up keeps its share of it.
+
+    Args:
+        data: the recipe's ImageData.
+        precision: Keras' name of the number format.
+        devices: how many share each batch.
+        minutes: of the whole run.
+        began: when it began, of `time.monotonic`.
+        say: called with the sentence that says what fits.
+    Raises:
+        UsageError: not even two steps fit.
+    """
+    with backends.data_parallel(devices):
+        warm, step, image = _measured(recipe, data, precision, devices, 60 * minutes)
+    counts = {name: len(split) for name, split in data.splits.items()}
+    evaluated = counts.get("validation", 0) + (counts["test"] if recipe.test_curve else 0)
+    views = {"ten": 10}.get(recipe.test_views, (2 if recipe.test_flip else 1) * (3 if recipe.test_shift else 1))
+    spent = time.monotonic() - began + warm + FLOAT32 * views * counts["test"] * image + AFTERWARDS
+    passes = -(-counts["train"] // recipe.batch_size)
+    chosen = length(recipe, passes, step, evaluated * image, 60 * minutes - spent)
+    if chosen is None:
+        least = math.ceil((spent + 2 * step + evaluated * image) / 6) / 10
+        raise UsageError(
+            f"minutes={minutes:g} is not enough: reading, building and testing alone take about {spent:.0f} s here. "
+            f"Type --minutes {least:g} or more."
+        )
+    told = counted(chosen.steps, "step") if chosen.steps else counted(chosen.epochs, "epoch")
+    period = recipe.eval_every or passes
+    if (chosen.steps or chosen.epochs * period) > MOST_EPOCHS * passes - period:
+        say(f"A step takes {1000 * step:.3g} ms here: {told}, which take less than --minutes {minutes:g}, are enough")
+    else:
+        say(f"A step takes {1000 * step:.3g} ms here, so {told} and all around them take about {minutes:g} minutes")
+    return chosen
+
+
+def length(recipe, passes, step, evaluation, seconds):
+    """The recipe with the length that fits into so many seconds; None where not even two steps fit.
+
+    Args:
+        passes: steps of a pass over the training images.
+        step: seconds of a step.
+        evaluation: seconds of an evaluation, which each period ends with.
+    """
+    period = recipe.eval_every or passes
+    each = period * step + evaluation
+    had = recipe.steps / passes if recipe.steps else recipe.epochs * period / passes  # passes over the images
+    epochs = min(_whole(seconds / each), MOST_EPOCHS * passes // period)
+    if epochs < 1 or recipe.steps:
+        steps = _whole((seconds - evaluation) / step) if epochs < 1 else _whole(seconds / each * period)
+        steps = min(steps, MOST_EPOCHS * passes)
+        if steps < 2:
+            return None
+        return recipe.replace(steps=steps, warmup_epochs=recipe.warmup_epochs * steps / passes / had)
+    return recipe.replace(epochs=epochs, warmup_epochs=recipe.warmup_epochs * epochs * period / passes / had)
+
+
+def _whole(number):
+    """The whole part of a number that may have been rounded down in its last place."""
+    return int(number + 1e-9)
+
+
+def _measured(recipe, data, precision, devices, seconds):
+    """(seconds of the first two steps, which build the program; seconds of a step; seconds to evaluate an image)."""
+    began = time.perf_counter()
+    _, model, batches = ready(recipe.replace(steps=0, eval_every=0), data, precision, devices)
+    transfer(recipe, model, data.class_names)
+    compile_model(model, recipe, batches.total, batches.period, recipe.learning_rate, nll=recipe.label_smoothing > 0)
+
+    def timed(steps):
+        batches.total = steps
+        start = time.perf_counter()
+        model.fit(backends.stream(batches), epochs=1, shuffle=False, verbose=0)
+        return time.perf_counter() - start
+
+    timed(min(2, batches.period))
+    warm = time.perf_counter() - began
+    few = min(3, batches.period)
+    step = timed(few) / few
+    few = max(few, min(int(SHARE * seconds / step), batches.period))
+    step = timed(few) / few
+    some = 2 * max(recipe.batch_size, 256)
+    stream = in_batches(data, "train", recipe, batches, most=some)
+    model.evaluate(stream, verbose=0)
+    start = time.perf_counter()
+    model.evaluate(stream, verbose=0)
+    return warm, step, (time.perf_counter() - start) / min(some, len(data.train))

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+import kerascnn
+from kerascnn.errors import UsageError
+from kerascnn.recipes import Recipe
+from kerascnn.training import minutes
+from kerascnn.training.minutes import length
+
+
+@pytest.mark.parametrize(
+    ("recipe", "seconds", "expected"),
+    [
+        # A pass has 10 steps of 1/8 s, an evaluation takes 1 s: an epoch 2.25 s
+        ({"epochs": 20}, 25, {"epochs": 11}),
+        ({"epochs": 20, "warmup_epochs": 2, "schedule": "cosine"}, 25, {"epochs": 11, "warmup_epochs": 1.1}),
+        ({"epochs": 20, "warmup_epochs": 2, "schedule": "cosine"}, 1.5, {"steps": 4, "warmup_epochs": 0.04}),
+        # 5 steps and an evaluation take 1.625 s
+        ({"epochs": 50, "eval_every": 5}, 25, {"epochs": 15}),
+        ({"steps": 100, "eval_every": 5}, 13, {"steps": 40}),
+        ({"epochs": 50}, 10**6, {"epochs": 200}),
+        ({"epochs": 50, "eval_every": 5}, 10**6, {"epochs": 400}),
+        ({"steps": 100}, 10**6, {"steps": 2000}),
+    ],
+)
+def test_the_length_that_fits_by_pencil(recipe, seconds, expected):
+    recipe = Recipe(**recipe)
+    found = length(recipe, 10, 1 / 8, 1.0, seconds)
+    assert found == recipe.replace(**expected)
+
+
+def test_less_than_two_steps_do_not_fit():
+    assert length(Recipe(), 10, 1 / 8, 1.0, 1.2) is None
+    assert length(Recipe(), 10, 1 / 8, 1.0, -3) is None
+
+
+def test_timing_changes_nothing_but_the_length(tmp_path, monkeypatch):
+    """The weights are bit for bit those of a run whose epochs are typed."""
+    monkeypatch.setattr(minutes, "MOST_EPOCHS", 1)
+    options = {"data": "digits", "model": "lenet5", "batch_size": 256, "dropout": 0.3, "augment": ("crop",)}
+    said = []
+    timed = kerascnn.train(minutes=10, out=tmp_path / "a", say=said.append, **options)
+    typed = kerascnn.train(epochs=1, out=tmp_path / "b", say=said.append, **options)
+    assert timed.read("recipe") == typed.read("recipe")
+    for a, b in zip(*(kerascnn.load(run).get_weights() for run in (timed, typed)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any("ms here: 1 epoch, which take" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"minutes": 0}, "minutes=0 is not allowed: it must be above 0"),
+        ({"minutes": 3, "epochs": 2}, "minutes=3 and epochs=2 cannot both be given"),
+        ({"minutes": 3, "resume": "last"}, "minutes=3 is for new runs"),
+        ({"minutes": 1e-3}, r"minutes=0.001 is not enough: .* Type --minutes [\d.]+ or more"),
+    ],
+)
+def test_minutes_that_cannot_be(fields, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "saved_models").mkdir()
+    if fields.get("resume"):
+        (tmp_path / "saved_models" / "a").mkdir()
+        (tmp_path / "saved_models" / "a" / "recipe.json").write_text("{}")
+    with pytest.raises(UsageError, match=message):
+        kerascnn.train(data="digits", model="lenet5", batch_size=256, say=lambda line: None, **fields)
+    assert not list((tmp_path / "saved_models").glob("*digits*"))
