@@ -12,7 +12,7 @@ from kerascnn import backends, explain
 from kerascnn.explain.reverse import walk_back
 from kerascnn.explain.walk import _compiled
 from kerascnn.network.rules.convolution import convolve, convolve_transposed
-from kerascnn.network.rules.shaping import _bilinear
+from kerascnn.network.rules.shaping import bilinear
 
 LINEAR = {
     "Conv1D in groups": ((7, 4), lambda: layers.Conv1D(6, 3, strides=2, groups=2)),
@@ -150,7 +150,7 @@ def test_groups_are_one_operation():
 def test_the_matrix_of_bilinear_resizing_is_the_backend_s(size, antialias):
     identity = np.eye(5, dtype="float32")[None, ..., None]
     resized = ops.image.resize(identity, (size, 5), "bilinear", antialias, data_format="channels_last")
-    np.testing.assert_allclose(_bilinear(size, 5, antialias), ops.convert_to_numpy(resized)[0, ..., 0], atol=1e-6)
+    np.testing.assert_allclose(bilinear(size, 5, antialias), ops.convert_to_numpy(resized)[0, ..., 0], atol=1e-6)
 
 
 def test_float64_of_what_only_the_layer_itself_can_compute_is_refused():
