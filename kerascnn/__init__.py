@@ -25,6 +25,7 @@ _HOME = {
     "evaluate": "using.evaluation",
     "export": "using.saved_model",
     "scan": "dataset_scan.scanning",
+    "microscope": "pages.microscope.build",
 }
 _ROOMS = (
     "anatomy",

@@ -16,6 +16,7 @@ from kerascnn.commands import (
     explain,
     features,
     listings,
+    microscope,
     report,
     scan,
     serve,
@@ -47,6 +48,7 @@ for command in (tune.tune, tune.tune_worker, tune.tune_status, tune.tune_report)
     app.command(command)
 app.command(adopt.adopt)
 app.command(report.report)
+app.command(microscope.microscope)
 app.command(report.compare)
 app.command(features.features)
 app.command(experiment.app)

@@ -19,7 +19,7 @@ COLOURS = {
 ROW, LEFT, WIDEST = 46, 30, 220  # pixels: height of a row, left margin, longest box
 
 
-def drawing(model, *, input_shape=None):
+def drawing(model, *, input_shape=None, links=None):
     """The network as an SVG text: one row per layer in order of execution, lines from where each reads.
 
     A box is as wide as the logarithm of the layer's numbers per image, its colour is the kind of layer; beside it stand
@@ -28,6 +28,7 @@ def drawing(model, *, input_shape=None):
     Args:
         model: keras.Model.
         input_shape: (height, width, channels), where the model's own is open or another is wanted.
+        links: {name of a layer: address that a click on it opens}.
     Returns:
         str, a whole SVG document.
     """
@@ -54,12 +55,15 @@ def drawing(model, *, input_shape=None):
     for i, (name, kind, parameters, _, outputs) in enumerate(rows):
         shape = shapes[outputs[0]]
         share = np.log1p(elements(shape) or 1) / np.log1p(largest)
+        link = html.escape((links or {}).get(name, ""))
+        parts += [f'<a href="{link}">'] if link else []
         parts.append(_box(i, middle, max(8, WIDEST * share), kind))
         sides = " x ".join("?" if side is None else str(side) for side in shape[1:])
         words = f"{sides}, {counted(parameters, 'parameter')}" if parameters else sides
         x = middle + WIDEST / 2 + 16
         parts.append(f'<text x="{x}" y="{_y(i) - 2}" class="name">{html.escape(name)} <tspan>{kind}</tspan></text>')
         parts.append(f'<text x="{x}" y="{_y(i) + 13}">{words}</text>')
+        parts += ["</a>"] if link else []
     height, width = _y(len(rows)), int(middle + WIDEST / 2 + 340)
     title = html.escape(f"{model.name}: {counted(len(rows), 'layer')}")
     return "\n".join(

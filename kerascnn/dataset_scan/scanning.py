@@ -38,6 +38,7 @@ def scan(
     batch_size=128,
     samples=4,
     out=None,
+    patches=True,
     every=30.0,
     say=None,
 ):
@@ -63,6 +64,7 @@ def scan(
         out: NPZ file for the result; other layers in it, of the same network, data and settings, stay. While the pass
             runs its state lies in `out`.part, so that the same call after a kill goes on from there and ends with the
             same numbers.
+        patches: False leaves the pixels of the patches out of `out`; they are most of the file.
         every: seconds between two states.
         say: called with (images done, images in all or 0) after each block.
     Returns:
@@ -109,7 +111,7 @@ def scan(
     record.manifest["images"] = record.done
     result = ScanResult(record, (lambda index: pixels(source.take(index))) if source.again else None)
     if out is not None:
-        _joined(result, out).save(out)
+        _joined(result, out).save(out, patches=patches)
         part.unlink(missing_ok=True)
     return result
 

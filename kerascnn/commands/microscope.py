@@ -1,0 +1,73 @@
+"""`kerascnn microscope`: a static site with a page for every unit of a network."""
+
+from pathlib import Path
+
+from kerascnn.commands.terminal import Subject, check_subject, computing, let_interrupts_through, saying_warnings
+from kerascnn.errors import UsageError
+
+
+def microscope(
+    run: Subject,
+    data: str | None = None,
+    /,
+    *,
+    layers: str = "all",
+    images: int | None = None,
+    out: Path | None = None,
+    top: int = 9,
+    maps: int = 3,
+    split: str | None = None,
+    batch_size: int = 32,
+):
+    """Build a site with a page for every unit: what excites it, its statistics, classes, weights and nearest units.
+
+    The pages open from the disk, without a server or a network. A build that was killed goes on where it was when the
+    same command is typed again; another build into the same folder changes only what has changed. Labels that are put
+    into labels.csv in the folder appear on the pages after the next build.
+
+    Parameters
+    ----------
+    data
+        a data set's name, a folder or a file [default: what the run was trained on]
+    layers
+        all convolutions and dense layers, or names, patterns and ranges, such as conv*,fc1 or conv2..conv4
+    images
+        how many images of the data, evenly spread [default: all]
+    out
+        folder of the site [default: microscope/ in the run]
+    top
+        patches shown of each unit
+    maps
+        for how many of them guided backpropagation and the deconvnet are drawn; 0 draws none
+    split
+        train, validation or test [default: test, or what the data has]
+    batch_size
+        images computed at once
+    """
+    check_subject(run)
+    if split not in (None, "train", "validation", "test"):
+        raise UsageError(f"--split {split!r} is not allowed. Allowed: train, validation, test.")
+    with computing() as (say, _):
+        from kerascnn import using
+        from kerascnn.pages.microscope.build import microscope
+        from kerascnn.using.classifier import subject
+
+        classifier = subject(run)
+        found = using.data_of(classifier, data)
+        if split is not None and split not in found.splits:
+            raise UsageError(f"{found.name} has no split {split!r}; it has {', '.join(found.splits)}.")
+        let_interrupts_through()
+        with saying_warnings(say):
+            page = microscope(
+                classifier,
+                found,
+                layers=layers,
+                images=images,
+                out=out or classifier.folder / "microscope",
+                split=split,
+                top=top,
+                maps=maps,
+                batch_size=batch_size,
+                say=say,
+            )
+        say(str(page))

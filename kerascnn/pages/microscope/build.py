@@ -1,0 +1,235 @@
+"""`kerascnn.microscope`: builds the site, stage by stage; a build that was killed goes on where it was."""
+
+import hashlib
+import json
+
+import numpy as np
+
+from kerascnn import __version__
+from kerascnn.dataset_scan.scanning import _checksum
+from kerascnn.dataset_scan.sources import Arrays
+from kerascnn.errors import UsageError, counted
+from kerascnn.pages.microscope import pictures
+from kerascnn.pages.microscope.book import LayerFacts
+from kerascnn.pages.microscope.collect import Clock, collect
+from kerascnn.pages.microscope.layers import all_layers, matching
+from kerascnn.pages.microscope.maps import AT_ONCE, METHODS, Walker
+from kerascnn.pages.microscope.pages import Pages
+from kerascnn.pages.microscope.site import FORMAT, MANIFEST, STATE, Site
+from kerascnn.pages.microscope.subject import opened
+
+OF_A_CLASS = 12  # images of each class that have a page, besides those in patches
+
+
+def microscope(
+    model,
+    data=None,
+    *,
+    layers="all",
+    images=None,
+    out="microscope",
+    labels=None,
+    split=None,
+    class_names=None,
+    preprocessing=None,
+    top=9,
+    maps=3,
+    batch_size=32,
+    say=None,
+):
+    """A static site with a page for every unit of a network: what excites it, when it is dead, what it is wired to.
+
+    The pages open from the disk; nothing is loaded from elsewhere. The same call after a kill goes on where it was, and
+    a call into a site that is there changes only what has changed: more images, other labels.csv, another layer.
+    Addresses such as units/conv4/0053.html never change.
+
+    Args:
+        model: keras.Model with one image input, or what the commands take: a run, an adopted file, "applications:NAME".
+        data: images float (N, H, W, C) as the model takes them, a Split or an ImageData; for what the commands take, a
+            data set's name or a folder, too; None: what a run was trained on.
+        layers: "all" convolutions and dense layers, or names, patterns and ranges as "conv*,conv2..conv4,fc1".
+        images: how many images of the data, evenly spread; None: all.
+        out: folder of the site, new, empty or with this network's site.
+        labels: int (N,), the classes of an array's images.
+        split: which split of an ImageData; None: test, or what there is.
+        class_names: what the labels are called; an ImageData brings its own.
+        preprocessing: function applied to images before the model, as a run's `Preprocessing`.
+        top: patches shown of each unit.
+        maps: for how many of them guided backpropagation and the deconvnet are drawn; 0: none.
+        batch_size: images computed at once.
+        say: called with sentences about how far it is.
+    Returns:
+        pathlib.Path of index.html.
+    Raises:
+        UsageError: no convolution, a pattern that matches nothing, too few images, a folder that holds something else.
+    """
+    say = say or (lambda line: None)
+    subject = opened(
+        model,
+        data,
+        labels=labels,
+        split=split,
+        class_names=class_names,
+        preprocessing=preprocessing,
+        images=images,
+    )
+    _check(subject, top, maps)
+    everything, chosen = all_layers(subject.model), matching(subject.model, layers)
+    site = Site(out)
+    before = site.open({"model": subject.model.name, "weights": _checksum(subject.model.weights)})
+    _begin(site, subject, before, top)
+    addresses = {*before.get("layers", ()), *(each.address for each in chosen)}
+    chosen = [each for each in everything if each.address in addresses]
+    _describe(site, subject, chosen, before)
+    own_labels, doubts = site.labels(everything)
+    for doubt in doubts:
+        say(doubt)
+    collected = collect(subject, chosen, site, batch_size=batch_size, say=say)
+    facts = [LayerFacts(each, collected, len(subject.class_names), top) for each in chosen]
+    shown = _pictured(site, subject, facts)
+    drawn = _maps(site, subject, facts, maps, say)
+    say("pages")
+    Pages(site, subject, facts, collected, own_labels, shown, drawn, everything).write()
+    say(f"{counted(site.written, 'file')} changed")
+    return site.folder / "index.html"
+
+
+def _check(subject, top, maps):
+    for name, value, least in (("top", top, 1), ("maps", maps, 0)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            raise UsageError(f"{name}={value!r} is not allowed: it must be a whole number, at least {least}.")
+    if top > len(subject):
+        raise UsageError(
+            f"top={top} is larger than the data: there are {counted(len(subject), 'image')}. "
+            f"Type top={len(subject)} or less, or give more images."
+        )
+    if maps > top:
+        raise UsageError(f"maps={maps} is larger than top={top}: maps are drawn of the patches shown.")
+
+
+def _begin(site, subject, before, top):
+    """Forget what an earlier build of other images left behind."""
+    source = Arrays(subject.images, subject.labels)
+    key = hashlib.sha256()
+    key.update(json.dumps([len(subject), subject.class_names, subject.files]).encode("utf-8", "surrogateescape"))
+    key.update(source.fingerprint(subject.preprocessing).encode())
+    told = {"data": key.hexdigest()}
+    if site.read_state("data.json", None) != told:
+        for path in site.state.glob("*") if site.state.is_dir() else ():
+            path.unlink()
+        for path in (site.folder / "images").glob("*"):
+            path.unlink()
+        site.put_json(f"{STATE}/data.json", told)
+
+
+def _describe(site, subject, chosen, before):
+    """Write the manifest."""
+    site.put_json(
+        MANIFEST,
+        {
+            "format": FORMAT,
+            "kerascnn": __version__,
+            "model": subject.model.name,
+            "weights": _checksum(subject.model.weights),
+            "layers": [each.address for each in chosen],
+            "data": subject.data_name,
+            "split": subject.split,
+            "images": len(subject),
+        },
+    )
+
+
+def _pictured(site, subject, facts):
+    """Write the whole images that pages show; returns their numbers, sorted."""
+    shown = set()
+    for layer in facts:
+        for unit in range(layer.units):
+            shown.update(patch.image for patch in (*layer.top_patches(unit), *layer.lower_patches(unit)))
+    for number in range(len(subject.class_names)):
+        shown.update(np.flatnonzero(subject.labels == number)[:OF_A_CLASS].tolist())
+    shown = sorted(shown)
+    there = {path.name for path in (site.folder / "images").glob("*.webp")}
+    missing = [number for number in shown if image_name(number) not in there]
+    for first in range(0, len(missing), 64):
+        some = missing[first : first + 64]
+        for number, pixels in zip(some, subject.pixels(some), strict=True):
+            site.put(f"images/{image_name(number)}", pictures.whole(pictures.picture(pixels)))
+    return shown
+
+
+def image_name(number):
+    """The name of an image's file and page, without what follows the number."""
+    return f"{number:06d}.webp"
+
+
+def _maps(site, subject, facts, count, say):
+    """Write the sheets of maps of all units and the sheets of layers; returns {address: why there are none, or ""}."""
+    clock, told, cache = Clock(), {}, {}
+    for layer in facts:
+        address = layer.each.address
+        _layer_sheet(site, subject, layer, cache)
+        try:
+            walker = Walker(subject, layer.each, layer.geometry) if count else None
+            told[address] = "" if count else "None were asked for."
+        except UsageError as error:
+            walker, told[address] = None, str(error)
+        if walker is not None:
+            _layer_maps(site, layer, walker, count, lambda line: say(line) if clock.rings() else None)
+    return told
+
+
+def _layer_sheet(site, subject, layer, cache):
+    leaders = layer.leaders
+    key = hashlib.sha256(leaders.image[:, :4].tobytes() + leaders.place[:, :4].tobytes()).hexdigest()
+    name, address = f"layers/{layer.each.address}.webp", layer.each.address
+    state = site.read_state("sheets.json", {})
+    if state.get(address) == key and (site.folder / name).exists():
+        return
+    wanted = sorted(set(leaders.image[:, :4].ravel().tolist()) - {-1})
+    cache.clear()
+    for first in range(0, len(wanted), 64):
+        some = wanted[first : first + 64]
+        for number, pixels in zip(some, subject.pixels(some), strict=True):
+            cache[number] = pictures.picture(pixels)
+    site.put(name, pictures.layer_sheet(layer.geometry, leaders, cache.__getitem__))
+    site.put_json(f"{STATE}/sheets.json", {**state, address: key})
+
+
+def _layer_maps(site, layer, walker, count, say):
+    """Write the sheets of maps of one layer, in groups of units that are the same in every build."""
+    address, state = layer.each.address, f"maps-{layer.each.address}.json"
+    done = site.read_state(state, {})
+    group = max(1, AT_ONCE // count)
+    settled = False
+    for first in range(0, layer.units, group):
+        units = range(first, min(first + group, layer.units))
+        patches = {unit: layer.top_patches(unit)[:count] for unit in units}
+        key = hashlib.sha256(repr([[(p.image, p.place) for p in patches[unit]] for unit in units]).encode()).hexdigest()
+        names = {unit: f"units/{address}/{unit:04d}.webp" for unit in units if patches[unit]}
+        if done.get(str(first)) == key and all((site.folder / name).exists() for name in names.values()):
+            continue
+        rows = [(p.image, p.place, unit) for unit in units for p in patches[unit]]
+        if not settled and rows:
+            walker.settle(*zip(*_some(layer, count), strict=True))
+            settled = True
+        found = {method: [] for method in METHODS}
+        for start in range(0, len(rows), AT_ONCE):
+            part = walker(*zip(*rows[start : start + AT_ONCE], strict=True))
+            for method in METHODS:
+                found[method] += part[method]
+        for unit, name in names.items():
+            number = [i for i, row in enumerate(rows) if row[2] == unit]
+            maps = {method: [found[method][i] for i in number] for method in METHODS}
+            site.put(name, pictures.map_sheet(layer.geometry, maps, [rows[i][1] for i in number]))
+        done[str(first)] = key
+        site.put_json(f"{STATE}/{state}", done)
+        say(f"maps of {address}: {units[-1] + 1:,} of {counted(layer.units, 'unit')}")
+
+
+def _some(layer, count, most=AT_ONCE):
+    """(image, place, unit) of neurons spread over a layer, on which windows are tried."""
+    step = max(1, layer.units // most)
+    rows = [(p.image, p.place, unit) for unit in range(0, layer.units, step) for p in layer.top_patches(unit)[:1]]
+    return (
+        rows[:most] or [(p.image, p.place, unit) for unit in range(layer.units) for p in layer.top_patches(unit)][:most]
+    )

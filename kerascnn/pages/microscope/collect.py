@@ -1,0 +1,207 @@
+"""What a site is made of, from two passes over the images: the scan, and the activity of every unit.
+
+The scan has the strongest places and the statistics. The second pass keeps, for at most SAMPLE images, how far every
+unit rises anywhere in the image and where, and of all images the most probable classes. Correlations, maps of units and
+patches from lower quantiles come from that sample. Both passes resume after a kill.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import time
+
+import numpy as np
+from keras import ops
+
+from kerascnn import backends, dataset_scan
+from kerascnn.dataset_scan.scanning import scan
+from kerascnn.errors import DataError, UsageError, counted
+from kerascnn.explain.subjects import check_images, opaque_step
+from kerascnn.explain.walk import Task, needed_steps, walk
+from kerascnn.files import read_arrays
+from kerascnn.network.plan import make_plan, read_constants
+from kerascnn.runs import replacing
+
+SAMPLE = 1000  # images whose activity is kept; beyond, an even sample of the data
+PROFILE = 100  # strongest images that a class profile is counted over
+ANSWERS = 5  # most probable classes kept of each image
+EVERY = 30.0  # seconds between two states
+
+
+@dataclasses.dataclass(eq=False)
+class Collected:
+    """What both passes found.
+
+    Attributes:
+        result: ScanResult.
+        sample: int (n,), numbers of the images whose activity was kept.
+        height: {address: float32 (n, units)}, how far a unit rises in each of these images.
+        place: {address: int32 (n, units)}, where, as an index in row-major order.
+        answers: (classes int (N, 5), probabilities float32 (N, 5)), best first; None for a network without classes.
+    """
+
+    result: object
+    sample: np.ndarray
+    height: dict
+    place: dict
+    answers: tuple | None
+
+
+def collect(subject, layers, site, *, batch_size=32, say=None):
+    """The Collected of some SiteLayers.
+
+    Args:
+        site: the Site under whose state/ the passes keep what they found.
+        say: called with sentences.
+    """
+    say = say or (lambda line: None)
+    result = _scanned(subject, layers, site, batch_size, say)
+    return _active(subject, layers, site, batch_size, result, say)
+
+
+def _scanned(subject, layers, site, batch_size, say):
+    """The ScanResult of the layers; those that an earlier build scanned are not scanned again."""
+    path, clock = site.state / "scan.npz", Clock()
+    names = [each.name for each in layers]
+
+    def told(done, count):
+        if clock.rings():
+            say(f"scan: {done:,} of {counted(count, 'image')}")
+
+    try:
+        earlier = dataset_scan.load(path)
+    except (UsageError, DataError):
+        earlier = None
+    missing = [name for name in names if earlier is None or name not in earlier.layers]
+    if missing:
+        earlier = scan(
+            subject.model,
+            subject.images,
+            missing,
+            min(PROFILE, len(subject)),
+            labels=subject.labels,
+            class_names=subject.class_names,
+            preprocessing=subject.preprocessing,
+            batch_size=batch_size,
+            out=path,
+            patches=False,
+            say=told,
+        )
+        if len(missing) < len(names):
+            earlier = dataset_scan.load(path)
+    return earlier
+
+
+def _active(subject, layers, site, batch_size, result, say):
+    sample = np.unique(np.linspace(0, len(subject) - 1, min(SAMPLE, len(subject))).round().astype(int))
+    state = _read(site.state / "activity.npz")
+    have = set(json.loads(state["layers"].tobytes())) if state else set()
+    missing = [each for each in layers if each.address not in have]
+    if missing:
+        found = _passed(subject, missing, sample, site, batch_size, say)
+        state = {**state, **found, "layers": _text(sorted(have | {each.address for each in missing}))}
+        _write(site.state / "activity.npz", state)
+        (site.state / "activity-part.npz").unlink(missing_ok=True)
+    height = {each.address: state[f"height/{each.address}"] for each in layers}
+    place = {each.address: state[f"place/{each.address}"] for each in layers}
+    answers = (state["classes"], state["probabilities"]) if "classes" in state else None
+    return Collected(result, sample, height, place, answers)
+
+
+def _passed(subject, layers, sample, site, batch_size, say):
+    """Arrays of the second pass: height/ADDRESS and place/ADDRESS of the sample, classes and probabilities of all."""
+    plan = make_plan(subject.model, opaque_step)
+    answering = plan.outputs[0] if len(subject.model.output_shape) == 2 else None
+    values = tuple(each.scanned.value for each in layers)
+    wanted = values if answering is None else (*values, answering)
+    task = Task(needed_steps(plan.steps, wanted), plan.inputs, wanted)
+    step = backends.compiled(functools.partial(_heights, task, len(values)))
+    constants = read_constants(plan, "float32")
+    part, clock, saved = site.state / "activity-part.npz", Clock(), time.monotonic()
+    key = hashlib.sha256(json.dumps([each.name for each in layers]).encode()).hexdigest()
+    found = _read(part)
+    if not found or found["key"].tobytes().decode() != key:
+        found = {"key": _text(key, raw=True), "done": np.array(0)}
+    kept = set(sample.tolist())
+    for first in range(int(found["done"]), len(subject), batch_size):
+        numbers = np.arange(first, min(first + batch_size, len(subject)))
+        x = check_images(subject.model, plan, subject.prepared(numbers))[0].astype("float32", copy=False)
+        filled = np.concatenate([x, np.repeat(x[-1:], batch_size - len(x), 0)])
+        heights, places, end = step(ops.convert_to_tensor(filled), constants)
+        rows = [i for i, number in enumerate(numbers.tolist()) if number in kept]
+        for each, tall, where in zip(layers, heights, places, strict=True):
+            _append(found, f"height/{each.address}", ops.convert_to_numpy(tall)[rows])
+            _append(found, f"place/{each.address}", ops.convert_to_numpy(where)[rows].astype("int32"))
+        if answering is not None:
+            order, probable = _best(ops.convert_to_numpy(end)[: len(x)])
+            _append(found, "classes", order)
+            _append(found, "probabilities", probable)
+        found["done"] = np.array(first + len(numbers))
+        if clock.rings():
+            say(f"activity: {int(found['done']):,} of {counted(len(subject), 'image')}")
+        if time.monotonic() - saved >= EVERY:
+            _write(part, _joined(found))
+            saved = time.monotonic()
+    return {name: array for name, array in _joined(found).items() if name not in ("key", "done")}
+
+
+def _heights(task, count, images, constants):
+    """(heights, places) of the first `count` values, (N, channels) each, and the network's answers, or None."""
+    found = walk(task, [images], constants, [])[0]
+    tall, where = [], []
+    for value in found[:count]:
+        flat = ops.reshape(value, (value.shape[0], -1, value.shape[-1]))
+        tall.append(ops.max(flat, 1))
+        where.append(ops.argmax(flat, 1))
+    return tall, where, found[count] if len(found) > count else tall[0]
+
+
+def _best(end):
+    """(classes, probabilities) of the most probable classes, best first; a single output is that of class 1."""
+    if end.shape[1] == 1:
+        end = np.concatenate([1 - end, end], 1)
+    order = np.argsort(-end, axis=1, kind="stable")[:, :ANSWERS]
+    return order.astype("int32"), np.take_along_axis(end, order, 1)
+
+
+def _append(found, name, rows):
+    before = found.setdefault(name, [])
+    found[name] = [*([before] if isinstance(before, np.ndarray) else before), rows]
+
+
+def _joined(found):
+    """Arrays of what blocks have added; it stays as it is."""
+    return {name: np.concatenate(value) if isinstance(value, list) else value for name, value in found.items()}
+
+
+def _text(value, raw=False):
+    return np.frombuffer((value if raw else json.dumps(value)).encode(), "uint8")
+
+
+def _read(path):
+    """The arrays of a state; {} where there is none, or it is torn."""
+    try:
+        return dict(read_arrays(path))
+    except (FileNotFoundError, DataError, ValueError, KeyError):
+        return {}
+
+
+def _write(path, arrays):
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+class Clock:
+    """Rings at most every ten seconds."""
+
+    def __init__(self, seconds=10.0):
+        self.seconds, self.last = seconds, time.monotonic()
+
+    def rings(self):
+        """True where it is time to say something again."""
+        now = time.monotonic()
+        if now - self.last < self.seconds:
+            return False
+        self.last = now
+        return True

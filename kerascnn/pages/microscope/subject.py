@@ -1,0 +1,102 @@
+"""What a microscope looks at: a network, images that can be read again, and what they are called."""
+
+import dataclasses
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from kerascnn import using
+from kerascnn.dataset_scan.sources import Arrays, open_source
+from kerascnn.datasets.image_data import ImageData, Split
+from kerascnn.errors import UsageError
+from kerascnn.using.classifier import subject as classifier_of
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Subject:
+    """A network with its images.
+
+    Attributes:
+        model: keras.Model.
+        images, labels: what `kerascnn.dataset_scan` takes: images that any index reads, and int (N,), -1 without label.
+        files: N names, or () where images have none.
+        class_names: what the labels are called; () where there are none.
+        answer_names: what the network's outputs are called; () where that is not known.
+        preprocessing: as of `scan`, or None.
+        data_name: what the data is called.
+        split: which part of it.
+    """
+
+    model: keras.Model
+    images: object
+    labels: np.ndarray
+    files: tuple
+    class_names: tuple
+    answer_names: tuple
+    preprocessing: object
+    data_name: str
+    split: str
+
+    def __len__(self):
+        return len(self.labels)
+
+    def file(self, number):
+        """What an image is called."""
+        return self.files[number] if self.files else f"image {number}"
+
+    def label(self, number):
+        """The class of an image, "" where it is not known."""
+        label = int(self.labels[number])
+        return self.class_names[label] if self.class_names and label >= 0 else ""
+
+    def pixels(self, index):
+        """(len(index), H, W, C): images as the patches are cut from, in the data's own numbers."""
+        crop = getattr(self.preprocessing, "crop", lambda images: images)
+        return crop(self.images[np.asarray(index)])
+
+    def prepared(self, index):
+        """float32 (len(index), H, W, C): images as the network takes them."""
+        images = self.images[np.asarray(index)]
+        return np.asarray(images if self.preprocessing is None else self.preprocessing(images), "float32")
+
+
+def opened(model, data, *, labels=None, split=None, class_names=None, preprocessing=None, images=None):
+    """The Subject of what a user gives; see `kerascnn.microscope`.
+
+    Raises:
+        UsageError: data that passes by once, or images that are not allowed.
+    """
+    answers = ()
+    if not isinstance(model, keras.Model):
+        classifier = classifier_of(model)
+        model, answers = classifier.model, tuple(classifier.labels)
+        preprocessing = classifier.preprocessing if preprocessing is None else preprocessing
+        if data is None or isinstance(data, (str, Path)):
+            data = using.data_of(classifier, data)
+    name = getattr(data, "name", "") if isinstance(data, ImageData) else ""
+    if isinstance(data, ImageData):
+        split = split or next(each for each in ("test", "train", "validation") if each in data.splits)
+    source, names = open_source(data, labels, split or "train")
+    if not isinstance(source, Arrays):
+        raise UsageError(
+            "A microscope reads images more than once. Give an array of images with labels=, a Split or an ImageData."
+        )
+    chosen = data.splits[split] if isinstance(data, ImageData) else data
+    files = tuple(chosen.files) if isinstance(chosen, Split) else ()
+    own, own_labels = source.images, np.asarray(source.labels)
+    if images is not None and _whole(images) < len(own):
+        index = np.unique(np.linspace(0, len(own) - 1, images).round().astype(int))
+        own = own.take(index) if hasattr(own, "decode") else own[index]
+        own_labels, files = own_labels[index], tuple(files[i] for i in index) if files else ()
+    if class_names is None:
+        numbered = labels is not None and not names
+        class_names = map(str, range(int(own_labels.max()) + 1)) if numbered else names or ()
+    class_names = tuple(map(str, class_names))
+    return Subject(model, own, own_labels, files, class_names, answers or class_names, preprocessing, name, split or "")
+
+
+def _whole(images):
+    if isinstance(images, bool) or not isinstance(images, (int, np.integer)) or images < 1:
+        raise UsageError(f"images={images!r} is not allowed: it must be a whole number, at least 1.")
+    return images
