@@ -233,3 +233,22 @@ def test_few_points_are_marked():
     few, many = charts.lines({"a": ([1], [2])}, "x", "y"), charts.lines({"a": (range(11), range(11))}, "x", "y")
     assert re.search(r'class="line dot c0" d="M[\d.]+,[\d.]+h0.1"', few)
     assert "dot" not in many
+
+
+def test_curves_count_steps_and_show_the_loss_without_label_smoothing(tmp_path):
+    """As a table does that has the same numbers as loss; the test split's line where it was watched."""
+    pages = []
+    for name, table in {
+        "smoothed": "step,loss,nll,test_loss,test_nll,val_loss,val_nll\n5,3,2,3.5,2.5,3,2.2\n10,2,1,2,1.5,2,1.2\n",
+        "plain": "step,loss,test_loss,val_loss\n5,2,2.5,2.2\n10,1,1.5,1.2\n",
+        "by epochs": "epoch,loss,test_loss,val_loss\n4,2,2.5,2.2\n9,1,1.5,1.2\n",
+    }.items():
+        run = runs.Run(tmp_path / name)
+        run.write("recipe", Recipe().to_dict())
+        run.write("run", {"status": "finished"})
+        (run / "metrics.csv").write_text(table)
+        page = report.report(run)
+        pages.append(page[page.index("<h3>Loss</h3>") : page.index("</figure>")])
+    assert pages[0] == pages[1]
+    assert pages[2] == pages[1].replace("steps", "epochs")
+    assert pages[0].count('class="key') == 3

@@ -190,16 +190,17 @@ def metrics_of(run):
 
 
 def _curves(run):
-    """Loss and accuracy during training, as (title, chart)."""
+    """Loss, without label smoothing where that is known, and accuracy during training, as (title, chart)."""
     unit, metrics = metrics_of(run)
     named = {"": "training", "val_": "validation", "test_": "test"}
     charted = []
     shown = (("loss", "loss (nats)"), ("accuracy", "accuracy"), ("top5", "top-5 accuracy"))
     for quantity, y_label in shown:
+        column = "nll" if quantity == "loss" and "nll" in metrics else quantity
         series = {
-            name: (metrics["x"], metrics[f"{prefix}{quantity}"])
+            name: (metrics["x"], metrics[f"{prefix}{column}"])
             for prefix, name in named.items()
-            if f"{prefix}{quantity}" in metrics
+            if f"{prefix}{column}" in metrics
         }
         if series:
             title = "Top-5 accuracy" if quantity == "top5" else quantity.capitalize()
