@@ -1,25 +1,58 @@
-"""`kerascnn report` and `compare`: the page of a run, and of several side by side."""
+"""`kerascnn report` and `compare`: the page of a run or of a model file, and of several runs side by side."""
 
 from pathlib import Path
 
 from kerascnn import runs
-from kerascnn.commands.terminal import RunName
-from kerascnn.errors import UsageError
+from kerascnn.commands.terminal import Subject, check_subject, computing
+from kerascnn.errors import UsageError, command
+from kerascnn.explain import EXPLANATIONS
+from kerascnn.models import APPLICATION, FILES, MODELS
 
 
-def report(run: RunName, /, *, out: Path | None = None):
-    """Write the report of a run: one HTML file with curves, confusion, mistakes and settings, from its folder alone.
+def report(
+    run: Subject,
+    data: str | None = None,
+    /,
+    *,
+    look: str | None = None,
+    out: Path | None = None,
+):
+    """Write a report: one HTML file with results, mistakes, curves, a map of the images, network and settings.
 
     Parameters
     ----------
+    data
+        for a model file: a data set's name, or a folder of class folders; for a run: other images than its own
+    look
+        what is laid over the images: a method of explain [default: grad_cam]
     out
-        the HTML file [default: report.html in the run]
+        the HTML file [default: report.html in the run, or in a folder of the model's name]
     """
-    folder = runs.find(run)
+    check_subject(run)
     _check_page(out)
-    from kerascnn.pages import report as page
+    if look is not None:
+        EXPLANATIONS.facts(look)  # raises for an unknown one
+    if data is None and _is_no_run(run):
+        raise UsageError(
+            f"{run} is not a run, so it has no images of its own. Type: {command('report', run)} FOLDER_OF_CLASS_FOLDERS"
+        )
+    with computing() as (say, _):
+        from kerascnn.pages import making
 
-    print(page.write(folder, out))
+        if data is not None:
+            say(making.of_model(run, data, look=look, out=out))
+            return
+        folder = Path(run).parent if run.endswith("best.keras") else run
+        page, lacks = making.of_run(folder, look=look, out=out)
+        say(page)
+        if lacks:
+            say(lacks)
+
+
+def _is_no_run(name):
+    if name.endswith(FILES):
+        return not (Path(name).name == "best.keras" and (Path(name).parent / "run.json").exists())
+    return name.startswith(APPLICATION) or (name in MODELS and not (runs.ROOT / name).is_dir() and not Path(name).is_dir())
 
 
 def compare(*run: str, out: Path = Path("compare.html")):

@@ -286,10 +286,11 @@ def _exported(run):
 
 def _reported(run):
     """Where the page is, or why it was not written."""
-    from kerascnn.pages import report
+    from kerascnn.pages import making
 
     try:
-        return report.write(run)
+        page, lacks = making.of_run(run)
+        return f"{page}  ({lacks})" if lacks else page
     except Exception as error:
         return f"not written: {error}  (again: {command('report', run.folder)})"
 

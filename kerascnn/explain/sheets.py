@@ -121,6 +121,23 @@ def draw_over(axes, image, found, *, frame=None, signed=True, bands=None):
     return shown, limit
 
 
+def blended(image, found, *, signed=True):
+    """uint8 (H, W, 3): a map (H, W) over the grey image of its size, as `draw_over` draws it, pixel for pixel.
+
+    Args:
+        image: uint8 (H, W, C), or any range.
+        found: map (H, W).
+        signed: False for a heat map.
+    """
+    grey = to_colours(image)
+    grey = np.repeat((grey.mean(-1) if grey.ndim == 3 else grey)[..., None], 3, -1)
+    limit = limit_of(found) if signed else float(found.max()) or 1.0
+    part = np.clip(found / limit, -1 if signed else 0, 1)
+    colours = colormaps[SIGNED]((part + 1) / 2) if signed else colormaps[HEAT](part)
+    opacity = (np.abs(part) ** 0.5 * (1.0 if signed else 0.75))[..., None]
+    return np.round(255 * (opacity * colours[..., :3] + (1 - opacity) * grey)).astype("uint8")
+
+
 def _framed(axes, frame):
     """Draws the edge of what the network saw of an image."""
     top, left, height, width = frame

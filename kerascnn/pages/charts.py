@@ -7,6 +7,7 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 480, 300  # of the drawing's own units; it is scaled to the page
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 10, 42  # room for the axes, units
+MAP = 640  # side of a map of points, units
 MOST_DOTS = 10  # points of a line that are marked as well
 MOST_POINTS = 600  # of one line; more are thinned evenly
 
@@ -48,6 +49,34 @@ def bars(low, high, values, x_label, y_label, *, x_range=None, y_range=(0, 1), d
     if diagonal:
         parts.append(f'<path class="guide" d="M{axes.x(0)},{axes.y(0)}L{axes.x(1)},{axes.y(1)}"/>')
     return _svg(parts, label or f"{y_label} against {x_label}")
+
+
+def scatter(x, y, groups, marked, num_groups, label="map of the images"):
+    """Points without axes, coloured by group; the marked ones have a ring.
+
+    Args:
+        x, y: places, each from 0 to 1.
+        groups: int (N,), from 0.
+        marked: bool (N,).
+        num_groups: of how many groups the colours must differ.
+    Returns:
+        Markup: the <svg>; point i has data-point="i" and data-group.
+    """
+    parts = []
+    for number, (left, up, group, mark) in enumerate(zip(x, y, groups, marked, strict=True)):
+        place = f'cx="{8 + (MAP - 16) * left:.1f}" cy="{8 + (MAP - 16) * (1 - up):.1f}"'
+        shape = "spot ring" if mark else "spot"
+        style = f"--spot:{colour(group, num_groups)}"
+        parts.append(
+            f'<circle class="{shape}" style="{style}" data-point="{number}" data-group="{group}" {place} r="4"/>'
+        )
+    inside = "".join(parts)
+    return Markup(f'<svg class="map" viewBox="0 0 {MAP} {MAP}" role="img" aria-label="{escape(label)}">{inside}</svg>')
+
+
+def colour(number, count):
+    """A CSS colour of one of `count` groups: of the page's eight where these are enough, else around the circle."""
+    return f"var(--c{number})" if count <= 8 else f"hsl({360 * number / count:.0f} 65% var(--spot-light))"
 
 
 class _Axes:

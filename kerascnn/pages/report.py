@@ -13,7 +13,7 @@ import pandas
 from kerascnn import runs
 from kerascnn.errors import DataError, UsageError, command, counted
 from kerascnn.files import check_regular
-from kerascnn.pages import charts
+from kerascnn.pages import charts, extra_sections
 from kerascnn.recipes import RECIPES, Recipe
 from kerascnn.training import pictures, record
 
@@ -63,19 +63,20 @@ def whole(run):
 
 def _rendered(run):
     state, recipe = run.read("run"), run.read("recipe")
+    trained = "command" not in state  # a model file's report says what makes it again
     data = run.read("data") if (run / "data.json").exists() else {}
     result = state.get("result") or {}
     tables = record.read(run)
     predictions = tables.get("predictions")
     return TEMPLATES.get_template("report.html").render(
         title=f"{recipe.get('model', '')} on {data.get('name', recipe.get('data', ''))}",
-        run=run.folder.name,
+        run=run.folder.name if trained else recipe.get("model"),
         status=run.status,
         reason=state.get("reason"),
         ended=ENDED.get(run.status, f"The run is {run.status}"),
         headline=_headline(result),
         facts=_facts(run, state, recipe, data, result),
-        again=command("train", *_arguments(recipe)),
+        again=command("train", *_arguments(recipe)) if trained else state["command"],
         curves=_curves(run),
         per_class=_rows(tables.get("per_class")),
         confusion=_confusion(tables.get("confusion")),
@@ -85,10 +86,11 @@ def _rendered(run):
         mistakes=[] if predictions is None else _order(predictions, correct=False),
         unsure=[] if predictions is None else _order(predictions, correct=True),
         images=_images(run, predictions),
-        settings=_settings(recipe),
+        settings=_settings(recipe) if trained else [],
         notes=[*data.get("notes", ()), *data.get("doubts", ())],
         skipped=data.get("skipped", ()),
         downloads=_downloads(run),
+        **extra_sections.sections(run, tables),
     )
 
 
@@ -264,16 +266,15 @@ def _images(run, predictions):
     """What the page's script knows of each pictured image, as JSON that may stand in a script element."""
     if predictions is None:
         return "{}"
-    pictured = pictures.read(run)
-    shown = {}
+    pictured, looks, shown = pictures.read(run), extra_sections.looks(run), {}
     ranks = [column.removeprefix("label_") for column in predictions.columns if column.startswith("label_")]
     wanted = {*pictured, *_order(predictions, correct=False), *_order(predictions, correct=True)}
     for row in sorted(wanted):
         image = predictions.loc[row]
         top = [[str(image[f"label_{rank}"]), round(float(image[f"probability_{rank}"]), 4)] for rank in ranks]
         known = [str(image["file"]), str(image["label"]), str(image["predicted"]), top]
-        shown[row] = [*known, pictured.get(row, "")]
-    return json.dumps(shown, ensure_ascii=False).replace("<", "\\u003c").replace("\u2028", "\\u2028")
+        shown[row] = [*known, pictured.get(row, ""), looks.get(row, "")]
+    return extra_sections.as_json(shown)
 
 
 def _settings(recipe):

@@ -7,6 +7,8 @@ import numpy as np
 import pandas
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+FEWEST = 5  # images of a class from which confident learning can tell how sure the network usually is of it
+
 
 def by_image(log_probabilities, labels, class_names, files=None, *, split="test", top=5):
     """One row an image: what it is, what it was taken for, and how sure that was.
@@ -110,3 +112,50 @@ def confused_pairs(confusion, most=10):
         if counts[i, j]
     ]
     return pandas.DataFrame(rows, columns=["true", "predicted", "images", "share"])
+
+
+def suspects(log_probabilities, labels, class_names, files=None, *, split="test"):
+    """The images whose label the network holds for least likely: label errors are found among them.
+
+    The network must not have been trained on these images. Where `cleanlab` is installed, "suspected" is what its
+    confident learning says (Northcutt, Jiang and Chuang 2021, arXiv:1911.00068); without it, every image that was taken
+    for another class is suspected.
+
+    Args:
+        log_probabilities, labels, class_names, files, split: as of `by_image`.
+    Returns:
+        DataFrame of the images that were taken for another class, the least probable label first: image (its number),
+        file, split, label, suggested (the most probable class), confidence (probability of the label), suspected.
+    """
+    log_probabilities, labels = np.asarray(log_probabilities, "float64"), np.asarray(labels)
+    own, names = log_probabilities[np.arange(len(labels)), labels], np.asarray(class_names, object)
+    suggested = log_probabilities.argmax(1)
+    flagged = _confident_learning(np.exp(log_probabilities), labels)
+    flagged = suggested != labels if flagged is None else flagged
+    rows = np.flatnonzero((suggested != labels) | flagged)
+    rows = rows[np.argsort(own[rows], kind="stable")]
+    return pandas.DataFrame(
+        {
+            "image": rows,
+            "file": [files[row] for row in rows] if files is not None and len(files) else rows,
+            "split": split,
+            "label": names[labels[rows]],
+            "suggested": names[suggested[rows]],
+            "confidence": np.exp(own[rows]),
+            "suspected": flagged[rows],
+        }
+    )
+
+
+def _confident_learning(probabilities, labels):
+    """bool (N,): what `cleanlab` suspects; None where it is not installed, or where the images are too few for it."""
+    try:
+        from cleanlab.filter import find_label_issues
+    except ImportError:
+        return None
+    present, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if len(present) < 2 or counts.min() < FEWEST:
+        return None
+    kept = probabilities[:, present]
+    kept = kept / np.maximum(kept.sum(1, keepdims=True), 1e-300)
+    return np.asarray(find_label_issues(numbers, kept, n_jobs=1))

@@ -9,7 +9,6 @@ from PIL import Image
 from kerascnn import runs
 from kerascnn.files import read_arrays
 
-NAME = "evaluation/pictures.npz"
 LARGEST_SIDE = 96  # pixels of a picture; larger images are shrunk
 MISTAKES, HITS, A_CELL = 1200, 36, 6  # pictures kept: most confident mistakes, least sure hits, and hits of each class
 
@@ -24,19 +23,20 @@ def chosen(predictions):
     return np.array(sorted({*mistakes, *unsure, *sure}), int)
 
 
-def keep(run, rows, images):
-    """Write pictures of uint8 images (N, H, W, C), `rows` of them, into a run folder."""
+def keep(run, rows, images, name="pictures"):
+    """Write pictures of uint8 images (N, H, W, C), `rows` of them, into evaluation/<name>.npz of a run folder."""
     contents = [_webp(images[int(row)]) for row in rows]
     ends = np.cumsum([len(content) for content in contents])
-    with runs.replacing(run / NAME) as temporary:
+    with runs.replacing(run / f"evaluation/{name}.npz") as temporary:
         np.savez(temporary, rows=rows, ends=ends, content=np.frombuffer(b"".join(contents), "uint8"))
 
 
-def read(run):
-    """{row: data URI} of the pictures in a run folder; empty where there are none."""
-    if not (run / NAME).exists():
+def read(run, name="pictures"):
+    """{row: data URI} of the pictures of that name in a run folder; empty where there are none."""
+    path = run / f"evaluation/{name}.npz"
+    if not path.exists():
         return {}
-    arrays = read_arrays(run / NAME)
+    arrays = read_arrays(path)
     content, starts = arrays["content"].tobytes(), [0, *arrays["ends"][:-1]]
     return {
         int(row): "data:image/webp;base64," + base64.b64encode(content[start:end]).decode()

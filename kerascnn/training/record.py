@@ -6,7 +6,10 @@ confusion.csv     rows true, columns predicted
 pairs.csv         the classes taken for which others most often
 calibration.csv   how often it is right when it is so sure
 curves.csv        ROC and precision-recall curves of up to twenty classes
+answers.npz       log probabilities and labels, where these are at most 50 MB
 pictures.npz      small pictures of the images that a report shows
+
+Beside them lie what `kerascnn.pages.extras` adds.
 """
 
 import shutil
@@ -18,12 +21,15 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from kerascnn import runs
 from kerascnn.errors import DataError, counted
-from kerascnn.files import check_regular
+from kerascnn.files import check_regular, read_arrays
 from kerascnn.training import measures, pictures
+from kerascnn.training.evaluate import score
 
 FOLDER = "evaluation"
+TEXTS = {"file", "split", "label", "predicted", "suggested", "class", "true"} | {"layer", "type", "output_shape", "rf_size"}
 MOST_CLASSES = 20  # with curves of their own
 MOST_POINTS = 200  # of a curve
+MOST_ANSWERS = 50e6  # bytes of log probabilities that are kept
 
 
 def keep(run, evaluation, images):
@@ -48,6 +54,24 @@ def keep(run, evaluation, images):
         with runs.replacing(run / FOLDER / f"{name}.csv") as temporary:
             write_table(table, temporary)
     pictures.keep(run, pictures.chosen(predictions), images)
+    answers = evaluation.log_probabilities.astype("float32")
+    if answers.nbytes <= MOST_ANSWERS:
+        with runs.replacing(run / FOLDER / "answers.npz") as temporary:
+            np.savez_compressed(temporary, log_probabilities=answers, labels=evaluation.labels)
+
+
+def evaluation(run, source=""):
+    """The Evaluation that `keep` wrote into a run folder; None where its answers were not kept.
+
+    Args:
+        source: the folder that the images lie in.
+    """
+    path = run / FOLDER / "answers.npz"
+    if not path.exists():
+        return None
+    arrays, tables = read_arrays(path), read(run)
+    names, files = tables["per_class"]["class"], tables["predictions"]["file"]
+    return score(arrays["log_probabilities"], arrays["labels"], tuple(names), tuple(files), source)
 
 
 def write_table(table, path):
@@ -112,11 +136,8 @@ def _read(path):
     if path.stem == "confusion":  # its columns are classes
         cells = pandas.read_csv(path, header=None, dtype=str, keep_default_na=False)
         table = cells.iloc[1:, 1:].astype(int).set_axis(cells.iloc[0, 1:], axis=1).reset_index(drop=True)
-        table.insert(0, "true", cells.iloc[1:, 0].to_numpy(), allow_duplicates=True)
-        return table
+        return pandas.concat([cells.iloc[1:, :1].set_axis(["true"], axis=1).reset_index(drop=True), table], axis=1)
     columns = pandas.read_csv(path, nrows=0).columns
-    names = [
-        c for c in columns if c in ("file", "split", "label", "predicted", "class", "true") or c.startswith("label_")
-    ]
+    names = [column for column in columns if column in TEXTS or column.startswith("label_")]
     numbers = {column: [""] for column in columns if column not in names}
     return pandas.read_csv(path, dtype=dict.fromkeys(names, str), keep_default_na=False, na_values=numbers)

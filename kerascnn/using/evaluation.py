@@ -25,7 +25,11 @@ def evaluate(run, data=None, *, strict=False):
     Raises:
         UsageError: the data have no labels, or classes that the run does not know.
     """
-    classifier = subject(run)
+    return evaluated(subject(run), data, strict=strict)[1]
+
+
+def evaluated(classifier, data=None, *, strict=False):
+    """(the Split, the Evaluation, the ImageData that the split is of); arguments as of `evaluate`."""
     run, views, moved = classifier.run, {}, None
     if run is not None:
         own = run.read("recipe")["data"]
@@ -44,9 +48,10 @@ def evaluate(run, data=None, *, strict=False):
         if not names:
             split, names = _named_by_files(split, classifier, data)
         split = datasets.Split(split.images, class_indices(names, classifier.labels, data)[split.labels], split.files)
-    return evaluate_split(
+    measured = evaluate_split(
         classifier.model, split, classifier.preprocessing, classifier.labels, source=str(other.source), **views
     )
+    return split, measured, other
 
 
 def _named_by_files(split, classifier, data):

@@ -1,0 +1,250 @@
+"""What a report shows that only the network and the images can tell, kept in the run folder beside the tables.
+
+    map.csv, map.webp    where the test images lie when images with like features are near, and small pictures of them
+    looks.npz            what the answers to the pictured mistakes and hits depend on, drawn over the images
+    suspects.csv, .npz   images whose label the network holds for least likely
+    training.webp        training images as the network sees them, changed at random
+    filters.png          filters of the first convolution
+    layers.csv, network.svg   the table and the picture of the network
+
+So the page can be made again where neither network nor images are. What cannot be made is left out, and a sentence in
+extras.json says why.
+"""
+
+import io
+import json
+
+import numpy as np
+import pandas
+from PIL import Image
+
+from kerascnn import runs
+from kerascnn.errors import DataError, UsageError
+from kerascnn.training import measures, pictures
+from kerascnn.training.record import FOLDER, write_table
+
+LOOK = "grad_cam"
+MOST_MAPPED = 1500  # images of the map: t-SNE of so many takes seconds
+FEWEST_MAPPED = 12
+THUMBNAIL, ACROSS = 48, 30  # pixels of a small picture, and how many stand in a row
+MOST_CARDS = 24  # mistakes, hits and suspects with a picture each
+TRAINING_SHOWN = 24
+MOST_FILTERS = 256
+TILE = 28  # pixels of a filter on the page, at least
+EXTRAS = f"{FOLDER}/extras.json"
+
+
+def gather(run, classifier, evaluation, images, *, train=None, recipe=None, validation=None, look=LOOK):
+    """Write what this module lists into a run folder, beside what `kerascnn.training.record.keep` wrote.
+
+    Args:
+        run: a Run.
+        classifier: the Classifier that was evaluated.
+        evaluation: its Evaluation.
+        images: uint8 (N, H, W, C), those that were evaluated, an array or `ImageFiles`.
+        train, recipe: the Split trained on and the Recipe, for pictures of what training saw; or None.
+        validation: a Split that was not trained on either, whose labels are looked at as well; or None.
+        look: name of a method of `kerascnn.explain`.
+    """
+    notes = []
+    predictions = evaluation.predictions
+    for what, make in {
+        "the map of the images": lambda: _map(run, classifier, predictions, images),
+        f"{look} of the images": lambda: _looks(run, classifier, predictions, images, look),
+        "the suspected labels": lambda: _suspects(run, classifier, evaluation, images, validation),
+        "images as training saw them": lambda: _training(run, classifier, train, recipe),
+        "the first filters": lambda: _filters(run, classifier),
+        "the picture of the network": lambda: _network(run, classifier),
+    }.items():
+        try:
+            make()
+        except (DataError, UsageError) as error:
+            notes.append(f"Left out is {what}: {error}")
+    runs.write_json(run / EXTRAS, {"look": look, "notes": notes})
+
+
+def _inputs(classifier, images, rows, at_once=64):
+    """The network's inputs of `rows` of the images, a few at a time."""
+    for start in range(0, len(rows), at_once):
+        yield classifier.preprocessing(images[rows[start : start + at_once]])
+
+
+# --- the map of the images ---
+
+
+def _map(run, classifier, predictions, images):
+    from kerascnn.experiments.invariance import usual_layers
+    from kerascnn.explain import activations
+
+    count = len(predictions)
+    if count < FEWEST_MAPPED:
+        raise UsageError(f"it takes {FEWEST_MAPPED} images or more, and these are {count}.")
+    rows = np.unique(np.linspace(0, count - 1, min(MOST_MAPPED, count)).round().astype(int))
+    layer = usual_layers(classifier.model)[-1]
+    features = [activations(classifier.model, x, layer) for x in _inputs(classifier, images, rows)]
+    features = np.concatenate([f.reshape(len(f), -1, f.shape[-1]).mean(1) for f in features])
+    places = embedded(features)
+    table = pandas.DataFrame({"image": rows, "x": places[:, 0], "y": places[:, 1]})
+    with runs.replacing(run / FOLDER / "map.csv") as temporary:
+        write_table(table.round(4), temporary)
+    sheet = Image.new("RGB", (ACROSS * THUMBNAIL, -(-len(rows) // ACROSS) * THUMBNAIL), "white")
+    for number, row in enumerate(rows):
+        place = number % ACROSS * THUMBNAIL, number // ACROSS * THUMBNAIL
+        sheet.paste(_as_picture(images[int(row)]).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX), place)
+    _save(sheet, run / FOLDER / "map.webp")
+
+
+def embedded(features, seed=0):
+    """Places (N, 2), each axis from 0 to 1, of features (N, D): their 50 principal components by t-SNE (van der Maaten
+    and Hinton 2008), as scikit-learn has both; or by UMAP where `umap-learn` is installed."""
+    from sklearn.decomposition import PCA
+
+    features = np.asarray(features, "float64")
+    spread = features.std()
+    features = (features - features.mean(0)) / (spread if spread > 0 else 1)
+    main = PCA(min(50, *features.shape), random_state=seed).fit_transform(features)
+    places = _neighbours(main, seed)
+    low, high = places.min(0), places.max(0)
+    return (places - low) / np.where(high > low, high - low, 1)
+
+
+def _neighbours(features, seed):
+    try:
+        from umap import UMAP
+    except ImportError:
+        from sklearn.manifold import TSNE
+
+        nearby = min(30.0, (len(features) - 1) / 3)
+        start = features[:, :2] if features.shape[1] > 1 else np.pad(features, ((0, 0), (0, 1)))
+        start = 1e-4 * start / (start.std(0)[0] or 1)
+        return TSNE(perplexity=nearby, init=start.astype("float32"), random_state=seed).fit_transform(features)
+    return UMAP(random_state=seed).fit_transform(features)
+
+
+# --- looks at some of the images ---
+
+
+def shown(predictions):
+    """int: the rows of a table of predictions that a page shows first, the most confident mistakes and the least sure
+    hits."""
+    parts = [predictions[predictions["correct"] == correct] for correct in (False, True)]
+    return np.concatenate([part.sort_values("margin", kind="stable").index[:MOST_CARDS] for part in parts]).astype(int)
+
+
+def _looks(run, classifier, predictions, images, look):
+    from kerascnn.explain import EXPLANATIONS, maps
+    from kerascnn.explain.sheets import blended, is_signed, one_value_per_pixel
+
+    EXPLANATIONS.facts(look)
+    rows, drawn = shown(predictions), {}
+    for start in range(0, len(rows), 8):
+        some = rows[start : start + 8]
+        pixels = classifier.preprocessing.crop(images[some])
+        for row, image, found in zip(
+            some, pixels, maps(look, classifier.model, classifier.preprocessing.scale(pixels)), strict=True
+        ):
+            flat = one_value_per_pixel(found)
+            drawn[int(row)] = blended(image, flat, signed=is_signed(look, flat))
+    pictures.keep(run, list(drawn), drawn, "looks")
+
+
+# --- suspected labels ---
+
+
+def _suspects(run, classifier, evaluation, images, validation):
+    from kerascnn.training.evaluate import evaluate_split
+
+    names = list(evaluation.per_class["class"])
+    parts = [measures.suspects(evaluation.log_probabilities, evaluation.labels, names, evaluation.files)]
+    sources = {"test": images}
+    if validation is not None and len(validation):
+        other = evaluate_split(classifier.model, validation, classifier.preprocessing, names)
+        parts.append(
+            measures.suspects(other.log_probabilities, other.labels, names, other.files, split="validation")
+        )
+        sources["validation"] = validation.images
+    table = pandas.concat(parts, ignore_index=True).sort_values("confidence", kind="stable", ignore_index=True)
+    with runs.replacing(run / FOLDER / "suspects.csv") as temporary:
+        write_table(table, temporary)
+    few = table.head(MOST_CARDS)
+    drawn = {place: sources[row.split][int(row.image)] for place, row in enumerate(few.itertuples())}
+    pictures.keep(run, list(drawn), drawn, "suspects")
+
+
+# --- training, filters, network ---
+
+
+def _training(run, classifier, train, recipe):
+    if train is None or recipe is None:
+        return
+    from kerascnn.training.batches import Batches
+
+    prepared = classifier.preprocessing
+    batches = Batches(
+        train,
+        prepared,
+        min(recipe.batch_size, len(train)),
+        augmentations=recipe.augment,
+        seed=recipe.seed,
+        num_classes=len(classifier.labels),
+    )
+    inputs = batches[0][0][:TRAINING_SHOWN]
+    if prepared.bgr:
+        inputs = inputs[..., ::-1]
+    pixels = np.clip(255 * (inputs * np.asarray(prepared.std) + np.asarray(prepared.mean)), 0, 255).round()
+    side = pictures.LARGEST_SIDE
+    sheet = Image.new("RGB", (8 * side, -(-len(pixels) // 8) * side), "white")
+    for number, image in enumerate(pixels.astype("uint8")):
+        sheet.paste(_enlarged(image, side), (number % 8 * side, number // 8 * side))
+    _save(sheet, run / FOLDER / "training.webp")
+
+
+def _filters(run, classifier):
+    from kerascnn.callbacks.filters import filters_of, mosaic, scaled
+
+    filters = filters_of(classifier.model)[:MOST_FILTERS]
+    if filters.shape[-1] not in (1, 3):
+        raise UsageError(f"they have {filters.shape[-1]} input channels, which are no colours.")
+    larger = max(1, -(-TILE // max(filters.shape[1:3])))
+    tiles = scaled(filters).repeat(larger, 1).repeat(larger, 2)
+    image = mosaic(tiles, min(16, len(tiles)), 1.0, 1)
+    _save(_as_picture((255 * image).round().astype("uint8")), run / FOLDER / "filters.png")
+
+
+def _network(run, classifier):
+    from kerascnn.anatomy import drawing, layer_table
+
+    table = layer_table(classifier.model)
+    table = table[["layer", "type", "output_shape", "parameters", "macs", "rf_size"]]
+    with runs.replacing(run / FOLDER / "layers.csv") as temporary:
+        write_table(table, temporary)
+    with runs.replacing(run / FOLDER / "network.svg") as temporary:
+        temporary.write_text(drawing(classifier.model), encoding="utf-8")
+
+
+# --- pictures ---
+
+
+def _as_picture(pixels):
+    return Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels).convert("RGB")
+
+
+def _enlarged(pixels, side):
+    """An image as large as fits a square of `side` pixels: small ones pixel by pixel."""
+    picture = _as_picture(pixels)
+    factor = side / max(picture.size)
+    size = tuple(max(1, round(factor * length)) for length in picture.size)
+    return picture.resize(size, Image.Resampling.NEAREST if factor > 1 else Image.Resampling.LANCZOS)
+
+
+def _save(picture, path):
+    file = io.BytesIO()
+    picture.save(file, path.suffix[1:], **({"quality": 80, "method": 4} if path.suffix == ".webp" else {}))
+    with runs.replacing(path) as temporary:
+        temporary.write_bytes(file.getvalue())
+
+
+def read(run):
+    """{"look": name, "notes": [...]} of what `gather` wrote into a run folder; None where it wrote nothing."""
+    path = run / EXTRAS
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
