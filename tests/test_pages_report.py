@@ -55,10 +55,11 @@ def test_what_it_says_equals_its_tables(run):
     assert 'aria-label="1 of NA taken for &lt;/script&gt;&lt;b&gt;cat">1</button>' in page
     images = embedded(page)
     assert sorted(map(int, images)) == list(range(6))
-    file, label, predicted, top, picture = images["4"]
+    file, label, predicted, top, picture, look = images["4"]
     assert (file, label, predicted) == ("4<i>&.png", "NA", NAMES[0])
     assert top == [[NAMES[0], 0.9], ["NA", 0.05], ["1", 0.05]]
     assert picture.startswith("data:image/webp;base64,")
+    assert look == ""
     assert re.findall(r'data-rows="([\d ]+)"', page) == ["4 2", "5 3 1 0"]
     tables = dict(re.findall(r'download="([\w.]+)" href="data:text/csv;base64,([^"]+)"', page))
     table = pandas.read_csv(io.BytesIO(base64.b64decode(tables["per_class.csv"])), keep_default_na=False)

@@ -100,8 +100,10 @@ def embedded(features, seed=0):
     from sklearn.decomposition import PCA
 
     features = np.asarray(features, "float64")
-    spread = features.std()
-    features = (features - features.mean(0)) / (spread if spread > 0 else 1)
+    features = features - features.mean(0)
+    if not features.any():
+        return np.full((len(features), 2), 0.5)
+    features /= features.std()
     main = PCA(min(50, *features.shape), random_state=seed).fit_transform(features)
     places = _neighbours(main, seed)
     low, high = places.min(0), places.max(0)
@@ -159,9 +161,7 @@ def _suspects(run, classifier, evaluation, images, validation):
     sources = {"test": images}
     if validation is not None and len(validation):
         other = evaluate_split(classifier.model, validation, classifier.preprocessing, names)
-        parts.append(
-            measures.suspects(other.log_probabilities, other.labels, names, other.files, split="validation")
-        )
+        parts.append(measures.suspects(other.log_probabilities, other.labels, names, other.files, split="validation"))
         sources["validation"] = validation.images
     table = pandas.concat(parts, ignore_index=True).sort_values("confidence", kind="stable", ignore_index=True)
     with runs.replacing(run / FOLDER / "suspects.csv") as temporary:

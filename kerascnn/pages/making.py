@@ -68,7 +68,7 @@ def of_model(named, data, *, look=None, out=None, strict=False):
     described = {"name": loaded.name, "source": str(loaded.source), "class_names": list(classifier.labels)}
     notes = [*classifier.notes, *loaded.notes]
     folder.write("data", {**described, "notes": notes, "skipped": loaded.skipped})
-    again = command("report", named, data)
+    again = command("report", named if isinstance(named, (str, Path)) else classifier.name, data)
     state = {"status": "evaluated", "command": again, "parameters": classifier.model.count_params()}
     folder.write("run", {**state, "result": measured.to_dict()})
     record.keep(folder, measured, split.images)

@@ -37,7 +37,7 @@ def read(run, name="pictures"):
     if not path.exists():
         return {}
     arrays = read_arrays(path)
-    content, starts = arrays["content"].tobytes(), [0, *arrays["ends"][:-1]]
+    content, starts = arrays["content"].tobytes(), [0, *arrays["ends"]][: len(arrays["ends"])]
     return {
         int(row): "data:image/webp;base64," + base64.b64encode(content[start:end]).decode()
         for row, start, end in zip(arrays["rows"], starts, arrays["ends"], strict=True)

@@ -1,0 +1,202 @@
+"""Pages as a browser shows them: no errors, no requests, nothing too wide, and what clicks, taps and keys do.
+
+Playwright drives the system's Chromium; where either is missing, the tests are skipped. axe-core (tests/vendored, MPL 2.0)
+looks for faults of accessibility.
+"""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kerascnn import runs
+from kerascnn.pages import compare, extras, report
+from kerascnn.recipes import Recipe
+from kerascnn.training import record
+from kerascnn.training.evaluate import score
+
+pytestmark = pytest.mark.slow
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking")
+FLAGS += ("disable-component-update", "disable-sync")
+AXE = Path(__file__).parent / "vendored" / "axe.min.js"
+NAMES = ("cat <script>alert(1)</script>", "שלום עולם", "a very long class name " * 9)
+COUNT = 60
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, or a skip with the reason."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (the extra browser)")
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium on this machine (Debian's package chromium)")
+    os.environ.setdefault("PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD", "1")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=[f"--{flag}" for flag in FLAGS])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run of sixty test images in three classes with hostile names, every fifth a mistake, with a map."""
+    run = runs.Run(tmp_path_factory.mktemp("browser") / "first")
+    run.folder.mkdir()
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (COUNT, 16, 16, 3), "uint8")
+    labels = np.arange(COUNT) % 3
+    answers = np.where(np.arange(COUNT) % 5 == 0, (labels + 1) % 3, labels)
+    probabilities = 0.1 + 0.7 * np.eye(3)[answers]
+    files = tuple(f"{'x' * 90}/{i} <b>&\n.png" for i in range(COUNT))
+    run.write("recipe", Recipe(data="photos", epochs=3).to_dict())
+    run.write("data", {"name": "photos", "source": "photos", "class_names": NAMES, "notes": ["A <note>."]})
+    result = {"accuracy": 0.8, "accuracy_interval": [0.7, 0.9], "images": COUNT, "best_epoch": 1, "epochs": 2}
+    run.write("run", {"status": "finished", "result": result, "parameters": 1234})
+    (run / "metrics.csv").write_text("epoch,accuracy,loss,val_loss\n0,0.5,2.0,2.5\n1,0.75,1.0,3.0\n")
+    measured = score(np.log(probabilities), labels, NAMES, files)
+    record.keep(run, measured, images)
+    _made_up_map(run, images, labels)
+    return run
+
+
+def _made_up_map(run, images, labels):
+    """A map whose image i lies at ((i + 0.5) / 60, class / 2), with its small pictures."""
+    from PIL import Image
+
+    lines = ["image,x,y", *(f"{i},{(i + 0.5) / COUNT},{label / 2}" for i, label in enumerate(labels))]
+    (run / "evaluation" / "map.csv").write_text("\n".join(lines) + "\n")
+    side = extras.THUMBNAIL
+    sheet = Image.new("RGB", (extras.ACROSS * side, 2 * side))
+    for i, image in enumerate(images):
+        sheet.paste(Image.fromarray(image).resize((side, side)), (i % extras.ACROSS * side, i // extras.ACROSS * side))
+    sheet.save(run / "evaluation" / "map.webp")
+    runs.write_json(run / extras.EXTRAS, {"look": "grad_cam", "notes": []})
+
+
+@pytest.fixture
+def opened(browser):
+    """Opens a file in a window of its own; at the end no error was said and nothing beyond the file was asked for."""
+    contexts, said = [], []
+
+    def opened(path, **options):
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on(
+            "request", lambda asked: said.append(asked.url) if not asked.url.startswith(("file:", "data:")) else None
+        )
+        page.on("dialog", lambda dialog: (said.append(f"dialog {dialog.message}"), dialog.dismiss()))
+        page.goto(Path(path).resolve().as_uri())
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert said == []
+
+
+@pytest.fixture(scope="module")
+def page_file(run):
+    return report.write(run)
+
+
+def test_a_cell_of_the_confusion_matrix_opens_its_images(opened, page_file):
+    page = opened(page_file)
+    cell = page.locator(".confusion button").nth(1)  # of the first class, taken for the second
+    count = int(cell.inner_text())
+    cell.click()
+    dialog = page.locator("dialog[open]")
+    assert dialog.locator(".card").count() == count == 4
+    assert dialog.locator("h2").inner_text() == f"{NAMES[0]} taken for {NAMES[1]} (4)"
+    page.keyboard.press("Escape")
+    assert page.locator("dialog[open]").count() == 0
+
+
+def test_pointing_at_the_map_shows_the_image(opened, page_file):
+    page = opened(page_file)
+    spot = page.locator("[data-point='4']")
+    spot.hover()
+    tip = page.locator(".tip")
+    assert tip.is_visible()
+    assert tip.locator("b").first.inner_text() == NAMES[1]
+    assert tip.locator("b").nth(1).inner_text() == "right"
+    page.locator("[data-point='35']").hover()
+    assert tip.locator("b").nth(1).inner_text() == f"taken for {NAMES[0]}"
+    at = tip.locator(".thumb").evaluate("e => getComputedStyle(e).backgroundPosition")
+    across, down = (float(part.rstrip("%")) for part in at.split())
+    assert across == pytest.approx(100 * 5 / (extras.ACROSS - 1), abs=0.01)
+    assert down == 100
+
+
+def test_arrow_keys_step_through_the_map(opened, page_file):
+    page = opened(page_file)
+    page.locator(".mapped").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    assert page.locator(".spot.on").get_attribute("data-point") == "2"
+    page.keyboard.press("ArrowLeft")
+    assert page.locator(".spot.on").get_attribute("data-point") == "1"
+    page.keyboard.press("Escape")
+    assert page.locator(".spot.on").count() == 0
+
+
+def test_a_class_can_be_singled_out(opened, page_file):
+    page = opened(page_file)
+    button = page.locator("button.class").nth(2)
+    button.click()
+    assert button.get_attribute("aria-pressed") == "true"
+    assert page.locator(".spot.dim").count() == 40
+    button.click()
+    assert page.locator(".spot.dim").count() == 0
+
+
+def test_a_tap_shows_the_image_on_a_phone(opened, page_file):
+    page = opened(page_file, viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    page.locator("[data-point='7']").tap()
+    assert page.locator(".tip").is_visible()
+
+
+def _pages(run, page_file, folder):
+    """The files of a report and of a comparison."""
+    second = runs.Run(folder / "second")
+    shutil.copytree(run.folder, second.folder)
+    second.write("recipe", second.read("recipe") | {"epochs": 5})
+    return page_file, compare.write([run, second], folder / "compare.html")
+
+
+def test_nothing_is_wider_than_a_phone(opened, run, page_file, tmp_path):
+    for path in _pages(run, page_file, tmp_path):
+        page = opened(path, viewport={"width": 360, "height": 740})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_the_theme_follows_the_system(opened, page_file):
+    light, dark = (
+        re.findall(
+            r"\d+", opened(page_file, color_scheme=scheme).evaluate("getComputedStyle(document.body).backgroundColor")
+        )
+        for scheme in ("light", "dark")
+    )
+    assert min(map(int, light)) > 200
+    assert max(map(int, dark)) < 60
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_fault(opened, run, page_file, tmp_path, scheme):
+    for path in _pages(run, page_file, tmp_path):
+        page = opened(path, color_scheme=scheme)
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+        found = page.evaluate("axe.run(document, {resultTypes: ['violations']}).then(r => r.violations)")
+        serious = [
+            (fault["id"], node["html"][:120], node["failureSummary"][:200])
+            for fault in found
+            if fault["impact"] in ("serious", "critical")
+            for node in fault["nodes"]
+        ]
+        assert serious == []
