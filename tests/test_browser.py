@@ -1,7 +1,7 @@
 """Pages as a browser shows them: no errors, no requests, nothing too wide, and what clicks, taps and keys do.
 
-Playwright drives the system's Chromium; where either is missing, the tests are skipped. axe-core (tests/vendored, MPL 2.0)
-looks for faults of accessibility.
+Playwright drives the system's Chromium; where either is missing, the tests are skipped. axe-core (tests/vendored,
+MPL 2.0) looks for faults of accessibility.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What a report shows beyond its tables: the map, looks, suspected labels, filters, the network; of runs and of files."""
+"""What a report shows beyond its tables: map, looks, suspected labels, filters, network; of runs and of files."""
 
 import json
 import re
@@ -167,7 +167,7 @@ def test_training_is_shown_as_the_first_batch(trained, photos, tmp_path):
 def test_a_point_of_the_map_is_where_its_numbers_are():
     chart = charts.scatter([0, 1], [0, 0.5], [0, 1], [False, True], 12)
     assert f'data-point="0" data-group="0" cx="8.0" cy="{charts.MAP - 8:.1f}"' in chart
-    assert f'class="spot ring" style="--spot:hsl(30 65% var(--spot-light))" data-point="1"' in chart
+    assert 'class="spot ring" style="--spot:hsl(30 65% var(--spot-light))" data-point="1"' in chart
     assert f'cx="{charts.MAP - 8:.1f}" cy="{charts.MAP / 2:.1f}"' in chart
 
 

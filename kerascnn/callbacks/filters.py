@@ -20,8 +20,8 @@ GAP = "#d9d9d9"  # what lies between the tiles, a colour that no weight has
 
 
 def layer_of(model, name=None):
-    """(path, layer) of a convolution with filters of rows and columns; None: the first one whose filters are larger than
-    a pixel (some networks begin with a 1x1 convolution that prepares the colours), or the first of all.
+    """(path, layer) of a convolution with filters of rows and columns; None: the first whose filters are larger than a
+    pixel (some networks begin with a 1x1 convolution that prepares the colours), or the first of all.
 
     Raises:
         UsageError: no such layer, or a layer without filters.
@@ -40,6 +40,7 @@ def _first(network, paths):
     kernels = ((path, getattr(find(network, path.partition("#")[0])[2], "kernel", None)) for path in paths)
     shapes = ((path, tuple(getattr(kernel, "shape", ()))) for path, kernel in kernels)
     return next((path for path, shape in shapes if len(shape) == 4 and max(shape[:2]) > 1), paths[0])
+
 
 def filters_of(model, name=None):
     """float32 (filters, h, w, input channels) of a convolution's kernel; None: of the first convolution."""

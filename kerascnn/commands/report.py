@@ -34,7 +34,8 @@ def report(
         EXPLANATIONS.facts(look)  # raises for an unknown one
     if data is None and _is_no_run(run):
         raise UsageError(
-            f"{run} is not a run, so it has no images of its own. Type: {command('report', run)} FOLDER_OF_CLASS_FOLDERS"
+            f"{run} is not a run, so it has no images of its own. "
+            f"Type: {command('report', run)} FOLDER_OF_CLASS_FOLDERS"
         )
     with computing() as (say, _):
         from kerascnn.pages import making

@@ -32,9 +32,10 @@ def lines(series, x_label, y_label, *, y_range=None, counts=False, diagonal=Fals
     if diagonal:
         parts.append(f'<path class="guide" d="M{axes.x(axes.low[0])},{axes.y(0)}L{axes.x(axes.high[0])},{axes.y(1)}"/>')
     for number, (x, y) in enumerate(series.values()):
-        parts.append(f'<path class="line c{number % 8}" d="{axes.path(x, y)}"/>')
+        style = f'c{number}"' if len(series) <= 8 else f'" style="stroke:{colour(number, len(series))}"'
+        parts.append(f'<path class="line {style} d="{axes.path(x, y)}"/>')
         if len(x) <= MOST_DOTS:
-            parts.append(f'<path class="line dot c{number % 8}" d="{axes.path(x, y, dots=True)}"/>')
+            parts.append(f'<path class="line dot {style} d="{axes.path(x, y, dots=True)}"/>')
     return _svg(parts, label or f"{y_label} against {x_label}") + _legend(series)
 
 
@@ -158,5 +159,8 @@ def _svg(parts, label):
 def _legend(series):
     if len(series) < 2:
         return Markup("")
-    items = "".join(f'<li><span class="key c{i % 8}"></span>{escape(name)}</li>' for i, name in enumerate(series))
+    items = "".join(
+        f'<li><span class="key" style="background:{colour(i, len(series))}"></span>{escape(name)}</li>'
+        for i, name in enumerate(series)
+    )
     return Markup(f'<ul class="legend">{items}</ul>')

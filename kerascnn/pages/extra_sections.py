@@ -69,7 +69,7 @@ def _map(run, tables):
 
 
 def _suspects(run, table):
-    """{"count", "cards": [...]} of the images that carry a suspected label, the least probable first; None: no table."""
+    """{"count", "cards": [...]} of the images with a suspected label, the least probable first; None: no table."""
     if table is None:
         return None
     suspected = table[table["suspected"]]
