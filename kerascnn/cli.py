@@ -38,7 +38,7 @@ app = App(
     result_action="return_value",
 )
 app.register_install_completion_command(help="Make TAB complete kerascnn's commands and options in this shell.")
-for command in (train.train, using.predict, using.evaluate, using.export, explain.explain, scan.scan):
+for command in (train.train, using.predict, using.evaluate, using.export, using.suspects, explain.explain, scan.scan):
     app.command(command)
 for command in (train.lr_find, train.batch_find, explain.activations, serve.serve, using.doctor):
     app.command(command)

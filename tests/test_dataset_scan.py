@@ -520,3 +520,24 @@ def test_the_answers_of_a_subclassed_model_are_scanned(tmp_path):
     first = found.manifest["weights"]
     model.set_weights([w + 1 for w in before])
     assert dataset_scan.scan(model, images, k=3).manifest["weights"] != first
+
+
+def test_large_patches_of_photographs_are_saved_small(tmp_path):
+    """A layer that sees 65 pixels and more; smooth images, as photographs are."""
+    inputs = keras.Input((96, 96, 3))
+    model = keras.Model(inputs, layers.Conv2D(4, 70, strides=13, name="wide", activation="relu")(inputs))
+    rows = np.linspace(0, 3, 96)
+    phase = np.random.default_rng(0).uniform(0, 6, (12, 3))
+    waves = np.sin(rows[:, None, None] + rows[:, None] * 2 + phase[:, None, None])
+    images = np.round(127.5 + 120 * waves).astype("uint8")
+    split = datasets.Split(images, np.zeros(12, "int64"))
+    result = kerascnn.scan(model, split, k=5, preprocessing=lambda pixels: pixels / np.float32(255) - 0.5)
+    result.save(tmp_path / "scan.npz")
+    again = dataset_scan.load(tmp_path / "scan.npz")
+    for channel in range(4):
+        found, exact = again.patches("wide", channel), result.patches("wide", channel)
+        assert found.dtype == np.uint8
+        assert np.abs(found.astype(int) - exact).max() <= 32
+        assert np.abs(found.astype(int) - exact).mean() <= 3
+    assert (tmp_path / "scan.npz").stat().st_size < 0.1 * 20 * 70 * 70 * 3
+    assert again.top("wide").equals(result.top("wide"))

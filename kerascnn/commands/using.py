@@ -12,6 +12,7 @@ from kerascnn.commands.terminal import (
     computing,
     fraction,
     let_interrupts_through,
+    naming,
     one_line,
     print_json,
     print_table,
@@ -119,6 +120,68 @@ def evaluate(
             print_json(_as_json(measured))
         else:
             _print_evaluation(measured)
+
+
+def suspects(
+    run: Subject,
+    data: str | None = None,
+    /,
+    *,
+    cross: int | None = None,
+    top: int = 20,
+    out: Path | None = None,
+    json: Json = False,
+):
+    """List the images whose label the network holds for least likely: label errors are found among them.
+
+    Of a run, its validation and test images are judged, which it was not trained on. With the package cleanlab
+    installed, its confident learning says which labels are suspected; without it every mistake is.
+
+    Parameters
+    ----------
+    data
+        a data set's name or a folder of class folders that the network was not trained on [default: the run's own]
+    cross
+        train the run's recipe on so many folds, so that every image is judged; a stopped one goes on
+    top
+        how many are printed
+    out
+        CSV file for all of them [default: suspects.csv in the run, or here]
+    """
+    check_subject(run)
+    if cross is not None and data is not None:
+        raise UsageError(f"--cross {cross} trains on the run's own data, so {data} cannot be typed with it.")
+    if top < 1:
+        raise UsageError(f"--top {top} is not allowed: it must be 1 or more.")
+    if out is not None and (out.is_dir() or out.suffix != ".csv"):
+        raise UsageError(f"--out {out} is not the name of a .csv file.")
+    with computing(json) as (say, _log), naming(folds="--cross"):
+        from kerascnn import using
+        from kerascnn.training import record
+
+        let_interrupts_through()
+        crossed = cross is not None
+        table = using.cross_suspects(runs.find(run), cross, say=say) if crossed else using.suspects(run, data)
+        classifier = using.subject(run)
+        path = out or (classifier.run / "suspects.csv" if classifier.run and data is None else Path("suspects.csv"))
+        with runs.replacing(path) as temporary:
+            record.write_table(table, temporary)
+        if json:
+            print_json(table.head(top).to_dict("records"))
+            return
+        rows = [
+            (
+                one_line(str(row.file)),
+                row.split,
+                row.label,
+                row.suggested,
+                f"{row.confidence:.4f}",
+                "yes" * row.suspected,
+            )
+            for row in table.head(top).itertuples(index=False)
+        ]
+        print_table(("image", "split", "label", "rather", "probability of the label", "suspected"), rows, "llllrl")
+        say(f"\n{int(table['suspected'].sum()):,} suspected labels; all of them in {path}")
 
 
 def _as_json(measured):

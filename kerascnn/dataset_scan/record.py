@@ -1,9 +1,11 @@
 """What a pass has found so far, as arrays that one NPZ file holds: the state of a scan and its result alike."""
 
 import dataclasses
+import io
 import json
 
 import numpy as np
+from PIL import Image
 
 from kerascnn.dataset_scan.geometry import Geometry
 from kerascnn.dataset_scan.leaders import Leaders
@@ -11,6 +13,26 @@ from kerascnn.dataset_scan.statistics import OCTAVES, Statistics
 from kerascnn.errors import DataError
 from kerascnn.files import read_arrays
 from kerascnn.runs import replacing
+
+EXACT = 64  # pixels; patches of layers whose fields are at most so high keep every pixel
+
+
+def _has_picture(pixels):
+    return pixels.dtype == np.uint8 and pixels.shape[-1] in (1, 3) and min(pixels.shape) > 0
+
+
+def _webp(pixels):
+    """A patch as the bytes of a WebP picture, uint8 (n,)."""
+    file = io.BytesIO()
+    picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
+    picture.save(file, "webp", quality=80, method=2)
+    return np.frombuffer(file.getvalue(), "uint8")
+
+
+def _unpacked(content, shape):
+    """The patch (h, w, channels) of `_webp`."""
+    with Image.open(io.BytesIO(content.tobytes())) as picture:
+        return np.asarray(picture.convert("RGB" if shape[-1] == 3 else "L")).reshape(shape)
 
 
 @dataclasses.dataclass(eq=False)
@@ -33,11 +55,13 @@ class Found:
         for key in [key for key in self.patches if key not in alive]:
             del self.patches[key]
 
-    def to_arrays(self):
-        """{name: array}."""
+    def to_arrays(self, small=False):
+        """{name: array}; with `small` large uint8 patches as WebP, which changes their pixels a little."""
         keys = sorted(self.patches)
         pixels = [self.patches[key] for key in keys]
         geometry = self.geometry
+        coded = small and pixels and all(_has_picture(p) for p in pixels) and max(p.shape[0] for p in pixels) > EXACT
+        held = [_webp(p) if coded else p.ravel() for p in pixels]
         return {
             **{f"leaders/{name}": getattr(self.leaders, name) for name in (*Leaders.FIELDS, "per_image")},
             **{f"statistics/{name}": getattr(self.statistics, name) for name in Statistics.FIELDS},
@@ -46,7 +70,8 @@ class Found:
             "geometry/starts": geometry.starts,
             "patches/keys": np.array(keys, "int64").reshape(-1, 2),
             "patches/shapes": np.array([p.shape for p in pixels], "int64").reshape(-1, 3),
-            "patches/pixels": np.concatenate([p.ravel() for p in pixels]) if pixels else np.zeros(0, "uint8"),
+            "patches/pixels": np.concatenate(held) if held else np.zeros(0, "uint8"),
+            **({"patches/ends": np.cumsum([len(p) for p in held])} if coded else {}),
         }
 
     @classmethod
@@ -61,7 +86,10 @@ class Found:
         for name in Statistics.FIELDS:
             setattr(statistics, name, arrays[f"statistics/{name}"])
         shapes = arrays["patches/shapes"]
-        parts = np.split(arrays["patches/pixels"], np.cumsum(shapes.prod(1))[:-1]) if len(shapes) else []
+        ends = arrays.get("patches/ends", np.cumsum(shapes.prod(1)))
+        parts = np.split(arrays["patches/pixels"], ends[:-1]) if len(shapes) else []
+        if "patches/ends" in arrays:
+            parts = [_unpacked(part, shape) for part, shape in zip(parts, shapes.tolist(), strict=True)]
         patches = {
             tuple(key): part.reshape(shape)
             for key, part, shape in zip(arrays["patches/keys"].tolist(), parts, shapes.tolist(), strict=True)
@@ -83,13 +111,18 @@ class Record:
     done: int
     layers: dict
 
-    def write(self, path, save=np.savez):
-        """Write one NPZ file, atomically; ZIP's checksums guard it. `save`: np.savez or np.savez_compressed."""
+    def write(self, path, *, small=False):
+        """Write one NPZ file, atomically; ZIP's checksums guard it.
+
+        Args:
+            small: True compresses it, and keeps large uint8 patches as WebP.
+        """
         arrays = {
             f"{number}/{name}": array
             for number, found in enumerate(self.layers.values())
-            for name, array in found.to_arrays().items()
+            for name, array in found.to_arrays(small).items()
         }
+        save = np.savez_compressed if small else np.savez
         head = {"manifest": self.manifest, "done": self.done, "layers": list(self.layers)}
         with replacing(path) as temporary, open(temporary, "wb") as file:
             save(file, head=np.frombuffer(json.dumps(head).encode(), "uint8"), **arrays)

@@ -196,6 +196,9 @@ class ScanResult:
     def save(self, path, *, patches=True):
         """Write one NPZ file, which `kerascnn.dataset_scan.load` reads.
 
+        Patches of uint8 images higher than 64 pixels are kept as WebP, which changes their pixels a little; all others,
+        and all numbers, are kept exactly.
+
         Args:
             patches: False leaves out the pixels of patches (they are most of the file).
         """
@@ -206,7 +209,7 @@ class ScanResult:
             for found in self._record.layers.values():
                 keys = np.stack([found.leaders.image, found.leaders.place], -1).reshape(-1, 2)
                 self._fetch(found, [tuple(key) for key in keys.tolist() if key[0] != NONE])
-        self._record.write(path, np.savez_compressed)
+        self._record.write(path, small=True)
         if self._take is not None:
             for found in self._record.layers.values():
                 found.patches = {}

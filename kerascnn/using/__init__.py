@@ -9,6 +9,7 @@ from kerascnn.registry import room
 _HOME = {
     "Classifier": "classifier",
     "adopt": "classifier",
+    "cross_suspects": "label_errors",
     "data_of": "run_data",
     "evaluate": "evaluation",
     "export": "saved_model",
@@ -17,6 +18,7 @@ _HOME = {
     "predict": "prediction",
     "preprocessing": "classifier",
     "subject": "classifier",
+    "suspects": "label_errors",
 }
 
 __all__ = sorted(_HOME)
