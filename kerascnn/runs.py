@@ -30,6 +30,7 @@ import shutil
 import time
 from pathlib import Path
 
+from kerascnn import notebook
 from kerascnn.errors import DataError, UsageError, nearest
 from kerascnn.files import read_json
 
@@ -148,6 +149,17 @@ class Run:
 
     def __repr__(self):
         return f"Run({str(self.folder)!r})"
+
+    def _repr_html_(self):
+        told = self.summary()
+        result = told.get("result") or {}
+        accuracy = f"{100 * result['accuracy']:.2f}%" if "accuracy" in result else None
+        rows = [("folder", self.folder), ("status", told["status"]), ("why", told.get("reason"))]
+        rows += [("model", told["model"]), ("data", told["data"]), ("test accuracy", accuracy)]
+        rows += [("epochs", result.get("epochs")), ("seconds", told.get("seconds"))]
+        plots = [self / "plots" / f"{name}.png" for name in ("loss", "accuracy")]
+        shown = [notebook.shown(path) for path in plots if path.exists()]
+        return notebook.card(f"Run {told['run']}", rows, shown)
 
     def read(self, name):
         """The value in one of the folder's JSON files ("run", "recipe", "data" or "labels")."""

@@ -3,10 +3,13 @@
 import numpy as np
 import pandas as pd
 
+from kerascnn import notebook
 from kerascnn.dataset_scan.leaders import NONE
 from kerascnn.dataset_scan.record import Record
 from kerascnn.dataset_scan.statistics import bin_edges, selectivity_index
 from kerascnn.errors import UsageError, counted, unknown
+
+SHOWN = 8  # channels of which a notebook shows the strongest patch
 
 
 def load(path):
@@ -46,6 +49,24 @@ class ScanResult:
     def __repr__(self):
         images = counted(self.manifest["images"], "image")
         return f"ScanResult({self.manifest['model']}: {', '.join(self.layers)}; {images})"
+
+    def _repr_html_(self):
+        rows = []
+        for layer in self.layers:
+            stats = self.stats(layer)
+            dead = f", {int(stats['dead'].sum())} never above 0" if stats["dead"].any() else ""
+            rows.append((layer, f"{counted(len(stats), 'channel')}{dead}"))
+        layer, images = self.layers[-1], []
+        best = self.interesting(layer, SHOWN) if self.class_names else self.top(layer).query("rank == 1").head(SHOWN)
+        for channel in best["channel"]:
+            try:
+                patch = self.patches(layer, int(channel))[0]
+            except UsageError:  # saved without patches
+                break
+            if patch.shape[-1] in (1, 3):
+                images.append(notebook.picture(notebook.as_bytes(patch), f"channel {channel}"))
+        title = f"Scan of {self.manifest['model']} over {counted(self.manifest['images'], 'image')}"
+        return notebook.card(title, rows, images)
 
     def top(self, layer):
         """The largest activations: DataFrame with columns channel, rank (from 1), value, image, row, col, label.

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kerascnn import notebook
 from kerascnn.errors import DataError, UsageError, counted
+
+SHOWN = 12  # classes of which a notebook shows an image
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +85,16 @@ class ImageData:
                     f"{self.source}: the {split_name} labels run from {labels.min()} to {labels.max()}, but there are "
                     f"{len(self.class_names)} classes, so only 0 to {len(self.class_names) - 1} are allowed."
                 )
+
+    def _repr_html_(self):
+        rows = [(name, counted(len(split), "image")) for name, split in self.splits.items()]
+        rows += [("size", "x".join(map(str, self.image_shape))), ("classes", len(self.class_names) or None)]
+        rows += [("left out", counted(len(self.skipped), "file") if self.skipped else None)]
+        split = next(iter(self.splits.values()))
+        first = np.unique(split.labels, return_index=True)[1][:SHOWN]
+        names = [self.class_names[label] if label >= 0 else "" for label in split.labels[first]]
+        images = [notebook.picture(split.images[int(row)], name) for row, name in zip(first, names, strict=True)]
+        return notebook.card(f"{self.name}: {self.source}", rows, images)
 
     @property
     def splits(self):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas
 from scipy.stats import t as student
 
-from kerascnn import plots
+from kerascnn import notebook, plots
 from kerascnn.runs import replacing
 
 
@@ -30,6 +30,9 @@ class Outcome:
     draw: object
     arrays: dict
     tables: dict = field(default_factory=dict)
+
+    def _repr_html_(self):
+        return notebook.card(self.name, [("", sentence) for sentence in self.findings], [notebook.drawn(self.figure())])
 
     def figure(self):
         """The matplotlib Figure."""

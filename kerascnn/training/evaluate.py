@@ -14,11 +14,13 @@ from scipy.special import log_softmax
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from kerascnn import backends
+from kerascnn import backends, notebook, plots
 from kerascnn.datasets.balance import balance
+from kerascnn.errors import counted
 from kerascnn.training import measures
 from kerascnn.training.batches import InOrder
 
+MOST_DRAWN = 30  # classes of a confusion matrix that a notebook shows
 SMALLEST = 1e-45  # probability of a network whose scores are not known: less is 0 in float32
 
 
@@ -59,6 +61,17 @@ class Evaluation:
     labels: np.ndarray
     files: tuple = ()
     source: str = ""
+
+    def _repr_html_(self):
+        def told(value, interval):
+            return None if value is None else f"{100 * value:.2f}% ({100 * interval[0]:.2f} to {100 * interval[1]:.2f})"
+
+        rows = [("images", f"{self.images:,}"), ("loss", f"{self.loss:.4f} nats")]
+        rows += [("top-1", told(self.accuracy, self.accuracy_interval)), ("top-5", told(self.top5, self.top5_interval))]
+        rows += [("balanced accuracy", f"{100 * self.balanced_accuracy:.2f}%"), ("macro F1", f"{self.macro_f1:.3f}")]
+        title = f"Evaluation on {counted(self.images, 'image')}"
+        figure = plots.confusion(self.confusion, title) if len(self.confusion) <= MOST_DRAWN else None
+        return notebook.card(title, rows, [notebook.drawn(figure)] if figure else [])
 
     @property
     def predictions(self):

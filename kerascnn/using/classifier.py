@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kerascnn import keras_file, runs
+from kerascnn import keras_file, notebook, runs
 from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.datasets.resize import as_size
 from kerascnn.errors import DataError, UsageError, command, unknown
@@ -60,6 +60,14 @@ class Classifier:
     folder: Path
     notes: tuple = ()
     run: runs.Run | None = None
+
+    def _repr_html_(self):
+        prepared = self.preprocessing
+        size = "x".join(map(str, (*prepared.image_size, prepared.channels)))
+        first = ", ".join(self.labels[:5]) + (", ..." if len(self.labels) > 5 else "")
+        rows = [("input", size), ("classes", f"{len(self.labels):,}: {first}")]
+        rows += [("parameters", f"{self.model.count_params():,}"), *(("note", note) for note in self.notes)]
+        return notebook.card(f"Classifier {self.name}", rows)
 
 
 def adopt(model, *, labels=None, preprocess=None, resize=None, crop=None, from_logits=False, folder=None):

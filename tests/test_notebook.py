@@ -1,0 +1,78 @@
+"""What a notebook shows of a name that stands alone in a cell."""
+
+import re
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+import kerascnn
+from kerascnn import dataset_scan, notebook, using
+from kerascnn.datasets.image_data import ImageData, Split
+from kerascnn.experiments.outcome import Outcome
+
+
+def pictures(html):
+    return html.count("data:image/png;base64,")
+
+
+def test_names_are_text():
+    shown = notebook.card(
+        "<b>", [("<i>", "</table>"), ("left out", None)], [notebook.picture(np.zeros((2, 2, 3), "uint8"), '"><script>')]
+    )
+    assert "<i>" not in shown
+    assert "<script>" not in shown
+    assert "&lt;/table&gt;" in shown
+    assert "left out" not in shown
+    assert shown.count("</table>") == 1
+
+
+def test_any_range_becomes_bytes():
+    assert notebook.as_bytes(np.array([-1.0, 0, 1])).tolist() == [0, 128, 255]
+    assert notebook.as_bytes(np.zeros(2)).tolist() == [0, 0]
+    assert notebook.as_bytes(np.array([7], "uint8")).tolist() == [7]
+
+
+def test_images_show_one_of_each_class():
+    images = np.zeros((5, 4, 4, 1), "uint8")
+    data = ImageData("mine", "here", ("a", "<b>"), Split(images, np.array([1, 0, 0, 1, 1])))
+    shown = data._repr_html_()
+    assert pictures(shown) == 2
+    assert "5 images" in shown
+    assert "4x4x1" in shown
+    assert "&lt;b&gt;" in shown
+
+
+def test_a_run_its_classifier_and_its_evaluation(trained):
+    accuracy = f"{100 * trained.read('run')['result']['accuracy']:.2f}%"
+    shown = trained._repr_html_()
+    assert accuracy in shown
+    assert pictures(shown) == 2
+    assert "blue sky, grass, tomato" in using.subject(trained)._repr_html_()
+    measured = kerascnn.evaluate(trained)._repr_html_()
+    assert accuracy in measured
+    assert pictures(measured) == 1
+    assert "<td" in measured
+    assert not re.search("<style|<script|class=", shown + measured)
+
+
+def test_a_run_that_is_damaged_shows_why(tmp_path):
+    shown = kerascnn.Run(tmp_path)._repr_html_()
+    assert "damaged" in shown
+    assert "it has no recipe.json" in shown
+
+
+@pytest.mark.parametrize("patches", [True, False])
+def test_a_scan_shows_the_strongest_patches(trained, patches, tmp_path):
+    classifier, data = using.subject(trained), using.data_of(trained)
+    result = kerascnn.scan(classifier.model, data, "c1", k=2, split="test", preprocessing=classifier.preprocessing)
+    result.save(tmp_path / "scan.npz", patches=patches)
+    shown = dataset_scan.load(tmp_path / "scan.npz")._repr_html_()
+    assert "6 channels" in shown
+    assert (pictures(shown) > 0) is patches
+
+
+def test_an_experiment_shows_what_it_found():
+    shown = Outcome("mine", None, ("It is <so>.",), Figure, {})._repr_html_()
+    assert "It is &lt;so&gt;." in shown
+    assert pictures(shown) == 1
