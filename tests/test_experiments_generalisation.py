@@ -103,7 +103,9 @@ def test_what_is_kept_depends_on_the_settings(tmp_path):
     assert Kept(path, np.arange(3), "b").measure("x", lambda: 4) == 4
 
 
-def test_a_class_with_too_few_images():
+def test_a_class_with_too_few_images_and_a_layer_that_is_no_feature():
     images, labels = data(8, 0)
     with pytest.raises(UsageError, match="counts=15 is not allowed: class 0 has 8 training images"):
         generalisation(network(), images, labels, images, labels, counts=(15,))
+    with pytest.raises(UsageError, match="'output' of small gives the class probabilities"):
+        generalisation(network(), images, labels, images, labels, "output")

@@ -150,7 +150,11 @@ def _figure(table, title):
     for number, (part, colour) in enumerate(zip(PARTS, (BLUE, ORANGE, GREEN), strict=True)):
         places = np.arange(len(table)) + (number - 1) * 0.26
         spread = 100 * table[f"{part}_spread"].fillna(0)
-        style = {"color": colour, "label": part, "error_kw": {"linewidth": 1, "capsize": 2}}
+        style = {
+            "color": colour,
+            "label": part.replace("train", "training"),
+            "error_kw": {"linewidth": 1, "capsize": 2},
+        }
         axes.barh(places, 100 * table[f"{part}_error"], 0.24, xerr=spread, **style)
     labels = [f"{shortened(row.variant, 36)}\n{row.parameters:,} parameters" for row in table.itertuples()]
     axes.set_yticks(range(len(table)), labels, fontsize="small")

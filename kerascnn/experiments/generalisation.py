@@ -24,9 +24,9 @@ from kerascnn.experiments.kept import Kept
 from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.experiments.probes import fitted, pooled_features
 from kerascnn.explain.subjects import opaque_step
-from kerascnn.network.find import find
 from kerascnn.network.plan import make_plan
 from kerascnn.plots import BLUE, ORANGE
+from kerascnn.using.features import feature_place
 
 FROZEN, SCRATCH = "frozen features", "from scratch"
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -78,6 +78,7 @@ def generalisation(
     """
     labels, test_labels = np.asarray(labels), np.asarray(test_labels)
     layer = usual_layers(model)[-1] if layer is None else layer
+    feature_place(make_plan(model, opaque_step), layer)
     _check(images, labels, test_images, test_labels, counts, repeats, steps)
     with tempfile.TemporaryDirectory(prefix="kerascnn-generalisation-") as folder:
         train = np.array(pooled_features(model, images, [layer], 1, batch_size, Path(folder, "train"))[layer])
@@ -139,7 +140,7 @@ def untrained(model, layer, num_classes, seed):
 
     What comes before the first filter larger than a pixel only scales the pixels, and is kept.
     """
-    path = find(make_plan(model, opaque_step), layer).path
+    path = feature_place(make_plan(model, opaque_step), layer).path
     if "/" in path:
         raise UsageError(f"layer={layer!r} lies in a model within {model.name}. Name a layer of {model.name} itself.")
     state = random.getstate()

@@ -96,13 +96,7 @@ def convolutional(model, layer):
     """
     plan = make_plan(model, opaque_step)
     check_channels_last(plan)
-    _, path, value = find(plan, layer)
-    head = head_step(plan.steps, plan.outputs[0])
-    if head is not None and value == head.output:
-        raise UsageError(
-            f"Layer {layer!r} of {model.name} gives the class probabilities, which are no features. Name a layer "
-            f"before it. List them: kerascnn table {model.name}"
-        )
+    path = feature_place(plan, layer).path
     graph = flatten(model)
     last = max(number for number, node in enumerate(graph.nodes) if node.name == path)
     graph = dataclasses.replace(graph, nodes=graph.nodes[: last + 1])
@@ -112,6 +106,21 @@ def convolutional(model, layer):
     if len(output.shape) != 4:
         raise UsageError(f"Layer {layer!r} of {model.name} gives no maps of features: its output is {output.shape}.")
     return keras.Model(inputs, output, name=model.name)
+
+
+def feature_place(plan, layer):
+    """The Place (`kerascnn.network.find`) of a layer whose output is a feature.
+
+    Raises:
+        UsageError: there is no such layer, or it gives the class probabilities.
+    """
+    place, head = find(plan, layer), head_step(plan.steps, plan.outputs[0])
+    if head is not None and place.value == head.output:
+        raise UsageError(
+            f"Layer {layer!r} of {plan.model} gives the class probabilities, which are no features. Name a layer "
+            f"before it. List them: kerascnn table {plan.model}"
+        )
+    return place
 
 
 class _Convolved:
