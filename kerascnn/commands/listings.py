@@ -77,6 +77,7 @@ def check(
     *,
     recipe: str | None = None,
     config: Path | None = None,
+    pairs: Path | None = None,
     json: Json = False,
     fields: Annotated[Reading, Parameter(name="*")] = Reading(),  # noqa: B008 (frozen by never being written)
 ):
@@ -90,13 +91,18 @@ def check(
         name of a data set, a folder or a file
     recipe, config
         as for train
+    pairs
+        PNG file for the near duplicates, side by side
     """
     asked = asked_recipe(data, recipe, config, fields)
+    if pairs is not None and (pairs.is_dir() or pairs.suffix != ".png"):
+        raise UsageError(f"--pairs {pairs} is not the name of a .png file.")
     from kerascnn.datasets import check as checking
     from kerascnn.training.reading import check_counts, image_size, reading
 
     with native_log():  # libtiff prints what it thinks of broken files
         report = checking.check_data(data, **reading(asked))
+    drawn = _draw_pairs(report, pairs) if pairs is not None else ""
     counts = {split: sum(by_class.values()) for split, by_class in report.counts.items()}
     try:
         check_counts(asked, report.source, counts)
@@ -106,3 +112,17 @@ def check(
         print_json(report.to_dict())
     else:
         print("\n".join(checking.lines(report, network=asked.model, sees=image_size(asked))))
+        print(drawn, end="\n" if drawn else "")
+
+
+def _draw_pairs(report, path):
+    """Draw the near duplicates that are files; returns a sentence."""
+    from kerascnn import runs
+    from kerascnn.datasets.near_duplicates import sheet
+
+    figure, count = sheet(report.near or (), report.source)
+    if figure is None:
+        return "No near duplicates that are files were found, so no pairs are drawn."
+    with runs.replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+    return f"{count} of {len(report.near):,} pairs are drawn in {path}"

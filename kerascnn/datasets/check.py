@@ -2,8 +2,9 @@
 
 `check` visits every image once, and changes nothing. Of JPEG files it hears libjpeg's warnings, too. Two images are
 duplicates if their pixels are identical once they are decoded and upright; whether the files are identical to the last
-byte is said too. Images of validation or test that also occur in training are a leak: they make an accuracy look
-better than it is.
+byte is said too. Near duplicates are the same picture resized, re-encoded, mirrored or cropped by a little
+(`kerascnn.datasets.near_duplicates`). Images of validation or test that also occur in training are a leak: they make an
+accuracy look better than it is.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from kerascnn.datasets.image_data import Split
 from kerascnn.datasets.image_files import ImageFiles, check_whole, survey
 from kerascnn.datasets.jpeg_damage import damage, is_heard
 from kerascnn.datasets.loading import check_channels, default_limit, imbalance, plan, read, settle, without
+from kerascnn.datasets.near_duplicates import MOST, SMALLEST, near_pairs, thumbnail
 from kerascnn.datasets.picture import remarked
 from kerascnn.datasets.resize import as_size, for_each
 from kerascnn.errors import counted
@@ -38,6 +40,8 @@ class Report:
         damaged: ((file, libjpeg's warning), ...) of JPEG files that are decoded with partly wrong pixels.
         duplicates: groups of images with the same pixels; each group is a dict of "images" (names), "splits" and
             "classes" (one of each an image), and "same_bytes".
+        near: pairs of images that are nearly, but not exactly, the same; each is a dict of "images", "splits" and
+            "classes" (one of each an image), "similarity" (0.8 to 1) and "mirrored"; None where it was not looked for.
         leaks: {"train/test": n, ...}: how many images of the second split also occur in the first.
         conflicts: number of duplicate groups whose images have different classes.
         balance: {"commonest", "rarest": class names, "most", "fewest": their training images, "baseline": accuracy of
@@ -59,6 +63,7 @@ class Report:
     broken: tuple
     damaged: tuple
     duplicates: tuple
+    near: tuple | None
     leaks: dict
     conflicts: int
     balance: dict
@@ -102,6 +107,8 @@ def check_data(
     digests = {name: _of_split(seen.digests, found, name, split) for name, split in data.splits.items()}
     file_digests = {name: _of_split(seen.file_digests, found, name, split) for name, split in data.splits.items()}
     duplicates = _duplicates(data, digests, file_digests)
+    small = {name: _of_split(seen.small, found, name, split) for name, split in data.splits.items()}
+    near = _near(data, small, digests)
     leaks = _leaks(digests)
     spread = balance(data.train.labels, len(data.class_names))
     mean, std = _moments(seen.sums[:, data.train.images].sum(axis=1), len(data.train) * seen.shape[0] * seen.shape[1])
@@ -117,6 +124,7 @@ def check_data(
         broken=found.skipped + seen.broken,
         damaged=seen.damaged,
         duplicates=tuple(duplicates),
+        near=near,
         leaks=leaks,
         conflicts=conflicts,
         balance=_named(spread, data.class_names),
@@ -126,6 +134,7 @@ def check_data(
         notes=data.notes + seen.notes,
         problems=(
             *_problems(counts, seen.broken, leaks, conflicts),
+            *_nearly_leaked(near),
             *_of_pixels(seen),
             *data.doubts,
             *_imbalance(data),
@@ -170,6 +179,7 @@ class _Seen:
     file_digests: dict  # {split: [hash of the file's bytes]}; of the pixels where there are no files
     sizes: np.ndarray  # int (n, 2) of all good images
     broken: tuple
+    small: dict  # {split: [grey thumbnail, or None]}
     sums: np.ndarray  # float (2, N, C), of the training images' pixels and of their squares
     shape: tuple
     in_memory: bool
@@ -205,19 +215,21 @@ def _visit_files(data, size, channels, strict, limit):
     surveys = {name: survey(split.images, strict=strict) for name, split in data.splits.items()}
     size, channels, notes, in_memory = plan(data, surveys, size, channels, limit)
     sums = np.zeros((2, len(data.train), channels))
-    good, digests, file_digests, broken, damaged, remarks = {}, {}, {}, [], [], []
+    good, digests, file_digests, small, broken, damaged, remarks = {}, {}, {}, {}, [], [], []
     for name, split in data.splits.items():
-        reasons, damages, of_pixels, of_files = {}, {}, [None] * len(split), [None] * len(split)
+        reasons, damages, (of_pixels, of_files, thumbnails) = {}, {}, ([None] * len(split) for _ in range(3))
 
-        def work(row, split=split, name=name, how=(reasons, damages, of_pixels, of_files)):
-            reasons, damages, of_pixels, of_files = how
+        def work(row, split=split, name=name, how=(reasons, damages, of_pixels, of_files, thumbnails)):
+            reasons, damages, of_pixels, of_files, thumbnails = how
             path = split.images.path(row)
             try:
                 with opened(path) as picture:
                     of_pixels[row] = _digest(itertools.chain([repr(picture.size).encode()], picture.rows()))
+                    picture.mode = {1: "L", 3: "RGB"}[channels]
+                    pixels = picture.pixels(size)
                     if name == "train":
-                        picture.mode = {1: "L", 3: "RGB"}[channels]
-                        sums[:, row] = _sums(picture.pixels(size))
+                        sums[:, row] = _sums(pixels)
+                    thumbnails[row] = thumbnail(pixels) if min(picture.size) >= SMALLEST else None
                     if picture.remarks:
                         remarks.append(picture.remarks)
                 content = Path(path).read_bytes()
@@ -230,12 +242,12 @@ def _visit_files(data, size, channels, strict, limit):
         if strict:
             check_whole(split.images, reasons)
         good[name] = np.array([row not in reasons for row in range(len(split))])
-        digests[name], file_digests[name] = of_pixels, of_files
+        digests[name], file_digests[name], small[name] = of_pixels, of_files, thumbnails
         broken += [(split.files[row], reason) for row, reason in sorted(reasons.items())]
         damaged += [(split.files[row], warning) for row, warning in sorted(damages.items()) if warning]
     sizes = np.concatenate([surveys[name][0][good[name]] for name in data.splits])
     return _Seen(
-        good, digests, file_digests, sizes, tuple(broken), sums, (*size, channels), in_memory, notes,
+        good, digests, file_digests, sizes, tuple(broken), small, sums, (*size, channels), in_memory, notes,
         tuple(damaged), tuple(remarked(remarks)),
     )  # fmt: skip
 
@@ -253,6 +265,7 @@ def _visit_arrays(data, size, channels, strict, limit):
         file_digests=digests,
         sizes=np.tile(data.image_shape[:2], (total, 1)),
         broken=(),
+        small={name: [thumbnail(image) for image in split.images] for name, split in data.splits.items()},
         sums=np.stack([_sums(image) for image in images], axis=1),
         shape=tuple(int(n) for n in settled.image_shape),
         in_memory=isinstance(images, np.ndarray),
@@ -289,16 +302,59 @@ def _duplicates(data, digests, file_digests):
             splits = [data.splits[name] for name, _ in group]
             groups.append(
                 {
-                    "images": [
-                        split.files[row] if split.files else f"{name}[{row}]"
-                        for split, (name, row) in zip(splits, group, strict=True)
-                    ],
+                    "images": [_called(data, name, row) for name, row in group],
                     "splits": [name for name, _ in group],
                     "classes": [data.class_names[s.labels[row]] for s, (_, row) in zip(splits, group, strict=True)],
                     "same_bytes": len({file_digests[name][row] for name, row in group}) == 1,
                 }
             )
     return groups
+
+
+def _near(data, thumbnails, digests):
+    """The pairs of images that are nearly the same, or None where there are too many images to look for them."""
+    places = [
+        (name, row) for name, small in thumbnails.items() for row, picture in enumerate(small) if picture is not None
+    ]
+    if len(places) > MOST:
+        return None
+    pairs = []
+    for first, second, similarity, mirrored in near_pairs([thumbnails[name][row] for name, row in places]):
+        pair = places[first], places[second]
+        if digests[pair[0][0]][pair[0][1]] == digests[pair[1][0]][pair[1][1]]:
+            continue
+        pairs.append(
+            {
+                "images": [_called(data, *place) for place in pair],
+                "splits": [name for name, _ in pair],
+                "classes": [data.class_names[data.splits[name].labels[row]] for name, row in pair],
+                "similarity": similarity,
+                "mirrored": mirrored,
+            }
+        )
+    return tuple(pairs)
+
+
+def _called(data, name, row):
+    split = data.splits[name]
+    return split.files[row] if split.files else f"{name}[{row}]"
+
+
+def _nearly_leaked(near):
+    """A sentence on near duplicates in two splits, and one on those with two classes."""
+    if not near:
+        return
+    across = [pair for pair in near if len(set(pair["splits"])) > 1]
+    if across:
+        lie = "lies" if len(across) == 1 else "lie"
+        yield (
+            f"{counted(len(across), 'pair')} of nearly equal images {lie} in two splits: look at them, for what is "
+            "tested there was seen in training."
+        )
+    apart = [pair for pair in near if len(set(pair["classes"])) > 1]
+    if apart:
+        have = "has" if len(apart) == 1 else "have"
+        yield f"{counted(len(apart), 'pair')} of nearly equal images {have} different classes."
 
 
 def _leaks(digests):
@@ -371,6 +427,7 @@ def lines(report, most=10, network="", sees=None):
         how = "same file" if group["same_bytes"] else "same pixels"
         out.append(f"  {how}: {', '.join(group['images'][:4])}{' ...' if len(group['images']) > 4 else ''}")
     out += _more(report.duplicates, most)
+    out += _near_lines(report.near, most)
     height, width, channels = report.image_shape
     how = "in memory" if report.in_memory else "each decoded when it is needed"
     size = f"{height}x{width} pixels, {counted(channels, 'channel')}"
@@ -382,6 +439,16 @@ def lines(report, most=10, network="", sees=None):
     out += [f"  {note}" for note in report.notes]
     out += [f"Problem: {problem}" for problem in report.problems] or ["No problem found."]
     return out
+
+
+def _near_lines(near, most):
+    if near is None:
+        return [f"Near duplicates were not looked for among so many images (more than {MOST:,})"]
+    out = [f"Near duplicates: {counted(len(near), 'pair')}"] if near else []
+    for pair in near[:most]:
+        mirrored = ", mirrored" if pair["mirrored"] else ""
+        out.append(f"  {pair['similarity']:.2f}{mirrored}: {' and '.join(pair['images'])}")
+    return out + _more(near, most)
 
 
 def _table(header, rows):
