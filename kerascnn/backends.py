@@ -336,11 +336,17 @@ def vector_jacobian(function, xs):
     if backend() == "tensorflow":
         import tensorflow as tf
 
+        xs = [tf.identity(x) for x in xs]  # one given twice has two derivatives
         with tf.GradientTape(persistent=True) as tape:
             for x in xs:
                 tape.watch(x)
             ys = keras.tree.flatten(function(*xs))
-        return ys, lambda gs: tape.gradient(ys, xs, gs, unconnected_gradients="zero")
+
+        def back(gs):  # `take` gives slices
+            found = tape.gradient(ys, xs, gs, unconnected_gradients="zero")
+            return [g if g is None else tf.convert_to_tensor(g) for g in found]
+
+        return ys, back
     if backend() == "jax":
         import jax
 

@@ -54,8 +54,10 @@ def forward(steps, values, constants, records=None):
     for step in steps:
         xs = [values[i] if i >= 0 else constants[-i - 1] for i in step.inputs]
         weights = [constants[-i - 1] for i in step.weights]
-        values[step.output], record = RULES[step.rule].forward(step.config, weights, *xs)
-        if records is not None:
+        if records is None:
+            values[step.output] = RULES[step.rule].value(step.config, weights, *xs)
+        else:
+            values[step.output], record = RULES[step.rule].forward(step.config, weights, *xs)
             records[step.output] = record, xs
     return values
 
@@ -93,7 +95,7 @@ def seed_array(kind, value, arrays):
 
 def walk(task, images, constants, seeds):
     """(maps, one per wanted value, then the kept values; scores (N,)); without seeds (the wanted values, None)."""
-    values, records = dict(zip(task.inputs, images, strict=True)), {}
+    values, records = dict(zip(task.inputs, images, strict=True)), {} if task.seeds else None
     ends = [value for value, _ in task.seeds] or task.wanted
     steps = needed_steps(task.steps, [*ends, *task.kept])
     forward(steps, values, constants, records)

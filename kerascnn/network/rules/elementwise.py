@@ -5,8 +5,7 @@ import math
 import numpy as np
 from keras import activations, ops
 
-from kerascnn.backends import vector_jacobian
-from kerascnn.network.rules.rule import rule
+from kerascnn.network.rules.rule import automatic, rule
 
 
 def _where(condition, x, value=0.0):
@@ -95,6 +94,11 @@ def _function(name, function, derivative, kind="pass"):
     rule(name, forward, backward, kind, linear=False)
 
 
+def _smooth(name, function):
+    """A rule for y = function(x, *config)."""
+    automatic(name, lambda config, weights, x: function(x, *config), "pass", linear=False)
+
+
 def _like(value, x):
     return ops.full_like(x, value)
 
@@ -103,28 +107,10 @@ def _step(condition, x, high=1.0, low=0.0):
     return ops.where(condition, _like(high, x), _like(low, x))
 
 
-def _silu_slope(x, y, beta=1.0):
-    s = ops.sigmoid(x)
-    return s * (1 + x * (1 - s))
-
-
 def _gelu(x, approximate):
     if approximate:
         return 0.5 * x * (1 + ops.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
     return 0.5 * x * (1 + ops.erf(x / math.sqrt(2)))
-
-
-def _gelu_slope(x, y, approximate):
-    if approximate:
-        c = math.sqrt(2 / math.pi)
-        t = ops.tanh(c * (x + 0.044715 * x * x * x))
-        return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x)
-    return 0.5 * (1 + ops.erf(x / math.sqrt(2))) + x * ops.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
-
-
-def _mish_slope(x, y):
-    t = ops.tanh(ops.softplus(x))
-    return t + x * (1 - t * t) * ops.sigmoid(x)
 
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
@@ -141,14 +127,14 @@ def _elu(x, alpha):
 _function("elu", _elu, _elu_slope)
 _function("selu", activations.selu, lambda x, y: _SELU_SCALE * _elu_slope(x, y, _SELU_ALPHA))
 _function("celu", lambda x, a: _elu(x / a, a), lambda x, y, a: _elu_slope(x / a, y, 1.0))
-_function("silu", lambda x: x * ops.sigmoid(x), _silu_slope)
-_function("gelu", _gelu, _gelu_slope)
-_function("mish", lambda x: x * ops.tanh(ops.softplus(x)), _mish_slope)
-_function("tanh", ops.tanh, lambda x, y: 1 - y * y)
-_function("sigmoid", ops.sigmoid, lambda x, y: y * (1 - y))
-_function("softplus", ops.softplus, lambda x, y: ops.sigmoid(x))
-_function("softsign", ops.softsign, lambda x, y: 1 / ops.square(1 + ops.abs(x)))
-_function("log_sigmoid", lambda x: -ops.softplus(-x), lambda x, y: ops.sigmoid(-x))
+_smooth("silu", lambda x: x * ops.sigmoid(x))
+_smooth("gelu", _gelu)
+_smooth("mish", lambda x: x * ops.tanh(ops.softplus(x)))
+_smooth("tanh", ops.tanh)
+_smooth("sigmoid", ops.sigmoid)
+_smooth("softplus", ops.softplus)
+_smooth("softsign", ops.softsign)
+_smooth("log_sigmoid", lambda x: -ops.softplus(-x))
 _function("tanh_shrink", lambda x: x - ops.tanh(x), lambda x, y: ops.square(x - y))
 _function("hard_sigmoid", lambda x: ops.clip(x / 6 + 0.5, 0, 1), lambda x, y: _step(ops.abs(x) < 3, x, 1 / 6))
 _function(
@@ -158,24 +144,20 @@ _function(
 )
 _function("hard_tanh", lambda x: ops.clip(x, -1, 1), lambda x, y: _step(ops.abs(x) < 1, x))
 _function("clip", ops.clip, lambda x, y, low, high: _step(ops.logical_and(x > low, x < high), x))
-_function(
-    "squareplus",
-    lambda x, b: (x + ops.sqrt(x * x + b)) / 2,
-    lambda x, y, b: (1 + x / ops.sqrt(x * x + b)) / 2,
-)
-_function("exp", ops.exp, lambda x, y: y)
-_function("expm1", ops.expm1, lambda x, y: y + 1)
-_function("log", ops.log, lambda x, y: 1 / x)
-_function("log1p", ops.log1p, lambda x, y: 1 / (1 + x))
-_function("sqrt", ops.sqrt, lambda x, y: 0.5 / y)
-_function("rsqrt", ops.rsqrt, lambda x, y: -0.5 * y / x)
-_function("square", ops.square, lambda x, y: 2 * x)
-_function("abs", ops.abs, lambda x, y: ops.sign(x))
-_function("sin", ops.sin, lambda x, y: ops.cos(x))
-_function("cos", ops.cos, lambda x, y: -ops.sin(x))
-_function("erf", ops.erf, lambda x, y: 2 / math.sqrt(math.pi) * ops.exp(-x * x))
-_function("reciprocal", ops.reciprocal, lambda x, y: -y * y)
-_function("power", lambda x, p: x**p, lambda x, y, p: p * x ** (p - 1))
+_smooth("squareplus", lambda x, b: (x + ops.sqrt(x * x + b)) / 2)
+_smooth("exp", ops.exp)
+_smooth("expm1", ops.expm1)
+_smooth("log", ops.log)
+_smooth("log1p", ops.log1p)
+_smooth("sqrt", ops.sqrt)
+_smooth("rsqrt", ops.rsqrt)
+_smooth("square", ops.square)
+_smooth("abs", ops.abs)
+_smooth("sin", ops.sin)
+_smooth("cos", ops.cos)
+_smooth("erf", ops.erf)
+_smooth("reciprocal", ops.reciprocal)
+_smooth("power", lambda x, p: x**p)
 
 _function("hard_shrink", lambda x, t: _where(ops.abs(x) > t, x), lambda x, y, t: _step(ops.abs(x) > t, x))
 _function("soft_shrink", lambda x, t: x - ops.clip(x, -t, t), lambda x, y, t: _step(ops.abs(x) > t, x))
@@ -186,7 +168,7 @@ _function(
     lambda x, y: ops.clip((x + 1) / 2, 0, 1),
 )
 
-rule("negative", lambda c, w, x: (-x, None), lambda c, w, r, g: (-g,), "linear")
+automatic("negative", lambda c, w, x: -x, "linear")
 rule("identity", lambda c, w, x: (x, None), lambda c, w, r, g: (g,), "move")
 
 
@@ -199,48 +181,33 @@ def unbroadcast(g, shape):
     return ops.sum(g, axes, keepdims=True) if axes else g
 
 
-def _binary(name, function, left, right, kind):
-    """A rule for y = function(a, b), with left and right the products of g with the two derivatives."""
+automatic("add", lambda c, w, a, b: a + b, "linear")
+automatic("subtract", lambda c, w, a, b: a - b, "linear")
+automatic("multiply", lambda c, w, a, b: a * b, "product")
+automatic("normalise", lambda c, w, a, b: a * b, "gate")
+automatic("divide", lambda c, w, a, b: a / b, "gate")
+
+
+def _choice(name, function, first):
+    """A rule for the larger or smaller of two values; of equal ones the first, as max-pooling chooses."""
 
     def forward(config, weights, a, b):
-        y = function(a, b)
-        return y, (a, b, y)
+        return function(a, b), (a, b)
 
     def backward(config, weights, record, g):
-        a, b, y = record
-        return unbroadcast(left(g, a, b, y), a.shape), unbroadcast(right(g, a, b, y), b.shape)
+        a, b = record
+        chosen = first(a, b)
+        return unbroadcast(_where(chosen, g), a.shape), unbroadcast(_where(ops.logical_not(chosen), g), b.shape)
 
-    rule(name, forward, backward, kind)
-
-
-_binary("add", ops.add, lambda g, a, b, y: g, lambda g, a, b, y: g, "linear")
-_binary("subtract", ops.subtract, lambda g, a, b, y: g, lambda g, a, b, y: -g, "linear")
-_binary("multiply", ops.multiply, lambda g, a, b, y: g * b, lambda g, a, b, y: g * a, "product")
-_binary("normalise", ops.multiply, lambda g, a, b, y: g * b, lambda g, a, b, y: g * a, "gate")
-_binary("divide", ops.divide, lambda g, a, b, y: g / b, lambda g, a, b, y: -g * y / b, "gate")
-# At equal values the first operand is chosen, as max-pooling chooses the first of its window.
-_binary(
-    "maximum",
-    ops.maximum,
-    lambda g, a, b, y: _where(ops.greater_equal(a, b), g),
-    lambda g, a, b, y: _where(ops.less(a, b), g),
-    "route",
-)
-_binary(
-    "minimum",
-    ops.minimum,
-    lambda g, a, b, y: _where(ops.less_equal(a, b), g),
-    lambda g, a, b, y: _where(ops.greater(a, b), g),
-    "route",
-)
+    rule(name, forward, backward, "route")
 
 
-def _scale(config, weights, x):
-    """x * weights[0] + weights[1] with weights that broadcast to x: Rescaling, Normalization, constants."""
-    return x * weights[0] + weights[1], None
+_choice("maximum", ops.maximum, ops.greater_equal)
+_choice("minimum", ops.minimum, ops.less_equal)
 
 
-rule("scale", _scale, lambda c, weights, r, g: (g * weights[0],), "linear")
+# Weights that broadcast to x: Rescaling, Normalization, constants
+automatic("scale", lambda c, weights, x: x * weights[0] + weights[1], "linear")
 
 
 def _batch_norm(config, weights, x):
@@ -250,47 +217,14 @@ def _batch_norm(config, weights, x):
     shape = [1] * len(x.shape)
     shape[axis] = -1
     scale = ops.reshape(gamma * ops.rsqrt(variance + epsilon), shape)
-    return x * scale + (ops.reshape(beta, shape) - ops.reshape(mean, shape) * scale), scale
+    return x * scale + (ops.reshape(beta, shape) - ops.reshape(mean, shape) * scale)
 
 
-rule("batch_norm", _batch_norm, lambda c, w, scale, g: (g * scale,), "linear")
-
-
-def _softmax(config, weights, x):
-    y = ops.softmax(x, axis=config[0])
-    return y, y
-
-
-def _softmax_back(config, weights, y, g):
-    return (y * (g - ops.sum(g * y, config[0], keepdims=True)),)
-
-
-rule("softmax", _softmax, _softmax_back, "none")
-
-
-def _log_softmax(config, weights, x):
-    y = ops.log_softmax(x, axis=config[0])
-    return y, y
-
-
-def _log_softmax_back(config, weights, y, g):
-    return (g - ops.exp(y) * ops.sum(g, config[0], keepdims=True),)
-
-
-rule("log_softmax", _log_softmax, _log_softmax_back, "none")
-
-
-def _sparsemax(config, weights, x):
-    """As Keras computes it, which for some inputs is no point of the simplex: so is its derivative Keras' own."""
-    ys, back = vector_jacobian(lambda values: ops.sparsemax(values, config[0]), [x])
-    return ys[0], back
-
-
-def _sparsemax_back(config, weights, back, g):
-    return tuple(back([g]))
-
-
-rule("sparsemax", _sparsemax, _sparsemax_back, "none")
+automatic("batch_norm", _batch_norm, "linear")
+automatic("softmax", lambda c, w, x: ops.softmax(x, axis=c[0]), "none")
+automatic("log_softmax", lambda c, w, x: ops.log_softmax(x, axis=c[0]), "none")
+# As Keras computes it, which for some inputs is no point of the simplex: so is its derivative Keras' own
+automatic("sparsemax", lambda c, w, x: ops.sparsemax(x, c[0]), "none")
 
 
 def _glu(config, weights, x):
@@ -316,25 +250,19 @@ def first_maximum(x):
     return y, ops.cast(ops.equal(hits, ops.max(hits, -1, keepdims=True)), x.dtype)
 
 
-def _constant(name, function, back):
+def _constant(name, function):
     """A rule for one value and one constant, which is first given the shape in config, if there is one."""
 
-    def shaped(config, weights):
-        return ops.reshape(weights[0], config) if config else weights[0]
+    def value(config, weights, x):
+        return function(x, ops.reshape(weights[0], config) if config else weights[0])
 
-    def forward(config, weights, x):
-        return function(x, shaped(config, weights)), None
-
-    def backward(config, weights, record, g):
-        return (back(g, shaped(config, weights)),)
-
-    rule(name, forward, backward, "linear")
+    automatic(name, value, "linear")
 
 
-_constant("plus", ops.add, lambda g, c: g)
-_constant("minus", ops.subtract, lambda g, c: g)
-_constant("times", ops.multiply, ops.multiply)
-_constant("over", ops.divide, ops.divide)
+_constant("plus", ops.add)
+_constant("minus", ops.subtract)
+_constant("times", ops.multiply)
+_constant("over", ops.divide)
 
 
 def _prelu(config, weights, x):
@@ -353,16 +281,7 @@ def _lrn(config, weights, x):
     size, alpha, beta, k = config
     channel = np.arange(x.shape[-1])
     band = ops.cast(abs(channel[:, None] - channel[None, :]) <= size // 2, x.dtype)
-    scale = k + alpha * ops.matmul(ops.square(x), band)
-    factor = ops.exp(-beta * ops.log(scale))
-    return x * factor, (x, scale, factor, band)
+    return x * ops.exp(-beta * ops.log(k + alpha * ops.matmul(ops.square(x), band)))
 
 
-def _lrn_back(config, weights, record, g):
-    _, alpha, beta, _ = config
-    x, scale, factor, band = record
-    shared = ops.matmul(g * x * factor / scale, band)
-    return (g * factor - (2 * alpha * beta) * x * shared,)
-
-
-rule("lrn", _lrn, _lrn_back, "gate")
+automatic("lrn", _lrn, "gate")

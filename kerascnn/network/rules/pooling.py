@@ -11,8 +11,8 @@ import numpy as np
 from keras import ops
 
 from kerascnn.backends import fused
-from kerascnn.network.rules.convolution import fit, paddings, spread_out
-from kerascnn.network.rules.rule import rule
+from kerascnn.network.rules.convolution import fit, paddings
+from kerascnn.network.rules.rule import automatic, rule
 
 
 def _geometry(config, x):
@@ -142,24 +142,7 @@ def _average_pool(config, weights, x):
     y = _means(padded, pool, strides)
     if counts.min() < math.prod(pool):
         y = y * ops.cast(math.prod(pool) / counts, x.dtype)
-    return y, (sizes, pads, counts)
+    return y
 
 
-def _average_pool_back(config, weights, record, g):
-    """Every value of a window gets the same share."""
-    pool, strides, _ = config
-    sizes, pads, counts = record
-    g = g / ops.cast(counts, g.dtype)
-    if pool == strides:
-        full = g
-        for axis, times in enumerate(pool, start=1):
-            full = ops.repeat(full, times, axis) if times > 1 else full
-    else:
-        full = spread_out(g, strides)
-        have = full.shape[1:-1]
-        full = fit(full, [1 - p for p in pool], [n + 2 * (p - 1) for n, p in zip(have, pool, strict=True)])
-        full = _means(full, pool, (1,) * len(pool)) * math.prod(pool)
-    return (fit(full, [before for before, _ in pads], sizes),)
-
-
-rule("average_pool", _average_pool, _average_pool_back, "linear")
+automatic("average_pool", _average_pool, "linear")

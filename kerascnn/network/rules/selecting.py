@@ -6,7 +6,7 @@ import numpy as np
 from keras import ops
 
 from kerascnn.network.rules.elementwise import first_maximum, unbroadcast
-from kerascnn.network.rules.rule import rule
+from kerascnn.network.rules.rule import automatic, rule
 from kerascnn.network.rules.shaping import _along
 
 
@@ -64,67 +64,23 @@ rule("where", _choose, _choose_back, "route")
 
 def _take(config, weights, x):
     """config is (axis, numbers along it)."""
-    axis, numbers = config
-    return ops.take(x, np.asarray(numbers, "int32"), axis), x.shape[axis]
+    return ops.take(x, np.asarray(config[1], "int32"), config[0])
 
 
-def _take_back(config, weights, size, g):
-    axis, numbers = config
-    back = np.zeros((size, len(numbers)), "float32")
-    back[np.asarray(numbers), np.arange(len(numbers))] = 1
-    return (_along(axis, ops.cast(back, g.dtype), g),)
-
-
-rule("take", _take, _take_back, "move")
-
-
-def _log_sum_exp(config, weights, x):
-    axes, keepdims = config
-    y = ops.logsumexp(x, axes, keepdims=True)
-    return y if keepdims else ops.squeeze(y, axes), ops.exp(x - y)
-
-
-def _log_sum_exp_back(config, weights, shares, g):
-    axes, keepdims = config
-    return ((g if keepdims else ops.expand_dims(g, axes)) * shares,)
-
-
-rule("logsumexp", _log_sum_exp, _log_sum_exp_back, "none")
-
-
-def _einsum(config, weights, a, b):
+def _einsum(config, weights, *operands):
     """config is the letters of the first operand, of the second, and of the result."""
     left, right, out = config
-    return ops.einsum(f"{left},{right}->{out}", a, b), (a, b)
+    return ops.einsum(f"{left},{right}->{out}", *operands, *weights)
 
 
-def _einsum_back(config, weights, record, g):
-    (left, right, out), (a, b) = config, record
-    return ops.einsum(f"{out},{right}->{left}", g, b), ops.einsum(f"{out},{left}->{right}", g, a)
+automatic("take", _take, "move")
+automatic("logsumexp", lambda c, w, x: ops.logsumexp(x, c[0], keepdims=c[1]), "none")
+automatic("einsum", _einsum, "product")
+automatic("einsum_weight", _einsum, "linear")
 
 
-rule("einsum", _einsum, _einsum_back, "product")
-
-
-def _einsum_weight(config, weights, x):
-    left, right, out = config
-    return ops.einsum(f"{left},{right}->{out}", x, weights[0]), None
-
-
-def _einsum_weight_back(config, weights, record, g):
-    left, right, out = config
-    return (ops.einsum(f"{out},{right}->{left}", g, weights[0]),)
-
-
-rule("einsum_weight", _einsum_weight, _einsum_weight_back, "linear")
-
-
-def _fold_time(config, weights, x):
-    """(N, time, ...) -> (N * time, ...): each step an image of its own."""
-    return ops.reshape(x, (-1, *x.shape[2:])), tuple(x.shape)
-
-
-rule("fold_time", _fold_time, lambda config, weights, shape, g: (ops.reshape(g, (-1, *shape[1:])),), "move")
+# (N, time, ...) -> (N * time, ...): each step an image of its own
+automatic("fold_time", lambda c, w, x: ops.reshape(x, (-1, *x.shape[2:])), "move")
 
 
 def _unfold_time(config, weights, x, like):
@@ -142,23 +98,15 @@ def adaptive_bins(size, count):
 
 def _adaptive_average(config, weights, x):
     """config is the sizes that the spatial axes get."""
-    matrices = []
     for axis, count in enumerate(config, start=1):
         matrix = np.zeros((count, x.shape[axis]))
         for i, (first, end) in enumerate(adaptive_bins(x.shape[axis], count)):
             matrix[i, first:end] = 1 / (end - first)
-        matrices.append(ops.cast(matrix, x.dtype))
-        x = _along(axis, matrices[-1], x)
-    return x, matrices
+        x = _along(axis, ops.cast(matrix, x.dtype), x)
+    return x
 
 
-def _adaptive_average_back(config, weights, matrices, g):
-    for axis, matrix in enumerate(matrices, start=1):
-        g = _along(axis, ops.transpose(matrix), g)
-    return (g,)
-
-
-rule("adaptive_average", _adaptive_average, _adaptive_average_back, "linear")
+automatic("adaptive_average", _adaptive_average, "linear")
 
 
 def _adaptive_max(config, weights, x):

@@ -9,11 +9,7 @@ from kerascnn import backends
 from kerascnn.errors import UsageError
 from kerascnn.network.rules.convolution import fit
 from kerascnn.network.rules.elementwise import first_maximum
-from kerascnn.network.rules.rule import rule
-
-
-def _back_to(shape):
-    return (-1, *shape[1:])
+from kerascnn.network.rules.rule import automatic, rule
 
 
 def _reshape(config, weights, x):
@@ -21,34 +17,20 @@ def _reshape(config, weights, x):
     shape, have = list(config), math.prod(x.shape[1:])
     if -1 in shape:
         shape[shape.index(-1)] = have // -math.prod(shape)
-    return ops.reshape(x, (-1, *shape)), x.shape
+    return ops.reshape(x, (-1, *shape))
 
 
 def _split_channels(config, weights, x):
     """(N, ..., C) -> (N, ..., groups, C / groups)."""
-    return ops.reshape(x, (-1, *x.shape[1:-1], config[0], x.shape[-1] // config[0])), x.shape
+    return ops.reshape(x, (-1, *x.shape[1:-1], config[0], x.shape[-1] // config[0]))
 
 
-def _merge_channels(config, weights, x):
-    return ops.reshape(x, (-1, *x.shape[1:-2], x.shape[-2] * x.shape[-1])), x.shape
-
-
-def _reshape_back(config, weights, shape, g):
-    return (ops.reshape(g, _back_to(shape)),)
-
-
-rule("reshape", _reshape, _reshape_back, "move")
-rule("split_channels", _split_channels, _reshape_back, "move")
-rule("merge_channels", _merge_channels, _reshape_back, "move")
-rule("expand", lambda c, w, x: (ops.expand_dims(x, c[0]), x.shape), _reshape_back, "move")
-rule("squeeze", lambda c, w, x: (ops.squeeze(x, c[0]), x.shape), _reshape_back, "move")
-
-
-def _transpose_back(axes, weights, record, g):
-    return (ops.transpose(g, [axes.index(i) for i in range(len(axes))]),)
-
-
-rule("transpose", lambda axes, w, x: (ops.transpose(x, axes), None), _transpose_back, "move")
+automatic("reshape", _reshape, "move")
+automatic("split_channels", _split_channels, "move")
+automatic("merge_channels", lambda c, w, x: ops.reshape(x, (-1, *x.shape[1:-2], x.shape[-2] * x.shape[-1])), "move")
+automatic("expand", lambda c, w, x: ops.expand_dims(x, c[0]), "move")
+automatic("squeeze", lambda c, w, x: ops.squeeze(x, c[0]), "move")
+automatic("transpose", lambda c, w, x: ops.transpose(x, c), "move")
 
 
 def _pad(config, weights, x):
@@ -82,72 +64,23 @@ def _center_crop_back(config, weights, record, g):
 rule("center_crop", _center_crop, _center_crop_back, "move")
 
 
-def _concatenate(config, weights, *xs):
-    return ops.concatenate(xs, config[0]), [x.shape[config[0]] for x in xs]
-
-
-def _concatenate_back(config, weights, sizes, g):
-    if len(sizes) == 1:
-        return (g,)
-    ends = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
-    return tuple(ops.split(g, ends, config[0]))
-
-
-rule("concatenate", _concatenate, _concatenate_back, "move")
-
-
-def _flip_back(axes, weights, record, g):
-    return (ops.flip(g, axes),)
-
-
-rule("flip", lambda axes, w, x: (ops.flip(x, axes), None), _flip_back, "move")
-
-
 def _repeat(config, weights, x):
     """config is how often each spatial axis' values are repeated (nearest-neighbour upsampling)."""
     for axis, times in enumerate(config, start=1):
         if times > 1:
             x = ops.repeat(x, times, axis)
-    return x, None
+    return x
 
 
-def _repeat_back(config, weights, record, g):
-    shape = [-1]
-    for size, times in zip(g.shape[1:-1], config, strict=True):
-        shape += [size // times, times]
-    blocks = ops.reshape(g, [*shape, g.shape[-1]])
-    return (ops.sum(blocks, tuple(range(2, 2 * len(config) + 1, 2))),)
-
-
-rule("repeat", _repeat, _repeat_back, "linear")
+automatic("concatenate", lambda c, w, *xs: ops.concatenate(xs, c[0]), "move")
+automatic("flip", lambda c, w, x: ops.flip(x, c), "move")
+automatic("repeat", _repeat, "linear")
+automatic("sum", lambda c, w, x: ops.sum(x, c[0], keepdims=c[1]), "linear")
+automatic("mean", lambda c, w, x: ops.mean(x, c[0], keepdims=c[1]), "linear")
 
 
 def _kept(shape, axes):
     return [-1 if i == 0 else 1 if i in axes else n for i, n in enumerate(shape)]
-
-
-def _gather_back(scale):
-    def backward(config, weights, shape, g):
-        axes, _ = config
-        g = ops.reshape(g, _kept(shape, axes))
-        ones = ops.ones([1, *shape[1:]], dtype=g.dtype)
-        return (g * ones * scale(shape, axes),)
-
-    return backward
-
-
-rule(
-    "sum",
-    lambda c, w, x: (ops.sum(x, c[0], keepdims=c[1]), x.shape),
-    _gather_back(lambda shape, axes: 1.0),
-    "linear",
-)
-rule(
-    "mean",
-    lambda c, w, x: (ops.mean(x, c[0], keepdims=c[1]), x.shape),
-    _gather_back(lambda shape, axes: 1 / math.prod(shape[i] for i in axes)),
-    "linear",
-)
 
 
 def _maximum_over(config, weights, x):
@@ -202,34 +135,15 @@ def resized_identity(size, old, interpolation, antialias, dtype):
 def _resample(config, weights, x):
     """Resizing and smooth upsampling: every spatial axis multiplied by a matrix (new, old), the resized identity."""
     sizes, times, interpolation, antialias = config
-    matrices = []
-    for axis, old in enumerate(x.shape[1:-1]):
-        size = sizes[axis] if sizes else old * times[axis]
+    for axis, old in enumerate(x.shape[1:-1], start=1):
+        size = sizes[axis - 1] if sizes else old * times[axis - 1]
         if interpolation == "bilinear":
-            matrices.append(ops.cast(bilinear(size, old, antialias), x.dtype))
+            matrix = ops.cast(bilinear(size, old, antialias), x.dtype)
         else:
-            matrices.append(resized_identity(size, old, interpolation, antialias, x.dtype))
-    for axis, matrix in enumerate(matrices, start=1):
+            matrix = resized_identity(size, old, interpolation, antialias, x.dtype)
         x = _along(axis, matrix, x)
-    return x, matrices
+    return x
 
 
-def _resample_back(config, weights, matrices, g):
-    for axis, matrix in enumerate(matrices, start=1):
-        g = _along(axis, ops.transpose(matrix), g)
-    return (g,)
-
-
-rule("resample", _resample, _resample_back, "linear")
-
-
-def _matmul(config, weights, a, b):
-    return ops.matmul(a, b), (a, b)
-
-
-def _matmul_back(config, weights, record, g):
-    a, b = record
-    return ops.matmul(g, ops.swapaxes(b, -1, -2)), ops.matmul(ops.swapaxes(a, -1, -2), g)
-
-
-rule("matmul", _matmul, _matmul_back, "product")
+automatic("resample", _resample, "linear")
+automatic("matmul", lambda c, w, a, b: ops.matmul(a, b), "product")
