@@ -106,7 +106,7 @@ def test_the_outline_is_the_receptive_field(site):
     boxes, top = result.boxes("conv1"), result.top("conv1")
     own = boxes[(boxes["channel"] == 2) & (top["value"] != 0)]
     page = (site / "units/conv1/0002.html").read_text().partition("<h2>When")[0]
-    drawn = re.findall(r'<rect class="in" x="(\d+)" y="(\d+)" width="(\d+)" height="(\d+)"/>', page)
+    drawn = re.findall(r'<rect x="(\d+)" y="(\d+)" width="(\d+)" height="(\d+)"/>', page)
     expected = [(r.left, r.top, r.right - r.left, r.bottom - r.top) for r in own.itertuples()]
     assert [tuple(map(int, row)) for row in drawn] == expected
 
