@@ -117,3 +117,38 @@ def test_an_experiment_without_a_command_of_its_own_gets_test_images(trained):
     expected = asked.some(3, 1)
     np.testing.assert_array_equal(images, asked.classifier.preprocessing(expected.images[:]))
     assert labels.tolist() == expected.labels.tolist()
+
+
+def test_experiments_that_train(call, trained, tmp_path):
+    photos = trained.folder.parent / "photos"
+    code, out, err = call(
+        "experiment", "generalisation", trained.folder, photos, "--counts", "4", "--repeats", 1, "--steps", 2,
+        "--out", tmp_path,
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert "4 images a class: frozen features" in out
+    assert (tmp_path / "generalisation.png").exists()
+    code, _, err = call("experiment", "generalisation", trained.folder, photos, "--counts", "40")
+    assert code == 2
+    assert "--counts 40 is not allowed: class 0 has 18 training images" in err
+    code, _, err = call("experiment", "architecture", trained.folder, "--without", "c9")
+    assert code == 2
+    assert "no layer 'c9'" in err
+    code, _, err = call("experiment", "architecture", trained.folder, "--without", "c1,c3")
+    assert code == 2
+    assert "--without 'c1,c3' removes every convolution of lenet5. Keep one." in err
+
+
+@pytest.mark.slow
+def test_evolution_of_a_run_goes_on_where_it_was(call, trained, tmp_path):
+    options = "experiment", "evolution", trained.folder, "--epochs", "1,2", "--images", 20, "--out", tmp_path
+    code, out, err = call(*options)
+    assert (code, err) == (0, "")
+    assert "c1 " in out
+    code, again, err = call(*options)
+    assert (code, err) == (0, "")
+    assert "Reading" not in again  # it is trained once
+    assert pandas.read_csv(tmp_path / "evolution.csv")["epochs"].unique().tolist() == [0, 1, 2]
+    code, _, err = call(*options[:4], "1,3", *options[5:])
+    assert code == 2
+    assert "was trained without looking at epoch 3" in err

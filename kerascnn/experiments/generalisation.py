@@ -150,7 +150,7 @@ def untrained(model, layer, num_classes, seed):
         x = fresh.get_layer(path).output
         x = keras.layers.GlobalAveragePooling2D()(x) if len(x.shape) == 4 else x
         x = keras.layers.Dense(num_classes, activation="softmax", dtype="float32")(x)
-        made = keras.Model(fresh.inputs, x, name=f"{model.name}_untrained")
+        made = keras.Model(fresh.inputs[0], x, name=f"{model.name}_untrained")
     finally:
         random.setstate(state)
     made.trainable = True
@@ -184,8 +184,8 @@ def _trained(network, images, labels, rows, steps, train_batch, learning_rate, s
 
 def _predicted(network, images, batch_size):
     starts = range(0, len(images), batch_size)
-    parts = [network.predict_on_batch(np.asarray(images[i : i + batch_size], "float32")) for i in starts]
-    return np.concatenate([np.asarray(part).argmax(1) for part in parts])
+    parts = [network(np.asarray(images[i : i + batch_size], "float32"), training=False) for i in starts]
+    return np.concatenate([keras.ops.convert_to_numpy(part).argmax(1) for part in parts])
 
 
 def _check(images, labels, test_images, test_labels, counts, repeats, steps):
