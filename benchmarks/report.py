@@ -29,7 +29,7 @@ def timed(function):
 def measured(named, data=None):
     """One row: seconds of the evaluation, of what the page adds, of the page itself; bytes of the page."""
     classifier = using.subject(named)
-    (split, evaluation, _), evaluating = timed(lambda: evaluated(classifier, data))
+    (_, evaluation, _), evaluating = timed(lambda: evaluated(classifier, data))
     with tempfile.TemporaryDirectory() as folder:
         if data is None:
             copy = runs.Run(Path(folder) / "run")
