@@ -20,6 +20,7 @@ from kerascnn.network.rules.rule import RULES
 MAP = (8, 28, 28, 32)
 KERNEL = [(3, 3, 32, 32), (32,)]
 STEPS = {  # rule: (config, shapes of the weights, shapes of the inputs)
+    "abs": ((), [], [MAP]),
     "elu": ((1.0,), [], [MAP]),
     "selu": ((), [], [MAP]),
     "celu": ((1.5,), [], [MAP]),
