@@ -53,7 +53,7 @@ PENCIL = {  # function: (place, its box)
     "Lambda": (lambda x: layers.Lambda(lambda x: x[:, ::2, 1:] * 2)(x), (2, 3), (4, 4, 5, 5)),
     "LayerScale": (lambda x: LayerScale()(x), (2, 3), (2, 3, 3, 4)),
     "a pooling in a Lambda": (
-        lambda x: layers.Lambda(lambda x: ops.max_pool(ops.relu(x), 2), output_shape=(6, 5, 4))(x),
+        lambda x: layers.Lambda(lambda x: ops.max_pool(ops.relu(x), 2, 2))(x),
         (5, 4),
         (10, 8, 12, 10),
     ),
