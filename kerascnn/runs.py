@@ -265,14 +265,18 @@ def find(name):
         if not runs:
             raise UsageError(f"There is no last run: {ROOT}/ holds none. Make one: kerascnn train")
         return runs[-1]
-    for folder in (Path(name), ROOT / name):
-        if (folder / "recipe.json").exists():
-            return Run(folder)
+    if is_run(name):
+        return Run(next(folder for folder in (Path(name), ROOT / name) if (folder / "recipe.json").exists()))
     guesses = nearest(name, [run.folder.name for run in runs])
     more = f" Did you mean {' or '.join(map(repr, guesses))}?" if guesses else ""
     if Path(name).is_dir():
         raise UsageError(f"{name} is a folder but not a run: it has no recipe.json.{more} List runs: kerascnn runs")
     raise UsageError(f"There is no run {str(name)!r}.{more} List runs: kerascnn runs")
+
+
+def is_run(name):
+    """True for the folder of a run, or the name of one under saved_models."""
+    return any((folder / "recipe.json").exists() for folder in (Path(name), ROOT / name))
 
 
 def found(root=None):

@@ -22,7 +22,7 @@ COMMANDS = {
     "table": [],
     "cost": [],
     "receptive-field": ["c3"],
-    "draw": ["--out", "drawing.svg"],
+    "draw": ["drawing.svg"],
     "export": [],
 }
 ONLY_RUNS = ("export",)

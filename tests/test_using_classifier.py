@@ -241,3 +241,10 @@ def test_a_file_that_was_not_adopted_names_the_command(tmp_path):
     classifier().save(path)
     with pytest.raises(UsageError, match=f"kerascnn adopt {path} --preprocess"):
         subject(path)
+
+
+def test_a_networks_name_is_no_run_because_a_folder_is_called_so(call, tmp_path, make_folder):
+    """What looks at it write lies in such a folder."""
+    (tmp_path / "lenet5" / "explain").mkdir(parents=True)
+    code, _, err = call("predict", "lenet5", make_folder({"a": 1}))
+    assert (code, err) == (0, "")

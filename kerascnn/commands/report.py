@@ -53,9 +53,7 @@ def report(
 def _is_no_run(name):
     if name.endswith(FILES):
         return not (Path(name).name == "best.keras" and (Path(name).parent / "run.json").exists())
-    return name.startswith(APPLICATION) or (
-        name in MODELS and not (runs.ROOT / name).is_dir() and not Path(name).is_dir()
-    )
+    return name.startswith(APPLICATION) or (name in MODELS and not runs.is_run(name))
 
 
 def compare(*run: str, out: Path = Path("compare.html")):

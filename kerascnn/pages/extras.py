@@ -13,6 +13,7 @@ extras.json says why.
 
 import io
 import json
+import warnings
 
 import numpy as np
 import pandas
@@ -135,6 +136,7 @@ def shown(predictions):
 
 def _looks(run, classifier, predictions, images, look):
     from kerascnn.explain import EXPLANATIONS, maps
+    from kerascnn.explain.caveats import EmptyMap
     from kerascnn.explain.sheets import blended, is_signed, one_value_per_pixel
 
     EXPLANATIONS.facts(look)
@@ -142,9 +144,10 @@ def _looks(run, classifier, predictions, images, look):
     for start in range(0, len(rows), 8):
         some = rows[start : start + 8]
         pixels = classifier.preprocessing.crop(images[some])
-        for row, image, found in zip(
-            some, pixels, maps(look, classifier.model, classifier.preprocessing.scale(pixels)), strict=True
-        ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", EmptyMap)  # an empty map is seen to be empty
+            values = maps(look, classifier.model, classifier.preprocessing.scale(pixels))
+        for row, image, found in zip(some, pixels, values, strict=True):
             flat = one_value_per_pixel(found)
             drawn[int(row)] = blended(image, flat, signed=is_signed(look, flat))
     pictures.keep(run, list(drawn), drawn, "looks")

@@ -126,7 +126,7 @@ def subject(named):
             named = path.parent
         elif path.suffix in FILES:
             return _adopted(path)
-        elif text in MODELS and not path.is_dir() and not (runs.ROOT / text).is_dir():
+        elif text in MODELS and not runs.is_run(text):
             classifier = adopt(MODELS.get(text)(), preprocess="0-1")
             note = f"{text} is freshly initialised: it has learned nothing."
             return dataclasses.replace(classifier, notes=(*classifier.notes, note))
