@@ -6,7 +6,6 @@ from kerascnn import __version__, runs
 from kerascnn.commands.terminal import (
     Flag,
     Json,
-    RunName,
     Subject,
     check_subject,
     computing,
@@ -238,15 +237,19 @@ def _check_targets(predictions, wrong):
         raise UsageError(f"--wrong {wrong} is not a new or empty folder, so nothing is copied there.")
 
 
-def export(run: RunName, /):
-    """Write the SavedModel of a run (again), load it and compare it with the Keras model."""
-    found = runs.find(run)
+def export(run: Subject, /):
+    """Write the SavedModel of a run (again) or of a model file, load it and compare it with the Keras model."""
+    check_subject(run)
     with computing() as (say, _):
+        from kerascnn import using
         from kerascnn.using.saved_model import export as write
 
         let_interrupts_through()
-        difference = write(found)
-        say(f"{found / 'export' / 'saved_model'}  (reloaded; probabilities differ by at most {difference:.1g})")
+        classifier = using.subject(run)
+        difference = write(classifier)
+        say(
+            f"{classifier.folder / 'export' / 'saved_model'}  (reloaded; probabilities differ by at most {difference:.1g})"
+        )
 
 
 def list_runs(folder: Path | None = None, /, *, json: Json = False):

@@ -9,37 +9,41 @@ Two endpoints, each answering {"probabilities": float32 (N, num_classes), "label
 """
 
 import importlib.util
+import io
 import os
 import subprocess
 import sys
 
 import keras
 import numpy as np
+from PIL import Image
 
 from kerascnn import backends, runs
 from kerascnn.errors import DataError
 from kerascnn.explain.answers import class_probabilities
-from kerascnn.keras_file import load
 from kerascnn.processes import python_module
-from kerascnn.using.classifier import preprocessing
+from kerascnn.using.classifier import subject
 
 TOLERANCE = 1e-4  # largest difference of a probability between the SavedModel and the Keras model that is accepted
 
 
-def export(run):
-    """Write export/saved_model of a run, load it again and compare it with the Keras model.
+def export(named):
+    """Write export/saved_model of a run or of any classifier, load it again and compare it with the Keras model.
 
     Args:
-        run: a Run, its folder, its name or "last".
+        named: a Run, its folder, its name or "last"; or whatever `kerascnn.using.subject` takes, of which it is written
+            into a folder of the model's name.
     Returns:
-        The largest difference of a probability on the run's sample images.
+        The largest difference of a probability on the run's sample images, or on images of noise.
     Raises:
         DataError: the folder may not be written, TensorFlow is not installed, or the answers differ by more than 1e-4.
     """
-    run = runs.as_run(run)
-    runs.check_writable(run / "export")
     if backends.backend() == "tensorflow":
-        return _export(run)
+        classifier = subject(named)
+        runs.check_writable(classifier.folder / "export")
+        return _export(classifier)
+    run = runs.as_run(named)
+    runs.check_writable(run / "export")
     if not tensorflow_installed():
         raise DataError(
             "A SavedModel can only be written where TensorFlow is installed; best.keras holds the network. "
@@ -64,13 +68,13 @@ def tensorflow_installed():
     return importlib.util.find_spec("tensorflow") is not None
 
 
-def _export(run):
+def _export(classifier):
     import tensorflow as tf
 
     from kerascnn.using import tf_images
 
-    model, prepared, labels = load(run), preprocessing(run), run.read("labels")
-    names = tf.constant(labels)
+    model, prepared = classifier.model, classifier.preprocessing
+    names = tf.constant(list(classifier.labels))
 
     def network_input(images):
         """What Preprocessing does, in TensorFlow."""
@@ -79,7 +83,8 @@ def _export(run):
         top, left = (height - h) // 2, (width - w) // 2
         images = images[:, top : top + h, left : left + w]
         mean, std = np.asarray(prepared.mean), np.asarray(prepared.std)
-        return images * (1 / (255 * std)).astype("float32") - (mean / std).astype("float32")
+        scaled = images * (1 / (255 * std)).astype("float32") - (mean / std).astype("float32")
+        return scaled[..., ::-1] if prepared.bgr else scaled
 
     def answer(images):
         probabilities = class_probabilities(model, model(network_input(images), training=False))
@@ -96,20 +101,36 @@ def _export(run):
     archive.add_endpoint("serve", answer, [tf.TensorSpec((None, None, None, prepared.channels), tf.uint8, "images")])
     archive.add_endpoint("serve_bytes", from_bytes, [tf.TensorSpec((None,), tf.string, "files")])
     archive.add_endpoint("classes", lambda: {"classes": names}, [])
-    with runs.replacing(run / "export" / "saved_model") as temporary:
+    written = classifier.folder / "export" / "saved_model"
+    with runs.replacing(written) as temporary:
         archive.write_out(str(temporary), verbose=False)
 
-    samples = sorted((run / "samples").glob("*.png"))
-    loaded = tf.saved_model.load(str(run / "export" / "saved_model"))
-    answers = loaded.serve_bytes(tf.constant([path.read_bytes() for path in samples]))["probabilities"]
-    pixels = np.stack([tf.io.decode_png(path.read_bytes(), channels=prepared.channels) for path in samples])
-    expected = model.predict(prepared(pixels), verbose=0)
-    difference = float(np.abs(np.asarray(answers) - expected).max())
+    samples = _samples(classifier)
+    loaded = tf.saved_model.load(str(written))
+    answers = loaded.serve_bytes(tf.constant(samples))["probabilities"]
+    pixels = np.stack([tf.io.decode_png(content, channels=prepared.channels) for content in samples])
+    expected = class_probabilities(model, model.predict(prepared(pixels), verbose=0))
+    difference = float(np.abs(np.asarray(answers) - np.asarray(expected)).max())
     if not difference <= TOLERANCE:
         raise DataError(
-            f"The SavedModel of {run.folder} answers differently from best.keras, by {difference:g} in a probability."
+            f"The SavedModel of {classifier.name} answers differently from the network, by {difference:g} in a "
+            "probability."
         )
     return difference
+
+
+def _samples(classifier):
+    """The contents of PNG files at the size that images are brought to: a run's own samples, or noise."""
+    if classifier.run is not None:
+        return [path.read_bytes() for path in sorted((classifier.run / "samples").glob("*.png"))]
+    rng, files = np.random.default_rng(0), []
+    shape = (*classifier.preprocessing.resize_to, classifier.preprocessing.channels)
+    for coarse in (1, 8):
+        pixels = rng.integers(0, 256, shape, "uint8").repeat(coarse, 0).repeat(coarse, 1)[: shape[0], : shape[1]]
+        file = io.BytesIO()
+        Image.fromarray(pixels[..., 0] if shape[2] == 1 else pixels).save(file, "png")
+        files.append(file.getvalue())
+    return files
 
 
 if __name__ == "__main__":
