@@ -65,7 +65,7 @@ def test_the_default_signature_is_serve(loaded):
 @pytest.mark.slow
 def test_a_difference_between_the_two_is_an_error(trained, monkeypatch):
     monkeypatch.setattr(saved_model, "TOLERANCE", -1.0)
-    with pytest.raises(kerascnn.errors.DataError, match=r"answers differently from best\.keras"):
+    with pytest.raises(kerascnn.errors.DataError, match=r"answers differently from the network"):
         kerascnn.export(trained)
 
 

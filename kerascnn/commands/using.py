@@ -248,7 +248,8 @@ def export(run: Subject, /):
         classifier = using.subject(run)
         difference = write(classifier)
         say(
-            f"{classifier.folder / 'export' / 'saved_model'}  (reloaded; probabilities differ by at most {difference:.1g})"
+            f"{classifier.folder / 'export' / 'saved_model'}  (reloaded; "
+            f"probabilities differ by at most {difference:.1g})"
         )
 
 

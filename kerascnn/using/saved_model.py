@@ -13,6 +13,7 @@ import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -22,7 +23,7 @@ from kerascnn import backends, runs
 from kerascnn.errors import DataError
 from kerascnn.explain.answers import class_probabilities
 from kerascnn.processes import python_module
-from kerascnn.using.classifier import subject
+from kerascnn.using.classifier import Classifier, subject
 
 TOLERANCE = 1e-4  # largest difference of a probability between the SavedModel and the Keras model that is accepted
 
@@ -38,12 +39,19 @@ def export(named):
     Raises:
         DataError: the folder may not be written, TensorFlow is not installed, or the answers differ by more than 1e-4.
     """
+    if isinstance(named, (str, Path)) and runs.is_run(named):
+        named = runs.find(named)
+    if isinstance(named, runs.Run):
+        runs.check_writable(named / "export")
     if backends.backend() == "tensorflow":
         classifier = subject(named)
         runs.check_writable(classifier.folder / "export")
         return _export(classifier)
-    run = runs.as_run(named)
-    runs.check_writable(run / "export")
+    run = named.run if isinstance(named, Classifier) else runs.as_run(named)
+    if run is None:
+        raise DataError(
+            f"{named.name} is not a run, so TensorFlow must write its SavedModel: set KERAS_BACKEND=tensorflow"
+        )
     if not tensorflow_installed():
         raise DataError(
             "A SavedModel can only be written where TensorFlow is installed; best.keras holds the network. "
