@@ -1,6 +1,6 @@
 """The page docs/recipes.md, made from the registry: python docs/recipes_page.py > docs/recipes.md
 
-Which settings of a source's recipe the source prints, and which had to be chosen; a test keeps the page current.
+It says which settings of a recipe the source prints and which we had to choose. A test keeps the page current.
 """
 
 import inspect
@@ -12,8 +12,9 @@ HEAD = """# The recipes of the sources
 
 <!-- Made by `python docs/recipes_page.py > docs/recipes.md`; change `chosen=` of the recipes, not this page. -->
 
-A source seldom prints everything that a training needs. Here is what each recipe of a source had to choose; the other
-settings are printed there. `kerascnn recipes` lists all recipes, and with a name the settings of one:
+A source rarely prints everything that is needed to train its network. The table lists the settings that we had to
+choose for each recipe; the source prints the others. `kerascnn recipes` lists all recipes; add a name to see the
+settings of one:
 
 ```
 kerascnn recipes tdt4265-lenet
@@ -23,7 +24,7 @@ kerascnn recipes tdt4265-lenet
 
 def page():
     """docs/recipes.md as text."""
-    lines = [HEAD, "| recipe | source | not printed there: ours |", "|---|---|---|"]
+    lines = [HEAD, "| recipe | source | settings that the source does not print, and our choice |", "|---|---|---|"]
     for name in RECIPES.names():
         facts = RECIPES.facts(name)
         if facts.get("chosen"):

@@ -84,7 +84,7 @@ def tdt_lenet(
     num_classes=10,
     parameters=18_482_570,
     trainable=18_481_098,
-    difference="No count is printed, and no kernel sizes: 3x3 is our choice.",
+    difference="The report prints neither a count nor kernel sizes; we chose 3x3.",
 )
 def tdt_model1(
     input_shape=(32, 32, 3),
@@ -148,7 +148,7 @@ def tdt_model1(
     num_classes=10,
     parameters=391_562,
     trainable=390_986,
-    difference="No count is printed, and no kernel sizes: 5x5 is the report's own LeNet's.",
+    difference="The report prints neither a count nor kernel sizes; 5x5 is the size in the report's own LeNet.",
 )
 def tdt_model2(
     input_shape=(32, 32, 3),

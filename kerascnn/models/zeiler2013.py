@@ -17,7 +17,7 @@ from kerascnn.models import register
     input_shape=(224, 224, 3),
     num_classes=1000,
     parameters=62_357_608,
-    difference="No count is printed; the count follows from the sizes in the source's figure 3.",
+    difference="The paper does not print a count; ours follows from the sizes in the source's figure 3.",
 )
 def zfnet(input_shape=(224, 224, 3), num_classes=1000, *, dense_units=4096, dropout=0.5, name="zfnet"):
     """Five convolutions of 96 to 384 filters (the first 7x7, stride 2), three pools, two dense layers, softmax.
