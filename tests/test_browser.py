@@ -162,6 +162,102 @@ def test_a_tap_shows_the_image_on_a_phone(opened, page_file):
     assert page.locator(".tip").is_visible()
 
 
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The microscope of a small network over forty images of three classes."""
+    from scan_networks import network, whole_images
+
+    import kerascnn
+    from kerascnn.datasets.image_data import ImageData, Split
+
+    images, labels = whole_images(40, seed=3)
+    split = Split(images.astype("uint8") * 100, labels, tuple(f"{i}.png" for i in range(40)))
+    data = ImageData("few", "few", ("<i>one</i>", "two", "three"), None, test=split)
+    index = kerascnn.microscope(
+        network(),
+        data,
+        out=tmp_path_factory.mktemp("microscope") / "site",
+        top=3,
+        maps=1,
+        preprocessing=lambda pixels: pixels.astype("float32") / 100,
+    )
+    return index.parent
+
+
+def test_the_search_box_finds_a_unit_by_keys_alone(opened, site):
+    page = opened(site / "index.html")
+    page.keyboard.press("/")
+    page.keyboard.type("conv2 3")
+    assert page.locator("#found a").first.inner_text() == "conv2 unit 3"
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/units/conv2/0003.html")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_url("**/units/conv2/0004.html")
+    page.go_back()
+    page.wait_for_url("**/units/conv2/0003.html")
+    page.keyboard.press("/")
+    page.keyboard.type("one")
+    assert page.locator("#found a").first.inner_text() == "class <i>one</i>"
+
+
+def test_units_are_sorted_and_filtered_and_the_address_says_how(opened, site):
+    page = opened(site / "layers" / "conv1.html")
+    means = "[...document.querySelectorAll('.grid li')].filter(e => !e.hidden).map(e => Number(e.dataset.m))"
+    page.select_option("select[name=sort]", "m")
+    found = page.evaluate(means)
+    assert found == sorted(found, reverse=True)
+    assert len(found) == 4
+    page.select_option("select[name=show]", "dead")
+    dead = page.evaluate(means)
+    assert all(mean <= 0 for mean in dead)
+    assert page.url.endswith("#sort=m&show=dead")
+    again = opened(page.url.removeprefix("file://").partition("#")[0])
+    again.goto(page.url)
+    assert again.evaluate(means) == dead
+
+
+def test_a_label_is_kept_and_found(opened, site):
+    page = opened(site / "units" / "conv1" / "0002.html")
+    page.fill("input[name=label]", "eyes, <b>")
+    page.click("form.label button")
+    assert page.locator("form.label output").inner_text() == "kept"
+    from urllib.parse import unquote
+
+    csv = unquote(page.locator("a.csv").first.get_attribute("href").partition(",")[2])
+    assert csv == 'layer,unit,label,note\nconv1,2,"eyes, <b>",\n'
+    page.fill("#find", "eyes")
+    assert page.locator("#found a").first.inner_text() == "conv1 2: eyes, <b>"
+
+
+def test_the_numbers_of_a_unit_are_the_scans(opened, site):
+    page = opened(site / "layers" / "conv1.html")
+    largest = float(page.locator("[data-unit='0']").get_attribute("data-x"))
+    page.locator("[data-unit='0'] a").click()
+    page.wait_for_url("**/units/conv1/0000.html")
+    values = page.locator("main b").all_inner_texts()
+    assert float(values[0]) == pytest.approx(largest, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["index", "units/conv1/0000", "layers/conv2", "classes/0001", "images/000000"])
+def test_pages_of_a_microscope_fit_a_phone_and_have_no_serious_fault(opened, site, name):
+    for scheme in ("light", "dark"):
+        page = opened(site / f"{name}.html", viewport={"width": 360, "height": 740}, color_scheme=scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        assert _serious(page) == []
+
+
+def _serious(page):
+    """What axe-core calls a serious or critical fault."""
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations'], preload: false}).then(r => r.violations)")
+    return [
+        (fault["id"], node["html"][:120], node["failureSummary"][:200])
+        for fault in found
+        if fault["impact"] in ("serious", "critical")
+        for node in fault["nodes"]
+    ]
+
+
 def _pages(run, page_file, folder):
     """The files of a report and of a comparison."""
     second = runs.Run(folder / "second")
@@ -191,12 +287,4 @@ def test_the_theme_follows_the_system(opened, page_file):
 def test_axe_finds_no_serious_fault(opened, run, page_file, tmp_path, scheme):
     for path in _pages(run, page_file, tmp_path):
         page = opened(path, color_scheme=scheme)
-        page.evaluate(AXE.read_text(encoding="utf-8"))
-        found = page.evaluate("axe.run(document, {resultTypes: ['violations']}).then(r => r.violations)")
-        serious = [
-            (fault["id"], node["html"][:120], node["failureSummary"][:200])
-            for fault in found
-            if fault["impact"] in ("serious", "critical")
-            for node in fault["nodes"]
-        ]
-        assert serious == []
+        assert _serious(page) == []

@@ -65,11 +65,12 @@ def drawing(model, *, input_shape=None, links=None):
         parts.append(f'<text x="{x}" y="{_y(i) + 13}">{words}</text>')
         parts += ["</a>"] if link else []
     height, width = _y(len(rows)), int(middle + WIDEST / 2 + 340)
+    role = "group" if links else "img"  # a picture has nothing to click on
     title = html.escape(f"{model.name}: {counted(len(rows), 'layer')}")
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-            f'viewBox="0 0 {width} {height}" role="img"><title>{title}</title>',
+            f'viewBox="0 0 {width} {height}" role="{role}"><title>{title}</title>',
             "<style>path{fill:none;stroke:#555;stroke-width:1.5}text{font:12px sans-serif;fill:#444}"
             ".name{font-weight:bold;fill:#000}tspan{font-weight:normal;fill:#777}</style>",
             f'<rect width="{width}" height="{height}" fill="#fff"/>',

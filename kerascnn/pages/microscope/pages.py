@@ -227,6 +227,7 @@ class Pages:
                 units=[(layer, self._units_of(layer, label)) for layer in self.facts],
                 served=self._served(label),
                 images=self._images_of(label),
+                answered=self.collected.answers is not None and name in self.subject.answer_names,
                 before=label - 1 if label else None,
                 after=label + 1 if label + 1 < len(names) else None,
             )
