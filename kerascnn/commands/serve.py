@@ -1,34 +1,46 @@
 """`kerascnn serve`: a run answers over HTTP."""
 
 import contextlib
+import re
+import secrets
 import socket
 
 from kerascnn.commands.terminal import Subject, check_subject, computing
 from kerascnn.errors import UsageError
 
 
-def serve(run: Subject, /, *, host: str = "127.0.0.1", port: int = 8000):
-    """Answer over HTTP what images show, with a page to try it, until Ctrl-C.
+def serve(run: Subject, /, *, host: str = "127.0.0.1", port: int = 8000, token: str | None = None):
+    """Answer over HTTP what images show, with a live page to try it, until Ctrl-C.
 
-    POST /predict?top=5 with the bytes of an image file answers its classes as JSON, GET /labels the class names:
+    The page shows answers, looks and the maps of every layer, and switches units off. POST /predict?top=5 with the
+    bytes of an image file answers its classes as JSON; TensorFlow Serving's form (/v1/models/NAME:predict), the Open
+    Inference Protocol (/v2/models/NAME/infer) and /metrics are there, too:
     curl --data-binary @photo.jpg http://127.0.0.1:8000/predict
 
     Parameters
     ----------
     host
-        address to listen on; anything but the loopback address lets others in
+        address to listen on; anything but the loopback address lets others in, who then need the token
     port
         port to listen on
+    token
+        what every request must bring as ?token= or "Authorization: Bearer TOKEN" [default: none on the loopback
+        address, else one that is made and printed]
     """
     check_subject(run)
     if not 0 < port < 65536:
         raise UsageError(f"--port {port} is not allowed: it must be from 1 to 65535.")
+    if token is not None and not re.fullmatch(r"[\w.~-]{8,200}", token):
+        raise UsageError("--token must be 8 to 200 letters, digits, dots, hyphens, underscores or tildes.")
     with computing() as (say, _):
         import uvicorn
 
-        from kerascnn.using.server import service
+        from kerascnn.pages.guard import LOOPBACK
+        from kerascnn.pages.live import service
 
-        application = service(run)
+        if host not in LOOPBACK and token is None:
+            token = secrets.token_urlsafe(24)
+        application = service(run, hosts=_names(host), token=token)
         try:
             listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         except OSError as error:
@@ -36,6 +48,16 @@ def serve(run: Subject, /, *, host: str = "127.0.0.1", port: int = 8000):
                 f"The server cannot listen at --host {host} --port {port}: {error.strerror or error}. "
                 "Type another --port, or leave --host out."
             ) from error
-        say(f"http://{host}:{port}  (Ctrl-C stops)")
+        say(f"http://{host}:{port}{f'/?token={token}' if token else ''}  (Ctrl-C stops)")
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(uvicorn.Config(application, log_level="warning")).run(sockets=[listening])
+
+
+def _names(host):
+    """By what names a service that listens at an address may be called: all of this machine's for 0.0.0.0 and ::."""
+    if host not in ("0.0.0.0", "::"):
+        return (host,)
+    own = {socket.gethostname(), socket.getfqdn()}
+    with contextlib.suppress(OSError):
+        own |= {found[4][0] for found in socket.getaddrinfo(socket.gethostname(), None)}
+    return (*own, host)

@@ -55,7 +55,7 @@ def unit_ablation(model, images, labels, layer=None, *, fill="zero", batch_size=
     arrays = check_images(model, plan, images)
     if fill not in FILLS:
         raise UsageError(f"fill={fill!r} is not allowed: it must be {' or '.join(map(repr, FILLS))}.")
-    tail = _Tail(plan, arrays, chosen.value, batch_size)
+    tail = Tail(plan, arrays, chosen.value, batch_size)
     labels = _checked_labels(labels, tail.whole)
     loss, correct = _judged(tail.whole, labels)
     filling = np.zeros(tail.channels) if fill == "zero" else tail.maps.reshape(-1, tail.channels).mean(0)
@@ -73,7 +73,7 @@ def unit_ablation(model, images, labels, layer=None, *, fill="zero", batch_size=
     return Outcome("unit-ablation", table, _findings(chosen.name, table), lambda: _figure(table, arrays, title), arrays)
 
 
-class _Tail:
+class Tail:
     """The part of a network behind one value, to be computed again with channels of that value switched off.
 
     Attributes:

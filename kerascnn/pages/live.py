@@ -1,0 +1,412 @@
+"""A classifier as a service on this machine: a live page to try images on, and the forms that other servers speak.
+
+GET  /             the live page: images dropped, pasted, drawn, photographed or from the run's samples; looks, maps of
+                   every layer, and units switched off
+GET  /labels       the class names, in the order of the outputs
+GET  /layers       the layers whose maps can be seen: [{"name", "layer", "channels"}, ...]
+GET  /samples      names of sample images; /samples/NAME is one
+POST /predict      an image file -> [{"rank", "index", "probability", "label"}, ...]; `?top=3`
+POST /look         an image file -> a map over it; `?method=grad_cam`
+POST /maps         an image file -> all maps of a layer; `?layer=conv1`
+POST /ablate       an image file -> answers with and without units of a layer; `?layer=conv1&units=0,3`
+POST /v1/models/NAME:predict     TensorFlow Serving's REST form
+POST /v2/models/NAME/infer       the Open Inference Protocol; GET /v2/health/live and /v2/health/ready
+GET  /metrics      requests, errors and seconds, as Prometheus reads them
+
+All images of one moment are answered as one batch. One thread computes; what waits is bounded.
+"""
+
+import asyncio
+import base64
+import io
+import json
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import jinja2
+import numpy as np
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from kerascnn.anatomy import drawing
+from kerascnn.dataset_scan.scanned_layers import scanned_layers
+from kerascnn.datasets.decoding import BrokenImage, read_image
+from kerascnn.datasets.resize import resize_batch
+from kerascnn.errors import DataError, UsageError, unknown
+from kerascnn.experiments.unit_ablation import Tail
+from kerascnn.explain import EXPLANATIONS, activations, maps
+from kerascnn.explain.answers import class_probabilities
+from kerascnn.explain.sheets import HEAT, SIGNED, is_signed, limit_of, one_value_per_pixel, range_of
+from kerascnn.explain.subjects import check_images, opaque_step
+from kerascnn.network.plan import make_plan
+from kerascnn.pages.guard import Guard
+from kerascnn.pages.report import TEMPLATES
+from kerascnn.using.classifier import subject
+
+LARGEST = 32 * 2**20  # bytes of a request
+AT_ONCE, WAITING = 32, 512  # images of a batch, and images that may wait
+MOST_UNITS = 256  # maps of a layer that are drawn
+TILE = 64  # pixels of a map on the page, at least
+
+
+class Busy(Exception):  # noqa: N818 (what happened)
+    """More waits than may."""
+
+
+class Refused(Exception):  # noqa: N818
+    """A request that is not allowed: a sentence and the HTTP status."""
+
+    def __init__(self, text, status=400):
+        super().__init__(text)
+        self.status = status
+
+
+class Engine:
+    """Computes with one classifier in one thread, since Keras on JAX takes the weights out of a model that predicts."""
+
+    def __init__(self, classifier):
+        self.classifier = classifier
+        self.pool = ThreadPoolExecutor(1)
+        self.pending, self.running, self.draining = [], False, None
+        self.layers = _layers(classifier.model)
+        self.plan = make_plan(classifier.model, opaque_step)
+
+    async def answer(self, pixels):
+        """Probabilities (num_classes,) of uint8 pixels (*resize_to, C); images that wait together are one batch."""
+        if len(self.pending) >= WAITING:
+            raise Busy
+        future = asyncio.get_running_loop().create_future()
+        self.pending.append((pixels, future))
+        if not self.running:
+            self.running = True
+            self.draining = asyncio.ensure_future(self._drain())
+        return await future
+
+    async def _drain(self):
+        while self.pending:
+            some, self.pending = self.pending[:AT_ONCE], self.pending[AT_ONCE:]
+            try:
+                found = await self.do(self._answers, np.stack([pixels for pixels, _ in some]))
+            except Exception as error:
+                for _, future in some:
+                    if not future.done():
+                        future.set_exception(error)
+                continue
+            for (_, future), row in zip(some, found, strict=True):
+                if not future.done():
+                    future.set_result(row)
+        self.running = False
+
+    def do(self, function, *arguments):
+        """The result of a function that uses the model, as something to be awaited."""
+        return asyncio.get_running_loop().run_in_executor(self.pool, function, *arguments)
+
+    def _answers(self, pixels):
+        """A batch is padded to a power of two, so that few sizes are compiled."""
+        count = len(pixels)
+        size = 1 << (count - 1).bit_length()
+        pixels = np.concatenate([pixels, np.repeat(pixels[:1], size - count, 0)])
+        scores = self.classifier.model.predict_on_batch(self.classifier.preprocessing(pixels))
+        return np.asarray(class_probabilities(self.classifier.model, scores))[:count]
+
+    def look(self, pixels, method):
+        """{"map": a PNG with transparency over the image, "image", "range"} of the image's top class."""
+        prepared = self.classifier.preprocessing
+        seen = prepared.crop(pixels[None])
+        found = one_value_per_pixel(maps(method, self.classifier.model, prepared.scale(seen))[0])
+        signed = is_signed(method, found)
+        limit = limit_of(found) if signed else float(found.max()) or 1.0
+        part = np.clip(found / limit, -1 if signed else 0, 1)
+        from matplotlib import colormaps
+
+        colours = colormaps[SIGNED]((part + 1) / 2) if signed else colormaps[HEAT](part)
+        colours[..., 3] = np.abs(part) ** 0.5
+        image = seen[0][..., 0] if seen.shape[-1] == 1 else seen[0]
+        return {
+            "map": _uri(Image.fromarray(np.round(255 * colours).astype("uint8"), "RGBA")),
+            "image": _uri(Image.fromarray(image).convert("RGB")),
+            "range": range_of(found, signed),
+        }
+
+    def maps_of(self, pixels, name):
+        """{"sheet": PNG, "tile": (width, height), "columns", "count", "channels"} of the maps of a layer."""
+        found = activations(self.classifier.model, self._input(pixels), self._layer(name).output)[0]
+        height, width, channels = found.shape
+        count = min(channels, MOST_UNITS)
+        largest = float(np.abs(found).max()) or 1.0
+        larger = max(1, round(TILE / max(height, width)))
+        columns = 8
+        rows = -(-count // columns)
+        sheet = np.zeros((rows * height * larger, columns * width * larger), "uint8")
+        for number in range(count):
+            tile = np.clip(255 * found[..., number] / largest, 0, 255).repeat(larger, 0).repeat(larger, 1)
+            top, left = number // columns * height * larger, number % columns * width * larger
+            sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile.astype("uint8")
+        return {
+            "sheet": _uri(Image.fromarray(sheet)),
+            "tile": [width * larger, height * larger],
+            "columns": columns,
+            "count": count,
+            "channels": channels,
+            "largest": largest,
+        }
+
+    def ablated(self, pixels, name, units):
+        """(probabilities with all units, without some units of a layer), each (num_classes,)."""
+        layer = self._layer(name)
+        wrong = [unit for unit in units if not 0 <= unit < layer.channels]
+        if wrong:
+            raise Refused(f"Layer {name!r} has no unit {wrong[0]}: it has {layer.channels}, 0 to {layer.channels - 1}.")
+        arrays = check_images(self.classifier.model, self.plan, self._input(pixels))
+        tail = Tail(self.plan, arrays, layer.value, 1)
+        return tail.whole[0], tail.without(units, np.zeros(tail.channels))[0] if units else tail.whole[0]
+
+    def _input(self, pixels):
+        return self.classifier.preprocessing(pixels[None])
+
+    def _layer(self, name):
+        for layer in self.layers:
+            if name in (layer.name, layer.layer):
+                return layer
+        raise Refused(str(unknown("layer", name, [layer.layer for layer in self.layers])))
+
+
+def _layers(model):
+    """What the next layer sees of every convolution; [] where a network has none."""
+    try:
+        return scanned_layers(model)
+    except UsageError:
+        return []
+
+
+def _uri(picture):
+    file = io.BytesIO()
+    picture.save(file, "png")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+class Handlers:
+    """The answers to requests; see the module's own words."""
+
+    def __init__(self, classifier):
+        self.engine, self.classifier = Engine(classifier), classifier
+        self.labels, self.counts, self.seconds = list(classifier.labels), Counter(), Counter()
+        self.samples = {}
+        if classifier.run is not None:
+            self.samples = {path.stem: path for path in sorted((classifier.run / "samples").glob("*.png"))}
+        self.microscope = classifier.folder / "microscope"
+
+    async def page(self, request):
+        name = self.classifier.name
+        links = {layer.layer: f"#layer={layer.layer}" for layer in self.engine.layers}
+        trained_on = f" on {self.classifier.run.read('data')['name']}" if self.classifier.run else ""
+        page = TEMPLATES.get_template("live.html").render(
+            title=f"{name}{trained_on}",
+            methods=list(EXPLANATIONS.names()),
+            layers=self.engine.layers,
+            samples=list(self.samples),
+            picture=jinja2.utils.markupsafe.Markup(drawing(self.classifier.model, links=links)),
+            grey=self.classifier.preprocessing.channels == 1,
+            microscope=(self.microscope / "microscope.json").exists(),
+        )
+        return HTMLResponse(page)
+
+    async def on_predict(self, request):
+        found = await self.engine.answer(await self._image(request))
+        return JSONResponse(self._ranked(found, _whole(request, "top", 5)))
+
+    async def on_look(self, request):
+        method = request.query_params.get("method", "grad_cam")
+        if method not in EXPLANATIONS:
+            raise Refused(str(unknown("explanation method", method, EXPLANATIONS.names())))
+        pixels = await self._image(request)
+        return JSONResponse(await self.engine.do(self.engine.look, pixels, method))
+
+    async def on_maps(self, request):
+        pixels = await self._image(request)
+        return JSONResponse(await self.engine.do(self.engine.maps_of, pixels, request.query_params.get("layer", "")))
+
+    async def on_ablate(self, request):
+        text = request.query_params.get("units", "")
+        parts = [part for part in text.split(",") if part]
+        if not all(part.isdecimal() and len(part) < 9 for part in parts):
+            raise Refused(f"units={text[:40]} is not allowed: numbers separated by commas, such as 0,3.")
+        units = sorted(set(map(int, parts)))
+        pixels = await self._image(request)
+        before, after = await self.engine.do(self.engine.ablated, pixels, request.query_params.get("layer", ""), units)
+        return JSONResponse({"before": self._ranked(before, 5), "after": self._ranked(after, 5)})
+
+    async def sample(self, request):
+        path = self.samples.get(request.path_params["name"])
+        return FileResponse(path) if path else JSONResponse({"error": "There is no such sample."}, 404)
+
+    async def on_serving(self, request):
+        """TensorFlow Serving's form: {"instances": [pixels or {"b64": file}, ...]} -> {"predictions": [...]}."""
+        body = await _json(request)
+        instances = body.get("instances")
+        if not isinstance(instances, list) or not instances:
+            raise Refused('The body must be {"instances": [...]}, with at least one image.')
+        pixels = [await run_in_threadpool(self._pixels_of, each) for each in instances]
+        rows = await asyncio.gather(*map(self.engine.answer, pixels))
+        return JSONResponse({"predictions": [np.asarray(row).tolist() for row in rows]})
+
+    async def on_infer(self, request):
+        """The Open Inference Protocol: one input of shape (N, H, W, C), datatype UINT8."""
+        body = await _json(request)
+        try:
+            (given,) = body["inputs"]
+            shape, kind, data = given["shape"], given["datatype"], given["data"]
+            images = np.array(data).reshape(shape)
+        except (KeyError, TypeError, ValueError) as error:
+            raise Refused(f"The body must have one input with shape, datatype and data: {error}.") from None
+        if kind != "UINT8" or images.ndim != 4 or not len(images):
+            raise Refused(f"datatype {kind} of shape {shape} is not allowed: UINT8 of (N, height, width, channels).")
+        pixels = [await run_in_threadpool(self._pixels_of, each) for each in images]
+        rows = np.stack(await asyncio.gather(*map(self.engine.answer, pixels)))
+        output = {"name": "probabilities", "shape": list(rows.shape), "datatype": "FP32", "data": rows.ravel().tolist()}
+        return JSONResponse({"model_name": self.classifier.name, "outputs": [output]})
+
+    async def metrics(self, request):
+        lines = ["# TYPE kerascnn_requests_total counter", "# TYPE kerascnn_request_seconds_total counter"]
+        lines += [
+            f'kerascnn_requests_total{{path="{path}",status="{status}"}} {count}'
+            for (path, status), count in sorted(self.counts.items())
+        ]
+        lines += [
+            f'kerascnn_request_seconds_total{{path="{path}"}} {seconds:.6f}'
+            for path, seconds in sorted(self.seconds.items())
+        ]
+        return PlainTextResponse("\n".join(lines) + "\n")
+
+    async def _image(self, request):
+        """uint8 pixels (*resize_to, C) of the image file in a request."""
+        return await run_in_threadpool(self._read, await _body(request))
+
+    def _read(self, content):
+        prepared = self.classifier.preprocessing
+        try:
+            return np.asarray(read_image(io.BytesIO(content), prepared.resize_to, prepared.channels))
+        except BrokenImage as error:
+            raise Refused(f"This is not an image that can be read: {error.reason}.") from None
+
+    def _pixels_of(self, instance):
+        """uint8 pixels (*resize_to, C) of {"b64": file} or of numbers from 0 to 255 (height, width, channels)."""
+        if isinstance(instance, dict):
+            try:
+                return self._read(base64.b64decode(instance["b64"], validate=True))
+            except (KeyError, TypeError, ValueError):
+                raise Refused('An image must be {"b64": "..."}, or numbers.') from None
+        prepared = self.classifier.preprocessing
+        try:
+            pixels = np.array(instance, "float64")
+        except (TypeError, ValueError):
+            pixels = np.zeros(0)
+        if pixels.ndim != 3 or pixels.shape[-1] != prepared.channels or not pixels.size or not _are_bytes(pixels):
+            raise Refused(
+                f"An image must be numbers from 0 to 255 of shape (height, width, {prepared.channels}), not "
+                f"{pixels.shape}."
+            )
+        return np.asarray(resize_batch(pixels.astype("uint8")[None], prepared.resize_to))[0]
+
+    def _ranked(self, found, top):
+        found = np.asarray(found)
+        order = np.argsort(-found, kind="stable")[:top]
+        return [
+            {"rank": rank, "index": int(i), "probability": float(found[i]), "label": self.labels[i]}
+            for rank, i in enumerate(order, 1)
+        ]
+
+    def told(self, handler):
+        """A handler whose refusals become JSON, and which is counted."""
+
+        async def answer(request):
+            began, path = time.monotonic(), request.scope["path"]
+            try:
+                response = await handler(request)
+            except Refused as error:
+                response = JSONResponse({"error": str(error)}, error.status)
+            except (DataError, UsageError) as error:
+                response = JSONResponse({"error": str(error)}, 400)
+            except Busy:
+                response = JSONResponse({"error": "Too many images wait."}, 503, headers={"Retry-After": "1"})
+            path = "/samples" if path.startswith("/samples/") else path
+            self.counts[path, response.status_code] += 1
+            self.seconds[path] += time.monotonic() - began
+            return response
+
+        return answer
+
+
+def _are_bytes(pixels):
+    return bool(np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 255)
+
+
+def _whole(request, name, usual):
+    text = request.query_params.get(name, str(usual))
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        raise Refused(f"{name}={text[:40]} is not allowed: it must be a whole number from 1 up.")
+    return int(text)
+
+
+async def _body(request):
+    content = bytearray()
+    async for part in request.stream():
+        content += part
+        if len(content) > LARGEST:
+            raise Refused(f"The file is larger than {LARGEST:,} bytes.", 413)
+    return bytes(content)
+
+
+async def _json(request):
+    try:
+        body = json.loads(await _body(request))
+    except (ValueError, RecursionError):
+        raise Refused("The body is not JSON.") from None
+    if not isinstance(body, dict):
+        raise Refused("The body must be a JSON object.")
+    return body
+
+
+def service(run, *, hosts=(), token=None):
+    """The Starlette application of a run, or of whatever else `kerascnn.using.subject` takes.
+
+    Args:
+        hosts: names besides the loopback ones by which the service may be called.
+        token: what every request must bring as "Authorization: Bearer TOKEN" or ?token=; None: nothing.
+    """
+    handlers = Handlers(subject(run))
+    name, post = handlers.classifier.name, {"methods": ["POST"]}
+    layers = [
+        {"name": layer.name, "layer": layer.layer, "channels": layer.channels} for layer in handlers.engine.layers
+    ]
+    told = handlers.told
+
+    def plain(value):
+        return lambda request: JSONResponse(value)
+
+    routes = [
+        Route("/", told(handlers.page)),
+        Route("/labels", plain(handlers.labels)),
+        Route("/layers", plain(layers)),
+        Route("/samples", plain(list(handlers.samples))),
+        Route("/samples/{name}", told(handlers.sample)),
+        Route("/predict", told(handlers.on_predict), **post),
+        Route("/look", told(handlers.on_look), **post),
+        Route("/maps", told(handlers.on_maps), **post),
+        Route("/ablate", told(handlers.on_ablate), **post),
+        Route(f"/v1/models/{name}", plain({"model_version_status": [{"version": "1", "state": "AVAILABLE"}]})),
+        Route(f"/v1/models/{name}:predict", told(handlers.on_serving), **post),
+        Route("/v2/health/live", plain({"live": True})),
+        Route("/v2/health/ready", plain({"ready": True})),
+        Route(f"/v2/models/{name}/ready", plain({"ready": True})),
+        Route(f"/v2/models/{name}/infer", told(handlers.on_infer), **post),
+        Route("/metrics", handlers.metrics),
+    ]
+    if (handlers.microscope / "microscope.json").exists():
+        routes.append(Mount("/microscope", StaticFiles(directory=handlers.microscope, html=True)))
+    return Guard(Starlette(routes=routes), hosts, token)
