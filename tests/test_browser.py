@@ -7,6 +7,9 @@ MPL 2.0) looks for faults of accessibility.
 import os
 import re
 import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -288,3 +291,93 @@ def test_axe_finds_no_serious_fault(opened, run, page_file, tmp_path, scheme):
     for path in _pages(run, page_file, tmp_path):
         page = opened(path, color_scheme=scheme)
         assert _serious(page) == []
+
+
+@pytest.fixture(scope="module")
+def live(trained):
+    """The address of the live page of the trained run."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "kerascnn", "serve", trained.folder, "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline().startswith("http://"), process.communicate()
+    yield f"http://127.0.0.1:{port}/"
+    process.terminate()
+    process.communicate(timeout=20)
+
+
+@pytest.fixture
+def live_page(browser, live):
+    """The live page; at the end no error was said and nothing but the server was asked."""
+    context, said = browser.new_context(viewport={"width": 900, "height": 900}), []
+    page = context.new_page()
+    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on(
+        "request",
+        lambda asked: said.append(asked.url) if not asked.url.startswith((live, "data:", "blob:")) else None,
+    )
+    page.goto(live)
+    yield page
+    context.close()
+    assert said == []
+
+
+def answered(page, where="before"):
+    page.wait_for_function(f"document.querySelectorAll('#{where} em').length == 3")
+    return dict(
+        zip(
+            page.locator(f"#{where} span").all_inner_texts(),
+            map(float, page.locator(f"#{where} em").all_inner_texts()),
+            strict=True,
+        )
+    )
+
+
+def test_an_uploaded_image_is_answered_overlaid_and_ablated(live_page, trained):
+    page = live_page
+    page.set_input_files("#file", trained.folder.parent / "photos" / "tomato" / "5.png")
+    before = answered(page)
+    assert max(before, key=before.get) == "tomato"
+    page.select_option("#method", "occlusion")
+    page.wait_for_function("!document.getElementById('map').hidden")
+    page.locator("#strength").fill("30")
+    assert page.locator("#map").evaluate("e => getComputedStyle(e).opacity") == "0.3"
+    page.locator("details svg a").first.click()  # the first convolution of the picture
+    page.wait_for_function("document.querySelectorAll('#units button').length == 6")
+    assert "layer=c1" in page.url
+    for unit in range(6):
+        page.locator(f"#units button[data-unit='{unit}']").click()
+    page.wait_for_function("document.getElementById('off').textContent == 'Without c1 0,1,2,3,4,5'")
+    assert answered(page, "after") != before
+    page.click("#on")
+    page.wait_for_function("document.getElementById('without').hidden")
+
+
+def test_an_address_restores_the_view(live_page, live):
+    page = live_page
+    sample = page.locator("#sample option").nth(1).inner_text()
+    page.goto(f"{live}#sample={sample}&method=saliency&layer=c3&off=2")
+    page.reload()
+    answered(page, "after")
+    page.wait_for_function("document.querySelectorAll('#units button').length == 16")
+    assert page.locator("#units button[aria-pressed=true]").get_attribute("data-unit") == "2"
+    assert page.locator("#method").input_value() == "saliency"
+
+
+def test_a_drawing_is_answered(live_page):
+    page = live_page
+    page.click("#draw")
+    box = page.locator("#board").bounding_box()
+    page.mouse.move(box["x"] + 40, box["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 150, box["y"] + 150)
+    page.mouse.up()
+    assert sum(answered(page).values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_the_live_page_fits_a_phone_and_has_no_serious_fault(live_page):
+    live_page.set_viewport_size({"width": 360, "height": 740})
+    assert live_page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert _serious(live_page) == []
