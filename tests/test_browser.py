@@ -111,12 +111,12 @@ def page_file(run):
 
 def test_a_cell_of_the_confusion_matrix_opens_its_images(opened, page_file):
     page = opened(page_file)
-    cell = page.locator(".confusion button").nth(1)  # of the first class, taken for the second
+    cell = page.locator(".confusion button").nth(1)  # of the first class, predicted as the second
     count = int(cell.inner_text())
     cell.click()
     dialog = page.locator("dialog[open]")
     assert dialog.locator(".card").count() == count == 4
-    assert dialog.locator("h2").inner_text() == f"{NAMES[0]} taken for {NAMES[1]} (4)"
+    assert dialog.locator("h2").inner_text() == f"{NAMES[0]} predicted as {NAMES[1]} (4)"
     page.keyboard.press("Escape")
     assert page.locator("dialog[open]").count() == 0
 
@@ -130,7 +130,7 @@ def test_pointing_at_the_map_shows_the_image(opened, page_file):
     assert tip.locator("b").first.inner_text() == NAMES[1]
     assert tip.locator("b").nth(1).inner_text() == "right"
     page.locator("[data-point='35']").hover()
-    assert tip.locator("b").nth(1).inner_text() == f"taken for {NAMES[0]}"
+    assert tip.locator("b").nth(1).inner_text() == f"predicted as {NAMES[0]}"
     at = tip.locator(".thumb").evaluate("e => getComputedStyle(e).backgroundPosition")
     across, down = (float(part.rstrip("%")) for part in at.split())
     assert across == pytest.approx(100 * 5 / (extras.ACROSS - 1), abs=0.01)

@@ -150,7 +150,7 @@ def test_a_run_has_its_extras_once_and_the_page_is_made_again_without_data(train
     assert lacks == ""
     assert page.read_text(encoding="utf-8").split("<h2>")[2:-1] == before.split("<h2>")[2:-1]
     page, lacks = making.of_run(run, look="saliency")
-    assert "Only what the folder holds is on the page" in lacks
+    assert "The page shows only what the folder holds" in lacks
 
 
 def test_training_is_shown_as_the_first_batch(trained, photos, tmp_path):

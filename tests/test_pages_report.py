@@ -52,7 +52,7 @@ def test_what_it_says_equals_its_tables(run):
     assert "66.67%" in page
     assert "95% interval 30.00 to 90.00, 6 test images" in page
     assert "kerascnn train photos --augment flip --epochs 3" in page
-    assert 'aria-label="1 of NA taken for &lt;/script&gt;&lt;b&gt;cat">1</button>' in page
+    assert 'aria-label="1 of NA predicted as &lt;/script&gt;&lt;b&gt;cat">1</button>' in page
     images = embedded(page)
     assert sorted(map(int, images)) == list(range(6))
     file, label, predicted, top, picture, look = images["4"]
@@ -141,7 +141,7 @@ def test_runs_side_by_side(run, tmp_path):
     assert "<td>6</td><td>0</td><td>2</td><td>0.5</td>" in page
     assert re.findall("<h3>(.*?)</h3>", page)[1:] == ["Validation loss", "Training accuracy", "Training loss"]
     second.write("recipe", second.read("recipe") | {"eval_every": 100})
-    assert "share no axis" in compare.compare([run, second])
+    assert "cannot share an axis" in compare.compare([run, second])
     with pytest.raises(UsageError, match="Two or more different"):
         compare.compare([run, run])
     table["file"] = table["file"] + "x"

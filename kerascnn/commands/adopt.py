@@ -1,4 +1,4 @@
-"""`kerascnn adopt`: say once what a model file does not hold, so that every command takes it."""
+"""`kerascnn adopt`: state once what a model file does not hold, so that every command can use the file."""
 
 import contextlib
 from pathlib import Path
@@ -22,29 +22,29 @@ def adopt(
     try_: Annotated[str | None, Parameter(name="--try")] = None,
     custom_objects: Path | None = None,
 ):
-    """Say what a .keras or .h5 file does not hold: class names and preprocessing. It is kept beside the file.
+    """State what a .keras or .h5 file does not hold: class names and preprocessing. They are stored next to the file.
 
-    Afterwards predict, evaluate, explain, activations and scan take the file as they take a run.
+    Afterwards predict, evaluate, explain, activations, scan and others take the file in place of a run.
 
     Parameters
     ----------
     labels
-        file with the class names: a JSON list, a JSON table {number: name}, or text with a name a line
+        file with the class names: a JSON list, a JSON table {number: name}, or a text file with one name per line
     preprocess
-        what the network expects of pixels: 0-255, 0-1, -1-1, torch, imagenet-mean, caffe, or MEAN,STD on the 0-to-1
-        scale (one number each, or one a channel, means first) [default: 0-255 where the network itself begins with
+        which pixel values the network expects: 0-255, 0-1, -1-1, torch, imagenet-mean, caffe, or MEAN,STD on the 0-to-1
+        scale (one number each, or one per channel, means first) [default: 0-255 if the network itself begins with
         scaling]
     resize
-        side that images are brought to before the crop, pixels [default: the crop's]
+        side that images are resized to before the crop, pixels [default: the crop's]
     crop
         side of the square that is cut from the centre, pixels [default: the network's input]
     from_logits
-        the network ends with scores: put a softmax behind them
+        the network ends with scores: add a softmax
     try_
-        folder of class folders, called as the labels: print how often the network is right under each preprocessing,
+        folder of class folders, named after the labels: print how often the network is right with each preprocessing,
         and write nothing
     custom_objects
-        a Python file of yours with the network's own layers, which is run
+        your own Python file that defines the network's custom layers; it is run
     """
     options = {"labels": labels, "resize": resize, "crop": crop, "from_logits": from_logits}
     scaling = _scaling(preprocess)

@@ -86,7 +86,7 @@ def table(
     Parameters
     ----------
     format
-        text reads like a course report's table; the others hold every column, receptive fields too
+        text looks like the table of a course report; the others have every column, including receptive fields
     """
     _check(model)
     with computing():
@@ -114,7 +114,7 @@ def receptive_field(
     layer
         name of the layer (kerascnn table MODEL)
     row, column
-        one unit, to print its exact rectangle, clipped to the image
+        of one unit: print its exact rectangle, clipped to the image
     """
     _check(model)
     if (row is None) != (column is None):
@@ -162,15 +162,15 @@ def cost(
     Parameters
     ----------
     batch_size
-        images a step
+        images per step
     precision
         float32, mixed_bfloat16, mixed_float16, bfloat16 or float16 [default: the network's own]
     optimizer
         adam, sgd, sgd_momentum, rmsprop ...
     memory
-        such as 4GB or 512MiB: print the largest batch that fits, too
+        such as 4GB or 512MiB: also print the largest batch that fits
     layers
-        print a line for each layer, too
+        also print a line for each layer
     """
     _check(model)
     limit = None if memory is None else _bytes(memory)
@@ -205,7 +205,7 @@ def draw(model: ModelName, file: Path | None = None, /, *, image_size: Side = No
     Parameters
     ----------
     file
-        where to [default: MODEL.svg]
+        the SVG file to write [default: MODEL.svg]
     """
     _check(model)
     path = file or Path(f"{runs.plain(model)}.svg")

@@ -1,7 +1,7 @@
 """`kerascnn experiment NAME`: a command for each registered experiment.
 
 Its options are the keyword arguments of the function `command` in the experiment's file. They are read from the source
-text, so that help and typos are answered before Keras is imported.
+text, so that help and messages about typos appear before Keras is imported.
 """
 
 import ast
@@ -24,9 +24,9 @@ from kerascnn.commands.terminal import (
 from kerascnn.errors import UsageError, command
 from kerascnn.experiments import EXPERIMENTS
 
-app = App(name="experiment", help="Experiments of the papers on a run's network.")
+app = App(name="experiment", help="Repeat experiments of the papers with a run's network.")
 Data = Annotated[str | None, Parameter(help="a data set's name, a folder or a file [default: the run's test images]")]
-Out = Annotated[Path | None, Parameter(help="folder for figure, numbers and verdict [default: in the run]")]
+Out = Annotated[Path | None, Parameter(help="folder for the figure, the numbers and the verdict [default: in the run]")]
 WORDS = {"Literal": Literal, "Path": Path}  # what annotations of `command` may be made of, besides Python's own
 USUAL = '''
 def command(asked, *, images: int = 100, seed: int = 0):
@@ -34,9 +34,9 @@ def command(asked, *, images: int = 100, seed: int = 0):
     Parameters
     ----------
     images
-        how many test images are looked at
+        how many test images to use
     seed
-        of the choice of images
+        seed for the choice of images
     """
 '''
 

@@ -1,4 +1,4 @@
-"""`kerascnn explain`: what in an image the answer of a run's network, or one of its neurons, depends on."""
+"""`kerascnn explain`: which parts of an image the answer of a run's network, or one of its neurons, depends on."""
 
 import contextlib
 import re
@@ -67,7 +67,7 @@ def explain(
     fallback: str | None = None,
     out: Path | None = None,
 ):
-    """Draw what in images a network's answer depends on: a PNG for each image, its numbers (NPZ) beside it.
+    """Draw which parts of images a network's answer depends on: a PNG for each image, with its numbers (NPZ).
 
     Parameters
     ----------
@@ -76,13 +76,14 @@ def explain(
     neuron
         CHANNEL or CHANNEL,ROW,COLUMN in that layer [default: the channels with the largest values, see --top]
     channels
-        numbers of channels of that layer, separated by commas, such as 9,82,140: each where it is largest in the image
+        numbers of channels of that layer, separated by commas, such as 9,82,140: each at the place where it is largest
+        in the image
     class_
-        class to explain, by name or number [default: each image's most probable]
+        class to explain, by name or number [default: the most probable class of each image]
     top
-        with --layer and neither --neuron nor --channels: how many channels to draw
+        how many channels to draw if --layer is given without --neuron and --channels
     fallback
-        autodiff lets automatic differentiation serve layers of your own that no rule walks back through; for methods
+        autodiff uses automatic differentiation for your own layers that no rule can walk back through; only for methods
         made of plain gradients
     out
         folder for the files [default: explain/ in the run]
@@ -216,9 +217,10 @@ def _heard(what, notes):
 
 
 def activations(run: Subject, /, *images: str, layers: str | None = None, out: Path | None = None):
-    """Draw what a run's network computes of images: every layer's maps as numbered grids, units as bars.
+    """Draw what a run's network computes from images: every layer's maps as numbered grids, units as bars.
 
-    Each image also gets a sheet of what it is before and after preprocessing; the numbers (NPZ) lie beside.
+    For each image there is also a sheet that shows it before and after preprocessing. The numbers (NPZ) are next to the
+    figures.
 
     Parameters
     ----------

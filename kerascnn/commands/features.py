@@ -1,4 +1,4 @@
-"""`kerascnn features`: what a layer computes of every image of a data set, for other programs to use."""
+"""`kerascnn features`: what a layer computes from every image of a data set, for use in other programs."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,7 +22,7 @@ def features(
 ):
     """Write the features of all images of a data set at a layer, averaged over places, mirror images and scales.
 
-    Dense layers are applied convolutionally, so that images may be larger than the network's own. Each feature has the
+    Dense layers are applied as convolutions, so images may be larger than the network's own input. Each feature has
     length 1.
 
     Parameters
@@ -32,9 +32,9 @@ def features(
     layer
         a layer's name, such as that of the last layer before the scores (kerascnn table RUN)
     scales
-        sides that images are brought to, pixels, separated by commas, such as 256,384,512 [default: the network's own]
+        sides that images are resized to, pixels, separated by commas, such as 256,384,512 [default: the network's own]
     aggregate
-        of several scales: their mean, or stack them beside each other
+        what to do with several scales: take their mean, or stack them
     out
         .npz file with features, files, labels, class_names and splits
     """

@@ -1,4 +1,4 @@
-"""What there is: networks, data sets, recipes; and `kerascnn data check`."""
+"""Lists of networks, data sets and recipes, and `kerascnn data check`."""
 
 import dataclasses
 from pathlib import Path
@@ -16,7 +16,7 @@ from kerascnn.recipes import FIELDS, RECIPES, Recipe
 
 
 def list_models(*, json: Json = False):
-    """List the networks: source, input and parameters."""
+    """List the networks with their source, input and parameters."""
     facts = {name: MODELS.facts(name) for name in MODELS.names()}
     if json:
         print_json(facts)
@@ -29,7 +29,7 @@ def list_models(*, json: Json = False):
 
 
 def list_datasets(*, json: Json = False):
-    """List the data sets that have names; a path to a folder or file works as well."""
+    """List the named data sets; a path to a folder or file also works."""
     facts = {name: DATASETS.facts(name) for name in DATASETS.names()}
     if json:
         print_json(facts)
@@ -38,7 +38,7 @@ def list_datasets(*, json: Json = False):
 
 
 def list_recipes(name: str | None = None, /, *, json: Json = False):
-    """List the named recipes; or, of one, its settings, and which of them its source prints.
+    """List the named recipes, or the settings of one recipe and which of them its source prints.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def check(
 ):
     """Print counts per class, sizes, colours, broken and duplicate files, and what training would do.
 
-    The options are those of train: what is said is what `kerascnn train` would do when it is typed with the same ones.
+    The options are the same as for train: the output says what `kerascnn train` would do with the same options.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def check(
     recipe, config
         as for train
     pairs
-        PNG file for the near duplicates, side by side
+        PNG file that shows the near duplicates side by side
     """
     asked = asked_recipe(data, recipe, config, fields)
     if pairs is not None and (pairs.is_dir() or pairs.suffix != ".png"):

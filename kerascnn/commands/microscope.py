@@ -21,9 +21,9 @@ def microscope(
 ):
     """Build a site with a page for every unit: what excites it, its statistics, classes, weights and nearest units.
 
-    The pages open from the disk, without a server or a network. A build that was killed goes on where it was when the
-    same command is typed again; another build into the same folder changes only what has changed. Labels that are put
-    into labels.csv in the folder appear on the pages after the next build.
+    The pages open from the disk, without a server or a network. If a build is killed, the same command continues where
+    it stopped. Another build into the same folder rewrites only what has changed. Labels that you put into labels.csv
+    in the folder appear on the pages after the next build.
 
     Parameters
     ----------
@@ -32,15 +32,15 @@ def microscope(
     layers
         all convolutions and dense layers, or names, patterns and ranges, such as conv*,fc1 or conv2..conv4
     images
-        how many images of the data, evenly spread [default: all]
+        how many images of the data to use, evenly spread [default: all]
     out
         folder of the site [default: microscope/ in the run]
     top
-        patches shown of each unit
+        patches shown for each unit
     maps
-        for how many of them guided backpropagation and the deconvnet are drawn; 0 draws none
+        for how many of these patches to draw guided backpropagation and deconvnet; 0 draws none
     split
-        train, validation or test [default: test, or what the data has]
+        train, validation or test [default: test, or a split that the data has]
     batch_size
         images computed at once
     """

@@ -1,4 +1,4 @@
-"""`kerascnn report` and `compare`: the page of a run or of a model file, and of several runs side by side."""
+"""`kerascnn report` and `compare`: a page for a run or a model file, and a page for several runs side by side."""
 
 from pathlib import Path
 
@@ -17,16 +17,16 @@ def report(
     look: str | None = None,
     out: Path | None = None,
 ):
-    """Write a report: one HTML file with results, mistakes, curves, a map of the images, network and settings.
+    """Write a report: one HTML file with results, mistakes, curves, a map of the images, the network and the settings.
 
     Parameters
     ----------
     data
-        for a model file: a data set's name, or a folder of class folders; for a run: other images than its own
+        a data set's name, or a folder of class folders; needed for a model file; for a run, images other than its own
     look
-        what is laid over the images: a method of explain [default: grad_cam]
+        what to draw over the images: a method of explain [default: grad_cam]
     out
-        the HTML file [default: report.html in the run, or in a folder of the model's name]
+        the HTML file [default: report.html in the run, or in a folder named after the model]
     """
     check_subject(run)
     _check_page(out)
@@ -57,7 +57,7 @@ def _is_no_run(name):
 
 
 def compare(*run: str, out: Path = Path("compare.html")):
-    """Set runs side by side on one page: results, a paired test, curves, and the settings that differ.
+    """Compare runs side by side on one page: results, a paired test, curves, and the settings that differ.
 
     Parameters
     ----------

@@ -29,30 +29,32 @@ def scan(
     batch_size: int = 128,
     out: Path | None = None,
 ):
-    """Find what excites every channel of chosen layers most, and the statistics of their activations.
+    """Find what excites every channel of chosen layers most, and compute statistics of the activations.
 
-    One pass over the images. A scan that was killed goes on where it was when the same command is typed again. A scan
-    of other layers into the same folder adds its layers to the scan there.
+    It takes one pass over the images. If a scan is killed, the same command continues where it stopped. A scan of other
+    layers into the same folder adds its layers to the existing scan.
 
     Parameters
     ----------
     data
         a data set's name, a folder or a file [default: what the run was trained on]
     layers
-        names of layers, separated by commas: what they put out; or, as "conv1 (after relu)", what the next layer sees
-        [default: every convolution, after its normalisation and activation]
+        names of layers, separated by commas, for their own output; or, such as "conv1 (after relu)", for what the next
+        layer sees [default: every convolution, after its normalisation and activation]
     channels
-        numbers of the channels drawn in the sheets, separated by commas, such as 9,82,140 [default: the most telling]
+        numbers of the channels to draw in the sheets, separated by commas, such as 9,82,140 [default: the most
+        informative]
     top
         activations kept for each channel [default: 9, or as many as there are images]
     per_image
-        how many places of one image may be among them
+        how many of them may come from one image
     split
-        train, validation or test [default: train, or what the data has]
+        train, validation or test [default: train, or a split that the data has]
     batch_size
         images computed at once
     out
-        folder for the tables, sheets and the scan itself [default: in the run, one in scan/ for each data and split]
+        folder for the tables, the sheets and the scan itself [default: a folder in scan/ in the run, one for each data
+        set and split]
     """
     check_subject(run)
     if split not in (None, "train", "validation", "test"):
@@ -212,10 +214,10 @@ def _report(result, chosen, say):
         telling = f"{best['channel'][0]} ({best['class'][0]}, {best['share'][0]:.0%})" if len(best) else ""
         dead, zeros = str(int(table["dead"].sum())), f"{table['zeros'].mean():.0%}"
         rows.append((layer, str(len(table)), dead, zeros, telling))
-    print_table(("layer", "channels", "never above 0", "zeros", "most telling channel"), rows, "lrrrl")
+    print_table(("layer", "channels", "never above 0", "zeros", "most informative channel"), rows, "lrrrl")
     for each in chosen:
         if each.seen != each.name:
-            say(f"{each.name} is scanned as it is; what the next layer sees of it is {each.seen!r}.")
+            say(f"{each.name} is scanned as it is; the next layer sees it as {each.seen!r}.")
 
 
 def _name(data):

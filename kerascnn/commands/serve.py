@@ -1,4 +1,4 @@
-"""`kerascnn serve`: a run answers over HTTP."""
+"""`kerascnn serve`: a run classifies images over HTTP."""
 
 import contextlib
 import re
@@ -10,22 +10,23 @@ from kerascnn.errors import UsageError
 
 
 def serve(run: Subject, /, *, host: str = "127.0.0.1", port: int = 8000, token: str | None = None):
-    """Answer over HTTP what images show, with a live page to try it, until Ctrl-C.
+    """Classify images over HTTP, with a live page to try it out, until you press Ctrl-C.
 
-    The page shows answers, looks and the maps of every layer, and switches units off. POST /predict?top=5 with the
-    bytes of an image file answers its classes as JSON; TensorFlow Serving's form (/v1/models/NAME:predict), the Open
-    Inference Protocol (/v2/models/NAME/infer) and /metrics are there, too:
+    The page shows the answers, maps of what they depend on and the maps of every layer, and can switch units off. POST
+    /predict?top=5 with the bytes of an image file returns its classes as JSON. TensorFlow Serving's form
+    (/v1/models/NAME:predict), the Open Inference Protocol (/v2/models/NAME/infer) and /metrics also work:
     curl --data-binary @photo.jpg http://127.0.0.1:8000/predict
 
     Parameters
     ----------
     host
-        address to listen on; anything but the loopback address lets others in, who then need the token
+        address to listen on; any address but the loopback address lets other machines connect, which then need the
+        token
     port
         port to listen on
     token
-        what every request must bring as ?token= or "Authorization: Bearer TOKEN" [default: none on the loopback
-        address, else one that is made and printed]
+        secret that every request must send as ?token= or "Authorization: Bearer TOKEN" [default: none on the loopback
+        address, otherwise one that is generated and printed]
     """
     check_subject(run)
     if not 0 < port < 65536:

@@ -1,4 +1,4 @@
-"""What the commands share: a clean terminal, tables, JSON, and how an accuracy is written."""
+"""Shared by the commands: a clean terminal, tables, JSON, and the format of an accuracy."""
 
 import contextlib
 import json

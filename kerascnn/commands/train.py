@@ -19,7 +19,8 @@ from kerascnn.recipes import FIELDS, RECIPES, Recipe, read_config
 Watch = Annotated[
     str | None,
     Parameter(
-        help=f"looks during training, separated by commas: {', '.join(LOOKS.names())}; written to the run's watch/"
+        help=f"callbacks that watch the training, separated by commas: {', '.join(LOOKS.names())}; they write to the "
+        "run's watch/"
     ),
 ]
 
@@ -109,10 +110,11 @@ def lr_find(
     out: Path = Path("lr-find.png"),
     fields: Annotated[Fields, Parameter(name="*")] = Fields(),  # noqa: B008 (frozen by never being written)
 ):
-    """Find a learning rate: the loss while the rate rises over a short training that is thrown away.
+    """Find a learning rate from the loss while the rate rises, in a short training run that is thrown away.
 
-    The suggestion lies half a decade below the largest rate at which the smoothed loss is least, to within 2% of its
-    fall. The first and last tenth of the steps do not count, nor what comes after the loss has diverged.
+    The suggestion is half a decade below the largest rate at which the smoothed loss is at its minimum, with a
+    tolerance of 2% of its total fall. The first and last tenth of the steps do not count, and neither do the steps
+    after the loss has diverged.
 
     Parameters
     ----------
@@ -152,14 +154,14 @@ def batch_find(
     out: Path = Path("batch-find.png"),
     fields: Annotated[Fields, Parameter(name="*")] = Fields(),  # noqa: B008 (frozen by never being written)
 ):
-    """Find a batch size: the smallest that trains at 95% of the fastest one's images a second.
+    """Find a batch size: the smallest that trains at 95% of the speed of the fastest one.
 
     Parameters
     ----------
     data, recipe, config
         as for train
     seconds
-        how long each size is timed
+        how long to time each size
     out
         PNG file for the curve; its numbers (CSV) go beside it
     """
@@ -176,7 +178,7 @@ def batch_find(
         header = ("batch size", "images/s", "memory, MiB")
         print_table(header, [(str(b), f"{speed:,.0f}", f"{memory:,.0f}") for b, speed, memory in rows], "rrr")
         fastest = table["images_per_second"].max()
-        say(f"\nBatch size {suggested}: the smallest within 5% of {fastest:,.0f} images a second")
+        say(f"\nBatch size {suggested}: the smallest within 5% of {fastest:,.0f} images per second")
         say(f"Curve      {out}")
         say(f"Type       --batch-size {suggested}")
 
@@ -200,13 +202,13 @@ def train(
 ):
     """Train a network, evaluate it on held-out test images and export it.
 
-    Without arguments: LeNet-5 on scikit-learn's handwritten digits, with the settings of the recipe digits. The
-    defaults below are those of the recipe default, from which other data start; --recipe starts from another one.
+    Without arguments, it trains LeNet-5 on scikit-learn's handwritten digits with the recipe digits. For other data it
+    starts from the recipe default, whose values are the defaults below; --recipe starts from another recipe.
 
     Parameters
     ----------
     data
-        name of a data set (kerascnn datasets), or a folder of class folders, or a file [default: digits]
+        name of a data set (kerascnn datasets), a folder of class folders, or a file [default: digits]
     recipe
         named settings to start from (kerascnn recipes); options replace their fields
     config
@@ -214,16 +216,17 @@ def train(
     out
         folder for the run, new or empty [default: saved_models/<date>-<model>-<data>]
     resume
-        run to continue exactly: its folder, its name or "last"
+        run to continue exactly where it stopped: its folder, its name or "last"
     devices
         how many devices of this machine share each batch, a number or all; needs KERAS_BACKEND=jax [default: 1]
     minutes
-        how long the whole run may take: some steps are timed, and as many epochs trained as fit; in place of --epochs
+        how long the whole run may take, instead of --epochs: some steps are timed, and the run trains for as many
+        epochs as fit
     checkpoint_minutes
-        minutes between checkpoints within an epoch; there is one at every epoch's end anyway
+        minutes between checkpoints within an epoch; there is always one at the end of an epoch
     keep_checkpoints
-        keep the last two checkpoints when the run has finished; else one stays, for more --epochs, and none under a
-        schedule
+        keep the last two checkpoints when the run has finished; otherwise one is kept, for more --epochs, or none with
+        a schedule
     strict
         stop at the first image that cannot be read, instead of leaving it out
     """
@@ -304,7 +307,7 @@ def _summarise(run, exported, page, say):
     if result["top5"] is not None:
         say(f"Test top-5     {fraction(result, 'top5')}")
     if result.get("test_watched"):
-        say("               the test images were watched (--test-curve); nothing was chosen by them")
+        say("               the test images were watched (--test-curve); they decided nothing")
     if _uneven(run):
         always = f"always answering {result['baseline_class']!r} gives {100 * result['baseline_accuracy']:.2f}%"
         say(f"Balanced       {100 * result['balanced_accuracy']:.2f}%, the mean recall of the classes; {always}")
@@ -316,7 +319,7 @@ def _summarise(run, exported, page, say):
         size = sum(path.stat().st_size for path in states) / 1e6
         length = "--steps" if run.read("recipe")["steps"] else "--epochs"
         longer = command("train", "--resume", run.folder, length, "N")
-        say(f"Checkpoint     {size:,.1f} MB, from which more go on: {longer}")
+        say(f"Checkpoint     {size:,.1f} MB, to train longer: {longer}")
     memory = summary["peak_memory_bytes"] / 2**30
     say(f"Time           {summary['seconds']:.0f} s, at most {memory:.1f} GiB of memory")
     say("Next           " + "\n               ".join(_next_commands(run, run.read("recipe"))))

@@ -1,4 +1,4 @@
-"""`kerascnn tune` and its relatives. `tuning` is imported when one of them is called."""
+"""`kerascnn tune` and related commands. `tuning` is imported when one of them is called."""
 
 import os
 import sys
@@ -38,10 +38,10 @@ def tune(
     lease: float = 20.0,
     fields: Annotated[Fixed, Parameter(name="*")] = Fixed(),  # noqa: B008 (frozen by never being written)
 ):
-    """Search for the best settings with KerasTuner; every trial is a run, and a killed search goes on with --resume.
+    """Search for the best settings with KerasTuner; every trial is a run, and --resume continues a killed search.
 
-    Recipe fields that are typed, such as --image-size 16, replace what the search's space fixes; their defaults hold
-    where it says nothing, and what it searches cannot be typed.
+    Recipe fields that you type, such as --image-size 16, replace the values that the search space fixes. Fields that
+    the space does not mention have their default values. Fields that the space searches cannot be typed.
 
     Parameters
     ----------
@@ -52,15 +52,15 @@ def tune(
     tuner
         random, bayesian, hyperband or grid [default: random]
     trials
-        trials at most [default: 30; all that hyperband and grid make]
+        largest number of trials [default: 30; with hyperband and grid, all of theirs]
     epochs
-        epochs of a whole trial [default: 20]
+        epochs of a full trial [default: 20]
     seed
         seed of the suggestions and of every training [default: 0]
     workers
-        worker processes on this machine, which share its cores; 0: only those that join by tune-worker [default: 1]
+        worker processes on this machine, which share its cores; 0: only those that join with tune-worker [default: 1]
     time
-        time of the whole search, such as 2h, 30m or 90 (seconds); while it is interrupted, none passes
+        time for the whole search, such as 2h, 30m or 90 (seconds); time while it is interrupted does not count
     objective
         val_accuracy, val_loss, accuracy or loss; a trial's score is its best over the epochs [default: val_accuracy]
     stop_early
@@ -70,13 +70,13 @@ def tune(
     winner
         keep the best trial's weights, retrain it on training and validation images together, or none [default: keep]
     out
-        folder of the search, new or empty, or with --resume the one that goes on
+        folder of the search, new or empty; with --resume, the folder of the search to continue
     resume
-        go on with the search in --out; what is not typed is as it was
+        continue the search in --out; options that are not typed stay as they were
     listen
-        HOST:PORT that workers join; port 0: any that is free
+        HOST:PORT that workers join; port 0 means any free port
     lease
-        seconds of silence after which a worker is taken for dead and its trial is given to another
+        seconds of silence after which a worker counts as dead and another worker gets its trial
     """
     seconds = None if time is None else _seconds(time)
     with computing() as (say, _):
@@ -115,18 +115,18 @@ def tune_worker(
     patience: float = 300.0,
     number: Annotated[int | None, Parameter(show=False)] = None,
 ):
-    """Run trials for the search whose chief listens at HOST:PORT, until it has no more.
+    """Run trials for the search whose chief listens at HOST:PORT, until it has no more trials.
 
     Parameters
     ----------
     join
         HOST:PORT that `kerascnn tune --listen` printed
     name
-        what the search calls this worker [default: host and process number]
+        name of this worker in the search [default: host and process number]
     cores
         processor cores that trials may use, such as 0,1 [default: all]
     patience
-        seconds without a chief after which to give up
+        seconds without a chief before the worker gives up
     """
     from tuning.workers.worker import work
 
@@ -148,7 +148,7 @@ def tune_worker(
 
 
 def tune_status(search: Folder = "last", /, *, json: Json = False):
-    """Print how far a search is: trials by status, the best so far, and what runs now."""
+    """Print the progress of a search: trials by status, the best so far, and what is running now."""
     from tuning import tables
 
     folder = tables.find(search)

@@ -1,4 +1,4 @@
-"""What is done with runs: predict, evaluate, list them; and `kerascnn doctor`."""
+"""Commands that use runs: predict, evaluate, suspects, export and runs; and `kerascnn doctor`."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def predict(
     top
         classes to print for each image
     evaluate
-        also print how good the answers are, as kerascnn evaluate does; IMAGES is one folder of class folders
+        also evaluate the answers, as kerascnn evaluate does; IMAGES is one folder of class folders
     csv
         print CSV instead of text
     """
@@ -86,20 +86,20 @@ def evaluate(
     json: Json = False,
     strict: Flag = False,
 ):
-    """Print loss, top-1 and top-5 with their intervals, a table per class and the confusion matrix.
+    """Print the loss, top-1 and top-5 with their intervals, a table of the classes and the confusion matrix.
 
     The loss is the mean negative log likelihood in nats. Balanced accuracy and macro F1 count every class the same,
-    however few its images; the baseline is what always answering the commonest class gives.
+    however few images it has. The baseline is the accuracy of always predicting the most frequent class.
 
     Parameters
     ----------
     data
-        name of a data set or a path, with the run's classes: its test images, or all where it has no test split
-        [default: the run's own test images]; a model file has none of its own, so data must be named
+        name of a data set or a path, with the run's classes; its test images are used, or all images if it has no test
+        split [default: the run's own test images; a model file has none, so name the data]
     predictions
-        CSV file to write, a row an image: its class, the five most probable ones, loss, margin
+        CSV file to write, with a row for each image: its class, the five most probable ones, loss, margin
     wrong
-        folder to copy the images to that were taken for another class, the most confident mistakes first
+        folder for copies of the images that were classified wrongly, most confident mistakes first
     strict
         stop at the first image that cannot be read, instead of leaving it out
     """
@@ -131,19 +131,20 @@ def suspects(
     out: Path | None = None,
     json: Json = False,
 ):
-    """List the images whose label the network holds for least likely: label errors are found among them.
+    """List the images whose label the network finds least likely; label errors are among them.
 
-    Of a run, its validation and test images are judged, which it was not trained on. With the package cleanlab
-    installed, its confident learning says which labels are suspected; without it every mistake is.
+    For a run, these are its validation and test images, which it was not trained on. If the package cleanlab is
+    installed, confident learning decides which labels are suspected; without it, every mistake is suspected.
 
     Parameters
     ----------
     data
         a data set's name or a folder of class folders that the network was not trained on [default: the run's own]
     cross
-        train the run's recipe on so many folds, so that every image is judged; a stopped one goes on
+        train the run's recipe on this many folds, so that every image is judged; the same command continues a stopped
+        one
     top
-        how many are printed
+        how many to print
     out
         CSV file for all of them [default: suspects.csv in the run, or here]
     """
@@ -179,7 +180,7 @@ def suspects(
             )
             for row in table.head(top).itertuples(index=False)
         ]
-        print_table(("image", "split", "label", "rather", "probability of the label", "suspected"), rows, "llllrl")
+        print_table(("image", "split", "label", "suggested", "probability of the label", "suspected"), rows, "llllrl")
         say(f"\n{int(table['suspected'].sum()):,} suspected labels; all of them in {path}")
 
 
@@ -217,9 +218,9 @@ def _print_evaluation(measured):
     print_table(("class", "images", "precision", "recall", "F1", "ROC area", "avg. precision"), rows, "lrrrrrr")
     pairs = confused_pairs(measured.confusion)
     if len(pairs):
-        print("\nMost confused")
+        print("\nMost confused classes")
         rows = [(r.true, r.predicted, f"{r.images:,}", f"{100 * r.share:.1f}%") for r in pairs.itertuples(False)]
-        print_table(("true", "taken for", "images", "share"), rows, "llrr")
+        print_table(("true", "predicted", "images", "share"), rows, "llrr")
     names = list(measured.confusion.columns)
     if len(names) > MOST_COLUMNS:
         print(f"\nThe confusion matrix of {len(names):,} classes is too wide to print; --json has it.")
@@ -259,7 +260,7 @@ def list_runs(folder: Path | None = None, /, *, json: Json = False):
     Parameters
     ----------
     folder
-        where they are [default: saved_models]
+        folder that holds the runs [default: saved_models]
     """
     if folder is not None and not folder.is_dir():
         raise UsageError(f"There is no folder {folder}. Type the folder that holds the runs.")

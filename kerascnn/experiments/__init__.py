@@ -1,7 +1,7 @@
-"""Experiments on anyone's network: arrays in, an `Outcome` with a table and a figure out.
+"""Experiments on any network: arrays in, an `Outcome` with a table and a figure out.
 
-`kerascnn.experiments.invariance(model, images)` and the others take any built keras.Model and images as it takes them;
-the model is never changed. `EXPERIMENTS` lists them without importing Keras.
+`kerascnn.experiments.invariance(model, images)` and the others take any built keras.Model and images in the form that
+it takes; they never change the model. `EXPERIMENTS` lists them without importing Keras.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """How much do layers and their sizes matter? (Zeiler and Fergus 2013, section 5.1 and table 3)
 
-The paper takes layers away from the network of Krizhevsky et al., or changes their sizes, trains each variant anew and
-compares the errors. Here every variant is trained with several seeds by one recipe, so that the spread is known, too.
+The paper removes layers from the network of Krizhevsky et al., or changes their sizes, trains each variant again and
+compares the errors. Here every variant is trained with the same recipe and several seeds, so the spread is also known.
 """
 
 import numpy as np
@@ -27,22 +27,23 @@ PARTS = ("train", "validation", "test")
 
 @register(source="Zeiler and Fergus 2013, table 3")
 def architecture(recipe, folder, *, without=(), widths=(), seeds=(0, 1, 2), say=None):
-    """Errors of a network and of variants of it, each trained by one recipe with several seeds.
+    """Errors of a network and of its variants, each trained with one recipe and several seeds.
 
     Args:
         recipe: Recipe; its seed is replaced.
-        folder: Path; each training is a run in a folder of its own below it. Trainings that are finished there are not
-            made again, and one that was stopped goes on.
-        without: texts of layers to be left out, such as "conv3,conv4", each a variant.
-        widths: texts of changed sizes, such as "conv3..conv5 x1.33", each a variant (`kerascnn.models.variants`).
-        seeds: of the trainings.
+        folder: Path; each training run has its own folder below it. Finished runs there are not repeated, and one that
+            was stopped continues.
+        without: texts that name layers to leave out, such as "conv3,conv4"; each text is a variant.
+        widths: texts that change sizes, such as "conv3..conv5 x1.33"; each text is a variant
+            (`kerascnn.models.variants`).
+        seeds: seeds of the training runs.
         say: called with lines of progress.
     Returns:
         Outcome. Table: variant, parameters, and train_error, validation_error and test_error (means over the seeds, of
         the weights that are kept) with their standard deviations train_spread, validation_spread and test_spread,
         seeds. Arrays: "errors" (variants, seeds, 3).
     Raises:
-        UsageError: no variant, variants that cannot be built, or a folder with trainings by another recipe.
+        UsageError: there is no variant, a variant cannot be built, or the folder holds runs of another recipe.
     """
     say = say or (lambda line: None)
     variants = {WHOLE: {}}
@@ -71,7 +72,7 @@ def architecture(recipe, folder, *, without=(), widths=(), seeds=(0, 1, 2), say=
 
 
 def errors_of(run):
-    """(training, validation, test error) of the weights that a finished run keeps; nan where it was not measured."""
+    """(training, validation, test error) of the weights that a finished run keeps; nan if it was not measured."""
     result = run.read("run")["result"]
     kept = result["best" if result["kept_epoch"] == result["best_epoch"] else "last"]
     accuracies = kept.get("accuracy"), kept.get("val_accuracy"), result.get("accuracy")
@@ -177,20 +178,20 @@ def command(
     seeds: int = 3,
     epochs: int | None = None,
 ):
-    """Train a network without some layers, or with wider or narrower ones, and compare the errors.
+    """Train a network without some of its layers, or with wider or narrower layers, and compare the errors.
 
     Parameters
     ----------
     run
         a run, whose recipe trains every variant, or a network's name
     without
-        layers to be left out, such as conv3,conv4; several, with spaces between them, are a variant each
+        layers to leave out, such as conv3,conv4; several groups, separated by spaces, are separate variants
     widths
-        changed sizes, such as 'conv3..conv5 x1.33' or 'fc1 =512', each a variant
+        changed sizes, such as 'conv3..conv5 x1.33' or 'fc1 =512'; each is a variant
     seeds
-        how many trainings of each variant
+        how many times to train each variant, each with its own seed
     epochs
-        of each training [default: the recipe's]
+        epochs of each training run [default: the recipe's]
     """
     named = str(asked.runs[0])
     if named in MODELS:

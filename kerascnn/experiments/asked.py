@@ -1,4 +1,4 @@
-"""What `kerascnn experiment NAME RUN DATA` names: a network, images as it takes them, and a folder for the results.
+"""What `kerascnn experiment NAME RUN DATA` names: a network, images in the form that it takes, and a results folder.
 
 An experiment's file may hold a function `command(asked, *, ...)` that gives its Outcome; its keyword arguments become
 the options of the command (`kerascnn.commands.experiment`). Without one, `usual` is the command.
@@ -17,10 +17,10 @@ from kerascnn.using.classifier import subject
 
 
 class Asked:
-    """What a command names.
+    """The arguments of a command.
 
     Args:
-        runs: what names networks (`kerascnn.using.classifier.subject`), one or several.
+        runs: one or several names of networks (`kerascnn.using.classifier.subject`).
         data: a data set's name or a path; None: the data of the run.
         out: folder for the results; None: the run's `experiments`.
         say: called with lines of progress.
@@ -31,7 +31,7 @@ class Asked:
 
     @functools.cached_property
     def classifier(self):
-        """The Classifier that is named, the first of several."""
+        """The Classifier that is named, or the first of several."""
         return subject(self.runs[0])
 
     @property
@@ -50,7 +50,7 @@ class Asked:
 
     @property
     def split(self):
-        """The test images, or those that there are."""
+        """The test images, or the images that there are."""
         return self.loaded.test or self.loaded.train or self.loaded.validation
 
     def each(self):
@@ -62,7 +62,7 @@ class Asked:
         return Prepared(split.images, self.classifier.preprocessing)
 
     def some(self, images, seed):
-        """At most so many test images, as a split."""
+        """At most this many test images, as a split."""
         return some(self.split, images, seed)
 
     def test(self, images, seed):
@@ -76,7 +76,7 @@ class Asked:
         return class_indices(self.loaded.class_names, self.classifier.labels, source)[split.labels]
 
     def both(self, seed):
-        """The training and the test split; where there is one split only, a quarter of it is for the test."""
+        """The training and the test split; if there is only one split, a quarter of it is the test split."""
         train, test = self.loaded.train, self.loaded.test or self.loaded.validation
         if train and test:
             return train, test
@@ -88,13 +88,13 @@ class Asked:
         return [one.take(np.sort(rows)) for rows in parts]
 
     def need_labels(self, what):
-        """Raise a UsageError where the images have no labels, which `what` need."""
+        """Raise a UsageError if the images have no labels; `what` says what needs them."""
         if not self.loaded.class_names:
             raise UsageError(f"These images have no labels, which {what}. Give a folder of class folders.")
 
 
 def some(split, images, seed):
-    """At most so many images of a split, drawn at random, in their order."""
+    """At most this many images of a split, drawn at random, in their original order."""
     if images < 1:
         raise UsageError(f"images={images} is not allowed: it must be at least 1.")
     return split.take(np.sort(np.random.default_rng(seed).permutation(len(split))[:images]))
@@ -106,7 +106,7 @@ def layer_names(layers):
 
 
 def usual(function):
-    """The `command` of an experiment that brings none: some test images, and their labels where it takes labels."""
+    """The `command` of an experiment that has none: it takes some test images, and their labels if it takes labels."""
 
     def command(asked, *, images=100, seed=0):
         x, labels = asked.test(images, seed)

@@ -1,8 +1,8 @@
 """Does a network treat the same part of different images alike? (Zeiler and Fergus 2013, section 4.4 and table 1)
 
-A part, such as the left eye, is hidden in every image, and the features of the image without it are taken from those of
-the whole image. If the signs of these differences agree among images more than when random places are hidden, then the
-network relates the part to what it is, not to where it is. The paper hides eyes and noses of five dogs.
+A part, such as the left eye, is hidden in every image, and the features of the image without it are subtracted from
+those of the whole image. If the signs of these differences agree more between images than when random places are
+hidden, the network responds to what the part is, not to where it is. The paper hides the eyes and noses of five dogs.
 """
 
 import itertools
@@ -29,23 +29,24 @@ SIDES = ("top", "left", "bottom", "right")
 
 @register(source="Zeiler and Fergus 2013, table 1")
 def correspondence(model, images, parts, layers, *, fill="mean", repeats=10, batch_size=64, seed=0):
-    """How much the signs of feature differences disagree between images when the same part is hidden.
+    """How far the signs of feature differences disagree between images when the same part is hidden.
 
     Args:
         model: keras.Model with one image input.
         images: float (N, H, W, C) as the model takes them, two or more.
         parts: {name: int (N, 4)}: top, left, bottom, right of the part in each image, pixels; bottom and right are the
             first row and column outside.
-        layers: names of layers, the paper's are the fifth and the seventh of its eight.
-        fill: what is put in its place: "mean" (the image's own mean colour) or a number.
-        repeats: how often random places of each image, of the size of its parts in turn, are hidden.
-        seed: of the random places.
+        layers: names of layers; the paper uses the fifth and the seventh of its eight.
+        fill: what replaces the part: "mean" (the image's own mean colour) or a number.
+        repeats: how often random places of each image are hidden, with the sizes of its parts in turn.
+        seed: seed of the random places.
     Returns:
         Outcome. Table: part, layer, distance (mean Hamming distance of the signs over all pairs of images, from 0:
         always alike, to 1), error (its standard error, by the jackknife over images), below_random (random places'
         distance less the part's), below_error (its standard error), images.
     Raises:
-        UsageError: fewer than two images, boxes of another number or beyond the image, the name "random places".
+        UsageError: there are fewer than two images, the number of boxes differs, a box is outside the image, or a part
+            is called "random places".
     """
     images = np.asarray(images, "float32")
     boxes = _checked(images, parts)
@@ -103,12 +104,12 @@ def read_boxes(path, files):
 
     Args:
         path: the CSV file.
-        files: names of the images; a file of the table is one that ends with what it says.
+        files: names of the images; a file in the table stands for the image whose name ends with it.
     Returns:
         (int (N,): which of the files have boxes, {part: int (N, 4)}).
     Raises:
-        DataError: a column is missing, a box is not whole numbers, a file is none of these or several, or a part is
-            missing in one of them.
+        DataError: a column is missing, a box is not whole numbers, a file matches none or several of the images, or a
+            part is missing in one of them.
     """
     try:
         table = pandas.read_csv(path, dtype={"file": str, "part": str}, keep_default_na=False)
@@ -211,7 +212,7 @@ def _figure(table, names, model):
 
 
 def command(asked, *, boxes: Path, layers: str | None = None, repeats: int = 10, seed: int = 0):
-    """Measure whether a network treats the same part of images alike, wherever it is.
+    """Measure whether a network treats the same part of different images alike, wherever the part is.
 
     Parameters
     ----------
@@ -220,7 +221,7 @@ def command(asked, *, boxes: Path, layers: str | None = None, repeats: int = 10,
     layers
         names of layers, separated by commas [default: the last convolution and the last layer before the scores]
     repeats
-        how often random places are hidden, to compare with
+        how often to hide random places for comparison
     seed
         of the random places
     """

@@ -1,7 +1,7 @@
 """Several networks that answer together by the mean of their probabilities (Krizhevsky et al. 2012, table 1).
 
-An ensemble helps as far as its members make different mistakes, so the correlation of their mistakes stands beside the
-errors.
+An ensemble helps to the extent that its members make different mistakes, so the table also gives the correlation of
+their mistakes.
 """
 
 import dataclasses
@@ -27,12 +27,12 @@ def ensemble(probabilities, labels):
         probabilities: {name: float (N, num_classes)} of two or more networks for the same images and classes.
         labels: int (N,), the true classes.
     Returns:
-        Outcome. Table: members (a name, or the names of those that answer together), count (of members), error (share
-        of images), low and high (its 95% Wilson interval), loss (mean negative log-likelihood), images. Arrays:
-        "mistakes" bool (members, N) and "correlation" (members, members), of the mistakes of two networks; nan where
-        one makes none.
+        Outcome. Table: members (a name, or the names of those that answer together), count (number of members), error
+        (share of images), low and high (its 95% Wilson interval), loss (mean negative log-likelihood), images. Arrays:
+        "mistakes" bool (members, N) and "correlation" (members, members), of the mistakes of two networks; nan if one
+        of them makes no mistakes.
     Raises:
-        UsageError: fewer than two networks, other shapes, or labels that are none of the classes.
+        UsageError: there are fewer than two networks, shapes differ, or a label is not one of the classes.
     """
     names = list(probabilities)
     stacked, labels = _checked(probabilities, labels)
@@ -120,16 +120,16 @@ def _figure(names, table, correlation):
 
 
 def command(asked, *, images: int = 10_000, seed: int = 0):
-    """Measure how much better several networks answer together.
+    """Measure how much better several networks do together than alone.
 
     Parameters
     ----------
     runs
         two or more runs or model files with the same classes
     images
-        at most how many test images are looked at
+        largest number of test images to use
     seed
-        of the choice of images
+        seed for the choice of images
     """
     answers, first = {}, None
     for number, each in enumerate(asked.each()):

@@ -1,8 +1,8 @@
-"""How the features of all layers form during training (Zeiler and Fergus 2013, section 4 and figure 4).
+"""How the features of all layers develop during training (Zeiler and Fergus 2013, section 4 and figure 4).
 
 The paper shows, for a few feature maps of each layer, the strongest patch and its deconvnet projection at eight epochs,
-and says that lower layers converge within a few epochs and upper ones only after many. Here it is measured, too: how
-far each layer's features still are from those at the end.
+and says that lower layers converge within a few epochs and upper layers only after many. This is also measured here:
+how far each layer's features still are from those at the end.
 """
 
 import numpy as np
@@ -35,8 +35,8 @@ def evolution(models, images, layers=None, *, channels=2, batch_size=64, say=Non
     """The strongest patches of feature maps of all layers through training, and when each layer settles.
 
     Args:
-        models: {epochs done: keras.Model, or a function without arguments that gives one}, three or more, 0 (the
-            untrained network) among them where it is known.
+        models: {epochs done: keras.Model, or a function without arguments that gives one}, three or more; include 0
+            (the untrained network) if it is known.
         images: float (N, H, W, C) as the models take them, the images searched.
         layers: names of layers; None: what the next layer sees of every convolution.
         channels: how many channels of each layer are drawn, evenly spread over those above 0 at the end; or
@@ -49,7 +49,7 @@ def evolution(models, images, layers=None, *, channels=2, batch_size=64, say=Non
         (its 95% interval), images. Tables: "settled" (layer, epochs: the first from which the share stays below a
         half) and "patches" (layer, channel, epochs, image, value). Arrays: "<layer>/distance" (epochs, N).
     Raises:
-        UsageError: fewer than three epochs, or unknown layers.
+        UsageError: there are fewer than three epochs, or a layer is unknown.
     """
     if len(models) < 3:
         raise UsageError(f"models holds {counted(len(models), 'epoch')}; three or more are needed to see a course.")
@@ -228,18 +228,19 @@ def command(
     channels: int = 2,
     images: int = 1000,
 ):
-    """Train a run's network anew, and see how the features of all layers form and when each layer settles.
+    """Train a run's network again, and see how the features of all layers develop and when each layer settles.
 
     Parameters
     ----------
     epochs
-        when to look, separated by commas, besides before the training [default: 1,2,5,10,20,40,60,80 and the last]
+        epochs after which to look, separated by commas, in addition to before the training [default:
+        1,2,5,10,20,40,60,80 and the last]
     layers
         names of layers, separated by commas [default: every convolution]
     channels
         how many channels of each layer are drawn
     images
-        at most how many training images are searched
+        largest number of training images to search
     """
     run = runs.find(str(asked.runs[0]))
     recipe = Recipe.from_dict(run.read("recipe"))

@@ -1,9 +1,9 @@
-"""Are the features of a trained network of use on other data? (Zeiler and Fergus 2013, section 5.2 and tables 4 to 6)
+"""Are the features of a trained network useful on other data? (Zeiler and Fergus 2013, section 5.2 and tables 4 to 6)
 
 A softmax classifier is trained on the features of a layer, which stay as they are, with few and with more images of
-each class; and the same network, with fresh weights, is trained on the same images alone. The paper takes a network of
-ImageNet to Caltech-101, Caltech-256 and PASCAL. Here the number of images at which training from scratch catches up is
-named, too.
+each class. The same network, with fresh weights, is trained only on the same images. The paper applies a network
+trained on ImageNet to Caltech-101, Caltech-256 and PASCAL. The result here also gives the number of images at which
+training from scratch catches up.
 """
 
 import random
@@ -52,7 +52,7 @@ def generalisation(
     keep=None,
     say=None,
 ):
-    """Accuracy on other data of a softmax on frozen features, and of the same network trained from scratch.
+    """Accuracy on other data of a softmax classifier on frozen features, and of the same network trained from scratch.
 
     Args:
         model: keras.Model with one image input; its weights stay as they are.
@@ -61,20 +61,21 @@ def generalisation(
         labels, test_labels: int (N,), the classes of these data, from 0.
         layer: a layer's name; maps are averaged over their places. None: the last layer before the scores.
         counts: training images of each class; None: all of them.
-        repeats: how often each count is drawn and trained anew.
-        steps: of training from scratch, by Adam, its rate falling to 0 along a cosine.
-        train_batch: images a step, or all of them where there are fewer.
-        learning_rate: at the start.
+        repeats: how often images are drawn and a classifier is trained for each count.
+        steps: steps of training from scratch, with Adam, whose learning rate falls to 0 along a cosine.
+        train_batch: images per step, or all images if there are fewer.
+        learning_rate: learning rate at the start.
         batch_size: images whose features are computed at once; the result does not depend on it.
-        seed: of the draws, the weights and the cross-validation that chooses the softmax' regularisation.
-        keep: Path of a JSON file: measurements that it holds are not made again.
+        seed: seed of the draws, the weights and the cross-validation that chooses the regularisation of the softmax
+            classifier.
+        keep: Path of a JSON file; measurements that it holds are not repeated.
         say: called with a line for each measurement.
     Returns:
         Outcome. Table: images_per_class, method ("frozen features", "from scratch"), accuracy (mean over the repeats),
         low and high (its 95% interval by Student's t), repeats, test_images. Arrays: "accuracy" (methods, counts,
         repeats), "counts" (mean images per class), "crossing" (images per class, or nan).
     Raises:
-        UsageError: a class with fewer images than asked, an unknown layer.
+        UsageError: a class has fewer images than asked for, or the layer is unknown.
     """
     labels, test_labels = np.asarray(labels), np.asarray(test_labels)
     layer = usual_layers(model)[-1] if layer is None else layer
@@ -115,15 +116,15 @@ def generalisation(
 
 
 def drawn(labels, count, rng):
-    """Rows of `count` images of each class, drawn at random, in their order; of None all."""
+    """Rows of `count` images of each class, drawn at random, in their original order; all rows if it is None."""
     if count is None:
         return np.arange(len(labels))
     return np.sort(np.concatenate([rng.permutation(np.flatnonzero(labels == c))[:count] for c in np.unique(labels)]))
 
 
 def crossing(sizes, frozen, scratch):
-    """Images per class at which training from scratch reaches the frozen features, on a logarithmic scale; the least
-    size where it is ahead from the start, nan where it never is."""
+    """Images per class at which training from scratch reaches the frozen features, on a logarithmic scale; the smallest
+    size if it is ahead from the start, nan if it never catches up."""
     ahead = np.asarray(scratch) - np.asarray(frozen)
     if ahead[0] >= 0:
         return float(sizes[0])
@@ -136,9 +137,9 @@ def crossing(sizes, frozen, scratch):
 
 
 def untrained(model, layer, num_classes, seed):
-    """The network up to a layer with fresh weights, its maps averaged, and a softmax behind it.
+    """The network up to a layer with fresh weights, followed by averaging of the maps and a softmax.
 
-    What comes before the first filter larger than a pixel only scales the pixels, and is kept.
+    Layers before the first filter larger than a pixel only scale the pixels, and they are kept.
     """
     path = feature_place(make_plan(model, opaque_step), layer).path
     if "/" in path:
@@ -272,14 +273,14 @@ def command(
     images: int = 1000,
     seed: int = 0,
 ):
-    """Compare frozen features with training from scratch on other data, over images of each class.
+    """Compare frozen features with training from scratch on other data, for several numbers of images per class.
 
     Parameters
     ----------
     layer
         a layer's name [default: the last layer before the scores]
     counts
-        training images of each class, separated by commas; all: as many as there are
+        numbers of training images of each class, separated by commas; all means all images
     repeats
         how often each count is drawn and trained anew
     steps
@@ -287,9 +288,9 @@ def command(
     learning_rate
         of training from scratch
     images
-        at most how many test images are used
+        largest number of test images to use
     seed
-        of every choice
+        seed of every random choice
     """
     asked.need_labels("both trainings need")
     words = [word.strip() for word in counts.split(",")]

@@ -1,7 +1,7 @@
-"""How far a layer's features move when the image is moved, scaled, turned or spoilt (Zeiler and Fergus 2013, figure 5).
+"""How far features move as the image is moved, scaled, rotated or degraded (Zeiler and Fergus 2013, figure 5).
 
 The paper shows five images, translated vertically, scaled and rotated, at layers 1 and 7, without saying how the border
-was filled; that changes the answer, so it is an option here.
+was filled. The fill affects the result, so it is an option here.
 """
 
 from typing import Literal
@@ -39,25 +39,25 @@ COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE)
 def invariance(
     model, images, labels=None, *, change="translation", amounts=None, layers=None, fill="zeros", batch_size=64, seed=0
 ):
-    """How far features move as images change, and what becomes of the probability of the class.
+    """How far features move as images change, and how the probability of the class changes.
 
     Args:
         model: keras.Model with one image input, ending in class probabilities.
         images: float (N, H, W, C) as the model takes them.
-        labels: int (N,), the true classes; None: the classes answered for the unchanged images.
+        labels: int (N,), the true classes; None: the classes predicted for the unchanged images.
         change: a name in `CHANGES`.
-        amounts: how much, in the change's own unit; None: the usual ones.
+        amounts: how much, in the unit of the change; None: the usual amounts.
         layers: names of layers; None: the first convolution, the last one, and the last layer before the scores.
-        fill: what comes in over the border: "zeros", "mirror" or "mean" (the image's own mean colour).
+        fill: what fills the border: "zeros", "mirror" or "mean" (the image's own mean colour).
         batch_size: images computed at once; the result does not depend on it.
-        seed: of the noise.
+        seed: seed of the noise.
     Returns:
         Outcome. Table: layer, amount, distance (mean Euclidean distance of the features over the images), relative
         (each distance divided by the length of the unchanged features), low and high (95% interval of the mean of
         relative), images; the rows of layer "probability" have the probability of the class in relative. Arrays:
         "relative" (layers, amounts, N) and "probability" (amounts, N).
     Raises:
-        UsageError: an unknown change or fill, an amount that is not possible, an unknown layer.
+        UsageError: the change, the fill or a layer is unknown, or an amount is not possible.
     """
     images = np.asarray(images, "float32")
     amounts = _checked(change, amounts, fill)
@@ -145,7 +145,7 @@ def _checked(change, amounts, fill):
 
 
 def usual_layers(model):
-    """Names of the first convolution, the last one, and the last layer before the scores, as far as there are such."""
+    """Names of the first convolution, the last one, and the last layer before the scores, where they exist."""
     return _layers(make_plan(model, opaque_step), None)
 
 
@@ -231,22 +231,22 @@ def command(
     images: int = 100,
     seed: int = 0,
 ):
-    """Measure how far layers' features move as images are moved, scaled, turned or spoilt.
+    """Measure how far layers' features move as images are moved, scaled, rotated or degraded.
 
     Parameters
     ----------
     change
-        what is done to the images
+        what to do to the images
     amounts
-        how much, in the change's own unit: pixels, times as large, degrees, standard deviations
+        how much, in the unit of the change: pixels, scale factor, degrees or standard deviations
     layers
         names of layers, separated by commas
     fill
         what comes in over the border
     images
-        how many test images are looked at
+        how many test images to use
     seed
-        of the choice of images and of the noise
+        seed for the choice of images and for the noise
     """
     x, labels = asked.test(images, seed)
     options = {"change": change, "amounts": amounts or None, "layers": layer_names(layers), "fill": fill, "seed": seed}

@@ -1,4 +1,4 @@
-"""Measurements that a file keeps as they are made, so that the same experiment goes on after it was stopped."""
+"""Measurements that are saved to a file as they are made, so that a stopped experiment can continue."""
 
 import hashlib
 import json
@@ -14,8 +14,8 @@ class Kept:
     """Numbers by name, in a JSON file.
 
     Args:
-        path: of the file; None: nothing is kept.
-        settings: values and arrays that the numbers depend on. A file of other settings is begun anew.
+        path: path of the file; None: nothing is saved.
+        settings: values and arrays that the numbers depend on. If the file has other settings, it is replaced.
     """
 
     def __init__(self, path, *settings):
@@ -32,7 +32,7 @@ class Kept:
         return name in self.numbers
 
     def measure(self, name, function):
-        """The number of that name, from the file or else from the function."""
+        """The number with that name, from the file if it is there, otherwise from the function."""
         if name not in self.numbers:
             self.numbers[name] = float(function())
             if self.path is not None:

@@ -1,4 +1,4 @@
-"""Networks as they were at chosen epochs of a training."""
+"""Networks as they were at chosen epochs of training."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ class KeptEpochs(keras.callbacks.Callback):
     """Saves the network before the first step and after each of some epochs, as <epochs>.keras.
 
     Args:
-        folder: where; made if it is not there.
+        folder: folder for the files; it is made if it does not exist.
         epochs: numbers of epochs.
     """
 

@@ -1,7 +1,7 @@
 """Which training images does a network find most like a test image? (Krizhevsky, Sutskever and Hinton 2012, figure 4)
 
-The paper shows five test images and, of each, the six training images whose activations at the last hidden layer are
-nearest. Here it is any layer, and the share of neighbours that are of the same class says how often it is right.
+The paper shows five test images and, for each, the six training images whose activations at the last hidden layer are
+nearest. Here any layer can be used, and the share of neighbours of the same class says how good they are.
 """
 
 from typing import Literal
@@ -37,14 +37,14 @@ def nearest(
     metric="euclidean",
     batch_size=64,
 ):
-    """The images whose features at a layer are nearest to those of other images, and whether they are of their class.
+    """The images whose features at a layer are nearest to those of other images, and whether their classes agree.
 
     Args:
         model: keras.Model with one image input.
         queries: float (Q, H, W, C) as the model takes them, such as test images.
         images: (N, H, W, C), or anything of that length that gives such arrays for slices, such as training images.
         layer: a layer's name.
-        query_labels, labels: int (Q,) and (N,), the classes, both or neither.
+        query_labels, labels: int (Q,) and (N,), the classes; give both or neither.
         class_names: what the labels are called.
         files: names of the images (N,), for the table.
         top: how many neighbours.
@@ -54,7 +54,8 @@ def nearest(
         Outcome. Table: query, rank (from 1), image (its number), distance; with labels query_class, class and same;
         with files file.
     Raises:
-        UsageError: an unknown layer or metric, top beyond the number of images, or labels of one kind only.
+        UsageError: the layer or metric is unknown, top is larger than the number of images, or only one kind of labels
+            is given.
     """
     if (query_labels is None) != (labels is None):
         raise UsageError("query_labels and labels go together: one of them is missing.")
@@ -124,20 +125,20 @@ def command(
     images: int = 100,
     seed: int = 0,
 ):
-    """Find the training images that a network finds most like test images.
+    """Find the training images that are most similar to test images for a network.
 
     Parameters
     ----------
     layer
         a layer's name [default: the last layer before the scores]
     top
-        how many neighbours of each image
+        how many neighbours to find for each image
     metric
-        how distance is measured between the features of two images
+        how to measure the distance between the features of two images
     images
-        how many test images are looked at; five of them are drawn
+        how many test images to use; five of them are drawn
     seed
-        of the choice of images
+        seed for the choice of images
     """
     train, test = asked.both(seed)
     test = some(test, images, seed)

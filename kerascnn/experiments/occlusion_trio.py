@@ -1,5 +1,6 @@
-"""What a hidden square does to a feature map, to the probability of the class and to the answer (Zeiler and Fergus
-2013, figures 6 and 7).
+"""How hiding a square changes a feature map, the probability of the class and the answer.
+
+This is after Zeiler and Fergus (2013), figures 6 and 7.
 
 As in the paper: a) the image with the square; b) the total activity of the feature map that is strongest in the whole
 image, for each place of the square; c) that map's deconvnet projection, framed, beside those of the three other images
@@ -44,27 +45,28 @@ def occlusion_trio(
     class_names=None,
     batch_size=64,
 ):
-    """What hiding a square does to the strongest feature map, the probability of the class, and the answer.
+    """How hiding a square changes the strongest feature map, the probability of the class, and the answer.
 
     Args:
         model: keras.Model with one image input, ending in class probabilities or scores.
         images: float (N, H, W, C) as the model takes them; the figure has a row for each of the first three.
         labels: int (N,), the true classes.
-        others: (M, H, W, C), or anything of that length that gives such arrays for slices: where the three other
-            images are searched.
+        others: (M, H, W, C), or anything of that length that gives such arrays for slices: the three other images are
+            searched for among these.
         layer: a layer's name; None: what the next layer sees of the deepest convolution.
         patch: side of the square, pixels; None: a quarter of the image's shorter side.
         stride: step between its places, pixels; None: a quarter of the patch.
         fill: what the square shows: "mean" (the image's own mean colour) or a number.
         class_names: what the classes are called; None: their numbers.
-        batch_size: of `others`, computed at once; the result does not depend on it.
+        batch_size: images of `others` computed at once; the result does not depend on it.
     Returns:
         Outcome. Table: image, row and column (first pixel of the square), activity, probability, label (the most
         probable class), covered (the share of the projection that the square hides). Tables by panel: "activity",
         "probability" and "label" as grids, "projection" with the pixels that are not 0 of source 0 (the image itself)
         and 1 to 3 (`other` says which). Arrays: "channel" (N,), "other" (N, 3) and "projection" (N, 4, H, W, C).
     Raises:
-        UsageError: a square larger than the image, fewer than three other images, an unknown layer.
+        UsageError: the square is larger than the image, there are fewer than three other images, or the layer is
+            unknown.
     """
     images, labels = np.asarray(images, "float32"), np.asarray(labels)
     if len(others) < OTHERS:
@@ -263,7 +265,7 @@ def command(
     others: int = 1000,
     seed: int = 0,
 ):
-    """Hide a square of images, and see what a feature map, the class and the answer do.
+    """Hide a square of each image, and see how a feature map, the probability of the class and the answer change.
 
     Parameters
     ----------
@@ -272,13 +274,13 @@ def command(
     patch
         side of the square, pixels [default: a quarter of the image's shorter side]
     stride
-        step between its places, pixels [default: a quarter of the patch]
+        step between the places of the square, pixels [default: a quarter of the patch]
     images
-        how many test images; the first three are drawn
+        how many test images to use; the first three are drawn
     others
-        at most how many images are searched for those that excite the same feature map
+        largest number of images to search for those that excite the same feature map
     seed
-        of the choice of images
+        seed for the choice of images
     """
     asked.need_labels("the true class needs")
     chosen = asked.some(images, seed)

@@ -1,4 +1,4 @@
-"""What every experiment gives: a table, a figure, sentences on what it shows, and all of it saved together."""
+"""The result of every experiment: a table, a figure, and sentences on what they show, saved together."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +16,12 @@ class Outcome:
     """The result of an experiment.
 
     Attributes:
-        name: of the experiment.
-        table: DataFrame, one row a measurement.
+        name: name of the experiment.
+        table: DataFrame, one row per measurement.
         findings: sentences, each with its number and, over n images, its 95% interval.
-        draw: function without arguments, gives the matplotlib Figure.
-        arrays: {name: array}, what the table was made from.
-        tables: {name: DataFrame}, further numbers, such as those of one panel of the figure.
+        draw: function without arguments that returns the matplotlib Figure.
+        arrays: {name: array}, the values that the table was made from.
+        tables: {name: DataFrame}, more numbers, such as those of one panel of the figure.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Outcome:
 
 
 def mean_interval(values, axis=-1):
-    """(mean, low, high): the 95% interval of a mean by Student's t; the mean itself three times for a single value."""
+    """(mean, low, high): the 95% interval of a mean by Student's t; for a single value, the value three times."""
     values = np.asarray(values, "float64")
     count, mean = values.shape[axis], values.mean(axis)
     if count < 2:

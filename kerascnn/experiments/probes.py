@@ -1,8 +1,8 @@
-"""How much of the classes can be read off each layer (Zeiler and Fergus 2013, section 5.3 and table 7).
+"""How well linear classifiers can tell the classes from each layer (Zeiler and Fergus 2013, section 5.3 and table 7).
 
-The network stays as it is; on the features of each layer a linear support vector machine and a softmax classifier are
-trained. The paper uses Caltech-101 and -256, and every feature of a layer. Here maps are averaged to a few places
-first, so that early layers with their large maps can be compared with late ones in little memory.
+The network stays as it is; a linear support vector machine and a softmax classifier are trained on the features of each
+layer. The paper uses Caltech-101 and -256, and every feature of a layer. Here maps are averaged to a few places first,
+so that early layers with their large maps can be compared with late ones in little memory.
 """
 
 import itertools
@@ -56,8 +56,8 @@ def probes(
 ):
     """Accuracy of linear classifiers on the features of each layer.
 
-    One pass over the images gives the features of all layers. They lie in temporary files, and one layer at a time is
-    in memory. Each feature is brought to mean 0 and standard deviation 1 over the training images.
+    One pass over the images gives the features of all layers. They are stored in temporary files, and only one layer at
+    a time is in memory. Each feature is scaled to mean 0 and standard deviation 1 over the training images.
 
     Args:
         model: keras.Model with one image input; its weights stay as they are.
@@ -67,18 +67,18 @@ def probes(
         layers: names of layers, in the order of the figure.
         places: maps are averaged to at most this many rows and columns.
         classifiers: of "svm" (linear, squared hinge loss) and "softmax" (logistic regression).
-        strengths: values of C, the inverse of the regularisation; cross-validation on the training images chooses.
-        folds: parts of this cross-validation.
+        strengths: values of C, the inverse of the regularisation; cross-validation on the training images chooses one.
+        folds: number of folds of this cross-validation.
         batch_size: images computed at once; the result does not depend on it.
-        seed: of the folds and the solvers.
+        seed: seed of the folds and the solvers.
         say: called with a line for each classifier that is trained.
     Returns:
         Outcome. Table: layer, features (how many), classifier, strength (the chosen C), validation (mean accuracy
         over the folds), accuracy (of the test images), low and high (its 95% Wilson interval), images. Arrays:
         "<layer>/<classifier>": bool (N,), which test images are classified correctly.
     Raises:
-        UsageError: unknown layers or classifiers, other numbers of labels than images, or a class with fewer training
-            images than folds.
+        UsageError: a layer or classifier is unknown, the numbers of labels and images differ, or a class has fewer
+            training images than folds.
     """
     names = [place.name for place in find_all(make_plan(model, opaque_step), layers)]
     labels, test_labels = np.asarray(labels), np.asarray(test_labels)
@@ -214,7 +214,7 @@ def _figure(table, chance, model):
 
 
 def command(asked, *, layers: str | None = None, places: int = 2, images: int = 1000, seed: int = 0):
-    """Measure how much of the classes linear classifiers read off each layer.
+    """Measure how well linear classifiers can tell the classes from the features of each layer.
 
     Parameters
     ----------
@@ -223,9 +223,9 @@ def command(asked, *, layers: str | None = None, places: int = 2, images: int = 
     places
         maps are averaged to at most this many rows and columns
     images
-        at most how many images of the training split are used, and as many of the test split
+        largest number of images to use from the training split, and from the test split
     seed
-        of the choice of images and of the cross-validation
+        seed for the choice of images and for the cross-validation
     """
     asked.need_labels("classifiers need")
     train, test = (some(split, images, seed) for split in asked.both(seed))

@@ -1,6 +1,6 @@
 """Which channels of a layer matter: each is switched off in turn, and the loss and the accuracy are measured again.
 
-Only the part of the network behind the layer is computed again. After Morcos, Barrett, Rabinowitz and Botvinick, "On
+Only the part of the network after the layer is computed again. After Morcos, Barrett, Rabinowitz and Botvinick, "On
 the importance of single directions for generalization" (2018), who found that class-selective units matter no more than
 others.
 """
@@ -39,16 +39,16 @@ def unit_ablation(model, images, labels, layer=None, *, fill="zero", batch_size=
         labels: int (N,), the true classes.
         layer: a layer's name; "conv1 (after relu)" for what the next layer sees of it. None: what the next layer sees
             of the deepest convolution.
-        fill: what a channel becomes: "zero", or "mean" (its mean over all images and places).
+        fill: the value that replaces a channel: "zero", or "mean" (its mean over all images and places).
         batch_size: images computed at once; the result does not depend on it.
     Returns:
         Outcome. Table: channel, loss (mean negative log-likelihood without it), loss_change, low and high (95% interval
         over images of this change), accuracy, accuracy_change, selectivity (of Morcos et al., of the channel's means by
-        class; nan where no mean is above 0), rank (1: the largest loss_change), images; channel -1 is the whole
+        class; nan if no mean is above 0), rank (1: the largest loss_change), images; channel -1 is the whole
         network. Arrays: "loss" (channels, N) and, over the numbers of channels "off", the accuracies
         "most_important_first" and "least_important_first".
     Raises:
-        UsageError: an unknown layer or fill, or labels that are none of the network's classes.
+        UsageError: the layer or fill is unknown, or a label is not one of the network's classes.
     """
     chosen = scanned_layers(model, layer)[-1]
     plan = make_plan(model, opaque_step)
@@ -209,18 +209,18 @@ def _figure(table, arrays, title):
 def command(
     asked, *, layer: str | None = None, fill: Literal["zero", "mean"] = "zero", images: int = 1000, seed: int = 0
 ):
-    """Measure which channels of a layer matter, by switching each off.
+    """Measure which channels of a layer matter, by switching off each in turn.
 
     Parameters
     ----------
     layer
         a layer's name [default: the deepest convolution]
     fill
-        what a channel that is off becomes: zero, or its mean over all images
+        value of a channel that is switched off: zero, or its mean over all images
     images
-        how many test images are looked at
+        how many test images to use
     seed
-        of the choice of images
+        seed for the choice of images
     """
     asked.need_labels("the loss needs")
     return unit_ablation(asked.model, *asked.test(images, seed), layer, fill=fill)

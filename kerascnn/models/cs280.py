@@ -20,7 +20,7 @@ from kerascnn.models import register
     input_shape=(96, 96, 3),
     num_classes=100,
     parameters=4_515_044,
-    difference="The report does not print a count; this is the sum of the printed weight shapes. The text once calls conv1 3x3.",
+    difference="The report prints no count; this is the sum of its weight shapes. The text once calls conv1 3x3.",
 )
 def zfnet_miniplaces(input_shape=(96, 96, 3), num_classes=100, *, groups=2, dropout=0.5, name="zfnet_miniplaces"):
     """Zeiler & Fergus' layers for 96x96 scenes: 7x7 stride 2 first, 5x5 stride 2 second, dense layers of 1024.
@@ -48,7 +48,7 @@ def zfnet_miniplaces(input_shape=(96, 96, 3), num_classes=100, *, groups=2, drop
     input_shape=(96, 96, 3),
     num_classes=100,
     parameters=3_749_348,
-    difference="The report does not print a table. conv2 keeps AlexNet's stride of 1, or nothing would be left at pool5.",
+    difference="The report prints no table. conv2 keeps AlexNet's stride of 1, or nothing would be left at pool5.",
 )
 def alexnet_miniplaces(input_shape=(96, 96, 3), num_classes=100, *, groups=2, dropout=0.5, name="alexnet_miniplaces"):
     """AlexNet's layers for 96x96 scenes: 11x11 stride 4 first, dense layers of 1024.

@@ -1,1 +1,1 @@
-"""Pages made from run folders: one HTML file each, which loads nothing from anywhere."""
+"""Pages made from run folders: one HTML file each, which loads no other files."""

@@ -1,4 +1,5 @@
-"""Line and bar charts as inline SVG: colours come from the page's style, so that they follow light, dark and print."""
+"""Line and bar charts as inline SVG: colours come from the page's style, so they suit light mode, dark mode and
+print."""
 
 import math
 
@@ -18,12 +19,12 @@ def lines(series, x_label, y_label, *, y_range=None, counts=False, diagonal=Fals
     Args:
         series: {name: (x, y)}, arrays of equal length; NaN breaks a line.
         x_label, y_label: names of the axes, with units.
-        y_range: (low, high); None: of the values.
-        counts: True where x is whole numbers: nothing between them is marked on the axis.
+        y_range: (low, high); None: the range of the values.
+        counts: True if x holds whole numbers, so the axis marks only whole numbers.
         diagonal: True draws the line from the lower left to the upper right corner.
         label: what a screen reader says.
     Returns:
-        Markup: the <svg>, with its legend where there is more than one line.
+        Markup: the <svg>, with a legend if there is more than one line.
     """
     xs = np.concatenate([np.asarray(x, float) for x, _ in series.values()])
     ys = np.concatenate([np.asarray(y, float) for _, y in series.values()])
@@ -59,7 +60,7 @@ def scatter(x, y, groups, marked, num_groups, label="map of the images"):
         x, y: places, each from 0 to 1.
         groups: int (N,), from 0.
         marked: bool (N,).
-        num_groups: of how many groups the colours must differ.
+        num_groups: how many groups need different colours.
     Returns:
         Markup: the <svg>; point i has data-point="i" and data-group.
     """
@@ -76,12 +77,13 @@ def scatter(x, y, groups, marked, num_groups, label="map of the images"):
 
 
 def colour(number, count):
-    """A CSS colour of one of `count` groups: of the page's eight where these are enough, else around the circle."""
+    """A CSS colour of one of `count` groups: one of the page's eight colours if these are enough, otherwise a hue from
+    the colour circle."""
     return f"var(--c{number})" if count <= 8 else f"hsl({360 * number / count:.0f} 65% var(--spot-light))"
 
 
 class _Axes:
-    """Where numbers lie in the drawing; `low` and `high` are the corners' (x, y)."""
+    """The place of numbers in the drawing; `low` and `high` are the corners' (x, y)."""
 
     def __init__(self, x_range, y_range, counts=False):
         self.counts = counts
@@ -94,7 +96,7 @@ class _Axes:
         return round(TOP + (HEIGHT - TOP - BOTTOM) * (self.high[1] - value) / (self.high[1] - self.low[1]), 1)
 
     def path(self, x, y, dots=False):
-        """An SVG path through points, or a dot at each; NaN breaks it, what lies outside is cut to the edge."""
+        """An SVG path through points, or a dot at each; NaN breaks it, and points outside are moved to the edge."""
         x, y = np.asarray(x, float), np.asarray(y, float)
         if len(x) > MOST_POINTS:
             kept = np.unique(np.linspace(0, len(x) - 1, MOST_POINTS).round().astype(int))
@@ -129,7 +131,7 @@ def _text(x, y, text, anchor="middle", turn=""):
 
 
 def ticks(low, high, about=5, *, whole=False):
-    """Round numbers from low to high, about so many; with `whole` only whole ones."""
+    """About this many round numbers from low to high; with `whole`, only whole numbers."""
     raw = (high - low) / about
     scale = 10 ** math.floor(math.log10(raw))
     step = next(scale * factor for factor in (1, 2, 5, 10) if scale * factor >= raw * 0.999)

@@ -1,4 +1,4 @@
-"""Runs side by side as one HTML file, from their folders alone: results, paired tests, curves, and what differs."""
+"""Runs side by side in one HTML file, made only from their folders: results, paired tests, curves, and differences."""
 
 import itertools
 import json
@@ -23,14 +23,14 @@ def write(runs, out):
 
 
 def compare(runs):
-    """The comparison of two or more runs as one HTML text that loads nothing from anywhere.
+    """The comparison of two or more runs as one HTML text that loads no other files.
 
     Raises:
-        UsageError: fewer than two runs, or one of them twice.
+        UsageError: there are fewer than two runs, or one of them is given twice.
     """
     folders = [run_folders.as_run(run) for run in runs]
     if len({run.folder.resolve() for run in folders}) < max(2, len(folders)):
-        raise UsageError(f"Two or more different runs are compared; {counted(len(folders), 'run')} given.")
+        raise UsageError(f"Two or more different runs are needed; {counted(len(folders), 'run')} given.")
     for run in folders:
         report(run)  # raises for a damaged one, naming it
     names = _names(folders)
@@ -47,7 +47,7 @@ def compare(runs):
 
 
 def _names(folders):
-    """The folders' names, with as many of the folders above as it takes to tell them apart."""
+    """The folders' names, with as many parent folders as are needed to tell them apart."""
     paths = [run.folder.resolve().parts for run in folders]
     names = [parts[-1] for parts in paths]
     for length in range(2, max(map(len, paths)) + 1):
@@ -59,7 +59,7 @@ def _names(folders):
 
 
 def _row(name, run):
-    """What a run's line says; empty where its folder does not know."""
+    """The cells of a run's row; empty where its folder does not have the value."""
     state = run.read("run")
     result = state.get("result") or {}
     row = {"name": name, "status": run.status, **dict.fromkeys(("accuracy", "interval", "loss", "best"), "")}
@@ -78,9 +78,9 @@ def mcnemar(first, second):
     """McNemar's exact test of two classifiers on the same images.
 
     Args:
-        first, second: bool (N,), which images each is right about.
+        first, second: bool (N,), which images each classifier gets right.
     Returns:
-        (number that only the first is right about, only the second, two-sided p).
+        (number that only the first gets right, number that only the second gets right, two-sided p).
     """
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     differing = only_first + only_second
@@ -108,11 +108,11 @@ def _paired(folders, names):
 
 
 def _curves(folders, names):
-    """([(title, chart)] of each quantity of all runs over epochs or steps, a sentence where there are none)."""
+    """([(title, chart)] for each quantity of all runs over epochs or steps, a sentence if there are none)."""
     tables = [(name, *metrics_of(run)) for name, run in zip(names, folders, strict=True)]
     units = {unit for _, unit, _ in tables if unit}
     if len(units) != 1:
-        return [], "Some runs count epochs and others steps, so that their curves share no axis." if units else ""
+        return [], "Some runs count epochs and others steps, so their curves cannot share an axis." if units else ""
     unit = units.pop()
     charted = []
     for quantity in QUANTITIES:

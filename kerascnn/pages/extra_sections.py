@@ -14,7 +14,7 @@ KINDS = {".webp": "image/webp", ".png": "image/png", ".svg": "image/svg+xml"}
 
 
 def sections(run, tables):
-    """What the template shows of a run's extras, by name; empty or None where a run has none.
+    """What the template shows of a run's extras, by name; empty or None if a run has none.
 
     Args:
         tables: {name: DataFrame}, of `kerascnn.training.record.read`.
@@ -39,7 +39,7 @@ def looks(run):
 
 
 def as_json(value):
-    """JSON that may stand in a script element."""
+    """JSON that is safe in a script element."""
     text = json.dumps(value, ensure_ascii=False)
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
 

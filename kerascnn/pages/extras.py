@@ -1,14 +1,14 @@
-"""What a report shows that only the network and the images can tell, kept in the run folder beside the tables.
+"""The parts of a report that need the network and the images, kept in the run folder next to the tables.
 
-    map.csv, map.webp    where the test images lie when images with like features are near, and small pictures of them
-    looks.npz            what the answers to the pictured mistakes and hits depend on, drawn over the images
-    suspects.csv, .npz   images whose label the network holds for least likely
+    map.csv, map.webp    a map of the test images by the similarity of their features, and small pictures of them
+    looks.npz            what the answers depend on, drawn over the pictured mistakes and correct answers
+    suspects.csv, .npz   images whose label the network finds least likely
     training.webp        training images as the network sees them, changed at random
     filters.png          filters of the first convolution
     layers.csv, network.svg   the table and the picture of the network
 
-So the page can be made again where neither network nor images are. What cannot be made is left out, and a sentence in
-extras.json says why.
+With these files, the page can be made again without the network and the images. Parts that cannot be made are left out,
+and a sentence in extras.json says why.
 """
 
 import io
@@ -36,7 +36,7 @@ EXTRAS = f"{FOLDER}/extras.json"
 
 
 def gather(run, classifier, evaluation, images, *, train=None, recipe=None, validation=None, look=LOOK):
-    """Write what this module lists into a run folder, beside what `kerascnn.training.record.keep` wrote.
+    """Write the files listed above into a run folder, next to those of `kerascnn.training.record.keep`.
 
     Args:
         run: a Run.
@@ -44,7 +44,7 @@ def gather(run, classifier, evaluation, images, *, train=None, recipe=None, vali
         evaluation: its Evaluation.
         images: uint8 (N, H, W, C), those that were evaluated, an array or `ImageFiles`.
         train, recipe: the Split trained on and the Recipe, for pictures of what training saw; or None.
-        validation: a Split that was not trained on either, whose labels are looked at as well; or None.
+        validation: another Split that was not trained on, whose labels are also checked; or None.
         look: name of a method of `kerascnn.explain`.
     """
     notes = []
@@ -97,7 +97,7 @@ def _map(run, classifier, predictions, images):
 
 def embedded(features, seed=0):
     """Places (N, 2), each axis from 0 to 1, of features (N, D): their 50 principal components by t-SNE (van der Maaten
-    and Hinton 2008), as scikit-learn has both; or by UMAP where `umap-learn` is installed."""
+    and Hinton 2008), both from scikit-learn; or by UMAP if `umap-learn` is installed."""
     from sklearn.decomposition import PCA
 
     features = np.asarray(features, "float64")
@@ -128,8 +128,8 @@ def _neighbours(features, seed):
 
 
 def shown(predictions):
-    """int: the rows of a table of predictions that a page shows first, the most confident mistakes and the least sure
-    hits."""
+    """int: the rows of a table of predictions that a page shows first, the most confident mistakes and the least
+    certain correct answers."""
     parts = [predictions[predictions["correct"] == correct] for correct in (False, True)]
     return np.concatenate([part.sort_values("margin", kind="stable").index[:MOST_CARDS] for part in parts]).astype(int)
 
@@ -233,7 +233,7 @@ def _as_picture(pixels):
 
 
 def _enlarged(pixels, side):
-    """An image as large as fits a square of `side` pixels: small ones pixel by pixel."""
+    """An image enlarged to fit a square of `side` pixels; small images are enlarged pixel by pixel."""
     picture = _as_picture(pixels)
     factor = side / max(picture.size)
     size = tuple(max(1, round(factor * length)) for length in picture.size)
@@ -248,6 +248,6 @@ def _save(picture, path):
 
 
 def read(run):
-    """{"look": name, "notes": [...]} of what `gather` wrote into a run folder; None where it wrote nothing."""
+    """{"look": name, "notes": [...]} that `gather` wrote into a run folder; None if it wrote nothing."""
     path = run / EXTRAS
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

@@ -1,4 +1,4 @@
-"""Where reports come from: a run's folder with its data at hand, or any model file with images to try it on."""
+"""Make a report from a run's folder and its data, or from any model file with images to test it on."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from kerascnn.using.run_data import data_of
 
 
 def of_run(run, *, look=None, out=None):
-    """Write the page of a run, after what only its network and its data can tell where that is not in its folder yet.
+    """Write the page of a run; if its folder lacks the extras that need the network and the data, make them first.
 
     Args:
         run: a Run, its folder, its name or "last".
@@ -27,7 +27,7 @@ def of_run(run, *, look=None, out=None):
         try:
             _gather(run, look or extras.LOOK)
         except (DataError, UsageError, OSError) as error:
-            lacks = f"Only what the folder holds is on the page: {error}"
+            lacks = f"The page shows only what the folder holds: {error}"
     return report.write(run, out), lacks
 
 
@@ -50,12 +50,12 @@ def _gather(run, look):
 
 
 def of_model(named, data, *, look=None, out=None, strict=False):
-    """Write the page of any classifier on images with labels, and its tables, into a folder of the classifier's name.
+    """Write the page of any classifier on labelled images, and its tables, into a folder named after the classifier.
 
     Args:
         named: whatever `kerascnn.using.subject` takes.
         data: a data set's name, or a folder.
-        look, out: as of `of_run`; out None: report.html in that folder.
+        look, out: as for `of_run`; out None: report.html in that folder.
         strict: True stops at the first image that cannot be read.
     Returns:
         The path of the page.

@@ -1,6 +1,6 @@
 """The report of a run as one HTML file, from its run folder alone: it can be made again years later.
 
-Whatever a folder lacks is left out of the page: a run that failed has its page, too.
+Whatever a folder lacks is left out of the page, so a run that failed also has a page.
 """
 
 import base64
@@ -23,9 +23,9 @@ TEMPLATES = jinja2.Environment(
 MOST_CELLS = 30  # classes of a confusion matrix that is a table; beyond that its largest cells are listed
 ENDED = {
     "failed": "The run failed",
-    "finished": "The test images were not read",
+    "finished": "The test images were not used",
     "interrupted": "The run was interrupted",
-    "running": "The run is going on",
+    "running": "The run is still running",
 }
 MOST_CARDS = 24  # mistakes, and hits, that are shown before a cell is opened
 
@@ -43,7 +43,7 @@ def report(run):
     """The report of a run as one HTML text that loads nothing from anywhere.
 
     Raises:
-        DataError: the folder is no run's, or is damaged.
+        DataError: the folder is not a run, or is damaged.
     """
     run = runs.as_run(run)
     with whole(run):
@@ -52,7 +52,7 @@ def report(run):
 
 @contextlib.contextmanager
 def whole(run):
-    """Within this block files of a run that hold something else than they should are a DataError."""
+    """Within this block, a file of a run with unexpected contents raises a DataError."""
     try:
         yield
     except (DataError, UsageError):
@@ -105,7 +105,7 @@ def _headline(result):
 
 
 def _facts(run, state, recipe, data, result):
-    """What was asked and what came out, as (name, text) pairs."""
+    """The settings and the results, as (name, text) pairs."""
     counts = {name: split.get("images") for name, split in data.get("splits", {}).items() if isinstance(split, dict)}
     facts = [
         ("Model", f"{recipe.get('model')}, {state['parameters']:,} parameters" if "parameters" in state else None),
@@ -118,7 +118,7 @@ def _facts(run, state, recipe, data, result):
         ("Macro F1", f"{result['macro_f1']:.4f}" if "macro_f1" in result else None),
         ("Commonest class", _baseline(result)),
         ("Best step" if "best_step" in result else "Best epoch", best_of(result)),
-        ("Test images", "watched during training, for the curves alone" if result.get("test_watched") else None),
+        ("Test images", "watched during training, only for the curves" if result.get("test_watched") else None),
         ("Began", str(state.get("started", "")).replace("T", " ") or None),
         ("Time", f"{state['seconds'] / 60:.1f} minutes" if "seconds" in state else None),
         ("Memory", f"{state['peak_memory_bytes'] / 1e9:.2f} GB at most" if "peak_memory_bytes" in state else None),
@@ -132,7 +132,7 @@ def _facts(run, state, recipe, data, result):
 
 
 def best_of(result):
-    """The epoch, or step, that is best by the monitored quantity, of how many; None where it is not known."""
+    """The epoch or step that is best by the monitored quantity, and the total number; None if it is not known."""
     if "best_step" in result:
         return f"{result['best_step']:,} of {result['steps']:,}"
     return f"{result['best_epoch']} of {result['epochs']}" if "best_epoch" in result else None
@@ -145,11 +145,11 @@ def _percent(fraction):
 def _baseline(result):
     if "baseline_accuracy" not in result:
         return None
-    return f"always answering {result['baseline_class']!r} gives {_percent(result['baseline_accuracy'])}"
+    return f"always predicting {result['baseline_class']!r} gives {_percent(result['baseline_accuracy'])}"
 
 
 def _arguments(recipe):
-    """What `kerascnn train` is given to train as this recipe again."""
+    """The arguments that make `kerascnn train` use this recipe again."""
     data = str(recipe.get("data", ""))
     yield data
     usual = RECIPES.get("digits" if data == "digits" else "default")().to_dict()
@@ -216,7 +216,7 @@ def _rows(table):
 
 
 def _confusion(table):
-    """{"names", "rows": [(true, total, [counts])]} of a matrix that can be shown as a table, or None."""
+    """{"names", "rows": [(true, total, [counts])]} for a matrix that can be shown as a table, or None."""
     if table is None or len(table) > MOST_CELLS:
         return None
     names = list(table.columns[1:])
@@ -232,7 +232,7 @@ def _calibration(table):
         table["high"],
         table["accuracy"],
         "probability of the answer",
-        "share that is right",
+        "share of correct answers",
         x_range=(0, 1),
         diagonal=True,
     )
@@ -257,13 +257,13 @@ def _ranking(table):
 
 
 def _order(predictions, correct):
-    """Rows of the images to show first: the most confident mistakes, or the least sure hits."""
+    """Rows of the images to show first: the most confident mistakes, or the least certain correct answers."""
     part = predictions[predictions["correct"] == correct].sort_values("margin", kind="stable")
     return [int(row) for row in part.index[:MOST_CARDS]]
 
 
 def _images(run, predictions):
-    """What the page's script knows of each pictured image, as JSON that may stand in a script element."""
+    """What the page's script needs to know about each pictured image, as JSON that is safe in a script element."""
     if predictions is None:
         return "{}"
     pictured, looks, shown = pictures.read(run), extra_sections.looks(run), {}
@@ -284,7 +284,7 @@ def _settings(recipe):
 
 
 def _downloads(run):
-    """(name, data URI) of the tables behind the page, but for the long one of all images."""
+    """(name, data URI) of the tables behind the page, except the long one with all images."""
     found = []
     for path in [run / "metrics.csv", *sorted((run / record.FOLDER).glob("*.csv"))]:
         if path.exists() and path.stem not in ("predictions", "curves"):

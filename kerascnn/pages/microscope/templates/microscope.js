@@ -33,7 +33,7 @@
       try {
         localStorage.setItem(key, JSON.stringify(all));
         form.querySelector("output").textContent = "kept";
-      } catch { form.querySelector("output").textContent = "this browser keeps nothing"; }
+      } catch { form.querySelector("output").textContent = "this browser does not keep anything"; }
       offer();
     });
   }
@@ -97,7 +97,7 @@
     if (link) location.href = link.href;
   });
 
-  // Sort and filter a layer's units; the choice stands in the address
+  // Sort and filter a layer's units; the address keeps the choice
   const sift = document.querySelector("form.sift");
   if (sift) {
     const grid = document.querySelector(".grid"), items = [...grid.children];
