@@ -196,4 +196,4 @@ def test_names_are_text_in_the_sections(model_report):
     table.to_csv(folder / "evaluation" / "suspects.csv", index=False)
     page = report.report(folder)
     assert "<img src=x>" not in page
-    assert "rather &lt;/script&gt;?" in page
+    assert "perhaps &lt;/script&gt;?" in page
