@@ -1,10 +1,10 @@
-"""Look at a data set before training on it: counts, sizes, colours, broken and duplicate images, what training does.
+"""Check a data set before training on it: counts, sizes, colours, broken and duplicate images, what training will do.
 
-`check` visits every image once, and changes nothing. Of JPEG files it hears libjpeg's warnings, too. Two images are
-duplicates if their pixels are identical once they are decoded and upright; whether the files are identical to the last
-byte is said too. Near duplicates are the same picture resized, re-encoded, mirrored or cropped by a little
-(`kerascnn.datasets.near_duplicates`). Images of validation or test that also occur in training are a leak: they make an
-accuracy look better than it is.
+`check` reads every image once and changes nothing. For JPEG files it also collects libjpeg's warnings. Two images are
+duplicates if their pixels are identical once they are decoded and upright; the report also says whether the files are
+identical to the last byte. Near duplicates are copies of a picture that were resized, re-encoded, mirrored or slightly
+cropped (`kerascnn.datasets.near_duplicates`). Validation or test images that also occur in training are a leak: they
+make the accuracy look better than it is.
 """
 
 import hashlib
@@ -29,28 +29,29 @@ from kerascnn.errors import counted
 
 @dataclass(frozen=True)
 class Report:
-    """What was found; plain values that JSON can hold.
+    """The findings, as plain values that JSON can hold.
 
     Attributes:
         name, source, class_names: as in ImageData.
         counts: {split: {class name: number of images}}, as training would split them, broken files not counted.
-        sizes: ((height, width, number of images), ...), commonest first; of the images as they are.
-        mean, std: one number a channel, of the training pixels at the size that training uses, from 0 to 1.
+        sizes: ((height, width, number of images), ...), most frequent first; the sizes of the images as they are.
+        mean, std: one number per channel, for the training pixels at the size that training uses, from 0 to 1.
         broken: ((file, reason), ...).
-        damaged: ((file, libjpeg's warning), ...) of JPEG files that are decoded with partly wrong pixels.
+        damaged: ((file, libjpeg's warning), ...) for JPEG files that are decoded with partly wrong pixels.
         duplicates: groups of images with the same pixels; each group is a dict of "images" (names), "splits" and
             "classes" (one of each an image), and "same_bytes".
         near: pairs of images that are nearly, but not exactly, the same; each is a dict of "images", "splits" and
-            "classes" (one of each an image), "similarity" (0.8 to 1) and "mirrored"; None where it was not looked for.
+            "classes" (one of each an image), "similarity" (0.8 to 1) and "mirrored"; None if they were not searched
+            for.
         leaks: {"train/test": n, ...}: how many images of the second split also occur in the first.
         conflicts: number of duplicate groups whose images have different classes.
         balance: {"commonest", "rarest": class names, "most", "fewest": their training images, "baseline": accuracy of
-            always answering the commonest class, a fraction of the training images}.
-        image_shape: (height, width, channels) that images are brought to.
-        memory_bytes: what the decoded images take at that shape.
-        in_memory: False if they would be decoded on demand instead.
-        notes: what was done on reading: ignored folders, splits made, sizes chosen.
-        problems: sentences about what should be mended before training.
+            always predicting the most frequent class, as a fraction of the training images}.
+        image_shape: (height, width, channels) that images are resized to.
+        memory_bytes: memory that the decoded images take at that shape.
+        in_memory: False if the images would be decoded on demand instead.
+        notes: what was done while reading: ignored folders, splits made, sizes chosen.
+        problems: sentences about what should be fixed before training.
     """
 
     name: str
@@ -90,7 +91,7 @@ def check_data(
     memory_limit=None,
     **options,
 ):
-    """Look at every image of a data set once: a Report. The arguments are those of `kerascnn.datasets.load`.
+    """Read every image of a data set once and return a Report. The arguments are those of `kerascnn.datasets.load`.
 
     Broken files are reported, not raised, unless `strict`; a data set that cannot be loaded at all raises as in `load`.
     """
@@ -403,9 +404,9 @@ def lines(report, most=10, network="", sees=None):
     """The report as lines of text for a terminal.
 
     Args:
-        most: broken files and duplicate groups to list.
+        most: largest number of broken files and duplicate groups to list.
         network: the name of the network for whose training the images were sized, if any.
-        sees: (height, width) that it sees of them.
+        sees: (height, width) of the part that it sees.
     """
     splits = list(report.counts)
     rows = [[name, *(f"{report.counts[s][name]:,}" for s in splits)] for name in report.class_names]

@@ -1,10 +1,10 @@
-"""Images that are nearly the same: one is the other resized, re-encoded, brightened, mirrored or cropped by a little.
+"""Images that are nearly the same: one is a resized, re-encoded, brightened, mirrored or slightly cropped copy.
 
 Every image becomes a grey thumbnail of 32x32 pixels. Pairs whose coarse 8x8 thumbnails correlate are compared in fine
-detail: one of them is cropped by up to two thumbnail pixels on each side (6% of the image) to lie over the other, and
-what is finer than a blur of two pixels must correlate. On 1,500 photographs of CIFAR-10 and of scenes, copies that were
-changed in these ways correlate at 0.8 to 1.0 (0.72 to 0.8 where 32x32 pixels were halved to 16x16); other images, 0.3
-and at most 0.76.
+detail: one of them is cropped by up to two thumbnail pixels on each side (6% of the image) to match the other, and the
+details finer than a blur of two pixels must correlate. On 1,500 photographs of CIFAR-10 and of scenes, copies that were
+changed in these ways have a correlation of 0.8 to 1.0 (0.72 to 0.8 if 32x32 pixels were halved to 16x16); other images
+have 0.3, and at most 0.76.
 """
 
 import itertools
@@ -24,7 +24,7 @@ DRAWN = 24  # pairs on a sheet
 
 
 def thumbnail(pixels):
-    """uint8 (32, 32): an image (H, W, 1 or 3), grey; None where it is too small."""
+    """uint8 (32, 32): an image (H, W, 1 or 3) in grey; None if it is too small."""
     if min(pixels.shape[:2]) < SMALLEST:
         return None
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("L")
@@ -50,13 +50,13 @@ def near_pairs(thumbnails):
 
 
 def sheet(pairs, folder):
-    """(figure, number of pairs drawn): near duplicates that are files, side by side, the most similar first.
+    """(figure, number of pairs drawn): near duplicates that are files, side by side, most similar first.
 
     Args:
         pairs: of a `kerascnn.datasets.check.Report`.
-        folder: where the files lie.
+        folder: folder that the files are in.
     Returns:
-        (None, 0) where none of the pairs are files.
+        (None, 0) if none of the pairs are files.
     """
     from matplotlib.figure import Figure
 

@@ -1,10 +1,10 @@
 """What a network is, as data: any Keras model as a list of primitive steps.
 
-graph.py            nested models opened, shared layers once per call
+graph.py            nested models are opened; shared layers appear once per call
 plan.py             the model as a Plan: steps, constants, layers
 openings.py         how a layer opens into steps; open_*.py: one function per kind of layer or operation
-rules/              what a step computes, forward and back
-find.py             how the layers are named
+rules/ what a step computes, forward and backward
+find.py             how layers are named
 reach.py            how far each step reaches
 receptive_field.py  which pixels each unit sees
 sizes.py, cost.py   shapes, work, memory

@@ -1,4 +1,4 @@
-"""Which rule serves an activation function: by the function itself, never by its name alone."""
+"""Which rule an activation function uses: decided by the function itself, never only by its name."""
 
 from keras import activations, ops
 

@@ -1,16 +1,17 @@
 """Work and memory of a network, layer by layer, before anything is run: what training and inference will need.
 
-Memory is a model of what lives at the busiest moment, in bytes:
+The memory is an estimate of what is live at the busiest moment, in bytes:
 
-    training:   weights + optimizer slots + gradients + the largest update in the making
+    training:   weights + optimizer slots + gradients + the largest update while it is computed
                 + batch * max over layers of (saved outputs up to the layer + 2 * its output + the next layer's output)
     inference:  weights + batch * max over layers of (input + 1.5 * output)
 
-Forward saves every layer's output for backward. While the gradient passes a layer there are its gradient before and
-after the activation, and the next layer's, whose weight gradient is made meanwhile. The 1.5 stands for a convolution
-before its bias and activation and what TensorFlow does in place of it; it was fitted to measurements. Flatten and
-reshape share their input's memory. `benchmarks/memory.py` compares with what TensorFlow's allocator measures on CPU;
-the process itself grows by up to 1.6 times as much, as the allocator keeps freed pieces; hence the headroom.
+The forward pass saves every layer's output for the backward pass. While the gradient passes a layer, memory holds its
+gradient before and after the activation, and that of the next layer, whose weight gradient is computed at the same
+time. The 1.5 accounts for a convolution before its bias and activation and for what TensorFlow does in place; it was
+fitted to measurements. Flatten and reshape share the memory of their input. `benchmarks/memory.py` compares with what
+TensorFlow's allocator measures on CPU; the process itself grows by up to 1.6 times as much, because the allocator keeps
+freed blocks; this is the reason for the headroom.
 """
 
 import dataclasses
@@ -54,17 +55,17 @@ _SHARED = (keras.layers.Flatten, keras.layers.Reshape)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cost:
-    """What `cost` found.
+    """The result of `cost`.
 
     Attributes:
         layers: pandas.DataFrame, one row per layer: layer, macs (per image), parameters, weight_bytes, gradient_bytes,
-            optimizer_bytes, activation_bytes (its output, whole batch), training_bytes and inference_bytes (alive while
-            the gradient, or the image, passes it; without weights).
+            optimizer_bytes, activation_bytes (its output, whole batch), training_bytes and inference_bytes (live while
+            the gradient, or the image, passes the layer; without weights).
         batch_size, precision, optimizer: as asked for.
-        macs: multiply-accumulates of one image, forward; training does about three times as many.
+        macs: multiply-accumulates of one image in the forward pass; training takes about three times as many.
         parameters: number of weights.
-        weight_bytes, gradient_bytes, optimizer_bytes: of all layers.
-        training_bytes, inference_bytes: at the busiest moment.
+        weight_bytes, gradient_bytes, optimizer_bytes: sums over all layers.
+        training_bytes, inference_bytes: memory at the busiest moment.
     """
 
     layers: pd.DataFrame
@@ -100,11 +101,11 @@ def cost(model, batch_size=32, precision=None, optimizer="adam", *, input_shape=
         precision: "float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16" or "float64"; None is the
             model's own, layer by layer.
         optimizer: a name ("adam", "sgd", "sgd_momentum" ...) or a keras.optimizers.Optimizer.
-        input_shape: (height, width, channels), where the model's own is open or another is wanted.
+        input_shape: (height, width, channels), if the model's own is open or another is wanted.
     Returns:
         Cost.
     Raises:
-        UsageError: an unknown precision or optimizer, a batch below 1, or an open size.
+        UsageError: the precision or optimizer is unknown, the batch is below 1, or a size is open.
     """
     if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
         raise UsageError(f"batch_size must be a whole number above 0; received {batch_size!r}.")
@@ -223,12 +224,12 @@ def _slots(optimizer):
 def largest_batch(
     model, memory_bytes, precision=None, optimizer="adam", *, input_shape=None, headroom=0.35, mode="training"
 ):
-    """The largest batch whose training (or inference) fits into a memory.
+    """The largest batch whose training (or inference) fits into a given memory.
 
     Args:
-        model, precision, optimizer, input_shape: as of `cost`.
+        model, precision, optimizer, input_shape: as for `cost`.
         memory_bytes: the memory, bytes.
-        headroom: fraction of it left for Python, the data and what the allocator wastes.
+        headroom: fraction of the memory left for Python, the data and the allocator's overhead.
         mode: "training" or "inference".
     Returns:
         int, images; 0 if not even one fits.

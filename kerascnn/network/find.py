@@ -1,4 +1,4 @@
-"""How the layers of a network are named: one answer for every look, and one error that names the nearest.
+"""How the layers of a network are named: one rule for all methods, and one error that names the nearest layer.
 
 "conv4"
     a layer, by its name or, inside nested models, by the end of its path
@@ -19,7 +19,7 @@ from kerascnn.errors import UsageError, nearest
 
 
 class Layers(NamedTuple):
-    """What `find` needs of a network, as a Plan has it: a name, {path: its calls' values}, {path: class name}."""
+    """What `find` needs from a network, as in a Plan: a name, {path: its calls' values}, {path: class name}."""
 
     model: str
     layers: dict
@@ -27,7 +27,7 @@ class Layers(NamedTuple):
 
 
 class Place(NamedTuple):
-    """One call of a layer: what it is called here, the layer's path, what the network keeps of the call."""
+    """One call of a layer: its name here, the layer's path, and what the network stores about the call."""
 
     name: str
     path: str
@@ -44,7 +44,7 @@ def layers_of(model):
 
 
 def layers_in(model):
-    """The Layers of a keras.Model; of each call the layer is kept."""
+    """The Layers of a keras.Model; for each call, the layer is stored."""
     opened = layers_of(model)
     return Layers(model.name, {p: [x] for p, x in opened.items()}, {p: type(x).__name__ for p, x in opened.items()})
 
@@ -55,19 +55,19 @@ def convolutions(network):
 
 
 def call_names(network, paths=None):
-    """Names of all calls of layers: a path, or "path#1", "path#2" for a layer that is called several times."""
+    """Names of all calls of layers: a path, or "path#1", "path#2" if a layer is called several times."""
     return [place.name for path in network.layers if paths is None or path in paths for place in _calls(network, path)]
 
 
 def find(network, name, call=None):
-    """The Place that a name means, and no other.
+    """The one Place that a name means.
 
     Args:
         network: a Plan or Layers.
         name: as the module's docstring says.
         call: which call of a shared layer a name without "#" means; None: none of them.
     Raises:
-        UsageError: there is none, or several; the message lists what there is.
+        UsageError: the name means no layer, or several; the message lists the layers.
     """
     places = _places(network, str(name).strip())
     paths = list(dict.fromkeys(place.path for place in places))
@@ -84,10 +84,10 @@ def find_all(network, names):
     """The Places that names mean, in the order of the names, each once.
 
     Args:
-        names: a name, or several: a list, or a string with commas between them. A name that means one layer keeps its
-            words, so that what was asked for is found under them.
+        names: a name, or several: a list, or a string with commas between them. If a name means one layer, the Place
+            keeps that name, so that the result is found under it.
     Raises:
-        UsageError: a name that means nothing, or no name at all.
+        UsageError: a name means no layer, or there is no name.
     """
     names = [name.strip() for name in names.split(",")] if isinstance(names, str) else [str(name) for name in names]
     places = {}

@@ -1,7 +1,7 @@
 """A Keras model's graph as one flat list of calls: nested models are opened, shared layers appear once per call.
 
-`flatten(model)` works on Functional and Sequential models however they nest, and never changes them. What has no graph
-to open (a subclassed layer or model) stays one node.
+`flatten(model)` works on Functional and Sequential models, however deeply they are nested, and never changes them. A
+layer or model without a graph to open (a subclass) stays one node.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ class Node:
         call: 0 for the operation's first call in the model, 1 for the second ...
         args, kwargs: the call's arguments, each tensor replaced by its `Ref`.
         inputs: numbers of the tensors among the arguments, in order.
-        outputs: numbers of the tensors that come out.
+        outputs: numbers of the output tensors.
     """
 
     operation: keras.Operation
@@ -56,7 +56,7 @@ class Graph:
     Attributes:
         nodes: list of Node in an order in which they can be called.
         inputs, outputs: numbers of the model's input and output tensors.
-        tensors: list of symbolic tensors; `tensors[number]` has `.shape` (batch first, None where open) and `.dtype`.
+        tensors: list of symbolic tensors; `tensors[number]` has `.shape` (batch first, None if open) and `.dtype`.
         input_names: names of the model's inputs.
     """
 
@@ -71,7 +71,7 @@ class Graph:
 
         Args:
             values: one value per input: arrays, or KerasTensors to learn shapes only.
-            call: function (node, args, kwargs) -> output, in place of calling the operation.
+            call: function (node, args, kwargs) -> output, used instead of calling the operation.
         """
         known = dict(zip(self.inputs, values, strict=True))
         for node in self.nodes:
@@ -127,14 +127,14 @@ def flatten(model):
 
 
 def traced(function, node, shapes):
-    """The Graph of what a layer does in inference, or a function, found by calling it on symbolic tensors.
+    """The Graph of a layer in inference, or of a function, found by calling it on symbolic tensors.
 
     Args:
         function: a keras.Layer, or a function of one tensor.
         node: the Node that calls the layer; None for a function of one tensor.
-        shapes: {tensor number: shape} of what it is called on.
+        shapes: {tensor number: shape} of its inputs.
     Raises:
-        Exception: whatever the user's own code raises when it is given symbolic tensors.
+        Exception: whatever the user's code raises when it is called on symbolic tensors.
     """
     symbols = {}
 
@@ -165,9 +165,9 @@ def traced(function, node, shapes):
 
 @contextlib.contextmanager
 def without_weights():
-    """Models built inside have layers, shapes and counts but no weights' values: a VGG in 0.02 s and no memory.
+    """Models built inside have layers, shapes and counts but no weight values: a VGG takes 0.02 s and no memory.
 
-    They can be looked at (tables, receptive fields, costs), not called or saved.
+    They can be examined (tables, receptive fields, costs), but not called or saved.
     """
     waiting = "uninitialized_variables"
     before = global_state.get_global_attribute(waiting, [])
@@ -206,7 +206,7 @@ def has_graph(model):
 
 
 def why_no_graph(model, shape=None):
-    """Why `flatten` cannot open a model, and what to type; `shape` is that of the images, without the batch."""
+    """Why `flatten` cannot open a model, and what to type; `shape` is the shape of the images, without the batch."""
     if not isinstance(model, keras.Model):
         return f"A keras.Model is needed; received {type(model).__name__}: {model!r}."
     sizes = ", ".join(map(str, shape or ("height", "width", "channels")))

@@ -1,8 +1,8 @@
 """How a classifier ends: the activation that turns class scores into probabilities, and classifiers with one unit.
 
-A classifier with one unit has two classes. Its unit z, before the sigmoid, is the score of class 1, and -z that of
-class 0. A single unit counts as such where a sigmoid follows it, or where the model was compiled with a loss that takes
-scores (BinaryCrossentropy(from_logits=True)); any other single unit is a number, and its only target is 0.
+A classifier with one unit has two classes. Its unit z, before the sigmoid, is the score of class 1, and -z is the score
+of class 0. A single unit counts as a classifier if a sigmoid follows it, or if the model was compiled with a loss that
+takes scores (BinaryCrossentropy(from_logits=True)); any other single unit is a number, and its only target is 0.
 """
 
 import math
@@ -21,8 +21,8 @@ def head_step(steps, output, single=False):
     """The softmax or sigmoid that makes a plan's output, or None.
 
     Args:
-        steps: the plan's.
-        output: number of the output's value.
+        steps: the steps of the plan.
+        output: number of the output value.
         single: True for an output of one number per image, which may be reshaped after its sigmoid.
     """
     passed = ("identity", "reshape", "squeeze", "expand") if single else ("identity",)
@@ -34,7 +34,7 @@ def head_step(steps, output, single=False):
 
 
 def add_two_classes(builder, model, output, shape):
-    """Adds the step that makes the scores of both classes, if the model is a classifier with one unit."""
+    """Adds the step that computes the scores of both classes, if the model is a classifier with one unit."""
     if None in shape[1:] or math.prod(shape[1:]) != 1:
         return
     head = head_step(builder.steps, output, single=True)

@@ -1,6 +1,6 @@
 """How keras.ops operations in a functional graph (`ops.relu(x)`, `x + y`, `x[:, 2:]`) open into primitive steps.
 
-Each function takes (builder, node, known, shapes) and returns the number of the value that the operation makes.
+Each function takes (builder, node, known, shapes) and returns the number of the value that the operation computes.
 """
 
 import keras
@@ -24,7 +24,7 @@ def opens_operation(*names):
 
 
 def argument(node, position, name):
-    """The argument at `position` or called `name`."""
+    """The argument at `position` or named `name`."""
     return node.args[position] if len(node.args) > position else node.kwargs[name]
 
 

@@ -1,4 +1,4 @@
-"""How the layers without weights open into primitive steps: pooling, activations, merging, reshaping, resizing."""
+"""How layers without weights open into primitive steps: pooling, activations, merging, reshaping, resizing."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""How the layers that have weights open into primitive steps: convolutions, dense layers, normalisations."""
+"""How layers with weights open into primitive steps: convolutions, dense layers, normalisations."""
 
 import keras
 import numpy as np

@@ -1,9 +1,9 @@
 """How each Keras layer opens into primitive steps.
 
-One function per kind of layer, found by the layer's class. A subclass that computes something of its own (a new
-`call`, `convolution_op` or `transform_images`) is not taken for its parent: its `call` in inference is traced into
-keras.ops operations instead, and so are custom layers, Lambda layers and activation functions; what cannot be traced
-has no rule, and the answer says so.
+One function per kind of layer, found by the layer's class. A subclass with its own computation (a new `call`,
+`convolution_op` or `transform_images`) is not treated like its parent: its `call` in inference is traced into keras.ops
+operations instead. So are custom layers, Lambda layers and activation functions. A layer that cannot be traced has no
+rule, and the result says so.
 """
 
 import functools
@@ -34,10 +34,10 @@ def opens(*classes):
 
 
 def open_node(b, node, known, shapes):
-    """Adds the steps of one node of the graph; returns the number of the value it makes.
+    """Adds the steps of one node of the graph; returns the number of the value that it computes.
 
     Raises:
-        NoRuleError: no rule serves it.
+        NoRuleError: there is no rule for it.
     """
     operation = node.operation
     if not isinstance(operation, keras.Layer):
@@ -58,7 +58,7 @@ def open_node(b, node, known, shapes):
 
 
 def masked(*classes):
-    """Decorator: the function (builder, layer, x, shape, mask) -> value opens these layers where they get a mask."""
+    """Decorator: the function (builder, layer, x, shape, mask) -> value opens these layers if they get a mask."""
 
     def add(function):
         _MASKED.update(dict.fromkeys(classes, function))
@@ -100,7 +100,7 @@ def _open_traced(b, node, known, shapes):
 
 
 def activate(b, x, function, shape):
-    """Adds the step of an activation function, however it was given."""
+    """Adds the step of an activation function, in whatever form it was given."""
     if isinstance(function, keras.Layer):
         opening = _opening(type(function))
         if opening is None:
@@ -114,7 +114,7 @@ def activate(b, x, function, shape):
 
 
 def channels_last(function):
-    """Wraps an opening of channels-last layers so that it serves channels-first ones too."""
+    """Wraps an opening of channels-last layers so that it also works for channels-first layers."""
 
     @functools.wraps(function)
     def wrapped(b, layer, x, shape):

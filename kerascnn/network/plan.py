@@ -1,8 +1,8 @@
-"""A model as a plan: a list of primitive steps, each served by one rule, and the arrays they need.
+"""A model as a plan: a list of primitive steps, each with one rule, and the arrays that they need.
 
-A plan holds plain values and arrays read from the model at the time of the call, nothing that points back to the model:
-compiled functions are kept per list of steps (`Plan.steps` is hashable), so a changed weight is always seen, and no
-user's model is kept alive.
+A plan holds plain values and arrays that are read from the model at the time of the call, and no reference to the
+model. Compiled functions are cached for each list of steps (`Plan.steps` is hashable), so changed weights are always
+used, and no user's model is kept in memory.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from kerascnn.network.steps import Builder
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
-    """What `make_plan` returns.
+    """The result of `make_plan`.
 
     Attributes:
         model: the model's name.
@@ -34,7 +34,7 @@ class Plan:
         layers: {layer path: numbers of the outputs of its calls}, in the model's order.
         kinds: {layer path: class name}.
         shapes: {value number: shape, batch first} of the inputs and of every layer's output.
-        unsupported: {layer path: why} of the layers that no rule serves.
+        unsupported: {layer path: reason} of the layers without a rule.
         channels_first: True if a layer has its channels before its rows and columns.
     """
 
@@ -55,10 +55,10 @@ def make_plan(model, stand_in=None, graph=None):
     """The Plan of a built Functional or Sequential model.
 
     Args:
-        stand_in: what serves a layer without a rule: a function (builder, node, known, reason) -> numbers of its
-            outputs, or None for one that it does not serve. Without it such a layer is a step that raises when a walk
-            needs it. Either way `Plan.unsupported` names it.
-        graph: the model's Graph, where its tensors have other sizes than the model's own.
+        stand_in: what replaces the rule of a layer without one: a function (builder, node, known, reason) -> numbers of
+            its outputs, or None for a layer that it does not support. Without `stand_in`, such a layer is a step that
+            raises an error when a walk needs it. In both cases `Plan.unsupported` names the layer.
+        graph: the model's Graph, if its tensors have other sizes than the model's own.
     """
     graph, builder, unsupported = graph or flatten(model), Builder(open_node, stand_in), {}
     inputs = tuple(builder.value(graph.tensors[t].shape) for t in graph.inputs)
@@ -105,7 +105,7 @@ rule("unsupported", _unsupported, None, "none")
 
 
 def read_constants(plan, dtype):
-    """The plan's constants as arrays of `dtype`, with the values that they have now.
+    """The plan's constants as arrays of `dtype`, with their current values.
 
     Raises:
         UsageError: `dtype` is neither "float32" nor "float64".

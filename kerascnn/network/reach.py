@@ -1,6 +1,7 @@
-"""How far each step reaches: from what its inputs' places see of the image to what its output's places see.
+"""How far each step reaches: it turns what the places of its inputs see of the image into what those of its output see.
 
-A function here serves the rules that `reaches` names; rules of kind "pass" treat every value alone and need none.
+A function here handles the rules that `reaches` names. Rules of kind "pass" treat every value alone and need no
+function.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ _REACH = {}
 
 
 class UnknownReach(Exception):  # noqa: N818 - kept as a value for the steps after it
-    """How far a step reaches is not known here; the message says which."""
+    """The reach of a step is not known here; the message names the step."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +39,10 @@ class Seen:
     """What each place of a value sees.
 
     Attributes:
-        shape: without the batch; None or with None where it is not known.
+        shape: shape without the batch; None, or with None for sizes, if it is not known.
         boxes: int64 (*shape, 4) top, left, -bottom, -right, so that the hull of several is their minimum; an axis along
-            which all see the same, as the channels mostly do, may have length 1. None: nothing of the image is seen.
-        lines: a Line for the image's rows and one for its columns, ignoring the border; None where there is none.
+            which all places see the same, as channels mostly do, may have length 1. None: no part of the image is seen.
+        lines: a Line for the image's rows and one for its columns, ignoring the border; None if there is none.
     """
 
     shape: tuple
@@ -146,13 +147,13 @@ def known_rules():
 
 
 def through(step, weights, inputs, shape=None):
-    """The Seen of what a step makes.
+    """The Seen of a step's output.
 
     Args:
         step: a plan's Step.
         weights: shapes of its weights.
-        inputs: the Seen of each of its inputs that is no constant.
-        shape: of its output without the batch, where it is known.
+        inputs: the Seen of each of its inputs that is not a constant.
+        shape: shape of its output without the batch, if it is known.
     Raises:
         UnknownReach: the step's reach is not known.
     """

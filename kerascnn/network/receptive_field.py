@@ -1,9 +1,9 @@
 """Which pixels each unit of a layer sees: exact rectangles, through padding, strides, dilation, branches and skips.
 
 Every value of a network's plan gets one rectangle per place, the hull of the rectangles that its step reads
-(kerascnn.network.reach); padding adds nothing. Where all places have the same geometry there is also a size, a stride
+(kerascnn.network.reach); padding adds nothing. If all places have the same geometry, there are also a size, a stride
 and an offset as in the literature (Araujo, Norris, Sim, "Computing receptive fields of convolutional neural networks",
-Distill 2019; their "padding" is minus our offset), which ignore the image's border. Channels are not told apart: a
+Distill 2019; their "padding" is minus our offset), which ignore the image's border. Channels are not distinguished: a
 place sees what any of its channels sees.
 """
 
@@ -29,7 +29,7 @@ class ReceptiveField:
         output_size: (rows, columns) of the layer's map; None for a layer without one (after flatten, dense, global
             pooling), whose units all see the same rectangle.
         size, stride, offset: (height, width), pixels, unclipped: unit (row, column) sees `size` pixels from
-            `offset + row * stride` on. None where the units do not share one geometry, or see all.
+            `offset + row * stride` on. None if the units do not share one geometry, or see the whole image.
     """
 
     layer: str
@@ -41,12 +41,12 @@ class ReceptiveField:
     _boxes: np.ndarray = dataclasses.field(repr=False)
 
     def box(self, row=0, column=0):
-        """(top, left, bottom, right) of the pixels that a unit sees: half open, clipped to the image.
+        """(top, left, bottom, right) of the pixels that a unit sees: half-open, clipped to the image.
 
-        A unit that sees padding only has the empty box (0, 0, 0, 0). Outside, no pixel can change the unit.
+        A unit that sees only padding has the empty box (0, 0, 0, 0). Pixels outside the box cannot change the unit.
 
         Raises:
-            UsageError: no such unit.
+            UsageError: there is no such unit.
         """
         if self.output_size is None:
             return self._clean(self._boxes)
@@ -69,12 +69,12 @@ def receptive_field(model, layer, *, input_shape=None, input_name=None):
 
     Args:
         model: keras.Model.
-        layer: a layer's name (kerascnn.network.find); of a shared layer without "#2" the first call is meant.
-        input_shape: (height, width, channels), where the model's own is open or another is wanted.
-        input_name: which image input, where there are several.
+        layer: a layer's name (kerascnn.network.find); for a shared layer, a name without "#2" means the first call.
+        input_shape: (height, width, channels), if the model's own is open or another is wanted.
+        input_name: which image input, if there are several.
     Raises:
-        UsageError: unknown layer or input, an open size, channels first, a layer that does not see the image, or a
-            layer on the way whose reach is not known here.
+        UsageError: the layer or input is unknown, a size is open, channels come first, the layer does not see the
+            image, or the reach of a layer on the way is not known here.
     """
     plan, seen, image = _seen(model, input_shape, input_name)
     name, _, value = find(plan, layer, call=1)
@@ -89,7 +89,7 @@ def receptive_field(model, layer, *, input_shape=None, input_name=None):
 
 
 def all_fields(model, *, input_shape=None):
-    """{(layer's path, number of the call): ReceptiveField} of all layers where it is known."""
+    """{(layer's path, number of the call): ReceptiveField} of all layers for which it is known."""
     plan, seen, image = _seen(model, input_shape)
     calls = {(path, call): seen[value] for path, values in plan.layers.items() for call, value in enumerate(values)}
     return {key: _named(key[0], each, image) for key, each in calls.items() if getattr(each, "boxes", None) is not None}

@@ -1,4 +1,4 @@
-"""The flat graph of a model with the shape of every tensor, at the model's own input size or another."""
+"""The flat graph of a model with the shape of every tensor, at the model's own input size or at another size."""
 
 import math
 
@@ -13,11 +13,12 @@ def sized(model, input_shape=None):
     """(graph, shapes): the model's flat Graph, and one shape per tensor, batch first.
 
     Args:
-        model: keras.Model; a Sequential that is not built needs `input_shape` (a copy is built, the model stays as is).
-        input_shape: (height, width, channels) in place of the model's own, for a model with one input.
+        model: keras.Model; a Sequential that is not built needs `input_shape` (a copy is built; the model stays as it
+            is).
+        input_shape: (height, width, channels) instead of the model's own, for a model with one input.
     Raises:
-        UsageError: not built and no input_shape; or an input_shape that the model cannot take, as when the weights of
-            a dense layer belong to another size.
+        UsageError: the model is not built and there is no input_shape; or the model cannot take the input_shape, for
+            example because the weights of a dense layer belong to another size.
     """
     if input_shape is not None and isinstance(model, keras.Sequential) and not model.built:
         with graph.without_weights():
@@ -67,7 +68,7 @@ def _shapes_only(node, args, kwargs):
 
 
 def label(node):
-    """A node's name in tables: its path, and which call of a shared layer it is, from the second on."""
+    """A node's name in tables: its path, and the number of the call of a shared layer, from the second call on."""
     return node.name if node.call == 0 else f"{node.name}#{node.call + 1}"
 
 
@@ -77,7 +78,7 @@ def macs(operation, input_shape, output_shape):
     Additions of biases, pooling, normalisation and activations are not counted, as is usual.
 
     Returns:
-        int, or None where a size is open or the layer's arithmetic is not known here.
+        int, or None if a size is open or the layer's arithmetic is not known here.
     """
     if type(operation).__name__ in PRODUCTS:
         return None
@@ -131,12 +132,12 @@ def _places(layer, shape):
 
 
 def count(variables):
-    """How many numbers variables hold."""
+    """The number of values that variables hold."""
     return sum(math.prod(variable.shape) for variable in variables)
 
 
 def elements(shape):
-    """Numbers per image in a tensor of this shape, or None where a size is open."""
+    """The number of values per image in a tensor of this shape, or None if a size is open."""
     return None if shape is None or None in shape[1:] else math.prod(shape[1:])
 
 

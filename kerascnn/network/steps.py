@@ -1,4 +1,4 @@
-"""What collects the steps of a plan while the layers of a model are opened one after another."""
+"""Collect the steps of a plan while the layers of a model are opened one after another."""
 
 import dataclasses
 
@@ -11,8 +11,8 @@ class Step:
 
     Attributes:
         rule: its name in RULES.
-        inputs: numbers of the values it takes; negative numbers are constants (`Plan.constants[-n - 1]`).
-        output: number of the value it makes.
+        inputs: numbers of the values that it takes; negative numbers are constants (`Plan.constants[-n - 1]`).
+        output: number of the value that it computes.
         config: the rule's plain values.
         weights: numbers of constants, all negative.
         layer: path of the layer that it belongs to, for messages.
@@ -29,10 +29,10 @@ class Step:
 
 
 class NoRuleError(Exception):
-    """Raised by what opens a layer when no rule serves it; the message says what it does that none serves.
+    """Raised while a layer is opened if there is no rule for it; the message says for which computation.
 
     Attributes:
-        mixes_images: True where one image's values would depend on the others', so that no map is one image's own.
+        mixes_images: True if the values of one image would depend on other images, so that no map belongs to one image.
     """
 
     def __init__(self, message, *, mixes_images=False):
@@ -80,8 +80,8 @@ class Builder:
 
         Args:
             values: the numbers of the graph's inputs.
-            without_rule: function (node, reason, known) -> numbers of the outputs of a node that no rule serves.
-            path: the layer that all of it belongs to; None: the nodes' own names.
+            without_rule: function (node, reason, known) -> numbers of the outputs of a node without a rule.
+            path: the layer that all steps belong to; None: the nodes' own names.
         Returns:
             {tensor of the graph: number of its value}.
         """

@@ -5,12 +5,12 @@ from kerascnn.network.steps import NoRuleError
 
 
 def trace(function, node, shapes):
-    """The kerascnn.network.graph.Graph of what a layer or function does, found by calling it on symbolic tensors.
+    """The kerascnn.network.graph.Graph of a layer or function, found by calling it on symbolic tensors.
 
     Args:
         function: a keras.Layer, or a function of one tensor.
         node: the kerascnn.network.graph.Node that calls the layer; None for a function of one tensor.
-        shapes: {tensor: shape} of what it is called on.
+        shapes: {tensor: shape} of its inputs.
     Raises:
         NoRuleError: it does something that symbolic tensors cannot follow.
     """

@@ -1,4 +1,4 @@
-"""How good a classifier is on one split: loss, top-1 and top-5 with intervals, per class, and who is taken for whom.
+"""Evaluate a classifier on one split: loss, top-1 and top-5 with intervals, results per class, and confused classes.
 
 The loss is computed in float64 from the scores before the softmax or sigmoid.
 """
@@ -34,15 +34,15 @@ class Evaluation:
         accuracy, top5: fractions; top5 is None with fewer than six classes.
         accuracy_interval, top5_interval: their 95% Wilson intervals.
         balanced_accuracy: the mean recall of the classes that have images.
-        macro_f1: the mean F1 of the classes that have images or were answered.
-        baseline_accuracy: what always answering the commonest class of these images gives.
+        macro_f1: the mean F1 of the classes that have images or were predicted.
+        baseline_accuracy: accuracy of always predicting the most frequent class of these images.
         baseline_class: name of that class.
         per_class: DataFrame: class, images, precision, recall, f1.
         confusion: DataFrame (num_classes, num_classes), rows true, columns predicted, counts.
         log_probabilities: (N, num_classes), nats.
         labels: int (N,).
-        files: N names, relative to `source`; or () where images do not come from files of their own.
-        source: the folder that they lie in.
+        files: N names, relative to `source`; or () if images do not come from their own files.
+        source: the folder that they are in.
     """
 
     images: int
@@ -75,7 +75,7 @@ class Evaluation:
 
     @property
     def predictions(self):
-        """A row an image (`measures.by_image`)."""
+        """A row per image (`measures.by_image`)."""
         return measures.by_image(self.log_probabilities, self.labels, list(self.per_class["class"]), self.files)
 
     @property
@@ -90,7 +90,7 @@ class Evaluation:
 
     @property
     def imbalance(self):
-        """A sentence where one class has many more of these images than another, or ""."""
+        """A sentence if one class has many more of these images than another, or ""."""
         counts = self.per_class["images"].to_numpy()
         spread = balance(np.repeat(np.arange(len(counts)), counts), len(counts))
         return spread.sentence(list(self.per_class["class"]), "evaluated") if spread.uneven else ""
@@ -148,18 +148,18 @@ def score(log_probabilities, labels, class_names, files=(), source=""):
 
 
 def images_at_once(size):
-    """How many images of a size (height, width) are answered at once: 2**19 pixels of them, at most 256.
+    """How many images of a size (height, width) to compute at once: 2**19 pixels in all, at most 256 images.
 
-    The first layers of VGG-16 then hold 128 MB each, not 3.3 GB.
+    The first layers of VGG-16 then take 128 MB each, not 3.3 GB.
     """
     return max(1, min(256, 2**19 // (size[0] * size[1])))
 
 
 def before_head(model):
     """(the model up to the scores that its last softmax or sigmoid takes, sharing its weights; the activation), or None
-    where it ends otherwise.
+    if it ends in another way.
 
-    Probabilities cannot tell the loss of a confident mistake: in float32 they are 0 below 1e-45.
+    The loss of a confident mistake cannot be computed from probabilities: in float32 they are 0 below 1e-45.
     """
     outputs = getattr(model, "outputs", None) or ()  # a subclassed model has none
     if len(outputs) != 1:
@@ -185,7 +185,7 @@ def before_head(model):
 def log_probabilities(model):
     """(a network, a function from its output (N, ...) to log probabilities float64 (N, num_classes)) of a classifier.
 
-    A classifier with one unit has two classes: its score, before the sigmoid, is that of class 1.
+    A classifier with one unit has two classes: its score, before the sigmoid, is the score of class 1.
     """
     scores, activation = before_head(model) or (None, None)
     units = scores and scores.output_shape[-1]
@@ -224,7 +224,7 @@ CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5))  # and the centre, as of 
 
 
 def views_of(recipe):
-    """The arguments of `evaluate_split` that say how a recipe's test looks at each image."""
+    """The arguments of `evaluate_split` that say which views of each image a recipe's test uses."""
     return {"mirrored": recipe.test_flip, "shifted": recipe.test_shift, "ten": recipe.test_views == "ten"}
 
 
@@ -234,8 +234,8 @@ def evaluate_split(
     """The Evaluation of a model (images -> probabilities) on a Split.
 
     Args:
-        source: the folder that the split's files lie in.
-        batch_size: images that are answered at once; None: as of `images_at_once`.
+        source: the folder that the split's files are in.
+        batch_size: images computed at once; None: from `images_at_once`.
         mirrored: True takes the mean of the probabilities of each image and its mirror image.
         shifted: True takes half the probabilities of each image and a quarter of those of the image moved by a pixel up
             and left, and down and right (Jordan 2024, arXiv:2404.00498); with `mirrored` six views in all.

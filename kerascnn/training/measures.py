@@ -1,6 +1,6 @@
-"""What probabilities and labels say about a classifier: each image, calibration, ranking, and who is taken for whom.
+"""Measure a classifier from probabilities and labels: each image, calibration, ranking, and confused classes.
 
-Arrays in, tables out; no network is computed here. Classes are numbered from 0; `class_names` are their names.
+Arrays in, tables out; no network runs here. Classes are numbered from 0; `class_names` are their names.
 """
 
 import numpy as np
@@ -11,17 +11,17 @@ FEWEST = 5  # images of a class from which confident learning can tell how sure 
 
 
 def by_image(log_probabilities, labels, class_names, files=None, *, split="test", top=5):
-    """One row an image: what it is, what it was taken for, and how sure that was.
+    """One row per image: its class, the predicted class, and how certain the prediction was.
 
     Args:
         log_probabilities: (N, num_classes), nats.
         labels: int (N,).
         files: N names; None: the images' numbers.
-        split: the name of the split they come from.
+        split: the name of the split that they come from.
         top: the classes listed for each image, at most all.
     Returns:
         DataFrame with columns file, split, label, predicted, correct, loss (nats), margin (probability of the label
-        less the largest of the others), then label_1, probability_1, label_2 ... , the most probable first.
+        minus the largest of the others), then label_1, probability_1, label_2 ... , the most probable first.
     """
     log_probabilities, labels = np.asarray(log_probabilities, "float64"), np.asarray(labels)
     probabilities = np.exp(log_probabilities)
@@ -46,15 +46,16 @@ def by_image(log_probabilities, labels, class_names, files=None, *, split="test"
 
 
 def calibration(probabilities, labels, bins=15):
-    """How often a classifier is right when it is so sure, and its expected calibration error (Guo et al. 2017, eq. 3).
+    """How often a classifier is right at each confidence, and its expected calibration error (Guo et al. 2017).
 
     Args:
         probabilities: (N, num_classes).
         labels: int (N,).
-        bins: parts of equal width of the largest probability, from 0 to 1; the upper bound belongs to a part.
+        bins: number of bins of equal width for the largest probability, from 0 to 1; the upper bound belongs to a bin.
     Returns:
-        (DataFrame with a row for each part that has images: low, high, images, confidence (mean largest probability),
-        accuracy; the error: the mean over images of the difference between a part's accuracy and its confidence).
+        (DataFrame with a row for each bin that has images: low, high, images, confidence (mean largest probability),
+        accuracy; the error: equation 3, the mean over images of the difference between a bin's accuracy and its
+        confidence).
     """
     probabilities = np.asarray(probabilities, "float64")
     confidence, correct = probabilities.max(1), probabilities.argmax(1) == np.asarray(labels)
@@ -93,14 +94,14 @@ def ranking(probabilities, labels, class_names):
 
 
 def confused_pairs(confusion, most=10):
-    """Which classes are taken for which others most often.
+    """Which classes are most often predicted as which others.
 
     Args:
         confusion: DataFrame (num_classes, num_classes), rows true, columns predicted, counts.
-        most: rows at most.
+        most: largest number of rows.
     Returns:
-        DataFrame with columns true, predicted, images, share (of the true class), the most images first; pairs that
-        never occur are left out.
+        DataFrame with columns true, predicted, images, share (of the true class), most images first; pairs that never
+        occur are left out.
     """
     counts = confusion.to_numpy().copy()
     totals = counts.sum(1)
@@ -115,16 +116,16 @@ def confused_pairs(confusion, most=10):
 
 
 def suspects(log_probabilities, labels, class_names, files=None, *, split="test"):
-    """The images whose label the network holds for least likely: label errors are found among them.
+    """The images whose label the network finds least likely; label errors are among them.
 
-    The network must not have been trained on these images. Where `cleanlab` is installed, "suspected" is what its
-    confident learning says (Northcutt, Jiang and Chuang 2021, arXiv:1911.00068); without it, every image that was taken
-    for another class is suspected.
+    The network must not have been trained on these images. If `cleanlab` is installed, its confident learning decides
+    "suspected" (Northcutt, Jiang and Chuang 2021, arXiv:1911.00068); without it, every image that was predicted as
+    another class is suspected.
 
     Args:
-        log_probabilities, labels, class_names, files, split: as of `by_image`.
+        log_probabilities, labels, class_names, files, split: as for `by_image`.
     Returns:
-        DataFrame of the images that were taken for another class, the least probable label first: image (its number),
+        DataFrame of the images that were predicted as another class, least probable label first: image (its number),
         file, split, label, suggested (the most probable class), confidence (probability of the label), suspected.
     """
     log_probabilities, labels = np.asarray(log_probabilities, "float64"), np.asarray(labels)

@@ -1,4 +1,4 @@
-"""How many epochs fit into the minutes that are given: some steps and an evaluation are timed, and thrown away."""
+"""How many epochs fit into the given minutes: some steps and an evaluation are timed and thrown away."""
 
 import math
 import time
@@ -16,16 +16,16 @@ FLOAT32 = 2.0  # times as long as in training an image takes in the test, which 
 
 
 def fitted(recipe, data, precision, devices, minutes, began, say):
-    """The recipe with as many epochs as fit into `minutes`, or steps where it counts those or less than one epoch fits.
+    """The recipe with as many epochs as fit into `minutes`, or steps if it counts steps or less than one epoch fits.
 
-    Its schedule then runs over that length, and its warm-up keeps its share of it.
+    Its schedule then runs over that length, and its warm-up keeps its share of the length.
 
     Args:
         data: the recipe's ImageData.
         precision: Keras' name of the number format.
-        devices: how many share each batch.
-        minutes: of the whole run.
-        began: when it began, of `time.monotonic`.
+        devices: number of devices that share each batch.
+        minutes: length of the whole run.
+        began: start time, from `time.monotonic`.
         say: called with the sentence that says what fits.
     Raises:
         UsageError: not even two steps fit.
@@ -54,12 +54,12 @@ def fitted(recipe, data, precision, devices, minutes, began, say):
 
 
 def length(recipe, passes, step, evaluation, seconds):
-    """The recipe with the length that fits into so many seconds; None where not even two steps fit.
+    """The recipe with the length that fits into this many seconds; None if not even two steps fit.
 
     Args:
-        passes: steps of a pass over the training images.
-        step: seconds of a step.
-        evaluation: seconds of an evaluation, which each period ends with.
+        passes: steps in a pass over the training images.
+        step: seconds per step.
+        evaluation: seconds of the evaluation at the end of each period.
     """
     period = recipe.eval_every or passes
     each = period * step + evaluation

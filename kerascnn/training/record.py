@@ -1,15 +1,15 @@
-"""What a run keeps of its test, in evaluation/: tables for the report and for anyone else, and pictures.
+"""What a run keeps from its test, in evaluation/: tables for the report and for other uses, and pictures.
 
-predictions.csv   a row an image (`measures.by_image`)
+predictions.csv a row per image (`measures.by_image`)
 per_class.csv     images, precision, recall, F1, area under the ROC curve, average precision
 confusion.csv     rows true, columns predicted
-pairs.csv         the classes taken for which others most often
-calibration.csv   how often it is right when it is so sure
+pairs.csv the classes that are confused most often
+calibration.csv how often it is right at each level of confidence
 curves.csv        ROC and precision-recall curves of up to twenty classes
-answers.npz       log probabilities and labels, where these are at most 50 MB
+answers.npz       log probabilities and labels, if these take at most 50 MB
 pictures.npz      small pictures of the images that a report shows
 
-Beside them lie what `kerascnn.pages.extras` adds.
+`kerascnn.pages.extras` adds more files to the folder.
 """
 
 import shutil
@@ -42,7 +42,7 @@ def keep(run, evaluation, images):
 
     Args:
         evaluation: the Evaluation of its test split.
-        images: uint8 (N, H, W, C), of which the pictures are made.
+        images: uint8 (N, H, W, C), from which the pictures are made.
     """
     predictions, (calibration, error) = evaluation.predictions, evaluation.calibration
     names = list(evaluation.per_class["class"])
@@ -66,10 +66,10 @@ def keep(run, evaluation, images):
 
 
 def evaluation(run, source=""):
-    """The Evaluation that `keep` wrote into a run folder; None where its answers were not kept.
+    """The Evaluation that `keep` wrote into a run folder; None if its answers were not kept.
 
     Args:
-        source: the folder that the images lie in.
+        source: the folder that the images are in.
     """
     path = run / FOLDER / "answers.npz"
     if not path.exists():
@@ -85,7 +85,7 @@ def write_table(table, path):
 
 
 def copy_wrong(evaluation, folder):
-    """Copy the image files of an Evaluation's mistakes into a folder, the most confident first; returns a sentence.
+    """Copy the image files of an Evaluation's mistakes into a folder, most confident first; returns a sentence.
 
     Raises:
         DataError: the images are not files.
@@ -124,7 +124,7 @@ def curves(probabilities, labels, class_names):
 
 
 def read(run):
-    """{name: DataFrame} of what `keep` wrote into a run folder; empty where it wrote nothing."""
+    """{name: DataFrame} of what `keep` wrote into a run folder; empty if it wrote nothing."""
     return {path.stem: _read(path) for path in sorted((run / FOLDER).glob("*.csv"))}
 
 

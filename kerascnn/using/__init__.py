@@ -1,4 +1,4 @@
-"""Using a trained network: open it, ask it about images, measure it, export it, serve it.
+"""Use a trained network: open it, classify images with it, evaluate it, export it, serve it.
 
 A *subject* is what a command may name: a run, a model file that was adopted, `applications:NAME` of keras.applications,
 or one of our networks, freshly initialised.

@@ -1,4 +1,4 @@
-"""The networks of keras.applications: by name, with what each expects of pixels, and ImageNet's class names."""
+"""The networks of keras.applications by name, with the pixel values that each expects, and ImageNet's class names."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from kerascnn.using.class_names import unique
 
 
 def application_model(name):
-    """The network of keras.applications with a builder's name, such as "MobileNetV2", its weights random; or, as in
+    """The network of keras.applications with a builder's name, such as "MobileNetV2". Its weights are random, or, as in
     "MobileNetV2=FILE", those of a .weights.h5 file."""
     name, _, weights = name.partition("=")
     builders = {n: b for n, b in vars(keras.applications).items() if n[0].isupper() and callable(b)}
@@ -24,7 +24,7 @@ def application_model(name):
 
 
 def affine(preprocess_input):
-    """(mean, std, blue first) of a function of pixels 0 to 255 that scales each channel, found by asking it.
+    """(mean, std, blue first) of a function that scales each channel of pixels from 0 to 255, found by calling it.
 
     Raises:
         UsageError: the function does something else.
@@ -44,7 +44,7 @@ def affine(preprocess_input):
 
 
 def imagenet_labels(num_classes):
-    """(class names, a note or None): ImageNet's where Keras has downloaded them before."""
+    """(class names, a note or None): ImageNet's, if Keras has already downloaded them."""
     home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
     path = home / "models" / "imagenet_class_index.json"
     if num_classes == 1000 and path.is_file():

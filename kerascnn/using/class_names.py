@@ -1,4 +1,4 @@
-"""Class names: as a user gives them for a network, and which output each class of a data set is."""
+"""Class names as a user gives them for a network, and the output of the network for each class of a data set."""
 
 import re
 import unicodedata
@@ -33,7 +33,7 @@ def class_names(labels, num_classes, notes):
 
 
 def unique(names):
-    """The names, with their number where one occurs twice (ImageNet has two cranes)."""
+    """The names; a name that occurs twice also gets its number (ImageNet has two cranes)."""
     names = [str(name if not isinstance(name, list) else name[-1]) for name in names]
     return tuple(name if names.index(name) == i else f"{name} ({i})" for i, name in enumerate(names))
 
@@ -41,8 +41,8 @@ def unique(names):
 def class_indices(class_names, labels, source):
     """int (num_classes of the data,): the output for each class of a data set, by name.
 
-    A class folder may write a label with underscores, in other case, or after its WordNet number (n02391049_zebra).
-    Where several labels are written alike (ImageNet has two cranes), as many classes are taken in their order.
+    A class folder may spell a label with underscores, in another case, or after its WordNet number (n02391049_zebra).
+    If several labels are spelled alike (ImageNet has two cranes), their classes are matched in order.
 
     Raises:
         UsageError: a class is not among the labels; it says what matches and what does not.

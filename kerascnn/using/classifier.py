@@ -1,7 +1,7 @@
-"""Anyone's classifier as the commands take it: a keras.Model with the labels and the preprocessing that no file holds.
+"""Any classifier in the form that the commands take: a keras.Model with its labels and preprocessing.
 
-A run knows all three. For a bare .keras or .h5 file they are asked for once (`adopt`) and kept beside it, in
-NAME.kerascnn.toml. `subject` opens whatever a command may name: a run, a model file, `applications:NAME` of
+A run knows all three. For a bare .keras or .h5 file, the user states them once (`adopt`), and they are stored next to
+it in NAME.kerascnn.toml. `subject` opens whatever a command may name: a run, a model file, `applications:NAME` of
 keras.applications, or one of our networks, freshly initialised.
 """
 
@@ -41,16 +41,16 @@ SCALING = ("Rescaling", "Normalization")  # layers that say, near the input, tha
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A network that names what is in images, with all that has to be known to ask it.
+    """A network that classifies images, with everything that is needed to use it.
 
     Attributes:
         model: keras.Model, float32 (N, H, W, C) -> probabilities float32 (N, num_classes), or (N, 1) of class 1.
         preprocessing: function, uint8 (N, *resize_to, C) -> the model's input (`kerascnn.datasets.preprocessing`).
         labels: class names, in the order of the outputs.
-        name: what titles call it.
+        name: its name in titles.
         folder: where looks at it are written.
-        notes: sentences on what was assumed.
-        run: the Run that it is of, or None.
+        notes: sentences about what was assumed.
+        run: the Run that it comes from, or None.
     """
 
     model: keras.Model
@@ -71,20 +71,21 @@ class Classifier:
 
 
 def adopt(model, *, labels=None, preprocess=None, resize=None, crop=None, from_logits=False, folder=None):
-    """A Classifier of any keras.Model.
+    """A Classifier made from any keras.Model.
 
     Args:
         model: keras.Model with one image input and one output of class probabilities, or the path of its file.
-        labels: class names: a sequence, {index: name}, or the path of a JSON list, a JSON table or a text file with a
-            name a line. None: the numbers of the classes.
-        preprocess: what the model expects of pixels: a name in `PREPROCESS`, or (mean, std) on the 0-to-1 scale, a
-            number or one a channel. None: pixels from 0 to 255 where the model itself begins with scaling them.
-        resize: side, or (height, width), that images are brought to; None: `crop`.
+        labels: class names: a sequence, {index: name}, or the path of a JSON list, a JSON table or a text file with one
+            name per line. None: the numbers of the classes.
+        preprocess: the pixel values that the model expects: a name in `PREPROCESS`, or (mean, std) on the 0-to-1 scale,
+            one number each or one per channel. None: pixels from 0 to 255 if the model itself begins with scaling them.
+        resize: side, or (height, width), that images are resized to; None: the same as `crop`.
         crop: side, or (height, width), cut from the centre; None: the model's own input size.
-        from_logits: True where the model's outputs are scores: a softmax is put behind them, a sigmoid behind one.
-        folder: where looks at it are written; None: a folder of the model's name here.
+        from_logits: True if the model's outputs are scores: a softmax is added after them, or a sigmoid after a single
+            one.
+        folder: where looks at it are written; None: a folder named after the model in the current directory.
     Raises:
-        UsageError: it is no classifier of images, or something needed is missing or not allowed.
+        UsageError: it is not an image classifier, or an argument is missing or not allowed.
     """
     name = None
     if isinstance(model, (str, Path)):
@@ -147,12 +148,12 @@ def preprocessing(run):
 
 
 def beside(path):
-    """Where what was said of a model file is kept."""
+    """The file that stores what was stated about a model file."""
     return Path(path).with_suffix(".kerascnn.toml")
 
 
 def keep(path, *, labels=None, preprocess=None, resize=None, crop=None, from_logits=False):
-    """Adopt a model file and write what was said of it beside it; returns (the Classifier, where it was written)."""
+    """Adopt a model file and store what was stated about it next to it; returns (the Classifier, the path written)."""
     import tomli_w
 
     classifier = adopt(path, labels=labels, preprocess=preprocess, resize=resize, crop=crop, from_logits=from_logits)
@@ -200,7 +201,7 @@ def load_file(path):
 
 
 def import_custom_objects(path):
-    """Run a Python file of the user's; Keras then finds its layers and functions when it loads a model.
+    """Run a user's Python file, so that Keras finds its layers and functions when it loads a model.
 
     Returns:
         Their names.
@@ -224,9 +225,9 @@ def tried(model, data, *, labels=None, resize=None, crop=None, from_logits=False
 
     Args:
         model: keras.Model or the path of its file.
-        data: a folder of class folders, called as the labels are, or a data set's name.
-        labels, resize, crop, from_logits: as of `adopt`.
-        most: at most so many images are tried, an even sample.
+        data: a folder of class folders named after the labels, or a data set's name.
+        labels, resize, crop, from_logits: as for `adopt`.
+        most: at most this many images are tried, in an even sample.
     Returns:
         DataFrame with columns preprocess, images, accuracy (a fraction), the best first.
     Raises:

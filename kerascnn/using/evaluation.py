@@ -19,9 +19,9 @@ def evaluate(run, data=None, *, strict=False):
 
     Args:
         run: a Run, its folder, its name or "last"; or whatever `kerascnn.using.subject` takes.
-        data: a registered name or a path; its test split is used, or all of it where it has none. One class is enough.
-            None: the run's, of which the test images are used, also if it is named or was moved: the others were
-            trained on.
+        data: a registered name or a path; its test split is used, or all of its images if it has none. One class is
+            enough. None: the run's data. Only the test images of the run's data are used, even if the data are named or
+            were moved, because the run was trained on the others.
     Raises:
         UsageError: the data have no labels, or classes that the run does not know.
     """
@@ -29,7 +29,7 @@ def evaluate(run, data=None, *, strict=False):
 
 
 def evaluated(classifier, data=None, *, strict=False):
-    """(the Split, the Evaluation, the ImageData that the split is of); arguments as of `evaluate`."""
+    """(the Split, the Evaluation, the ImageData that the split belongs to); arguments as for `evaluate`."""
     run, views, moved = classifier.run, {}, None
     if run is not None:
         own = run.read("recipe")["data"]

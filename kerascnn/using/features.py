@@ -1,8 +1,9 @@
 """Features of images from any layer, over places, mirror images and scales (Simonyan and Zisserman 2014, appendix B).
 
-The network is applied convolutionally: a dense layer behind a Flatten becomes a convolution whose filters are as large
-as the maps that were flattened, every further dense layer one of 1x1, so that larger images give maps of features.
-These are averaged over the places, and with those of the mirror image, and brought to the length 1 at each scale.
+The network is applied as convolutions: a dense layer after a Flatten becomes a convolution whose filters are as large
+as the maps that were flattened, and every later dense layer becomes a 1x1 convolution, so larger images give maps of
+features. These are averaged over the places and over the image and its mirror image, and scaled to length 1 at each
+scale.
 """
 
 import dataclasses
@@ -32,17 +33,17 @@ def features(model, images, layer, *, aggregate="mean", flip=True, batch_size=32
         images: {scale: (N, H, W, C)} as the model takes them but of any size from its own upwards, the same images at
             each scale; or one such array, or anything of that length that gives such arrays for slices.
         layer: a layer's name, such as that of the last layer before the scores.
-        aggregate: of several scales: "mean" (of the features, brought to the length 1 again) or "stack" (beside each
-            other, likewise).
+        aggregate: how several scales are combined: "mean" (the mean of the features, scaled to length 1 again) or
+            "stack" (the features one after another, also scaled to length 1).
         flip: True takes the mean of the features of each image and its mirror image.
-        batch_size: images of the model's own size computed at once; fewer of larger ones. The result does not depend
-            on it.
+        batch_size: images of the model's own size computed at once; fewer if images are larger. The result does not
+            depend on it.
         say: called with a line for each scale.
     Returns:
         float32 (N, channels), or (N, scales x channels) with "stack".
     Raises:
-        UsageError: an unknown layer or aggregate, a layer that gives the class probabilities, a layer between the
-            image and the features that works at one size only, or images smaller than the model's own.
+        UsageError: the layer or aggregate is unknown, the layer gives the class probabilities, a layer between the
+            image and the features works at only one size, or images are smaller than the model's own size.
     """
     if aggregate not in AGGREGATES:
         raise unknown("aggregate", aggregate, AGGREGATES)
@@ -87,12 +88,12 @@ def _check_size(model, own, size, scale):
 
 
 def convolutional(model, layer):
-    """The network up to a layer, applied convolutionally: images (N, H, W, C) of any size -> maps (N, h, w, channels).
+    """The network up to a layer, applied as convolutions: images (N, H, W, C) of any size -> maps (N, h, w, channels).
 
     At the model's own size there is one place, with the layer's ordinary output. The model itself stays as it is.
 
     Raises:
-        UsageError: as of `features`.
+        UsageError: as for `features`.
     """
     plan = make_plan(model, opaque_step)
     check_channels_last(plan)

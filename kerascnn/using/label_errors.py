@@ -1,7 +1,8 @@
-"""Which labels may be wrong? The images whose given class a network that never saw them holds for least likely.
+"""Which labels may be wrong? Images whose given class is least likely for a network that has never seen them.
 
-`suspects` asks a run about its own validation and test images, or any classifier about images that it was not trained
-on; `cross_suspects` trains networks on parts of the data, so that every image is judged by one that never saw it.
+`suspects` uses a run on its own validation and test images, or any classifier on images that it was not trained on.
+`cross_suspects` trains networks on parts of the data, so that every image is judged by a network that has never seen
+it.
 """
 
 from pathlib import Path
@@ -22,10 +23,10 @@ from kerascnn.using.run_data import data_of
 
 
 def suspects(run, data=None, *, strict=False):
-    """The images that a classifier takes for another class than their label says, the least probable label first.
+    """The images whose predicted class differs from their label, least probable label first.
 
     Args:
-        run: a run, of which the validation and test images are judged; or whatever `kerascnn.using.subject` takes.
+        run: a run, whose validation and test images are judged; or whatever `kerascnn.using.subject` takes.
         data: a data set's name or a folder of class folders, which the network was not trained on; None: the run's own.
         strict: True stops at the first image that cannot be read.
     Returns:
@@ -48,18 +49,18 @@ def suspects(run, data=None, *, strict=False):
 
 
 def cross_suspects(run, folds, *, out=None, say=print):
-    """As `suspects`, of all images of a run's data: the run's recipe is trained once for each fold, on the others.
+    """Like `suspects`, for all images of a run's data: the recipe is trained once for each fold, on the other folds.
 
     Args:
         run: a Run, its folder, its name or "last".
-        folds: number of parts, at least 2; each class is spread over them evenly.
-        out: folder for the runs; folds that have finished there are not trained again, and a stopped one goes on. None:
-            cross/ in the run.
+        folds: number of folds, at least 2; each class is spread evenly over them.
+        out: folder for the runs; folds that have finished there are not trained again, and a stopped one continues.
+            None: cross/ in the run.
         say: called with each line of progress.
     Returns:
         DataFrame, see `kerascnn.training.measures.suspects`.
     Raises:
-        UsageError: fewer than two folds, or a class with fewer images than folds.
+        UsageError: there are fewer than two folds, or a class has fewer images than folds.
     """
     run = runs.as_run(run)
     data, recipe = data_of(run), Recipe.from_dict(run.read("recipe"))

@@ -1,4 +1,4 @@
-"""What a classifier says about images: `predict` files or arrays."""
+"""Classify images: `predict` takes files or arrays."""
 
 import glob
 from pathlib import Path
@@ -42,13 +42,13 @@ def image_paths(names):
 
 
 def predict(run, images, *, top=5, batch_size=None):
-    """The most probable classes of images, which are read batch by batch: any number of them takes the same memory.
+    """The most probable classes of images. They are read batch by batch, so any number of images takes the same memory.
 
     Args:
         run: a Run, its folder, its name or "last"; or whatever `kerascnn.using.subject` takes.
         images: paths (files, folders, patterns), or uint8 (N, H, W, C) of any size.
         top: classes to give for each image; at most all of them.
-        batch_size: images that are in memory at a time; None: fewer where they are larger, at most 256.
+        batch_size: images in memory at a time; None: at most 256, and fewer if images are larger.
     Returns:
         DataFrame with columns image (file name or number), rank (from 1), index, probability, label. Files that
         cannot be read are left out and listed as (name, reason) in its `.attrs["broken"]`.

@@ -1,4 +1,4 @@
-"""The data that a run was trained on, recognised by what they hold; or other data, at the size that the run takes."""
+"""The data that a run was trained on, recognised by their content; or other data, at the size that the run takes."""
 
 from kerascnn import datasets, runs
 from kerascnn.datasets.loading import resolve
@@ -15,10 +15,10 @@ def data_of(run, data=None, *, strict=False):
 
     Args:
         run: a Run, its folder, its name or "last"; or a Classifier (`kerascnn.using`), for which data must be named.
-        data: a registered name or a path; None: the run's. It may have one class only, no training images, or images
-            without labels.
+        data: a registered name or a path; None: the run's data. They may have only one class, no training images, or
+            images without labels.
     Raises:
-        DataError: the run's data have changed, so that its splits can no longer be told.
+        DataError: the run's data have changed, so its splits can no longer be determined.
     """
     if isinstance(run, Classifier) and run.run is None:
         if data is None:
@@ -57,7 +57,7 @@ def _changed(run, data, what=""):
 
 
 def same_data(run, data, strict):
-    """The ImageData at a path or of a name, split as the run's, if they are what the run was trained on; else None."""
+    """The ImageData at a path or with a name, split like the run's, if the run was trained on them; otherwise None."""
     try:
         found = load_data(Recipe.from_dict(run.read("recipe")).replace(data=str(data)), strict=strict)
     except (DataError, UsageError):  # too few images to be split, say

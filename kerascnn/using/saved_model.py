@@ -1,11 +1,11 @@
 """A run as a SavedModel that carries its preprocessing and labels, for plain TensorFlow without this package.
 
-Two endpoints, each answering {"probabilities": float32 (N, num_classes), "label": string (N,)}:
+It has two endpoints. Each returns {"probabilities": float32 (N, num_classes), "label": string (N,)}:
 
     serve         uint8 images (N, height, width, channels) of any size
     serve_bytes   strings (N,), the contents of JPEG, PNG, BMP or GIF files
 
-`classes()` on the loaded object gives the class names, in the order of the probabilities.
+`classes()` of the loaded object gives the class names, in the order of the probabilities.
 """
 
 import importlib.util
@@ -32,10 +32,10 @@ def export(named):
     """Write export/saved_model of a run or of any classifier, load it again and compare it with the Keras model.
 
     Args:
-        named: a Run, its folder, its name or "last"; or whatever `kerascnn.using.subject` takes, of which it is written
-            into a folder of the model's name.
+        named: a Run, its folder, its name or "last"; or whatever `kerascnn.using.subject` takes, for which it is
+            written into a folder named after the model.
     Returns:
-        The largest difference of a probability on the run's sample images, or on images of noise.
+        The largest difference between probabilities on the run's sample images, or on images of noise.
     Raises:
         DataError: the folder may not be written, TensorFlow is not installed, or the answers differ by more than 1e-4.
     """

@@ -1,4 +1,4 @@
-"""What kerascnn.datasets.image_headers reads from a file's bytes, as operations of a TensorFlow graph.
+"""The same as kerascnn.datasets.image_headers, which reads a file's bytes, as operations of a TensorFlow graph.
 
 A file is a string tensor. Numbers and places are int64.
 """
@@ -29,13 +29,13 @@ def number_at(file, at, length, little=False):
 
 
 def begins(file, mark, at=0):
-    """True if these bytes stand at a place of the file."""
+    """True if the file has these bytes at a place."""
     start = tf.minimum(tf.cast(at, tf.int32), tf.strings.length(file))
     return tf.strings.substr(file, start, len(mark)) == mark
 
 
 def exif_orientation(exif):
-    """The orientation, 1 to 8, in a block of EXIF; 1 where there is none or one that means nothing."""
+    """The orientation, 1 to 8, in a block of EXIF; 1 if there is none or it is not valid."""
     size = tf.cast(tf.strings.length(exif), tf.int64)
     little = begins(exif, b"II")
     table = number_at(exif, 4, 4, little)
@@ -83,7 +83,7 @@ def jpeg_orientation(file):
 
 
 def num_scans(file):
-    """The number of scans of a JPEG file, counted to MOST_SCANS + 1 at most."""
+    """The number of scans of a JPEG file, counted up to MOST_SCANS + 1."""
     values = tf.io.decode_raw(file, tf.uint8)
     kinds = values[1:]
     within = (kinds == 0) | (kinds == 255) | ((kinds >= 0xD0) & (kinds <= 0xD7))  # the pixels of a scan

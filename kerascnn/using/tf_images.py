@@ -1,9 +1,9 @@
-"""Image files -> pixels as operations of a TensorFlow graph: what kerascnn.datasets.decoding does with Pillow.
+"""Image files -> pixels as operations of a TensorFlow graph: the same as kerascnn.datasets.decoding does with Pillow.
 
-JPEG, PNG, BMP and GIF files give the same pixels: upright by the EXIF tag, transparency over white, palettes as colour.
-What TensorFlow cannot decode in the same way is refused with a reason: other formats, packed BMP files, GIF files with
-transparency or a first frame of another size, some rare PNG files. The size follows the rule of
-kerascnn.datasets.resize; where a sum is nearly a half, a level may differ by 1 of 255.
+JPEG, PNG, BMP and GIF files give the same pixels: upright by the EXIF tag, transparency on white, palettes as colour.
+Files that TensorFlow cannot decode in the same way are refused with a reason: other formats, compressed BMP files, GIF
+files with transparency or with a first frame of another size, some rare PNG files. Resizing follows the rule of
+kerascnn.datasets.resize; where a sum is close to a half, a level may differ by 1 of 255.
 """
 
 import tensorflow as tf
@@ -35,7 +35,7 @@ def decode(file, channels):
 
 
 def resize(images, size):
-    """Images (N, H, W, C) of any number type brought to `size` = (height, width), as float32 of whole numbers."""
+    """Images (N, H, W, C) of any number type, resized to `size` = (height, width), as whole numbers in float32."""
     target_height, target_width = size
     shape = tf.shape(images)
     height, width = shape[1], shape[2]
