@@ -1,6 +1,6 @@
-"""Who may speak to a service: requests under its own names, from its own pages, and with its token if it has one.
+"""Which requests a service accepts: those to its own host names, from its own pages, and with its token if it has one.
 
-A page elsewhere could otherwise have a browser call the service by a name that it made point here (DNS rebinding).
+Otherwise a page elsewhere could make a browser call the service by a name that points to this machine (DNS rebinding).
 """
 
 import hmac

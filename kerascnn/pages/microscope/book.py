@@ -1,4 +1,4 @@
-"""The facts that the pages tell, gathered once for each layer: numbers of the scan, patches, classes, relations."""
+"""The facts on the pages, gathered once for each layer: numbers from the scan, patches, classes, relations."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ class Patch:
     Attributes:
         image, place: numbers.
         value: the activation there.
-        words: "" or what is said of it, such as "quantile 0.9".
+        words: "" or a remark, such as "quantile 0.9".
     """
 
     image: int
@@ -27,7 +27,7 @@ class Patch:
 
 
 class LayerFacts:
-    """What is known of the units of one layer.
+    """The facts about the units of one layer.
 
     Attributes:
         each: the SiteLayer.
@@ -38,7 +38,7 @@ class LayerFacts:
         shares: (classes, units) int: how many of a unit's strongest images above 0 are of each class, or None.
         counted: (units,) int: how many strongest images there are.
         index: (units,) class selectivity index; NaN without classes.
-        preferred: (units,) number of the class with the largest mean; -1 where there is none.
+        preferred: (units,) number of the class with the largest mean; -1 if there is none.
     """
 
     def __init__(self, each, collected, num_classes, top):
@@ -83,7 +83,7 @@ class LayerFacts:
         return float(known.mean()) if len(known) else float("nan")
 
     def top_patches(self, unit):
-        """The strongest Patches of a unit, without those of value 0: behind a ReLU they excite nothing."""
+        """The strongest Patches of a unit, without those of value 0, which excite nothing after a ReLU."""
         rows = zip(
             self.leaders.image[unit, : self.top].tolist(),
             self.leaders.place[unit, : self.top].tolist(),
@@ -155,7 +155,7 @@ def _around(centre, count):
 
 
 def strongest_units(facts, n=6):
-    """{image: [(address, [unit, ...])]} of the sample: units that rise furthest towards their own largest."""
+    """{image: [(address, [unit, ...])]} of the sample: the units that come closest to their own largest activation."""
     found = {}
     for layer in facts:
         largest = layer.leaders.value[:, 0]

@@ -1,4 +1,4 @@
-"""`kerascnn.microscope`: builds the site, stage by stage; a build that was killed goes on where it was."""
+"""`kerascnn.microscope`: build the site, stage by stage; a build that was killed continues where it stopped."""
 
 import hashlib
 import json
@@ -37,31 +37,32 @@ def microscope(
     batch_size=32,
     say=None,
 ):
-    """A static site with a page for every unit of a network: what excites it, when it is dead, what it is wired to.
+    """Build a static site with a page for every unit of a network: what excites it, if it is dead, and its connections.
 
-    The pages open from the disk; nothing is loaded from elsewhere. The same call after a kill goes on where it was, and
-    a call into a site that is there changes only what has changed: more images, other labels.csv, another layer.
+    The pages open from the disk and load nothing from elsewhere. After a kill, the same call continues where it
+    stopped. A call into an existing site rewrites only what has changed: more images, a new labels.csv, another layer.
     Addresses such as units/conv4/0053.html never change.
 
     Args:
         model: keras.Model with one image input, or what the commands take: a run, an adopted file, "applications:NAME".
-        data: images float (N, H, W, C) as the model takes them, a Split or an ImageData; for what the commands take, a
-            data set's name or a folder, too; None: what a run was trained on.
-        layers: "all" convolutions and dense layers, or names, patterns and ranges as "conv*,conv2..conv4,fc1".
-        images: how many images of the data, evenly spread; None: all.
+        data: images float (N, H, W, C) as the model takes them, a Split or an ImageData; if the model is what the
+            commands take, also a data set's name or a folder; None: the data that a run was trained on.
+        layers: "all" convolutions and dense layers, or names, patterns and ranges, such as "conv*,conv2..conv4,fc1".
+        images: how many images of the data to use, evenly spread; None: all.
         out: folder of the site, new, empty or with this network's site.
-        labels: int (N,), the classes of an array's images.
-        split: which split of an ImageData; None: test, or what there is.
-        class_names: what the labels are called; an ImageData brings its own.
-        preprocessing: function applied to images before the model, as a run's `Preprocessing`.
-        top: patches shown of each unit.
-        maps: for how many of them guided backpropagation and the deconvnet are drawn; 0: none.
+        labels: int (N,), the classes of the images in an array.
+        split: which split of an ImageData; None: test, or a split that exists.
+        class_names: names of the labels; an ImageData has its own.
+        preprocessing: function applied to images before the model, like a run's `Preprocessing`.
+        top: patches shown for each unit.
+        maps: for how many of these patches guided backpropagation and deconvnet are drawn; 0: none.
         batch_size: images computed at once.
-        say: called with sentences about how far it is.
+        say: called with sentences about the progress.
     Returns:
         pathlib.Path of index.html.
     Raises:
-        UsageError: no convolution, a pattern that matches nothing, too few images, a folder that holds something else.
+        UsageError: there is no convolution, a pattern matches nothing, there are too few images, or the folder holds
+            something else.
     """
     say = say or (lambda line: None)
     subject = opened(
@@ -108,7 +109,7 @@ def _check(subject, top, maps):
 
 
 def _begin(site, subject, before, top):
-    """Forget what an earlier build of other images left behind."""
+    """Remove what an earlier build with other images left behind."""
     source = Arrays(subject.images, subject.labels)
     key = hashlib.sha256()
     key.update(json.dumps([len(subject), subject.class_names, subject.files]).encode("utf-8", "surrogateescape"))

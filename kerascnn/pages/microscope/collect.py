@@ -1,8 +1,8 @@
-"""What a site is made of, from two passes over the images: the scan, and the activity of every unit.
+"""The content of a site, from two passes over the images: the scan, and the activity of every unit.
 
-The scan has the strongest places and the statistics. The second pass keeps, for at most SAMPLE images, how far every
-unit rises anywhere in the image and where, and of all images the most probable classes. Correlations, maps of units and
-patches from lower quantiles come from that sample. Both passes resume after a kill.
+The scan has the strongest places and the statistics. The second pass keeps, for at most SAMPLE images, the largest
+activation of every unit in the image and its place, and for all images the most probable classes. Correlations, maps of
+units and patches from lower quantiles come from that sample. Both passes resume after a kill.
 """
 
 import dataclasses
@@ -31,12 +31,12 @@ EVERY = 30.0  # seconds between two states
 
 @dataclasses.dataclass(eq=False)
 class Collected:
-    """What both passes found.
+    """The results of both passes.
 
     Attributes:
         result: ScanResult.
         sample: int (n,), numbers of the images whose activity was kept.
-        height: {address: float32 (n, units)}, how far a unit rises in each of these images.
+        height: {address: float32 (n, units)}, the largest activation of a unit in each of these images.
         place: {address: int32 (n, units)}, where, as an index in row-major order.
         answers: (classes int (N, 5), probabilities float32 (N, 5)), best first; None for a network without classes.
     """
@@ -180,7 +180,7 @@ def _text(value, raw=False):
 
 
 def _read(path):
-    """The arrays of a state; {} where there is none, or it is torn."""
+    """The arrays of a state; {} if there is none, or it is damaged."""
     try:
         return dict(read_arrays(path))
     except (FileNotFoundError, DataError, ValueError, KeyError):
@@ -199,7 +199,7 @@ class Clock:
         self.seconds, self.last = seconds, time.monotonic()
 
     def rings(self):
-        """True where it is time to say something again."""
+        """True if it is time to report again."""
         now = time.monotonic()
         if now - self.last < self.seconds:
             return False

@@ -27,7 +27,7 @@ class SiteLayer:
 
     @property
     def name(self):
-        """What the scan calls it, such as "conv4 (after relu)"."""
+        """Its name in the scan, such as "conv4 (after relu)"."""
         return self.scanned.name
 
     @property
@@ -37,7 +37,8 @@ class SiteLayer:
 
 
 def all_layers(model):
-    """The SiteLayers of all convolutions and dense layers, each as the next layer sees it; of the last one the scores.
+    """The SiteLayers of all convolutions and dense layers, each as the next layer sees it; for the last one, the
+    scores.
 
     Raises:
         UsageError: the model has no convolution.
@@ -64,7 +65,7 @@ def all_layers(model):
 
 
 def _address(path, taken):
-    """A name for a folder that no other layer has, whatever the case of its letters."""
+    """A name for a folder that no other layer has, even if upper and lower case are not distinguished."""
     plain = runs.plain(path.replace("/", "-"))
     name, number = plain, 1
     while name.lower() in taken:
@@ -80,7 +81,7 @@ def matching(model, pattern=ALL):
     Args:
         pattern: "all", or what `kerascnn.network.find` takes: names, patterns and ranges, separated by commas.
     Raises:
-        UsageError: a name or pattern that means no layer, or none with units.
+        UsageError: a name or pattern means no layer, or no layer with units.
     """
     layers = all_layers(model)
     if pattern in (None, ALL):

@@ -1,9 +1,9 @@
-"""Guided backpropagation and deconvnet of many units' strongest patches, many at a time.
+"""Guided backpropagation and deconvnet for the strongest patches of many units, many at a time.
 
-Equal to `kerascnn.explain.guided_backprop` and `deconvnet` of the same neurons. Two things make it faster: both walks
-share one pass forward; and a neuron that sees a part of the image only is walked in a window of the image, cut at a
-multiple of the layer's stride, so that every value that the neuron depends on is computed alike. Whether that holds for
-a layer is tried on its first units; if it does not, whole images are walked.
+The results equal those of `kerascnn.explain.guided_backprop` and `deconvnet` for the same neurons. Two things make this
+faster. Both walks share one forward pass. And if a neuron sees only a part of the image, the walk uses a window of the
+image, cut at a multiple of the layer's stride, so that every value that the neuron depends on is computed in the same
+way. This is checked on the first units of a layer; if it fails, whole images are used.
 """
 
 import functools
@@ -29,9 +29,9 @@ class Walker:
     Args:
         subject: the Subject.
         each: the SiteLayer.
-        geometry: of the layer, see `kerascnn.dataset_scan.geometry`.
+        geometry: geometry of the layer, see `kerascnn.dataset_scan.geometry`.
     Raises:
-        UsageError: a layer without a rule is in the way.
+        UsageError: there is a layer without a rule on the way.
     """
 
     def __init__(self, subject, each, geometry):
@@ -114,7 +114,7 @@ class Walker:
         return windows, rows - shift[:, 0], cols - shift[:, 1], corners
 
     def settle(self, images, places, units):
-        """Walk whole images from now on if windows give other maps for these neurons."""
+        """Use whole images from now on if windows give other maps for these neurons."""
         if not self._window:
             return
         exact = self(images, places, units, whole=True)

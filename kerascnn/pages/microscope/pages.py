@@ -1,4 +1,4 @@
-"""The pages themselves: facts in, HTML out; every name is text, every link is relative."""
+"""The pages themselves: facts in, HTML out; every name is escaped, every link is relative."""
 
 import base64
 import json
@@ -52,7 +52,7 @@ class Pages:
         labels: {(address, unit): (label, note)}.
         shown: numbers of the images that have pictures.
         drawn: {address: "" or why there are no maps}.
-        everything: all SiteLayers that the network has.
+        everything: all SiteLayers of the network.
     """
 
     def __init__(self, site, subject, facts, collected, labels, shown, drawn, everything):
@@ -65,7 +65,7 @@ class Pages:
         self.height, self.width = subject.pixels([0]).shape[1:3]
 
     def write(self):
-        """Write every page, where its bytes differ from those there."""
+        """Write every page whose bytes have changed."""
         self._assets()
         for layer in self.facts:
             self._layer(layer)
@@ -87,7 +87,7 @@ class Pages:
         self.site.put(name, TEMPLATES.get_template(template).render(**common, **values))
 
     def label_of(self, address, unit):
-        """What somebody called a unit in labels.csv."""
+        """The label of a unit in labels.csv."""
         return self.labels.get((address, unit), ("", ""))[0]
 
     def _labelled(self):
@@ -182,7 +182,7 @@ class Pages:
         )
 
     def _maps_of(self, sheet, layer, top):
-        """What the page has to know of a unit's sheet of maps, or None where there is none."""
+        """What the page needs to know about a unit's sheet of maps, or None if there is none."""
         if self.drawn.get(layer.each.address, "none") or not sheet.exists() or not top:
             return None
         height, width = pictures.tile_size(layer.geometry.size)

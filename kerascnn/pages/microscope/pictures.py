@@ -1,4 +1,4 @@
-"""The site's pictures: whole images, one sheet of patches a layer, one sheet of maps a unit, as WebP bytes."""
+"""The site's pictures as WebP bytes: whole images, one sheet of patches per layer, one sheet of maps per unit."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""How units go together: whose activity rises and falls alike, and which weights lead from one to another."""
+"""How units are related: which have correlated activity, and which weights lead from one to another."""
 
 import numpy as np
 from keras import ops
@@ -23,7 +23,7 @@ def most_alike(heights, n=NEAREST):
 
     Args:
         heights: {layer: (images, units)}.
-        n: how many; fewer where there are not as many units that ever change.
+        n: how many; fewer if fewer units ever change.
     """
     columns = {layer: standardised(height) for layer, height in heights.items()}
     everything = np.concatenate(list(columns.values()), 1)
@@ -47,7 +47,8 @@ def most_alike(heights, n=NEAREST):
 
 
 def unit_map(height):
-    """(units, 2) from -1 to 1: a map on which units whose activity correlates lie close; NaN for those without change.
+    """(units, 2) from -1 to 1: a map on which units with correlated activity are close; NaN for units that never
+    change.
 
     Classical scaling of the distances sqrt(2 - 2 r): the two directions in which the standardised activities differ
     most. Signs are fixed, so that the same numbers give the same map.
@@ -125,7 +126,7 @@ class Wiring:
         return sources, kernel.sum(0), np.sqrt((kernel**2).sum(0))
 
     def _sources(self, tensor):
-        """[(address, unit) or None] of the channels (or flattened numbers) of a tensor; None where not known."""
+        """[(address, unit) or None] of the channels (or flattened numbers) of a tensor; None if not known."""
         if tensor in self._known:
             return self._known[tensor]
         self._known[tensor] = found = self._traced(tensor)

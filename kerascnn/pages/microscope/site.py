@@ -1,4 +1,5 @@
-"""The folder of a site: what it is of, what may be written into it, and files that change only where bytes do."""
+"""The folder of a site: what it shows, what may be written into it, and files that are rewritten only if they
+change."""
 
 import csv
 import io
@@ -66,7 +67,7 @@ class Site:
         return found
 
     def put(self, name, content):
-        """Write one file of the site whole, if its bytes are not there yet; returns True where they changed."""
+        """Write one file of the site as a whole, if its bytes have changed; returns True if they have."""
         path = self.folder / name
         content = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
         try:
@@ -86,7 +87,7 @@ class Site:
         return self.put(name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
     def read_state(self, name, default):
-        """A value that `put_json` wrote under state/; `default` where there is none, or it is torn."""
+        """A value that `put_json` wrote under state/; `default` if there is none, or it is damaged."""
         try:
             return read_json(self.state / name)
         except (FileNotFoundError, DataError):
@@ -95,10 +96,10 @@ class Site:
     def labels(self, layers):
         """({(address, unit): (label, note)}, sentences about rows that belong to no unit) of labels.csv.
 
-        The file is made where there is none, and never changed afterwards.
+        The file is made if there is none, and never changed afterwards.
 
         Raises:
-            DataError: the file is no such table.
+            DataError: the file is not such a table.
         """
         path = self.folder / LABELS
         if not path.exists():

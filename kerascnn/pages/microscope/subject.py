@@ -1,4 +1,4 @@
-"""What a microscope looks at: a network, images that can be read again, and what they are called."""
+"""What a microscope looks at: a network, images that can be read again, and their names."""
 
 import dataclasses
 from pathlib import Path
@@ -20,11 +20,11 @@ class Subject:
     Attributes:
         model: keras.Model.
         images, labels: what `kerascnn.dataset_scan` takes: images that any index reads, and int (N,), -1 without label.
-        files: N names, or () where images have none.
-        class_names: what the labels are called; () where there are none.
-        answer_names: what the network's outputs are called; () where that is not known.
-        preprocessing: as of `scan`, or None.
-        data_name: what the data is called.
+        files: N names, or () if images have none.
+        class_names: names of the labels; () if there are none.
+        answer_names: names of the network's outputs; () if they are not known.
+        preprocessing: as for `scan`, or None.
+        data_name: name of the data.
         split: which part of it.
     """
 
@@ -42,11 +42,11 @@ class Subject:
         return len(self.labels)
 
     def file(self, number):
-        """What an image is called."""
+        """The name of an image."""
         return self.files[number] if self.files else f"image {number}"
 
     def label(self, number):
-        """The class of an image, "" where it is not known."""
+        """The class of an image, "" if it is not known."""
         label = int(self.labels[number])
         return self.class_names[label] if self.class_names and label >= 0 else ""
 
@@ -62,10 +62,10 @@ class Subject:
 
 
 def opened(model, data, *, labels=None, split=None, class_names=None, preprocessing=None, images=None):
-    """The Subject of what a user gives; see `kerascnn.microscope`.
+    """The Subject for a user's arguments; see `kerascnn.microscope`.
 
     Raises:
-        UsageError: data that passes by once, or images that are not allowed.
+        UsageError: the data can be read only once, or the images are not allowed.
     """
     answers = ()
     if not isinstance(model, keras.Model):
