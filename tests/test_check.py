@@ -128,7 +128,7 @@ def test_lines(folder):
         "  same file: train/a/1.png, test/a/leak.png",
         "  same pixels: train/b/2.png, test/a/again.bmp",
         "At 2x2 pixels, 3 channels, they take 0.0 MB, in memory",
-        "Always answering the commonest class, 'a', is right for 60.0% of the training images",
+        "Always predicting the most frequent class, 'a', is right for 60.0% of the training images",
         "  Ignored because they hold no images in train: none.",
         "  The images come in 2 sizes, from 2x2 to 4x6 (height x width): all are cropped and resized to 2x2; "
         "choose another with --image-size.",

@@ -187,7 +187,7 @@ def test_truncated_files_are_named(tmp_path):
     whole = (folder / "data_batch_2").read_bytes()
     (folder / "data_batch_2").write_bytes(whole[:1000])
     with pytest.raises(
-        DataError, match=r"data_batch_2 is broken: 1,000 bytes were found, and they are no complete pickle"
+        DataError, match=r"data_batch_2 is broken: 1,000 bytes were found, and they are not a complete pickle"
     ):
         load(folder)
     (folder / "data_batch_2").unlink()

@@ -299,15 +299,15 @@ def test_data_check(call, make_folder):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ([], "Training lenet5 brings them to 32x32 pixels, 3 channels, where they take"),
+        ([], "Training lenet5 resizes them to 32x32 pixels, 3 channels, where they take"),
         (
             ["--model", "cifar_net", "--channels", "1"],
-            "Training cifar_net brings them to 32x32 pixels, 1 channel, ",
+            "Training cifar_net resizes them to 32x32 pixels, 1 channel, ",
         ),
-        (["--image-size", "12"], "Training lenet5 brings them to 12x12 pixels"),
+        (["--image-size", "12"], "Training lenet5 resizes them to 12x12 pixels"),
         (["--image-size", "12", "--resize-to", "14"], "12x12"),
-        (["--recipe", "fast"], "Training cifar_net brings them to"),
-        (["--config", "a.toml"], "Training lenet5 brings them to 20x20 pixels"),
+        (["--recipe", "fast"], "Training cifar_net resizes them to"),
+        (["--config", "a.toml"], "Training lenet5 resizes them to 20x20 pixels"),
     ],
 )
 def test_data_check_says_what_training_does(call, make_folder, tmp_path, options, text):
@@ -316,11 +316,11 @@ def test_data_check_says_what_training_does(call, make_folder, tmp_path, options
     code, out, err = call("data", "check", "photos", *options)
     assert (code, err) == (0, "")
     assert text in out
-    assert "Always answering the commonest class, 'dog', is right for" in out
+    assert "Always predicting the most frequent class, 'dog', is right for" in out
     assert "Problem: batch_size=64 is more than the 9 training images. Type --batch-size 9 or less." in out
     if "--resize-to" in options:
         assert (
-            "brings them to 14x14 pixels, 3 channels, where they take 0.0 MB, in memory; the network sees crops of"
+            "resizes them to 14x14 pixels, 3 channels, where they take 0.0 MB, in memory; the network sees crops of"
             in out
         )
 

@@ -147,7 +147,7 @@ def test_both_commands(tmp_path, monkeypatch, capfd):
     assert cli.run_command(["lr-find", "--model", "lenet6"]) == 2
     for name in ("lr-find", "batch-find"):
         assert cli.run_command([name, "--out", "curve.csv"]) == 2
-        assert "--out curve.csv is no PNG file. Type for example --out curve.png" in capfd.readouterr().err
+        assert "--out curve.csv is not a PNG file. Type for example --out curve.png" in capfd.readouterr().err
     assert cli.run_command(["batch-find", *common, "--seconds", "0"]) == 2
     assert "--seconds 0 is not allowed: it must be above 0" in capfd.readouterr().err
     Path("mine.csv").write_text("a,b\n1,2\n")

@@ -99,7 +99,7 @@ def test_what_is_ignored_is_named(make_folder):
         "Ignored because they are hidden in train: .cache.",
         "Ignored because they hold no images in train: empty.",
         "Ignored because they are hidden in train: train/a/._0.png.",
-        "Ignored because they are no images that can be read in train: 1 .txt.",
+        "Ignored because they are not readable images in train: 1 .txt.",
         "Ignored beside the splits: other.",
     }
 

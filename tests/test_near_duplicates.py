@@ -83,7 +83,7 @@ def test_a_data_set_is_told_its_near_duplicates(folder):
     cropped = pairs.pop(("train/cat/1.png", "train/dog/crop.png"))
     assert cropped["classes"] == ["cat", "dog"]
     assert pairs == {}
-    assert any(line.startswith("1 pair of nearly equal images lies in two splits") for line in report.problems)
+    assert any(line.startswith("1 pair of nearly equal images is in two splits") for line in report.problems)
     assert "1 pair of nearly equal images has different classes." in report.problems
     text = "\n".join(lines(report))
     assert "Near duplicates: 2 pairs" in text

@@ -382,7 +382,7 @@ def test_a_folder_of_something_else_stays_as_it_is(tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     (folder / "mine.txt").write_text("mine")
-    with pytest.raises(UsageError, match=r"is no microscope: it holds 1 other file, such as 'mine.txt'"):
+    with pytest.raises(UsageError, match=r"is not a microscope: it holds 1 other file, such as 'mine.txt'"):
         build(folder)
     assert [path.name for path in folder.iterdir()] == ["mine.txt"]
 

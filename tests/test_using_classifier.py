@@ -133,7 +133,7 @@ def test_sizes_by_resize_and_crop():
         (classifier(), {"preprocess": "0-1", "resize": 5}, "smaller than the 6x8"),
         (classifier(), {"preprocess": (0.5, 0.0)}, "std=0.0 is not allowed"),
         (classifier(), {"preprocess": ((0.1, 0.2), 1.0)}, r"mean=\(0.1, 0.2\) is not allowed"),
-        (classifier(ending=None), {"preprocess": "0-1"}, "no probabilities.*from_logits=True"),
+        (classifier(ending=None), {"preprocess": "0-1"}, "not probabilities.*from_logits=True"),
         (classifier(size=(None, None, 3)), {"preprocess": "0-1"}, "any size"),
         (classifier(size=(6, 8, 4)), {"preprocess": "0-1"}, "4 channels"),
         (keras.Sequential([keras.Input((5,)), layers.Dense(3)]), {}, r"inputs of shape \(None, 5\)"),

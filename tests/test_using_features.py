@@ -92,7 +92,7 @@ def test_what_cannot_be_is_told():
     small = np.zeros((2, 4, 4, 3), "float32")
     with pytest.raises(UsageError, match=r"scales=4 is smaller than small takes: its images have 6x6 pixels"):
         features(model, {4: small}, "scores")
-    with pytest.raises(UsageError, match="gives the class probabilities, which are no features"):
+    with pytest.raises(UsageError, match="gives the class probabilities, which are not features"):
         features(model, np.zeros((2, 6, 6, 3)), "softmax")
     with pytest.raises(UsageError, match="aggregate 'sum'"):
         features(model, small, "scores", aggregate="sum")

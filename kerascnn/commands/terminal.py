@@ -117,7 +117,7 @@ def let_interrupts_through():
 
 def print_json(value):
     text = json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
-    print(text.encode("utf-8", "replace").decode())  # names of files may hold bytes that are no UTF-8
+    print(text.encode("utf-8", "replace").decode())  # names of files may hold bytes that are not UTF-8
 
 
 def _plain(number):
@@ -143,7 +143,7 @@ def print_table(header, rows, align=""):
 
 
 def one_line(text):
-    """Text that a terminal shows in one line: control characters, and bytes that are no UTF-8, become "?"."""
+    """Text that a terminal shows in one line: control characters, and bytes that are not UTF-8, become "?"."""
     plain = text.encode("utf-8", "replace").decode()
     return "".join(character if character.isprintable() else "?" for character in plain)
 

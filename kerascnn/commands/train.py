@@ -92,7 +92,7 @@ def asked_recipe(data, recipe, config, fields):
 
 def _check_picture(out):
     if out.suffix.lower() != ".png":
-        raise UsageError(f"--out {out} is no PNG file. Type for example --out {out.with_suffix('.png')}")
+        raise UsageError(f"--out {out} is not a PNG file. Type for example --out {out.with_suffix('.png')}")
     numbers = out.with_suffix(".csv")
     if numbers.exists() and not out.exists():
         raise UsageError(f"--out {out} would replace {numbers}, which is not of such a curve. Type another name.")

@@ -154,7 +154,7 @@ def _counts(data):
 
 
 def _commonest_sizes(sizes):
-    """((height, width, how many), ...), the commonest first."""
+    """((height, width, how many), ...), most frequent first."""
     distinct, times = np.unique(sizes, axis=0, return_counts=True)
     order = np.argsort(-times, kind="stable")
     return tuple((int(h), int(w), int(n)) for (h, w), n in zip(distinct[order], times[order], strict=True))
@@ -313,7 +313,7 @@ def _duplicates(data, digests, file_digests):
 
 
 def _near(data, thumbnails, digests):
-    """The pairs of images that are nearly the same, or None where there are too many images to look for them."""
+    """The pairs of images that are nearly the same, or None if there are too many images to search."""
     places = [
         (name, row) for name, small in thumbnails.items() for row, picture in enumerate(small) if picture is not None
     ]
@@ -347,10 +347,10 @@ def _nearly_leaked(near):
         return
     across = [pair for pair in near if len(set(pair["splits"])) > 1]
     if across:
-        lie = "lies" if len(across) == 1 else "lie"
+        are = "is" if len(across) == 1 else "are"
         yield (
-            f"{counted(len(across), 'pair')} of nearly equal images {lie} in two splits: look at them, for what is "
-            "tested there was seen in training."
+            f"{counted(len(across), 'pair')} of nearly equal images {are} in two splits. Look at them: images that "
+            "are tested may have been seen in training."
         )
     apart = [pair for pair in near if len(set(pair["classes"])) > 1]
     if apart:
@@ -390,7 +390,7 @@ def _of_pixels(seen):
     if seen.damaged:
         yield (
             f"{counted(len(seen.damaged), 'JPEG file is', 'JPEG files are')} damaged inside: parts of the "
-            "pixels are wrong, and training takes them as they are. Replace or remove them."
+            "pixels are wrong, and training uses them as they are. Replace or remove them."
         )
     yield from seen.remarks
 
@@ -432,11 +432,11 @@ def lines(report, most=10, network="", sees=None):
     height, width, channels = report.image_shape
     how = "in memory" if report.in_memory else "each decoded when it is needed"
     size = f"{height}x{width} pixels, {counted(channels, 'channel')}"
-    bring = f"Training {network} brings them to {size}, where they take" if network else f"At {size}, they take"
+    bring = f"Training {network} resizes them to {size}, where they take" if network else f"At {size}, they take"
     crop = f"; the network sees crops of {sees[0]}x{sees[1]}" if sees not in (None, (height, width)) else ""
     out.append(f"{bring} {report.memory_bytes / 1e6:,.1f} MB, {how}{crop}")
     right = f"is right for {100 * report.balance['baseline']:.1f}% of the training images"
-    out.append(f"Always answering the commonest class, '{report.balance['commonest']}', {right}")
+    out.append(f"Always predicting the most frequent class, '{report.balance['commonest']}', {right}")
     out += [f"  {note}" for note in report.notes]
     out += [f"Problem: {problem}" for problem in report.problems] or ["No problem found."]
     return out
@@ -444,7 +444,7 @@ def lines(report, most=10, network="", sees=None):
 
 def _near_lines(near, most):
     if near is None:
-        return [f"Near duplicates were not looked for among so many images (more than {MOST:,})"]
+        return [f"Near duplicates were not searched for, because there are more than {MOST:,} images"]
     out = [f"Near duplicates: {counted(len(near), 'pair')}"] if near else []
     for pair in near[:most]:
         mirrored = ", mirrored" if pair["mirrored"] else ""

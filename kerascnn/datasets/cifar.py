@@ -255,7 +255,7 @@ def read_pickle(content, file):
         ) from error
     except Exception as error:  # a broken pickle raises almost anything
         raise DataError(
-            f"{file} is broken: {len(content):,} bytes were found, and they are no complete pickle ({error}). "
+            f"{file} is broken: {len(content):,} bytes were found, and they are not a complete pickle ({error}). "
             "Fetch it again."
         ) from error
 

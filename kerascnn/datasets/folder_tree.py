@@ -1,7 +1,7 @@
 """What lies in and below a folder: image files at any depth, and what is passed over.
 
 Names may be any bytes (Linux) and accents may be written in two ways (macOS): `class_name` makes one text of them.
-Links are followed unless they lead back. Named pipes, sockets and devices, which would block, are no images.
+Links are followed unless they lead back. Named pipes, sockets and devices, which would block, do not count as images.
 """
 
 import errno
@@ -16,7 +16,7 @@ from kerascnn.errors import DataError
 
 
 def class_name(name):
-    """A folder's name as text that can be shown and saved: accents composed (NFC), bytes that are no UTF-8 as \\xe9."""
+    """A folder's name as text to show and save: accents composed (NFC), bytes that are not UTF-8 as \\xe9."""
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     return unicodedata.normalize("NFC", text)
 
@@ -73,7 +73,7 @@ class Below:
     Attributes:
         images: image files, sorted.
         hidden, special: names that were passed over.
-        others: {suffix: number of files that are no images}.
+        others: {suffix: number of files that are not images}.
     """
 
     images: list = field(default_factory=list)
@@ -106,7 +106,7 @@ def look_below(folder, root):
 
 
 def count_other(others, name):
-    """Count a file that is no image in {suffix: number}."""
+    """Count a file that is not an image in {suffix: number}."""
     suffix = Path(name).suffix.lower() or "without suffix"
     others[suffix] = others.get(suffix, 0) + 1
 

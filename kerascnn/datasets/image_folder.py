@@ -6,7 +6,7 @@
     photos/nature/forest/1.jpg        folders in class folders: with classes="leaves" each that holds images is a class
 
 A folder counts as a split only if its name is a split's and it holds class folders itself: a class called "train" is
-a class. Hidden folders, empty folders and files that are no images are ignored and named in the notes.
+a class. Hidden folders, empty folders and files that are not images are ignored and named in the notes.
 """
 
 import os
@@ -177,7 +177,7 @@ class _Tree:
             notes.append(f"Ignored because they are named pipes, sockets or devices{where}: {_listed(special)}.")
         if others:
             counts = ", ".join(f"{n:,} {suffix}" for suffix, n in sorted(others.items()))
-            notes.append(f"Ignored because they are no images that can be read{where}: {counts}.")
+            notes.append(f"Ignored because they are not readable images{where}: {counts}.")
         twice = [name for name, folders in spellings.items() if len(folders) > 1]
         if twice:
             notes.append(

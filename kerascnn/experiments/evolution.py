@@ -214,7 +214,7 @@ def _figure(patches, drawn, table, title):
 
 
 def _cell(patch, inside, projection):
-    """A patch and its projection beside each other, with white around."""
+    """A patch and its projection side by side, with a white border."""
     cells = [enlarged(natural(patch, inside), inside), enlarged(map_colours(projection), inside)]
     framed = [np.pad(cell[..., :3], ((1, 1), (1, 1), (0, 0)), constant_values=0.6) for cell in cells]
     return np.pad(np.concatenate(framed, 1), ((GAP, GAP), (GAP, GAP), (0, 0)), constant_values=1.0)

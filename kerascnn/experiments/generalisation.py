@@ -282,7 +282,7 @@ def command(
     counts
         numbers of training images of each class, separated by commas; all means all images
     repeats
-        how often each count is drawn and trained anew
+        how often to draw images and train for each count
     steps
         of training from scratch
     learning_rate

@@ -190,7 +190,7 @@ _ALONE = ("Dense", "Discretization", "EinsumDense")
 
 
 def _of_a_layer(step, seeing, shape):
-    """What a layer that opens into no steps sees: where its input or output is no map, everything."""
+    """What a layer that opens into no steps sees: everything, if its input or output is not a map."""
     if step.operation in _ALONE:
         return _alone((), (), *seeing).mixed([len(shape) - 1]).with_channels(shape[-1])
     if step.operation not in _WHOLE and len(shape) == 3 and all(len(seen.shape) == 3 for seen in seeing):

@@ -207,7 +207,7 @@ def _filters(run, classifier):
 
     filters = filters_of(classifier.model)[:MOST_FILTERS]
     if filters.shape[-1] not in (1, 3):
-        raise UsageError(f"they have {filters.shape[-1]} input channels, which are no colours.")
+        raise UsageError(f"they have {filters.shape[-1]} input channels, which are not colours.")
     larger = max(1, -(-TILE // max(filters.shape[1:3])))
     tiles = scaled(filters).repeat(larger, 1).repeat(larger, 2)
     image = mosaic(tiles, min(16, len(tiles)), 1.0, 1)

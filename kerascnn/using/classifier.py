@@ -172,7 +172,7 @@ def keep(path, *, labels=None, preprocess=None, resize=None, crop=None, from_log
 
 
 def _adopted(path):
-    """The Classifier of a model file, by what lies beside it or by what the model itself says."""
+    """The Classifier of a model file, from the file next to it or from the model itself."""
     file = beside(path)
     if not file.exists():
         try:
@@ -336,12 +336,12 @@ def _with_probabilities(model):
 
 
 def _check_probabilities(model, shape, name):
-    """Raise a UsageError if the outputs for a grey and a noisy image are no probabilities."""
+    """Raise a UsageError if the outputs for a grey and a noisy image are not probabilities."""
     images = np.stack([np.zeros(shape), np.random.default_rng(0).normal(size=shape)]).astype("float32")
     answers = np.asarray(model.predict_on_batch(images), "float64")
     sums = answers.sum(-1) if answers.shape[-1] > 1 else np.ones(2)
     if answers.min() < -1e-6 or answers.max() > 1 + 1e-6 or np.abs(sums - 1).max() > 1e-2:
         raise UsageError(
-            f"The outputs of {name} are no probabilities: they run from {answers.min():.3g} to {answers.max():.3g} and "
-            f"sum to {sums[0]:.3g}. If a softmax is missing, say from_logits=True."
+            f"The outputs of {name} are not probabilities: they run from {answers.min():.3g} to {answers.max():.3g} "
+            f"and sum to {sums[0]:.3g}. If a softmax is missing, say from_logits=True."
         )

@@ -118,7 +118,7 @@ def feature_place(plan, layer):
     place, head = find(plan, layer), head_step(plan.steps, plan.outputs[0])
     if head is not None and place.value == head.output:
         raise UsageError(
-            f"Layer {layer!r} of {plan.model} gives the class probabilities, which are no features. Name a layer "
+            f"Layer {layer!r} of {plan.model} gives the class probabilities, which are not features. Name a layer "
             f"before it. List them: kerascnn table {plan.model}"
         )
     return place

@@ -42,7 +42,7 @@ class Site:
             others = sorted(each.name for each in self.folder.iterdir() if each.name not in (STATE, LABELS))
             if others:
                 raise UsageError(
-                    f"{self.folder} is no microscope: it holds {counted(len(others), 'other file')}, such as "
+                    f"{self.folder} is not a microscope: it holds {counted(len(others), 'other file')}, such as "
                     f"{others[0]!r}. Choose a new or empty folder, such as out='microscope'."
                 )
             return {}
