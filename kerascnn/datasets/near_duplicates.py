@@ -7,12 +7,11 @@ changed in these ways have a correlation of 0.8 to 1.0 (0.72 to 0.8 if 32x32 pix
 have 0.3, and at most 0.76.
 """
 
+import functools
 import itertools
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-from scipy.ndimage import gaussian_filter1d
 
 SIDE, COARSE = 32, 8  # pixels of a thumbnail
 SMALLEST = 16  # pixels of the shorter side of an image that has enough detail
@@ -25,6 +24,8 @@ DRAWN = 24  # pairs on a sheet
 
 def thumbnail(pixels):
     """uint8 (32, 32): an image (H, W, 1 or 3) in grey; None if it is too small."""
+    from PIL import Image
+
     if min(pixels.shape[:2]) < SMALLEST:
         return None
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("L")
@@ -59,6 +60,7 @@ def sheet(pairs, folder):
         (None, 0) if none of the pairs are files.
     """
     from matplotlib.figure import Figure
+    from PIL import Image
 
     from kerascnn.plots import shortened
 
@@ -128,8 +130,13 @@ def _crops():
     return np.stack(matrices)
 
 
-ENLARGED = _crops()
-BLURRED = gaussian_filter1d(ENLARGED, 2.0, axis=1)
+@functools.cache
+def _blurred():
+    """The matrices of `_crops`, and the same with a blur of two pixels behind them."""
+    from scipy.ndimage import gaussian_filter1d
+
+    enlarged = _crops()
+    return enlarged, gaussian_filter1d(enlarged, 2.0, axis=1)
 
 
 def _similarity(first, second):
@@ -140,8 +147,9 @@ def _similarity(first, second):
 
 def _detail(thumbnail):
     """(crops, 32, 32), no crop first: what is finer than a blur in each crop of a thumbnail, of mean 0 and length 1."""
-    across = ENLARGED.transpose(0, 2, 1), BLURRED.transpose(0, 2, 1)
-    fine = (ENLARGED @ thumbnail)[:, None] @ across[0] - (BLURRED @ thumbnail)[:, None] @ across[1]
+    down = _blurred()
+    across = [matrices.transpose(0, 2, 1) for matrices in down]
+    fine = (down[0] @ thumbnail)[:, None] @ across[0] - (down[1] @ thumbnail)[:, None] @ across[1]
     fine = fine.reshape(-1, SIDE, SIDE)
     fine -= fine.mean((1, 2), keepdims=True)
     return fine / np.maximum(np.sqrt((fine**2).sum((1, 2), keepdims=True)), 1e-6)

@@ -27,6 +27,7 @@ from kerascnn.training.record import FOLDER, write_table
 LOOK = "grad_cam"
 MOST_MAPPED = 1500  # images of the map: t-SNE of so many takes seconds
 FEWEST_MAPPED = 12
+FEW = 500  # images whose map one thread makes faster
 THUMBNAIL, ACROSS = 48, 30  # pixels of a small picture, and how many stand in a row
 MOST_CARDS = 24  # mistakes, hits and suspects with a picture each
 TRAINING_SHOWN = 24
@@ -116,11 +117,14 @@ def _neighbours(features, seed):
         from umap import UMAP
     except ImportError:
         from sklearn.manifold import TSNE
+        from threadpoolctl import threadpool_limits
 
         nearby = min(30.0, (len(features) - 1) / 3)
         start = features[:, :2] if features.shape[1] > 1 else np.pad(features, ((0, 0), (0, 1)))
         start = 1e-4 * start / (start.std(0)[0] or 1)
-        return TSNE(perplexity=nearby, init=start.astype("float32"), random_state=seed).fit_transform(features)
+        method = TSNE(perplexity=nearby, init=start.astype("float32"), random_state=seed)
+        with threadpool_limits(1 if len(features) < FEW else None):  # threads wait for each other longer than they work
+            return method.fit_transform(features)
     return UMAP(random_state=seed).fit_transform(features)
 
 
