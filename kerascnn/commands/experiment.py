@@ -117,7 +117,7 @@ def _perform(name, facts, runs, data, out, options):
         path = result.save(asked.folder)
         for finding in result.findings:
             say(finding)
-        say(f"{path}, with its numbers and verdict beside it; the list of experiments: {command('experiments')}")
+        say(f"{path}, with its numbers and verdict next to it; list of experiments: {command('experiments')}")
 
 
 for _name in EXPERIMENTS.names():

@@ -127,7 +127,7 @@ def lr_find(
     find_steps
         training steps
     out
-        PNG file for the curve; its numbers (CSV) go beside it
+        PNG file for the curve; its numbers (CSV) are saved next to it
     """
     asked = asked_recipe(data, recipe, config, fields)
     _check_picture(out)
@@ -163,7 +163,7 @@ def batch_find(
     seconds
         how long to time each size
     out
-        PNG file for the curve; its numbers (CSV) go beside it
+        PNG file for the curve; its numbers (CSV) are saved next to it
     """
     asked = asked_recipe(data, recipe, config, fields)
     _check_picture(out)
