@@ -191,16 +191,16 @@ class Recipe:
         for spec in dataclasses.fields(self):
             object.__setattr__(self, spec.name, _checked(spec, getattr(self, spec.name)))
         if self.freeze and self.train_last:
-            raise UsageError(f"freeze={self.freeze!r} and train_last={self.train_last} cannot both be given. Type one.")
+            raise UsageError(f"freeze={self.freeze!r} and train_last={self.train_last} cannot both be given. Give one.")
         if self.test_views and (self.test_flip or self.test_shift):
             other = "test_flip" if self.test_flip else "test_shift"
-            raise UsageError(f"test_views={self.test_views!r} and {other}=True cannot both be given. Type one.")
+            raise UsageError(f"test_views={self.test_views!r} and {other}=True cannot both be given. Give one.")
         if {"crop", "translate"} <= set(self.augment):
-            raise UsageError("augment has both crop and translate, and each shifts the images. Type one.")
+            raise UsageError("augment has both crop and translate, and each shifts the images. Give one.")
         if self.rate_patience and self.schedule != "constant":
             raise UsageError(
                 f"rate_patience={self.rate_patience} needs the constant schedule, not {self.schedule!r}: a schedule "
-                "sets the learning rate itself. Type --schedule constant, or --rate-patience 0."
+                "sets the learning rate itself. Give schedule='constant', or rate_patience=0."
             )
 
     def replace(self, **changes):
@@ -229,7 +229,6 @@ FIELDS = {spec.name: spec for spec in dataclasses.fields(Recipe)}
 
 def _checked(spec, value):
     """The value of a field in its proper type, or a UsageError that names field, value and what is allowed."""
-    option = "--" + spec.name.replace("_", "-")
     rule = spec.metadata
     kinds = typing.get_args(spec.type) if isinstance(spec.type, types.UnionType) else (spec.type,)
     kind = next(k for k in kinds if k is not type(None))
@@ -265,16 +264,14 @@ def _checked(spec, value):
             guess = nearest(item, allowed, 1)
             raise UsageError(
                 f"{spec.name}={item!r} is not allowed. Allowed: {', '.join(map(str, allowed))}."
-                + (f" Did you mean {guess[0]!r}? Type {option} {guess[0]}" if guess else "")
+                + (f" Did you mean {guess[0]!r}?" if guess else "")
             )
     low, high = rule["low"], rule["high"]
     if isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"{spec.name}={value} is not allowed: it must be a finite number ({rule['doc']}).")
     if (low is not None and not value >= low) or (high is not None and not value <= high):
         limits = f"at least {low}" if high is None else f"from {low} to {high}"
-        raise UsageError(
-            f"{spec.name}={value} is out of range: it must be {limits} ({rule['doc']}). Type {option} VALUE"
-        )
+        raise UsageError(f"{spec.name}={value} is out of range: it must be {limits} ({rule['doc']}).")
     return value
 
 
@@ -287,7 +284,7 @@ def read_config(path):
     """
     path = Path(path)
     if not path.exists():
-        raise UsageError(f"There is no config file {path}. Type --config FILE.toml, with lines such as: epochs = 20")
+        raise UsageError(f"There is no config file {path}. Name a .toml file with lines such as: epochs = 20")
     try:
         values = read_json(path) if path.suffix == ".json" else read_toml(path)
     except DataError as error:

@@ -235,15 +235,16 @@ def check_new(folder):
     length = len(os.fsencode(os.path.abspath(folder)))
     if length > LONGEST_PATH or any(len(os.fsencode(part)) > 255 for part in folder.parts):
         raise UsageError(
-            f"--out {str(folder)[:60]}... is too long: its path has {length:,} bytes, and {LONGEST_PATH:,} are "
-            "allowed, 255 in each name. Type a shorter one."
+            f"out={str(folder)[:60]}... is too long: its path has {length:,} bytes, and {LONGEST_PATH:,} are "
+            "allowed, 255 in each name. Give a shorter one."
         )
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; a run needs a folder. Type another --out.")
+        raise UsageError(f"{folder} is a file; a run needs a folder. Give another: out=FOLDER")
     if folder.exists() and any(folder.iterdir()):
-        advice = f"continue it with --resume {folder}, or type" if (folder / "recipe.json").exists() else "type"
+        going_on = f"continue it with resume={str(folder)!r}, or " if (folder / "recipe.json").exists() else ""
         raise UsageError(
-            f"{folder} already exists and is not empty; nothing in it was changed. To go on, {advice} another --out."
+            f"{folder} already exists and is not empty; nothing in it was changed. To go on, {going_on}"
+            "give another folder: out=FOLDER"
         )
 
 

@@ -46,7 +46,7 @@ def test_the_folded_cifar_net_computes_the_same_with_the_published_parameters():
 
 
 def test_both_normalisations_at_once_are_refused():
-    with pytest.raises(UsageError, match="Type one"):
+    with pytest.raises(UsageError, match="Give one"):
         models.cifar_net(batch_norm=True, foldable_norm=True)
 
 

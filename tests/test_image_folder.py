@@ -222,7 +222,7 @@ def test_leaves_are_classes(make_folder):
 
 def test_one_class_of_several_folders_is_answered_with_leaves(make_folder):
     root = make_folder({"all/a": 1, "all/b/c": 1, "notes": 0})
-    with pytest.raises(DataError, match=r"one class only, 'all' with 2 images.* in 2 folders: --classes leaves makes"):
+    with pytest.raises(DataError, match=r"one class only, 'all' with 2 images.* in 2 folders: classes='leaves' makes"):
         image_folder(root)
     assert image_folder(root, classes="leaves").class_names == ("all/a", "all/b/c")
 
@@ -235,7 +235,7 @@ def test_splits_within_the_classes_are_told(make_folder):
 
 
 def test_classes_has_two_values(make_folder):
-    with pytest.raises(UsageError, match=r"classes='leafs' is not allowed for a folder. Allowed: leaves"):
+    with pytest.raises(UsageError, match=r"classes='leafs' is not allowed for a folder. Allowed: 'leaves'\."):
         load(make_folder({"a": 1, "b": 1}), classes="leafs")
     with pytest.raises(UsageError, match="Unknown option of the data set 'digits' 'classes'"):
         load("digits", classes="leaves")

@@ -156,7 +156,7 @@ def test_what_cannot_be_trained_on_is_read_for_other_ends(save):
         ({"x": IMAGES, "y": np.where(LABELS, np.nan, 1)}, "labels must be whole numbers .*, not float64 such as 1"),
         ({"x": IMAGES, "y": LABELS * 1j}, "labels must be whole numbers .*, not complex128"),
         ({"x": IMAGES, "y": LABELS.astype("u8") << 63}, "labels must be whole numbers .*, not uint64"),
-        ({"x": IMAGES, "y": LABELS - 1}, "run from -1 to 0. Number them from 0 up. .* type --classes present"),
+        ({"x": IMAGES, "y": LABELS - 1}, "run from -1 to 0. Number them from 0 up. .* give classes='present'"),
         ({"x": IMAGES, "y": np.full((10, 2), 0.5)}, r"labels of shape \(10, 2\) must be one-hot.*labels\.argmax\(1\)"),
         ({"x": IMAGES, "y": np.zeros((10, 3))}, r"labels of shape \(10, 3\) must be one-hot"),
         ({"x": IMAGES, "y": np.eye(10)[..., None]}, r"10 images need labels .*; these have \(10, 10, 1\)"),
@@ -177,7 +177,7 @@ def test_what_cannot_be_trained_on_is_read_for_other_ends(save):
         ({"x": IMAGES, "y": LABELS * 10**9}, "number them from 0 up"),
         (
             {"x": IMAGES, "y": LABELS * 5, "class_names": np.array(["a", "b"])},
-            "run from 0 to 5, but there are 2 class names. .*type --classes present",
+            "run from 0 to 5, but there are 2 class names. .*give classes='present'",
         ),
         ({"x": IMAGES.astype(int) + 1, "y": LABELS}, "integer pixels must be from 0 to 255, these run from"),
         ({"x": IMAGES.astype(float), "y": LABELS}, "float pixels must be from 0 to 1, these run from 0 to 255"),

@@ -47,7 +47,7 @@ def test_a_recipe_cannot_be_changed():
     ("change", "message"),
     [
         ({"epoch": 3}, r"Unknown recipe field 'epoch'\. Did you mean 'epochs'"),
-        ({"epochs": 0}, r"epochs=0 is out of range: it must be at least 1 .*Type --epochs"),
+        ({"epochs": 0}, r"epochs=0 is out of range: it must be at least 1 \(passes .*\)\.$"),
         ({"epochs": 2.5}, r"epochs=2.5 is not allowed: it must be a whole number"),
         ({"epochs": True}, r"epochs=True is not allowed: it must be a whole number"),
         ({"learning_rate": -1}, r"learning_rate=-1.0 is out of range: it must be from 1e-10 to 1000"),
@@ -56,7 +56,7 @@ def test_a_recipe_cannot_be_changed():
         ({"seed": 2**32}, "seed=4294967296 is out of range"),
         ({"learning_rate": "fast"}, r"learning_rate='fast' is not allowed: it must be a number"),
         ({"dropout": 1.0}, r"dropout=1.0 is out of range: it must be from 0 to 0.99"),
-        ({"optimizer": "adm"}, r"optimizer='adm' is not allowed. Allowed: adam, .* Type --optimizer adam"),
+        ({"optimizer": "adm"}, r"optimizer='adm' is not allowed. Allowed: adam, .* Did you mean 'adam'\?$"),
         ({"augment": ("flop",)}, r"augment='flop' is not allowed.*Did you mean 'flip'"),
         ({"augment": "flip"}, r"augment='flip' is not allowed: it must be a list of words"),
         ({"channels": 2}, r"channels=2 is not allowed. Allowed: None, 1, 3"),
@@ -64,7 +64,10 @@ def test_a_recipe_cannot_be_changed():
         ({"model": None}, r"model=None is not allowed: it must be text"),
         ({"augment": ("crop", "flip", "translate")}, r"augment has both crop and translate"),
         ({"test_views": "ten", "test_shift": True}, "test_views='ten' and test_shift=True cannot both be given"),
-        ({"schedule": "cosine", "rate_patience": 3}, r"rate_patience=3 needs the constant schedule, not 'cosine'"),
+        (
+            {"schedule": "cosine", "rate_patience": 3},
+            r"rate_patience=3 needs the constant schedule, not 'cosine': .* Give schedule='constant', or",
+        ),
     ],
 )
 def test_what_is_not_allowed_is_named(change, message):

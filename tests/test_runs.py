@@ -83,7 +83,9 @@ def test_find_says_what_is_wrong(tmp_path):
 
 def test_an_existing_folder_is_not_touched():
     run = make("r", 1000)
-    with pytest.raises(UsageError, match=r"already exists and is not empty; nothing in it was changed.*--resume"):
+    with pytest.raises(
+        UsageError, match=r"already exists and is not empty; nothing in it was changed.*resume=.*out=FOLDER"
+    ):
         runs.create(run.folder, model="m", data="d")
     (runs.ROOT / "file").write_text("mine")
     with pytest.raises(UsageError, match="file is a file"):
@@ -209,7 +211,7 @@ def test_long_names_fit_into_a_file_name():
 @pytest.mark.parametrize("folder", ["x" * 256, "/".join(["x" * 250] * 16), "/".join("x" * 2000)])
 def test_a_path_that_is_too_long_is_named_before_anything_is_made(tmp_path, monkeypatch, folder):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=r"--out x.* is too long: its path has [\d,]+ bytes, and 3,840 are allowed"):
+    with pytest.raises(UsageError, match=r"out=x.* is too long: its path has [\d,]+ bytes, and 3,840 are allowed"):
         runs.create(folder, model="m", data="d")
     assert list(tmp_path.iterdir()) == []
 

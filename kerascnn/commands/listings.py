@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from kerascnn.commands.terminal import Json, print_json, print_table
+from kerascnn.commands.terminal import Json, in_options, print_json, print_table
 from kerascnn.commands.train import asked_recipe, make_fields
 from kerascnn.datasets import DATASETS
 from kerascnn.errors import DataError, UsageError
@@ -107,7 +107,8 @@ def check(
     try:
         check_counts(asked, report.source, counts)
     except (DataError, UsageError) as error:
-        report = dataclasses.replace(report, problems=(*report.problems, str(error)))
+        problem = in_options(str(error), {name: "--" + name.replace("_", "-") for name in FIELDS})
+        report = dataclasses.replace(report, problems=(*report.problems, problem))
     if json:
         print_json(report.to_dict())
     else:

@@ -47,7 +47,7 @@ def image_folder(path, *, classes=None, training=True):
             folders, whose labels are then -1.
     """
     if classes not in (None, "leaves"):
-        raise UsageError(f"classes={classes!r} is not allowed for a folder. Allowed: leaves. Type --classes leaves")
+        raise UsageError(f"classes={classes!r} is not allowed for a folder. Allowed: 'leaves'.")
     root = Path(path)
     notes, nested = [], {}
     splits, base = _find_splits(root, notes, nested, classes == "leaves", training)
@@ -224,7 +224,7 @@ def _check_classes(root, folder, classes, tree, least):
     if classes:
         name, files = next(iter(classes.items()))
         folders = len({os.path.dirname(file) for file in files})
-        leaves = f" Its images lie in {folders:,} folders: --classes leaves makes each a class." if folders > 1 else ""
+        leaves = f" Its images lie in {folders:,} folders: classes='leaves' makes each a class." if folders > 1 else ""
         raise DataError(
             f"{folder} has one class only, {name!r} with {counted(len(files), 'image')}; at least two are needed to "
             f"learn a difference. {layout}.{leaves}"

@@ -64,7 +64,9 @@ def shapes(path=None, *, image_size=64, count=4000, seed=0):
     """
     height, width = as_size(image_size)
     if min(height, width) < 16:
-        raise UsageError(f"Shapes need at least 16x16 pixels to be told apart, not {height}x{width}: --image-size 16.")
+        raise UsageError(
+            f"Shapes need at least 16x16 pixels to be told apart, not {height}x{width}. Give image_size=16 or more."
+        )
     if isinstance(count, bool) or not isinstance(count, int) or count < 2 * len(OUTLINES):
         raise UsageError(f"count must be a whole number of at least {2 * len(OUTLINES)} images, not {count!r}.")
     images = np.empty((count, height, width, 3), np.uint8)

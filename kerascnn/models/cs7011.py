@@ -49,7 +49,7 @@ def cifar_net(
     """
 
     if batch_norm and foldable_norm:
-        raise UsageError("batch_norm=True and foldable_norm=True cannot both be given. Type one.")
+        raise UsageError("batch_norm=True and foldable_norm=True cannot both be given. Give one.")
 
     def block_end(x, after):
         if batch_norm:

@@ -39,22 +39,23 @@ def check_counts(recipe, source, counts):
     if recipe.test_views and (recipe.resize_to or 0) <= max(size):
         raise UsageError(
             f"test_views={recipe.test_views!r} needs images that are larger than the {max(size)} pixels that the "
-            f"network sees. Type --resize-to {max(size) + max(1, max(size) // 7)}, or leave out --test-views."
+            f"network sees. Give resize_to={max(size) + max(1, max(size) // 7)}, or leave out "
+            f"test_views={recipe.test_views!r}."
         )
     if recipe.resize_to and recipe.resize_to < max(size):
         raise UsageError(
             f"resize_to={recipe.resize_to} is less than the {max(size)} pixels of the images that the network sees. "
-            f"Type --resize-to {max(size)} or more, or --image-size {recipe.resize_to} or less."
+            f"Give resize_to={max(size)} or more, or image_size={recipe.resize_to} or less."
         )
     if recipe.batch_size > counts["train"]:
         raise UsageError(
             f"batch_size={recipe.batch_size} is more than the {counted(counts['train'], 'training image')}. "
-            f"Type --batch-size {counts['train']} or less."
+            f"Give batch_size={counts['train']} or less."
         )
     if "validation" not in counts and recipe.monitor.startswith("val_"):
         raise UsageError(
             f"monitor={recipe.monitor!r} needs validation images, but validation={recipe.validation:g} holds none out. "
-            "Type --validation 0.1, or --monitor loss."
+            "Give validation=0.1, or monitor='loss'."
         )
     if "test" not in counts:
-        raise DataError(f"{source} has no test images and --test {recipe.test:g} makes none. Type --test 0.15")
+        raise DataError(f"{source} has no test images and test={recipe.test:g} makes none. Give test=0.15")
