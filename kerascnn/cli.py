@@ -28,6 +28,8 @@ from kerascnn.commands.terminal import in_options
 from kerascnn.datasets.decoding import MAX_MEGAPIXELS, max_megapixels
 from kerascnn.errors import DataError, Stopped, TrainingFailed, UsageError, disk_full
 
+OURS = UsageError | DataError | TrainingFailed  # which name parameters
+
 app = App(
     name="kerascnn",
     version=__version__,
@@ -84,7 +86,7 @@ def run_command(argv: typing.Sequence[str]) -> int:
     except Exception as error:
         if debug:
             raise
-        return _explained(error, _options(arguments) if isinstance(error, UsageError | DataError) else {})
+        return _explained(error, _options(arguments) if isinstance(error, OURS) else {})
     finally:
         if before is None:
             os.environ.pop(MAX_MEGAPIXELS, None)
@@ -127,13 +129,15 @@ def _options(arguments):
         names = [name for name in argument.names if name.startswith("--") and not name.startswith("--no-")]
         if names:
             options[argument.field_info.name] = names[-1]
+    if "model_options" in options:
+        options.setdefault("skip", "--model-options skip=")  # of a network's builder
     return options
 
 
 def _explained(error, options=types.MappingProxyType({})):
     """Print an error in one line, with parameters of the library as options; returns the exit code."""
     code, text = 1, str(error)
-    if isinstance(error, UsageError | DataError):
+    if isinstance(error, OURS):
         text = in_options(text, options)
     if isinstance(error, CycloptsError | UsageError):
         code = 2

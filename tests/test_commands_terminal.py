@@ -7,6 +7,7 @@ from kerascnn import cli
 from kerascnn.commands.terminal import in_options
 
 OPTIONS = {"top": "--top", "batch_size": "--batch-size", "strict": "--strict", "start_from": "--from", "k": "--top"}
+OPTIONS["skip"] = "--model-options skip="
 
 
 @pytest.mark.parametrize(
@@ -16,6 +17,7 @@ OPTIONS = {"top": "--top", "batch_size": "--batch-size", "strict": "--strict", "
         ("Without strict=True, files are skipped.", "Without --strict, files are skipped."),
         ("Give batch_size=8, or k=3.", "Give --batch-size 8, or --top 3."),
         ("start_from='x' has no weights", "--from 'x' has no weights"),
+        ("give skip='fc'", "give --model-options skip='fc'"),
         ("stop=0, photos/top=0.png and atop=3 stay", "stop=0, photos/top=0.png and atop=3 stay"),
     ],
 )
@@ -24,7 +26,10 @@ def test_parameters_become_options(library, shell):
     assert in_options(library, {}) == library
 
 
-@pytest.mark.parametrize(("command", "option"), [("train", "--image-size"), ("predict", "--top"), ("train", "--from")])
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [("train", "--image-size"), ("predict", "--top"), ("train", "--from"), ("train", "--model-options skip=")],
+)
 def test_every_command_knows_its_options(command, option):
     assert option in cli._options([command, "x"]).values()
 

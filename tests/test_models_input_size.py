@@ -23,7 +23,7 @@ def three_pools(input_shape=(32, 32, 1), num_classes=2, groups=1):
     ("shape", "layer"), [((7, 7, 1), "pool3"), ((3, 3, 1), "pool2"), ((1, 64, 1), "pool1"), ((64, 5, 1), "pool3")]
 )
 def test_the_layer_where_the_image_vanishes_and_the_smallest_size(shape, layer):
-    message = rf"{shape[0]}x{shape[1]} pixels.*layer '{layer}'.*8x8: type --image-size 8 "
+    message = rf"{shape[0]}x{shape[1]} pixels.*layer '{layer}'.*8x8: give image_size=8 or larger"
     with pytest.raises(UsageError, match=message):
         check_size(three_pools, shape)
     assert check_size(three_pools, (8, 8, 1)).input_shape == (None, 8, 8, 1)
@@ -80,7 +80,9 @@ def test_a_number_of_classes_that_is_none(num_classes):
 def test_the_networks_own_bounds():
     with pytest.raises(UsageError, match=r"'cifar_net' cannot take images of 7x7.*'pool3'.*8x8"):
         models.cifar_net((7, 7, 3))
-    with pytest.raises(UsageError, match=r"'lenet5' cannot take images of 15x15.*'s4'.*16x16"):
+    with pytest.raises(
+        UsageError, match=r"'lenet5' cannot take images of 15x15.*'s4'.*16x16: give image_size=16 or larger"
+    ):
         models.lenet5((15, 15, 1))
 
 
@@ -90,7 +92,7 @@ def test_numbers_of_numpy_are_numbers():
 
 
 def test_a_network_with_dense_layers_needs_one_size():
-    with pytest.raises(UsageError, match=r"'lenet5' has dense layers on its maps.*\(None, 32, 1\). Type numbers"):
+    with pytest.raises(UsageError, match=r"'lenet5' has dense layers on its maps.*\(None, 32, 1\). Give numbers"):
         models.lenet5((None, 32, 1))
     with graph.without_weights():
         assert models.resnet18((None, None, 3)).output_shape == (None, 1000)

@@ -75,14 +75,15 @@ def in_options(text, options):
 
     Args:
         text: a message of the library.
-        options: {parameter: option}; a parameter that is not among them stays as it is.
+        options: {parameter: option}; a parameter that is not among them stays as it is. An option may end with the
+            name of what it sets and "=".
     """
     if not options:
         return text
     names = "|".join(map(re.escape, options))
     return re.sub(
         rf"(?<![\w./-])({names})=(True\b)?",
-        lambda match: options[match[1]] + ("" if match[2] else " "),
+        lambda match: options[match[1]] + ("" if match[2] or options[match[1]].endswith("=") else " "),
         text,
     )
 

@@ -124,7 +124,7 @@ def _put(model, modules, skip, source):
 
 
 def _advice(name):
-    return f" To keep the layer's own weights: skip=({name!r},), on the command line --model-options skip={name}"
+    return f" To keep the layer's own weights, give skip={name!r}"
 
 
 def _keras_array(model, layer, variable, arrays, maps):

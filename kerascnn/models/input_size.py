@@ -67,7 +67,7 @@ def _explain(builder, bound, shape, error):
     if None in shape[:2]:
         raise UsageError(
             f"Model {builder.__name__!r} has dense layers on its maps, so it needs images of one size; received "
-            f"input_shape={shape}. Type numbers for None, as in (32, 32, {shape[2]})."
+            f"input_shape={shape}. Give numbers for None, as in (32, 32, {shape[2]})."
         ) from error
     layer = _vanishes_at(flat, shape)
     if layer is None:
@@ -75,8 +75,8 @@ def _explain(builder, bound, shape, error):
     smallest = next(s for s in range(1, LARGEST_SIDE + 1) if _vanishes_at(flat, (s, s, shape[2])) is None)
     raise UsageError(
         f"Model {builder.__name__!r} cannot take images of {shape[0]}x{shape[1]} pixels: nothing is left of them at "
-        f"layer {layer!r}. The smallest square it takes is {smallest}x{smallest}: type --image-size {smallest} or "
-        f"larger (in Python: input_shape=({smallest}, {smallest}, {shape[2]}))."
+        f"layer {layer!r}. The smallest square it takes is {smallest}x{smallest}: give image_size={smallest} or "
+        f"larger (to a builder: input_shape=({smallest}, {smallest}, {shape[2]}))."
     ) from error
 
 
