@@ -99,9 +99,7 @@ def test_cosine_with_warm_up_by_pencil():
     np.testing.assert_allclose(float(schedule(10)), 0.5, rtol=1e-6)
     np.testing.assert_allclose(float(schedule(30)), 0.25, rtol=1e-6)
     np.testing.assert_allclose(float(schedule(50)), 0, atol=1e-7)
-    with pytest.raises(
-        UsageError, match=r"warmup_epochs=5 leaves nothing of 50 steps.* Type --warmup-epochs below 5\."
-    ):
+    with pytest.raises(UsageError, match=r"warmup_epochs=5 leaves nothing of 50 steps.* It must be below 5\."):
         compiled(schedule="cosine", epochs=5, warmup_epochs=5)
     with pytest.raises(UsageError, match=r"leaves nothing of 25 steps, of which an epoch has 20\. .* below 1\.25\."):
         compiled(20, schedule="cosine", steps=25, warmup_epochs=2)
@@ -216,7 +214,7 @@ def test_a_fast_start_whitens_patches_and_passes_channels_on():
 def test_a_fast_start_needs_a_convolution_first():
     inputs = keras.Input((4, 4, 1))
     model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(inputs)), name="flat")
-    with pytest.raises(UsageError, match=r"first layer of 'flat' is not an ordinary convolution\. Leave out"):
+    with pytest.raises(UsageError, match=r"first layer of 'flat' is not an ordinary convolution\. Leave it out"):
         start_fast(model, np.zeros((2, 4, 4, 1), "float32"))
     wide = keras.Sequential([keras.Input((4, 4, 1)), layers.Conv2D(2, 7, padding="same", name="wide")])
     with pytest.raises(UsageError, match="images of at least 7x7 pixels, as the filters of 'wide'; these have 4x4"):

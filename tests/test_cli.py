@@ -56,6 +56,18 @@ def call(capfd):
         (["train", "--model", "cifar_nett"], 2, "Unknown model 'cifar_nett'. Did you mean 'cifar_net'"),
         (["train", "--recipe", "cs7001"], 2, "Unknown recipe 'cs7001'. Did you mean 'cs7011'"),
         (["train", "--optimizer", "adm"], 2, "--optimizer 'adm' is not allowed"),
+        (
+            ["train", "--rate-patience", "3", "--schedule", "cosine"],
+            2,
+            "Give --schedule 'constant', or --rate-patience 0",
+        ),
+        (["train", "--batch-size", "5000"], 2, "Give --batch-size 1293 or less."),
+        (["train", "--resize-to", "24"], 2, "Give --resize-to 32 or more, or --image-size 24 or less."),
+        (["train", "--test-views", "ten"], 2, "Give --resize-to 36, or leave out --test-views 'ten'."),
+        (["train", "--validation", "0"], 2, "Give --validation 0.1, or --monitor 'loss'."),
+        (["train", "--warmup-epochs", "2", "--schedule", "constant"], 2, "Leave it out, or give --schedule 'cosine'."),
+        (["train", "--norm-bias-rate", "2"], 2, "Leave it out, or give --batch-norm."),
+        (["train", "--image-size", "30000"], 2, "is predicted to fit: give --image-size "),
         (["train", "--dropout", "1.5"], 2, "--dropout 1.5 is out of range"),
         (["train", "--model-options", "variant"], 2, "--model-options 'variant' is not NAME=VALUE"),
         (["train", "--config", "none.toml"], 2, "no config file none.toml"),
@@ -64,7 +76,7 @@ def call(capfd):
         (["runs", "no/such"], 2, "There is no folder no/such"),
         (["train", "no/such/folder"], 2, "no/such/folder"),
         (["train", "digitz"], 2, "Did you mean 'digits'"),
-        (["train", "--image-size", "8"], 2, "cannot take images of 8x8 pixels"),
+        (["train", "--image-size", "8"], 2, "The smallest square it takes is 16x16: give --image-size 16 or larger"),
         (["train", "--resume", "last"], 2, "There is no last run"),
         (["train", "--resume", "last", "--out", "x"], 2, "goes on in its own folder"),
         (["predict", "last"], 2, "No image was named"),
@@ -89,6 +101,10 @@ def test_what_is_typed_wrong_gets_one_line_and_exit_2(call, arguments, code, mes
     [
         (lambda p: p.mkdir(), "data"),
         (lambda p: (p / "only").mkdir(parents=True), "data"),
+        (
+            lambda p: [fill(p / name, count, b"") for name, count in (("all/a", 9), ("all/b", 9), ("notes", 0))],
+            "in 2 folders: --classes 'leaves' makes each a class",
+        ),
         (lambda p: [fill(p / name, 9, b"no image") for name in "ab"], "none of the 18 images can be read"),
         (lambda p: p.with_suffix(".npz").write_bytes(b"no npz") and p.write_text("x"), "data"),
     ],
@@ -203,9 +219,13 @@ def test_train_predict_evaluate_runs(call):
     code, out, err = call("train", "--out", "my run")
     assert code == 2
     assert "already exists and is not empty; nothing in it was changed" in err
+    assert "To go on, continue it with --resume 'my run', or give another folder: --out FOLDER" in err
     code, out, err = call("train", "--resume", "my run")
     assert code == 2
     assert "type: kerascnn export 'my run'" in err
+    code, out, err = call("train", "--resume", "my run", "--epochs", "1")
+    assert code == 2
+    assert "was made for 2 epochs; --epochs 1 is less. Leave it out." in err
     code, out, err = call("train", "--resume", "my run", "--learning-rate", "0.5")
     assert code == 2
     assert "learning_rate was 0.003, now 0.5" in err
@@ -317,7 +337,7 @@ def test_data_check_says_what_training_does(call, make_folder, tmp_path, options
     assert (code, err) == (0, "")
     assert text in out
     assert "Always predicting the most frequent class, 'dog', is right for" in out
-    assert "Problem: batch_size=64 is more than the 9 training images. Type --batch-size 9 or less." in out
+    assert "Problem: --batch-size 64 is more than the 9 training images. Give --batch-size 9 or less." in out
     if "--resize-to" in options:
         assert (
             "resizes them to 14x14 pixels, 3 channels, where they take 0.0 MB, in memory; the network sees crops of"
@@ -366,6 +386,7 @@ def test_a_loss_that_is_not_a_number_fails_in_one_line():
     done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("kerascnn: The loss became NaN or infinite in epoch 1")
+    assert done.stderr.endswith("Try a smaller learning rate: --learning-rate 100\n")
     assert done.stderr.count("\n") == 1
     assert runs.Run("r").status == "failed"
 

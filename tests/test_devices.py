@@ -80,7 +80,7 @@ def test_two_devices_learn_what_one_learns_and_resume_exactly(tmp_path):
 @pytest.mark.skipif(backends.backend() == "jax", reason="JAX shares batches out")
 @pytest.mark.parametrize("devices", [2, "all"])
 def test_without_jax_one_device_computes(devices, tmp_path):
-    with pytest.raises(UsageError, match=f"--devices {devices} needs JAX: with .* one device computes.*KERAS_BACKEND"):
+    with pytest.raises(UsageError, match=f"devices={devices!r} needs JAX: with .* one device computes.*KERAS_BACKEND"):
         kerascnn.train(Recipe(), out=tmp_path / "a", devices=devices)
     assert not (tmp_path / "a").exists()
 
@@ -99,3 +99,5 @@ def test_the_command_knows_devices(call):
     code, _, err = call("train", "--devices", "many")
     assert code == 2
     assert "--devices" in err
+    if backends.backend() != "jax":
+        assert "--devices 2 needs JAX" in call("train", "--devices", "2")[2]

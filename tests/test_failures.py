@@ -85,10 +85,10 @@ def test_the_advice_is_the_largest_power_of_two_whose_cost_fits(lenet):
     between = (fits[64] + fits[128]) / 2 / 0.65
     text = advised(lenet, between, 1000)
     assert text.startswith("Memory ran out in epoch 3 with batches of 1000 images; training stopped and all is lost.")
-    assert text.endswith("Type --batch-size 64")
-    assert advised(lenet, fits[128] / 0.65 + 1e5, 1000).endswith("Type --batch-size 128")
-    assert advised(lenet, 1e12, 1000).endswith("Type --batch-size 512")
-    assert "Not even one image" in advised(lenet, 1e5, 1000)
+    assert text.endswith("Give batch_size=64")
+    assert advised(lenet, fits[128] / 0.65 + 1e5, 1000).endswith("Give batch_size=128")
+    assert advised(lenet, 1e12, 1000).endswith("Give batch_size=512")
+    assert "take smaller images (image_size=PIXELS) or" in advised(lenet, 1e5, 1000)
     assert "A batch cannot be smaller" in advised(lenet, 1e12, 1)
 
 
@@ -103,12 +103,12 @@ def test_a_step_that_cannot_fit_is_foreseen(lenet):
 @pytest.mark.parametrize(("epoch", "kept"), [(0, "no epoch was finished"), (1, "the best weights so far are kept")])
 def test_memory_that_runs_out_in_training_is_told_with_the_batch_that_fits(epoch, kept, tmp_path):
     recipe = Recipe(epochs=3, batch_size=300, augment=("crop",))
-    message = f"in epoch {epoch + 1} with batches of 300 images; training stopped and {kept}.*--batch-size 256$"
+    message = f"in epoch {epoch + 1} with batches of 300 images; training stopped and {kept}.*Give batch_size=256$"
     with pytest.raises(TrainingFailed, match=message):
         kerascnn.train(recipe, out=tmp_path / "a", callbacks=[ExhaustAt(epoch)], say=lambda line: None)
     run = runs.Run(tmp_path / "a")
     assert run.status == "failed"
-    assert "--batch-size 256" in run.read("run")["reason"]
+    assert "batch_size=256" in run.read("run")["reason"]
     assert (run / "best.keras").exists() == (epoch > 0)
 
 
@@ -120,17 +120,17 @@ def test_an_image_size_that_cannot_be_is_refused_before_it_is_made(model, side, 
         UsageError, match=rf"image_size={side} with batches of 64 .* need ([0-9,.]+ GB|more than)"
     ) as refused:
         kerascnn.train(Recipe(model=model, image_size=side), out=tmp_path / "a", say=lambda line: None)
-    fitting = int(str(refused.value).partition("--image-size ")[2].partition(",")[0])
+    fitting = int(str(refused.value).partition("give image_size=")[2].partition(",")[0])
     assert 64 < fitting < 20_000
     check_size(Recipe(model=model, image_size=fitting), "float32")
     assert not (tmp_path / "a").exists()
 
 
 def test_the_size_that_images_are_cut_from_is_named_where_it_is_too_large():
-    with pytest.raises(UsageError, match=r"resize_to=900000 with batches of 64 .*type --resize-to \d+, or"):
+    with pytest.raises(UsageError, match=r"resize_to=900000 with batches of 64 .*give resize_to=\d+, or"):
         check_size(Recipe(resize_to=900_000), "float32")
     check_size(Recipe(resize_to=512), "float32")
-    with pytest.raises(UsageError, match=r"image_size=30000.*--image-size"):
+    with pytest.raises(UsageError, match=r"image_size=30000.*give image_size=\d"):
         finders.lr_find(Recipe(image_size=30_000))
 
 

@@ -124,7 +124,10 @@ def test_batch_sizes_are_timed_and_fit_the_data(digits):
     [
         ({"low": 1.0, "high": 0.1}, "low=1 and high=0.1 are no range"),
         ({"steps": 5}, "steps=5 is too few"),
-        ({"low": 5.0, "high": 50.0, "steps": 40}, "The loss did not fall between 5 and"),
+        (
+            {"low": 5.0, "high": 50.0, "steps": 40},
+            r"The loss did not fall between 5 and .* Give low=0\.5, or steps=80\.",
+        ),
     ],
 )
 def test_bad_ranges(digits, options, message):
@@ -144,6 +147,8 @@ def test_both_commands(tmp_path, monkeypatch, capfd):
         with Image.open(f"{name}.png") as figure:
             assert figure.width > 500
         assert len(pd.read_csv(f"{name}.csv")) > 3
+    assert cli.run_command(["lr-find", "--find-steps", "9"]) == 2
+    assert "--find-steps 9 is too few" in capfd.readouterr().err
     assert cli.run_command(["lr-find", "--model", "lenet6"]) == 2
     for name in ("lr-find", "batch-find"):
         assert cli.run_command([name, "--out", "curve.csv"]) == 2

@@ -52,8 +52,8 @@ def test_timing_changes_nothing_but_the_length(tmp_path, monkeypatch):
     [
         ({"minutes": 0}, "minutes=0 is not allowed: it must be above 0"),
         ({"minutes": 3, "epochs": 2}, "minutes=3 and epochs=2 cannot both be given"),
-        ({"minutes": 3, "resume": "last"}, "minutes=3 is for new runs"),
-        ({"minutes": 1e-3}, r"minutes=0.001 is not enough: .* Type --minutes [\d.]+ or more"),
+        ({"minutes": 3, "resume": "last"}, r"minutes=3 is for new runs: .* Leave minutes=3 out\."),
+        ({"minutes": 1e-3}, r"minutes=0.001 is not enough: .* Give minutes=[\d.]+ or more"),
     ],
 )
 def test_minutes_that_cannot_be(fields, message, tmp_path, monkeypatch):

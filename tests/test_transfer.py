@@ -91,7 +91,9 @@ def test_files_of_weights_that_cannot_serve(tmp_path):
     with pytest.raises(DataError, match="is torn or no file of weights"):
         start_from(small(), path, ["a"] * 10)
     path.write_bytes(whole)
-    with pytest.raises(UsageError, match="No layer of 'cifar_net' has the name and shape of one in"):
+    with pytest.raises(
+        UsageError, match=r"No layer of 'cifar_net' has the name and shape of one in .* Give model=NAME, "
+    ):
         start_from(small(), path, ["a"] * 10)
     with h5py.File(path, "r+") as file:
         for group in file["layers"].values():

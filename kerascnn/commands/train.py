@@ -10,7 +10,16 @@ from cyclopts import Parameter
 
 from kerascnn import runs
 from kerascnn.callbacks import LOOKS
-from kerascnn.commands.terminal import Flag, Json, computing, fraction, let_interrupts_through, print_json, print_table
+from kerascnn.commands.terminal import (
+    Flag,
+    Json,
+    computing,
+    fraction,
+    let_interrupts_through,
+    naming,
+    print_json,
+    print_table,
+)
 from kerascnn.datasets import DATASETS
 from kerascnn.errors import UsageError, command, counted, disk_full
 from kerascnn.models import MODELS
@@ -135,7 +144,8 @@ def lr_find(
         from kerascnn import plots
         from kerascnn.training.finders import BELOW, lr_find
 
-        table, suggested = lr_find(asked, low=low, high=high, steps=find_steps)
+        with naming(steps="--find-steps"):
+            table, suggested = lr_find(asked, low=low, high=high, steps=find_steps)
         title = f"{asked.model} on {asked.data}, {asked.optimizer}, batches of {asked.batch_size}"
         plots.save(plots.rate_range(table, suggested, title), table, out)
         least = f"{BELOW * suggested:.2g}, the largest rate at which the smoothed loss is least"

@@ -108,7 +108,7 @@ def _run(recipe, folder, say):
     run = runs.as_run(folder)
     if Recipe.from_dict(run.read("recipe")) != recipe:
         raise UsageError(
-            f"{folder} holds a training by another recipe. Type another folder for this experiment: --out FOLDER"
+            f"{folder} holds a training by another recipe. Give another folder for this experiment: out=FOLDER"
         )
     try:
         finished = run.read("run").get("status") == "finished"

@@ -173,5 +173,5 @@ def _check_together(member, first):
     if member.truth != first.truth:
         raise UsageError(
             f"{member.name} has other test images than {first.name}, and may have been trained on these. Name images "
-            "that none of them has seen: --data FOLDER"
+            "that none of them has seen: data=FOLDER"
         )

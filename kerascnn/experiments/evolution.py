@@ -258,8 +258,8 @@ def command(
     missing = set(wanted) - set(found)
     if missing:
         raise UsageError(
-            f"{folder} was trained without looking at epoch {min(missing)}: epochs={epochs}. Type another folder for "
-            "this experiment: --out FOLDER"
+            f"{folder} was trained without looking at epoch {min(missing)}: epochs={epochs}. Give another folder for "
+            "this experiment: out=FOLDER"
         )
     split = spread(asked.loaded.train, images)
     given = {n: load for n, load in found.items() if n in (0, *wanted)}

@@ -44,8 +44,7 @@ def network(recipe, input_shape, num_classes, precision="float32"):
             continue
         if option not in known:
             raise UsageError(
-                f"{name}={value} has nothing to act on: model {recipe.model!r} has no such setting. "
-                f"Leave out --{name.replace('_', '-')}."
+                f"{name}={value} has nothing to act on: model {recipe.model!r} has no such setting. Leave it out."
             )
         options[option] = value
     before = keras.config.dtype_policy()
@@ -113,14 +112,14 @@ def start_fast(model, images):
     if not found or found[0].input is not model.inputs[0]:
         raise UsageError(
             f"fast_start=True has nothing to act on: the first layer of {model.name!r} is not an ordinary convolution. "
-            "Leave out --fast-start."
+            "Leave it out."
         )
     first, *others = found
     if any(side > size for side, size in zip(first.kernel_size, images.shape[1:3], strict=True)):
         needed, given = (f"{height}x{width}" for height, width in (first.kernel_size, images.shape[1:3]))
         raise UsageError(
             f"fast_start=True needs images of at least {needed} pixels, as the filters of {first.name!r}; these have "
-            f"{given}. Leave out --fast-start."
+            f"{given}. Leave it out."
         )
     kernel = np.array(ops.convert_to_numpy(first.kernel))
     pairs = min(first.filters // 2, math.prod(kernel.shape[:3]))
@@ -164,7 +163,7 @@ def compile_model(model, recipe, steps, steps_per_epoch, rate=None, *, nll=False
     if recipe.norm_bias_rate != 1 and not any(v.name == "beta" for v in model.trainable_variables):
         raise UsageError(
             f"norm_bias_rate={recipe.norm_bias_rate:g} has nothing to act on: {recipe.model} is trained without batch "
-            "normalisation. Leave it out, or type --batch-norm."
+            "normalisation. Leave it out, or give batch_norm=True."
         )
     num_classes = model.output_shape[-1]
     mixed = "mixup" in recipe.augment
@@ -199,7 +198,7 @@ def _rate(recipe, steps, steps_per_epoch):
     if recipe.warmup_epochs and recipe.schedule != "cosine":
         raise UsageError(
             f"warmup_epochs={recipe.warmup_epochs:g} has nothing to act on: the schedule is {recipe.schedule!r}. "
-            "Type --schedule cosine, or leave out --warmup-epochs."
+            "Leave it out, or give schedule='cosine'."
         )
     if recipe.schedule == "constant":
         return rate
@@ -214,7 +213,7 @@ def _rate(recipe, steps, steps_per_epoch):
             raise UsageError(f"The one_cycle schedule needs at least 2 steps; this training has {steps}.")
         raise UsageError(
             f"warmup_epochs={recipe.warmup_epochs:g} leaves nothing of {counted(steps, 'step')}, of which an epoch has "
-            f"{steps_per_epoch}. Type --warmup-epochs below {steps / steps_per_epoch:.3g}."
+            f"{steps_per_epoch}. It must be below {steps / steps_per_epoch:.3g}."
         )
     peak = {"warmup_target": rate, "warmup_steps": warmup} if warmup else {}
     return keras.optimizers.schedules.CosineDecay(start, steps - warmup, **peak)

@@ -77,8 +77,8 @@ def check_same_images(run, data):
     if changed:
         raise DataError(
             f"The data at {data.source} is not what the run {run.folder} was trained on, so it cannot go on exactly. "
-            f"What changed: {'; '.join(changed)}. Bring the old data back, or start a new run without --resume, from "
-            f"its weights if they serve: {command('train', data.source, '--from', run.folder)}"
+            f"What changed: {'; '.join(changed)}. Bring the old data back, or start a new run, from its "
+            f"weights if they serve: {command('train', data.source, '--from', run.folder)}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Why training could not go on, in words that say what to type."""
+"""Why training could not go on, in words that say what to change."""
 
 import math
 
@@ -23,7 +23,7 @@ def not_a_number(recipe, epoch, kept):
     """The TrainingFailed for a loss that became NaN or infinite; epochs count from 0, `kept` says what is left."""
     return TrainingFailed(
         f"The loss became NaN or infinite in epoch {epoch + 1}; training stopped and {kept}. "
-        f"Try a smaller learning rate: --learning-rate {recipe.learning_rate / 10:g}"
+        f"Try a smaller learning rate: learning_rate={recipe.learning_rate / 10:g}"
     )
 
 
@@ -39,13 +39,13 @@ def memory_ran_out(recipe, model, precision, free, epoch, kept):
     """
     size = smaller_batch(recipe.batch_size, largest_batch(model, free, precision, model.optimizer))
     if size:
-        advice = f"{counted(size, 'image')} {'is' if size == 1 else 'are'} predicted to fit. Type --batch-size {size}"
+        advice = f"{counted(size, 'image')} {'is' if size == 1 else 'are'} predicted to fit. Give batch_size={size}"
     elif recipe.batch_size == 1:
-        advice = "A batch cannot be smaller: take smaller images (--image-size) or a smaller network (--model)."
+        advice = "A batch cannot be smaller: take smaller images (image_size=PIXELS) or a smaller network (model=NAME)."
     else:
         advice = (
-            "Not even one image at a time is predicted to fit: take smaller images (--image-size) or a smaller network "
-            "(--model)."
+            "Not even one image at a time is predicted to fit: take smaller images (image_size=PIXELS) or a smaller "
+            "network (model=NAME)."
         )
     return TrainingFailed(
         f"Memory ran out in epoch {epoch + 1} with batches of {recipe.batch_size} "
@@ -83,10 +83,11 @@ def check_size(recipe, precision):
         middle = (low + high) // 2
         there = fits(middle)
         low, high = (middle, high) if there is None or there <= (1 - HEADROOM) * free else (low, middle)
-    option = name.replace("_", "-")
-    advice = f"{low} is predicted to fit: type --{option} {low}, or a smaller --batch-size."
+    advice = f"{low} is predicted to fit: give {name}={low}, or smaller batches."
     if fits(low) is None:  # too small for the network
-        advice = "No size is predicted to fit: type a smaller --batch-size or another --model."
+        advice = (
+            "No size is predicted to fit: take smaller batches (batch_size=IMAGES) or another network (model=NAME)."
+        )
     needed = f"{need / 1e9:,.1f} GB" if math.isfinite(need) else "more than 10^18 bytes"
     raise UsageError(
         f"{name}={wrong} with batches of {recipe.batch_size} is predicted to need {needed} of memory for a step, and "

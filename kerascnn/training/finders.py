@@ -79,7 +79,7 @@ def lr_find(recipe, *, low=1e-6, high=10.0, steps=200, data=None):
     if best is None:
         raise UsageError(
             f"The loss did not fall between {low:g} and {table['rate'].iloc[-1]:g}. "
-            "Type a smaller --low, or more --find-steps."
+            f"Give low={low / 10:g}, or steps={2 * steps}."
         )
     return table, float(table["rate"].iloc[best] / BELOW)
 

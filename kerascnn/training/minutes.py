@@ -42,7 +42,7 @@ def fitted(recipe, data, precision, devices, minutes, began, say):
         least = math.ceil((spent + 2 * step + evaluated * image) / 6) / 10
         raise UsageError(
             f"minutes={minutes:g} is not enough: reading, building and testing alone take about {spent:.0f} s here. "
-            f"Type --minutes {least:g} or more."
+            f"Give minutes={least:g} or more."
         )
     told = counted(chosen.steps, "step") if chosen.steps else counted(chosen.epochs, "epoch")
     period = recipe.eval_every or passes

@@ -54,20 +54,20 @@ def device_count(devices, batch_size, run=None):
         raise UsageError(f"devices={count!r} is not allowed: it must be a whole number above 0, or all.")
     if backends.backend() != "jax" and (count > 1 or devices == "all"):
         raise UsageError(
-            f"--devices {devices or count} needs JAX: with {backends.backend()} one device computes. "
-            "Install kerascnn[jax] and set KERAS_BACKEND=jax, or leave --devices out."
+            f"devices={devices or count!r} needs JAX: with {backends.backend()} one device computes. "
+            "Install kerascnn[jax] and set KERAS_BACKEND=jax, or use one device."
         )
     if count > there:
-        raise UsageError(f"--devices {count} is more than the {there} that JAX sees here. Type --devices all")
+        raise UsageError(f"devices={count} is more than the {there} that JAX sees here. Give devices='all'")
     if had and count != had:
         raise UsageError(
             f"The run {run.folder} was made with {counted(had, 'device')}, so it cannot go on exactly with {count}. "
-            f"Type --devices {had}, or start a new run without --resume."
+            f"Give devices={had}, or start a new run."
         )
     if batch_size % count:
         near = max(count, batch_size - batch_size % count)
         raise UsageError(
-            f"batch_size={batch_size} cannot be shared out evenly among {count} devices. Type --batch-size {near}"
+            f"batch_size={batch_size} cannot be shared out evenly among {count} devices. Give batch_size={near}"
         )
     return count
 
@@ -84,7 +84,7 @@ def continued(run, recipe, fields, state):
         other = next((name for name in ("tensorflow", "jax", "torch") if name in trained_by), "another backend")
         raise UsageError(
             f"The run {run.folder} was trained with {other}, so it cannot go on exactly with {backends.backend()}. "
-            f"Set KERAS_BACKEND={other}, or start a new run without --resume."
+            f"Set KERAS_BACKEND={other}, or start a new run."
         )
     values = run.read("recipe")
     if "min_delta" not in values and values.get("rate_patience"):
@@ -103,23 +103,23 @@ def continued(run, recipe, fields, state):
         listed = "; ".join(f"{n} was {getattr(old, n)!r}, now {getattr(new, n)!r}" for n in differing)
         raise UsageError(
             f"The run {run.folder} was made with another recipe ({listed}), so it cannot go on exactly. "
-            f"Leave these out, or start a new run without --resume."
+            "Leave these out, or start a new run."
         )
     if asked < had:
-        raise UsageError(f"The run {run.folder} was made for {had} {length}; {asked} are fewer. Leave --{length} out.")
+        raise UsageError(f"The run {run.folder} was made for {had} {length}; {length}={asked} is less. Leave it out.")
     stopped = state["epoch"] if state and state["stop_training"] else run.read("run").get("stopped")
     if run.status == "finished" and (stopped or not longer):
         done = f"has finished its {had} {length}"
         if stopped:
             done = f"was stopped after epoch {stopped}, by its patience or a callback"
-        more = f"Type more --{length} to go on. " if old.schedule == "constant" and not stopped else ""
+        more = f"To go on, give {length}={had + 1} or more. " if old.schedule == "constant" and not stopped else ""
         raise UsageError(
             f"The run {run.folder} {done}. {more}To write its SavedModel again, type: {command('export', run.folder)}"
         )
     if longer and old.schedule != "constant":
         raise UsageError(
-            f"The run {run.folder} has a {old.schedule} schedule over its whole length, so --{length} {asked} would "
-            f"change its past. Leave --{length} out."
+            f"The run {run.folder} has a {old.schedule} schedule over its whole length, so {length}={asked} would "
+            "change its past. Leave it out."
         )
     return new
 
@@ -130,7 +130,7 @@ def check_whole(run, state, batches):
     if had and state and not state["step"] and batches.total > had and state["epoch"] * batches.period > had:
         raise UsageError(
             f"The run {run.folder} ended after {counted(had, 'step')}, within a period of {batches.period}, so it "
-            "cannot go on exactly. Start a new run without --resume, with all its steps."
+            "cannot go on exactly. Start a new run with all its steps."
         )
 
 
@@ -139,7 +139,7 @@ def check(recipe, data):
     check_counts(recipe, data.source, {name: len(split) for name, split in data.splits.items()})
     classes = len(data.class_names)
     if recipe.top5 and classes < 6:
-        raise UsageError(f"top5=True needs six classes or more; {data.source} has {classes}. Leave out --top5.")
+        raise UsageError(f"top5=True needs six classes or more; {data.source} has {classes}. Leave it out.")
 
 
 def check_space(folder, parameters):
@@ -199,7 +199,7 @@ def check_same_data(run, described):
     if had.get("fingerprint") != described["fingerprint"] or scalings[0] != scalings[1]:
         raise DataError(
             f"The data at {described['source']} is not what the run {run.folder} was trained on, so it cannot go on "
-            "exactly. Bring the old data back, or start a new run without --resume."
+            "exactly. Bring the old data back, or start a new run."
         )
 
 

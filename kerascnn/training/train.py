@@ -143,10 +143,12 @@ def _check_asked(checkpoint_minutes, watch, minutes, resume, fields):
     if not 0 < minutes < math.inf:
         raise UsageError(f"minutes={minutes} is not allowed: it must be above 0.")
     if resume is not None:
-        raise UsageError(f"minutes={minutes:g} is for new runs: the length of {resume} is chosen. Leave --minutes out.")
+        raise UsageError(
+            f"minutes={minutes:g} is for new runs: the length of {resume} is chosen. Leave minutes={minutes:g} out."
+        )
     for name in ("epochs", "steps"):
         if name in fields:
-            raise UsageError(f"minutes={minutes:g} and {name}={fields[name]} cannot both be given. Type one.")
+            raise UsageError(f"minutes={minutes:g} and {name}={fields[name]} cannot both be given. Give one.")
 
 
 def _looks(watch, recipe, model, data, prepared):

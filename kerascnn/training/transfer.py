@@ -65,7 +65,8 @@ def start_from(model, source, class_names):
     if not filled:
         raise UsageError(
             f"No layer of {model.name!r} has the name and shape of one in {source}; its layers with weights are "
-            f"{', '.join(layer.name for layer in own)}. Type the --model that {source} was made with."
+            f"{', '.join(layer.name for layer in own)}. Give model=NAME, the network that {source} "
+            "was made with."
         )
     return filled, [layer.name for layer in own if layer.name not in filled]
 
@@ -77,8 +78,8 @@ def _lenders(source, class_names):
     if not str(source).endswith(".keras"):
         if Path(source).is_file():
             raise UsageError(
-                f"--from {source} is no .keras, .weights.h5, {', '.join(torch_file.SUFFIXES[:-1])} or "
-                f"{torch_file.SUFFIXES[-1]} file. Type one, or a run's folder or name."
+                f"start_from={str(source)!r} is no .keras, .weights.h5, {', '.join(torch_file.SUFFIXES[:-1])} or "
+                f"{torch_file.SUFFIXES[-1]} file. Give one, or a run's folder or name."
             )
         source = runs.find(source)
         others = list(source.read("labels")) != list(class_names)
