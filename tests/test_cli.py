@@ -391,6 +391,13 @@ def test_a_loss_that_is_not_a_number_fails_in_one_line():
     assert runs.Run("r").status == "failed"
 
 
+def test_a_file_that_lends_no_weights(call):
+    Path("x.h5").write_bytes(b"")
+    code, _, err = call("train", "--from", "x.h5")
+    assert code == 2
+    assert f"--from '{Path('x.h5').resolve()}' is no .keras, .weights.h5" in err
+
+
 def test_a_folder_that_cannot_be_made(call):
     Path("file").write_text("")
     code, _, err = call("train", "--epochs", "1", "--out", "file/run")

@@ -97,6 +97,7 @@ def test_networks_with_other_test_images_do_not_answer_together(call, tmp_path, 
     code, _, err = call("experiment", "ensemble", *runs, "--out", tmp_path / "out")
     assert code == 2
     assert "run1 has other test images than run0, and may have been trained on these." in err
+    assert "Name images that none of them has seen: --data FOLDER" in err
     assert not (tmp_path / "out").exists()
     code, out, err = call("experiment", "ensemble", *runs, "--data", folder, "--images", 30, "--out", tmp_path / "out")
     assert (code, err) == (0, "")
@@ -152,3 +153,4 @@ def test_evolution_of_a_run_goes_on_where_it_was(call, trained, tmp_path):
     code, _, err = call(*options[:4], "1,3", *options[5:])
     assert code == 2
     assert "was trained without looking at epoch 3" in err
+    assert "Give another folder for this experiment: --out FOLDER" in err

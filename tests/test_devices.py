@@ -32,8 +32,8 @@ run = kerascnn.train(resume="resumed", epochs=2, watch=["activations", "patches"
 assert run.read("run")["data_parallel"] == 2
 assert "2 devices share each batch; left out of each pass: 0 train and 1 validation images" in said, said
 for changes, message in (
-    ({"devices": 3}, "--devices 3 is more than the 2 that JAX sees"),
-    ({"devices": 2, "batch_size": 63}, "batch_size=63 cannot be shared out evenly among 2 devices. Type --batch-"),
+    ({"devices": 3}, "devices=3 is more than the 2 that JAX sees here. Give devices='all'"),
+    ({"devices": 2, "batch_size": 63}, "batch_size=63 cannot be shared out evenly among 2 devices. Give batch_size="),
     ({"devices": 1, "resume": "two", "epochs": 3}, "was made with 2 devices, so it cannot go on exactly with 1"),
 ):
     try:

@@ -165,6 +165,9 @@ def test_other_errors(lender, tmp_path):
         kerascnn.Recipe(freeze="conv1", train_last=2)
     with pytest.raises(UsageError, match="There is no run 'nowhere'"):
         kerascnn.train(start_from="nowhere", out=tmp_path / "x")
+    (tmp_path / "x.h5").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"start_from='.*x\.h5' is no \.keras, .* Give one, or a run's folder or name"):
+        start_from(small(), tmp_path / "x.h5", [])
     with pytest.raises(UsageError, match=r"There is no file .*gone\.keras"):
         start_from(small(), tmp_path / "gone.keras", [])
     (tmp_path / "torn.keras").write_bytes(b"PK")
