@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from kerascnn import cli, runs
+from kerascnn.commands.train import Fields, asked_recipe
 from kerascnn.models import MODELS
 
 
@@ -252,19 +253,8 @@ def test_train_takes_a_config_and_options_win(call):
     assert (recipe["epochs"], recipe["seed"], recipe["model_options"]) == (1, 9, {"variant": 1998})
     assert json.loads(out)["status"] == "finished"
     Path("b.toml").write_text("rate_patience = 5\nepochs = 1\n")
-    mended = [
-        "train",
-        "digits",
-        "--recipe",
-        "fast",
-        "--config",
-        "b.toml",
-        "--schedule",
-        "constant",
-        "--model",
-        "lenet5",
-    ]
-    assert call(*mended, "--out", "t", "--json")[0] == 0
+    mended = asked_recipe("digits", "fast", Path("b.toml"), Fields(schedule="constant", model="lenet5"))
+    assert (mended.schedule, mended.rate_patience, mended.epochs) == ("constant", 5, 1)
     again = call("train", "--config", "r/recipe.json", "--out", "s")
     assert again[0] == 0
     assert runs.Run("s").read("recipe") == recipe
@@ -405,6 +395,7 @@ def test_a_folder_that_cannot_be_made(call):
     assert "Not a directory: file/run" in err
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_says_how_to_go_on_and_exits_130():
     arguments = [*COMMAND, "train", "--epochs", "200", "--out", "r", "--schedule", "constant"]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -457,6 +448,7 @@ def test_a_pipe_that_closes_early_is_no_error():
     assert "model" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_terminal_gets_a_bar_and_pipes_do_not():
     script = shutil.which("script")
     if not script:

@@ -33,7 +33,7 @@ def maps_of(tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize("backend", ["jax", pytest.param("torch", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", [pytest.param(name, marks=pytest.mark.slow) for name in ("jax", "torch")])
 def test_same_maps_as_tensorflow(maps_of, backend):
     expected, found = maps_of("tensorflow"), maps_of(backend)
     assert expected.keys() == found.keys()

@@ -135,6 +135,7 @@ def test_bad_ranges(digits, options, message):
         lr_find(RECIPE, data=digits, **options)
 
 
+@pytest.mark.slow
 def test_both_commands(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     common = ["--image-size", "16", "--batch-size", "32"]

@@ -50,6 +50,7 @@ def test_both_normalisations_at_once_are_refused():
         models.cifar_net(batch_norm=True, foldable_norm=True)
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_folded_network(tmp_path):
     recipe = Recipe(model="cifar_net", data="digits", image_size=8, epochs=1, fold_norm=True, batch_size=128)
     run = train(recipe, out=tmp_path / "run", say=lambda line: None)

@@ -34,6 +34,7 @@ def test_less_than_two_steps_do_not_fit():
     assert length(Recipe(), 10, 1 / 8, 1.0, -3) is None
 
 
+@pytest.mark.slow
 def test_timing_changes_nothing_but_the_length(tmp_path, monkeypatch):
     """The weights are bit for bit those of a run whose epochs are typed."""
     monkeypatch.setattr(minutes, "MOST_EPOCHS", 1)

@@ -162,7 +162,13 @@ def _biases_under_batch_norm(model):
     return paths
 
 
-@pytest.mark.parametrize("name", EVERY)
+LONG_TO_LEARN = {"cifar_net", "airbench94", "tdt_model1"}  # a quarter of a minute each
+LEARNERS = [
+    pytest.param(name, marks=pytest.mark.slow if name in {*HEAVY, *LONG_TO_LEARN} else ()) for name in MODELS.names()
+]
+
+
+@pytest.mark.parametrize("name", LEARNERS)
 def test_learns_32_images_by_heart(name):
     keras.utils.set_random_seed(1)
     model = small(name)
