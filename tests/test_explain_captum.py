@@ -31,7 +31,8 @@ def pair(request):
     """(model, twin, images, classes, Grad-CAM layer, patch, stride); every weight and statistic is random."""
     keras.utils.set_random_seed(7)
     arguments, layer, (patch, stride) = SUBJECTS[request.param]
-    model, rng = MODELS.get(request.param)(**arguments), np.random.default_rng(7)
+    # Of seed 7 an image of vgg11 lies on a tie, where the rounding of each framework decides what a ReLU lets through
+    model, rng = MODELS.get(request.param)(**arguments), np.random.default_rng(8)
     for variable in model.weights:
         if "seed" in variable.path:
             continue
