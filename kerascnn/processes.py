@@ -1,6 +1,7 @@
-"""Processes that ours starts, processors and memory."""
+"""Processes that ours starts, processors, memory, and sockets that listen."""
 
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -44,3 +45,14 @@ def available_memory():
     except ImportError:
         pass
     return max(0, min(amounts))
+
+
+def listening_socket(host, port):
+    """A TCP socket that listens at an address, on whose connections answers are sent at once.
+
+    Connections inherit the option. asyncio sets it only where a socket's protocol is named, which `create_server` does
+    not do; an answer in two parts would then wait 40 ms for the client's delayed acknowledgement.
+    """
+    sock = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock

@@ -104,7 +104,11 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not():
 
 @pytest.mark.parametrize(
     ("epoch", "step", "number", "code"),
-    [(1, 2, signal.SIGINT, 130), (0, 0, signal.SIGTERM, 143), (1, 5, signal.SIGINT, 130)],
+    [
+        (1, 2, signal.SIGINT, 130),
+        pytest.param(0, 0, signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param(1, 5, signal.SIGINT, 130, marks=pytest.mark.slow),
+    ],
 )
 def test_a_stopped_run_goes_on_exactly(epoch, step, number, code):
     """Weights and metrics of a run stopped within an epoch are bit for bit those of an undisturbed one."""
@@ -299,6 +303,7 @@ def test_patience_stops_and_says_so():
     assert any("stop_patience=5 is not below epochs=1" in line for line in said)
 
 
+@pytest.mark.slow
 def test_a_finished_run_keeps_the_checkpoint_that_more_epochs_need(tmp_path):
     fields = {"ema": 0.9, "stop_patience": 5, "learning_rate": 0.003}
     whole, _ = train(out="whole", epochs=3, keep_checkpoints=True, **fields)
@@ -406,6 +411,7 @@ def test_the_loss_with_label_smoothing_is_given_without_it_too():
     assert all(row["val_loss"] for row in metrics(longer))
 
 
+@pytest.mark.slow
 def test_watching_the_test_images_changes_nothing_but_what_is_told():
     """The same weights bit for bit with and without the test split's curve, also in a run that was stopped."""
     fields = {"epochs": 2, "ema": 0.9, "monitor": "val_loss", "rate_patience": 1, "label_smoothing": 0.1}

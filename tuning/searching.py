@@ -12,6 +12,7 @@ import uvicorn
 from kerascnn import runs
 from kerascnn.errors import UsageError, command, counted, unknown
 from kerascnn.files import read_json
+from kerascnn.processes import listening_socket
 from kerascnn.recipes import FIELDS, Recipe
 from tuning import spaces, tables
 from tuning.chief import Chief
@@ -290,7 +291,7 @@ def _difference(name, old, new):
 def _listening(host, port):
     """A socket that listens, and its HOST:PORT."""
     try:
-        sock = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        sock = listening_socket(host, port)
     except OSError as error:
         raise UsageError(
             f"Nothing can listen on {host}:{port}: {error.strerror}. Type another --listen HOST:PORT"

@@ -7,6 +7,7 @@ import socket
 
 from kerascnn.commands.terminal import Subject, check_subject, computing
 from kerascnn.errors import UsageError
+from kerascnn.processes import listening_socket
 
 
 def serve(run: Subject, /, *, host: str = "127.0.0.1", port: int = 8000, token: str | None = None):
@@ -43,7 +44,7 @@ def serve(run: Subject, /, *, host: str = "127.0.0.1", port: int = 8000, token: 
             token = secrets.token_urlsafe(24)
         application = service(run, hosts=_names(host), token=token)
         try:
-            listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+            listening = listening_socket(host, port)
         except OSError as error:
             raise UsageError(
                 f"The server cannot listen at --host {host} --port {port}: {error.strerror or error}. "
