@@ -39,7 +39,7 @@ def test_networks_without_rectifiers_are_told_once(method, name):
     expected = f"{method} equals the plain gradient here: model 'net' has no rectifier (ReLU)."
     assert [str(w.message) for w in told] == [expected] == explain.cautions(method, model)
     assert told[0].filename == __file__
-    np.testing.assert_array_equal(found, explain.saliency(model, IMAGES, 1))
+    np.testing.assert_allclose(found, explain.saliency(model, IMAGES, 1), atol=1e-6)
 
 
 RECTIFIED = {
@@ -145,7 +145,7 @@ def test_the_default_layer_has_maps_larger_than_one_pixel(method, size):
     model, look = classifier_of_convolutions(size), explain.EXPLANATIONS.get(method)
     found = look(model, IMAGES, 1)
     assert found.shape == (3, 8, 8)
-    np.testing.assert_array_equal(found, look(model, IMAGES, 1, layer="late"))
+    np.testing.assert_allclose(found, look(model, IMAGES, 1, layer="late"), atol=1e-6)
     with pytest.warns(EmptyMap, match=rf"{method}: 3 of 3 maps \(number 0, 1, 2\) are the same everywhere"):
         assert look(model, IMAGES, 1, layer="predictions").shape == (3, 1, 1)
     early = look(model, IMAGES, Neuron("early", 2, 4, 4)) if method == "layer_cam" else None
@@ -170,9 +170,10 @@ def test_a_convolution_inside_a_layer_of_the_users_own_serves():
     inputs = keras.Input((8, 8, 2))
     x = layers.GlobalAveragePooling2D()(Block()(inputs))
     model = keras.Model(inputs, layers.Dense(2)(x))
-    np.testing.assert_array_equal(
+    np.testing.assert_allclose(
         explain.grad_cam(model, IMAGES, 1, rectify=False),
         explain.grad_cam(model, IMAGES, 1, layer="block", rectify=False),
+        atol=1e-6,
     )
     flat = keras.Sequential([inputs, layers.Flatten(), layers.Dense(2)])
     with pytest.raises(UsageError, match="no convolution with maps larger than 1x1 before the target: name a layer"):

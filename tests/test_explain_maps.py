@@ -199,18 +199,18 @@ def test_randomisation_reaches_frozen_layers():
 def test_maps_by_name_are_those_of_the_method_at_the_images_size():
     model, images = small_model(), RNG.normal(size=(2, 12, 12, 3)).astype("float32")
     hidden = explain.occlusion(model, images, [1, 2], patch=3, stride=1, convention="captum")
-    np.testing.assert_array_equal(explain.maps("occlusion", model, images, [1, 2]), hidden)
+    np.testing.assert_allclose(explain.maps("occlusion", model, images, [1, 2]), hidden, atol=1e-6)
     wide = explain.occlusion(model, images, [1, 2], patch=4, stride=2, convention="captum")
-    np.testing.assert_array_equal(explain.maps("occlusion", model, images, [1, 2], patch=4), wide)
+    np.testing.assert_allclose(explain.maps("occlusion", model, images, [1, 2], patch=4), wide, atol=1e-6)
     flat = keras.Sequential([keras.Input((16, 4, 1)), layers.Flatten(), layers.Dense(2)])
     tall = RNG.normal(size=(1, 16, 4, 1)).astype("float32")
     squares = explain.occlusion(flat, tall, 0, patch=1, stride=1, convention="captum")
-    np.testing.assert_array_equal(explain.maps("occlusion", flat, tall, 0), squares)
+    np.testing.assert_allclose(explain.maps("occlusion", flat, tall, 0), squares, atol=1e-6)
     small = explain.grad_cam(model, images, [1, 2], layer="early")
     assert small.shape == (2, 10, 10)
     large = explain.maps("grad_cam", model, images, [1, 2], layer="early")
-    np.testing.assert_array_equal(large, explain.enlarge(small, (12, 12)))
-    np.testing.assert_array_equal(explain.maps("saliency", model, images), explain.saliency(model, images))
+    np.testing.assert_allclose(large, explain.enlarge(small, (12, 12)), atol=1e-6)
+    np.testing.assert_allclose(explain.maps("saliency", model, images), explain.saliency(model, images), atol=1e-6)
 
 
 def test_evaluate_scores_every_method_and_random_maps():

@@ -131,7 +131,7 @@ def test_relu_in_every_coat(coat, expected):
 def test_a_loaded_file_gives_the_same_map(tmp_path, expected):
     nested_three_deep().save(tmp_path / "model.keras")
     model = keras.saving.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(explain.guided_backprop(model, IMAGES, 1), expected["guided_backprop"])
+    np.testing.assert_allclose(explain.guided_backprop(model, IMAGES, 1), expected["guided_backprop"], atol=1e-6)
 
 
 def test_shared_layers_count_once_per_call():
@@ -233,10 +233,10 @@ def augmented(layer):
 @pytest.mark.parametrize("name", [kind.__name__ for kind in AUGMENTATIONS])
 def test_augmentation_is_nothing_in_inference(name, augmentation):
     model, plain, images = augmented(augmentation(name, 7, 8))
-    np.testing.assert_array_equal(explain.deconvnet(model, images, 1), explain.deconvnet(plain, images, 1))
+    np.testing.assert_allclose(explain.deconvnet(model, images, 1), explain.deconvnet(plain, images, 1), atol=1e-6)
     assert len(explain.coverage(model)) == len(explain.coverage(plain))
     scans = [explain.activations(m, images, "conv") for m in (model, plain)]
-    np.testing.assert_array_equal(*scans)
+    np.testing.assert_allclose(*scans, atol=1e-6)
 
 
 def test_an_augmentation_of_the_users_own_is_not_taken_for_its_parent():

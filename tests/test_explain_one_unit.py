@@ -56,7 +56,8 @@ def test_both_classes_of_one_unit(end):
     np.testing.assert_allclose(explain.saliency(model, IMAGES, 0), -second, atol=1e-6)
     top = scores_of(model) > 0
     assert 0 < top.sum() < len(top)
-    np.testing.assert_allclose(explain.saliency(model, IMAGES), np.where(top[:, None, None, None], second, -second))
+    expected = np.where(top[:, None, None, None], second, -second)
+    np.testing.assert_allclose(explain.saliency(model, IMAGES), expected, atol=1e-6)
     numeric = IMAGES[:1].repeat(3, 0)
     numeric[1, 4, 4, 0] += 1e-2
     numeric[2, 4, 4, 0] -= 1e-2
@@ -84,7 +85,7 @@ def test_every_method_gives_class_0_what_speaks_against_class_1(end):
 def test_occlusion_and_curves_read_both_probabilities(end):
     model, z = one_unit(end), scores_of(one_unit(end))
     table = explain.occlusion_scores(model, IMAGES, patch=8, stride=8, fill=IMAGES[0, 0, 0])
-    np.testing.assert_allclose(table[..., 0], -table[..., 1])
+    np.testing.assert_allclose(table[..., 0], -table[..., 1], atol=1e-6)
     chances = 1 / (1 + np.exp(-z))
     for target, expected in ((0, 1 - chances), (1, chances)):
         curve = evaluate.deletion_curve(model, IMAGES, [target] * 6, np.abs(IMAGES[..., 0]), steps=2)
@@ -115,6 +116,6 @@ def test_a_single_unit_that_is_no_score_has_one_target():
     inputs = keras.Input((8, 8, 1))
     model = keras.Model(inputs, unit(layers.Conv2D(2, 3)(inputs)), name="age")
     assert explain.saliency(model, IMAGES, 0).shape == IMAGES.shape
-    np.testing.assert_array_equal(explain.saliency(model, IMAGES), explain.saliency(model, IMAGES, 0))
+    np.testing.assert_allclose(explain.saliency(model, IMAGES), explain.saliency(model, IMAGES, 0), atol=1e-6)
     with pytest.raises(UsageError, match=r"'age' has one unit without a sigmoid.*target is 0.*from_logits=True"):
         explain.saliency(model, IMAGES, 1)
