@@ -1,5 +1,6 @@
 """What a notebook shows of a name that stands alone in a cell."""
 
+import json
 import re
 
 import numpy as np
@@ -7,9 +8,11 @@ import pytest
 from matplotlib.figure import Figure
 
 import kerascnn
+import tuning
 from kerascnn import dataset_scan, notebook, using
 from kerascnn.datasets.image_data import ImageData, Split
 from kerascnn.experiments.outcome import Outcome
+from tuning.store import Store
 
 
 def pictures(html):
@@ -76,3 +79,30 @@ def test_an_experiment_shows_what_it_found():
     shown = Outcome("mine", None, ("It is <so>.",), Figure, {})._repr_html_()
     assert "It is &lt;so&gt;." in shown
     assert pictures(shown) == 1
+
+
+def test_a_search_shows_its_best_trial_and_its_picture(tmp_path):
+    told = {"name": "mine", "data": "<digits>", "objective": "val_accuracy", "direction": "max"}
+    (tmp_path / "search.json").write_text(json.dumps({**told, "hyperparameters": {"rate": {}, "<cell>": {}}}))
+    store = Store(tmp_path)
+    with store.writing():
+        store.put_fact("began", 100.0)
+        for trial in range(12):
+            store.add_trial(trial, {"rate": 0.5 + trial, "<cell>": "<lstm>"}, {}, 101.0)
+            store.set_trial(trial, status="completed", score=trial / 100, best_epoch=1, ended=105.0 + trial)
+    found = tuning.results(tmp_path)
+    shown = found._repr_html_()
+    assert "Search mine" in shown
+    assert "&lt;digits&gt;" in shown
+    assert "trial 11, val_accuracy 0.1100" in shown
+    assert "11.5" in shown
+    assert "2 more trials" in shown
+    assert pictures(shown) == 1
+    assert "<lstm>" not in shown
+    assert not re.search("<style|<script", shown)
+    assert "data:image" not in found[["trial", "score"]]._repr_html_()
+    with store.writing():
+        for trial in range(12):
+            store.set_trial(trial, status="running", score=None)
+    assert pictures(tuning.results(tmp_path)._repr_html_()) == 0
+    store.close()

@@ -12,6 +12,6 @@ from kerascnn.registry import Registry, room
 SEARCHES = Registry("search", f"{__name__}.searches", Path(__file__).parent / "searches", hint="kerascnn searches")
 register = SEARCHES.register
 
-_HOMES = {"results": "tables", "curves": "tables", "search": "searching"}
+_HOMES = {"results": "trials", "curves": "tables", "search": "searching"}
 
 __getattr__, __dir__ = room(__name__, _HOMES)

@@ -19,6 +19,7 @@ from tuning.chief import Chief
 from tuning.oracles import TUNERS, direction_of
 from tuning.stopping import RULES
 from tuning.store import FINAL, NAME, Store
+from tuning.trials import results
 from tuning.winner import WINNERS, close
 from tuning.workers.local import LocalWorkers
 from tuning.workers.service import LOOPBACK, service
@@ -122,7 +123,8 @@ def search(
             except KeyboardInterrupt:
                 say(f"Interrupted; what was done is kept. Go on with: {command('tune', '--resume', '--out', folder)}")
                 raise
-            return close(folder, settings["winner"], say)
+            close(folder, settings["winner"], say)
+            return results(folder)
 
 
 def _old(out, resume):

@@ -14,7 +14,7 @@ WINNERS = ("keep", "retrain", "none")
 
 
 def close(folder, winner, say):
-    """Write results.csv, the winner and the page of a search; returns the results.
+    """Write results.csv, the winner and the page of a search.
 
     Args:
         winner: one of `WINNERS`.
@@ -34,7 +34,7 @@ def close(folder, winner, say):
         write(folder)
         say(f"Network   {run / 'best.keras'}")
         say(f"Page      {folder / 'report.html'}")
-        return table
+        return
     recipe = Recipe.from_dict(run.read("recipe"))
     with runs.replacing(folder / "winner.toml") as temporary:
         temporary.write_text(as_toml(recipe), encoding="utf-8")
@@ -44,7 +44,6 @@ def close(folder, winner, say):
     write(folder)
     say(f"Recipe    kerascnn train --config {folder / 'winner.toml'}")
     say(f"Page      {folder / 'report.html'}")
-    return table
 
 
 def _crown(folder, run, recipe, best_epoch, how, say):
