@@ -35,7 +35,7 @@ class Trials(pandas.DataFrame):
         pictures = []
         if leader is not None:
             rows.append(("best", f"trial {leader['trial']}, {search['objective']} {leader['score']:.4f}"))
-            rows += [(name, leader[name]) for name in names if not pandas.isna(leader[name])]
+            rows += [(name, _short(leader[name])) for name in names if not pandas.isna(leader[name])]
             if scored(self)["ended"].notna().any():
                 ended = self[self["ended"].notna()]
                 pictures.append(notebook.drawn(figures.over_time(ended, search["objective"], search["direction"])))
@@ -55,3 +55,8 @@ def results(folder):
     table = Trials(tables.results(folder))
     table.folder = str(folder)
     return table
+
+
+def _short(value):
+    """A float with four digits that count, anything else as it is."""
+    return f"{value:.4g}" if isinstance(value, float) else value

@@ -113,6 +113,8 @@ def embedded(features, seed=0):
 
 
 def _neighbours(features, seed):
+    start = features[:, :2] if features.shape[1] > 1 else np.pad(features, ((0, 0), (0, 1)))
+    start = (start / (start.std(0)[0] or 1)).astype("float32")
     try:
         from umap import UMAP
     except ImportError:
@@ -120,12 +122,11 @@ def _neighbours(features, seed):
         from threadpoolctl import threadpool_limits
 
         nearby = min(30.0, (len(features) - 1) / 3)
-        start = features[:, :2] if features.shape[1] > 1 else np.pad(features, ((0, 0), (0, 1)))
-        start = 1e-4 * start / (start.std(0)[0] or 1)
-        method = TSNE(perplexity=nearby, init=start.astype("float32"), random_state=seed)
+        method = TSNE(perplexity=nearby, init=1e-4 * start, random_state=seed)
         with threadpool_limits(1 if len(features) < FEW else None):  # threads wait for each other longer than they work
             return method.fit_transform(features)
-    return UMAP(random_state=seed).fit_transform(features)
+    nearby = min(15, len(features) - 1)
+    return UMAP(n_neighbors=nearby, init=10 * start, random_state=seed, n_jobs=1).fit_transform(features)
 
 
 # --- looks at some of the images ---
