@@ -1,5 +1,8 @@
+import sys
+
 import keras
 import numpy as np
+import pandas
 import pytest
 from keras import layers
 
@@ -125,3 +128,25 @@ def test_the_command_writes_what_the_library_gives(call, trained, tmp_path):
     assert code == 2
     assert "--scales 12 is smaller than lenet5 takes" in err
     assert call("features", trained.folder, photos, "--layer", "f6", "-o", "f.csv")[0] == 2
+
+
+def test_without_pyarrow_the_command_says_what_to_install(call, trained, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    code, _, err = call("features", trained.folder, "digits", "--layer", "f6", "-o", "f.parquet")
+    assert code == 2
+    assert "--out f.parquet needs pyarrow: pip install 'kerascnn[parquet]'" in err
+
+
+def test_a_parquet_file_holds_what_the_npz_file_holds(call, trained, tmp_path):
+    pytest.importorskip("pyarrow")
+    for name in ("f.npz", "f.parquet"):
+        code, out, err = call("features", trained.folder, trained.folder.parent / "photos", "--layer", "f6", "-o", name)
+        assert (code, err) == (0, "")
+        assert f"{name}: 72 images, 84 features of f6" in out
+    arrays, table = np.load(tmp_path / "f.npz"), pandas.read_parquet(tmp_path / "f.parquet")
+    assert table.columns.tolist() == ["file", "split", "label", "class", "features"]
+    np.testing.assert_array_equal(np.stack(table["features"]), arrays["features"])
+    assert table["file"].tolist() == arrays["files"].tolist()
+    assert table["split"].tolist() == arrays["splits"].tolist()
+    assert table["label"].tolist() == arrays["labels"].tolist()
+    assert table["class"].tolist() == arrays["class_names"][arrays["labels"]].tolist()

@@ -1,5 +1,6 @@
 """`kerascnn features`: what a layer computes from every image of a data set, for use in other programs."""
 
+import importlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -7,6 +8,7 @@ from cyclopts import Parameter
 
 from kerascnn import runs
 from kerascnn.commands.terminal import Subject, check_subject, computing
+from kerascnn.datasets.resize import sides_of
 from kerascnn.errors import UsageError
 
 
@@ -36,11 +38,10 @@ def features(
     aggregate
         what to do with several scales: take their mean, or stack them
     out
-        .npz file with features, files, labels, class_names and splits
+        .npz file with features, files, labels, class_names and splits, or .parquet file with a row for each image
     """
-    if out.suffix != ".npz":
-        raise UsageError(f"--out {out} is not allowed: the name must end with .npz, which NumPy reads.")
-    sides = _sides(scales)
+    _check(out)
+    sides = sides_of(scales)
     check_subject(run)
     with computing() as (say, _):
         import numpy as np
@@ -58,27 +59,51 @@ def features(
             images[side] = _Together(loaded.splits.values(), prepared.scale)
         found = of_images(classifier.model, images, layer, aggregate=aggregate, say=say)
         parts = loaded.splits.values()
-        arrays = {
-            "features": found,
-            "files": np.array([file for split in parts for file in split.files]),
-            "labels": np.concatenate([split.labels for split in parts]) if loaded.class_names else np.array([], int),
-            "class_names": np.array(loaded.class_names),
-            "splits": np.repeat(list(loaded.splits), [len(split) for split in parts]),
-            "layer": np.array(layer),
-        }
-        with runs.replacing(out) as temporary, temporary.open("wb") as file:
-            np.savez(file, **arrays)
+        files = [file for split in parts for file in split.files]
+        labels = np.concatenate([split.labels for split in parts]) if loaded.class_names else np.array([], int)
+        splits = np.repeat(list(loaded.splits), [len(split) for split in parts])
+        write = _write_parquet if out.suffix == ".parquet" else _write_npz
+        write(out, found, files, labels, loaded.class_names, splits, layer)
         say(f"{out}: {found.shape[0]} images, {found.shape[1]} features of {layer}")
 
 
-def _sides(scales):
-    """The sides in text like "256,384", or None."""
-    if scales is None:
-        return None
-    parts = [part.strip() for part in scales.split(",")]
-    if not all(part.isdecimal() and int(part) for part in parts) or len(set(parts)) < len(parts):
-        raise UsageError(f"--scales {scales} is not allowed: give different whole numbers, such as 256,384,512.")
-    return [int(part) for part in parts]
+def _check(out):
+    """Raise a UsageError if no features can be written to a file of that name."""
+    if out.suffix not in (".npz", ".parquet"):
+        raise UsageError(
+            f"--out {out} is not allowed: the name must end with .npz, which NumPy reads, or .parquet, which pandas "
+            "and databases read."
+        )
+    if out.suffix == ".parquet":
+        try:
+            importlib.import_module("pyarrow")
+        except ImportError:
+            raise UsageError(
+                f"--out {out} needs pyarrow: pip install 'kerascnn[parquet]'. Without it, give a name that ends with "
+                ".npz."
+            ) from None
+
+
+def _write_npz(out, found, files, labels, class_names, splits, layer):
+    import numpy as np
+
+    arrays = {"features": found, "files": np.array(files), "labels": labels, "class_names": np.array(class_names)}
+    with runs.replacing(out) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays, splits=splits, layer=np.array(layer))
+
+
+def _write_parquet(out, found, files, labels, class_names, splits, layer):
+    """One row for each image: file, split, label and class (if there are labels), and the features as a list."""
+    import pandas
+
+    table = {"file": files, "split": splits}
+    if len(labels):
+        table |= {"label": labels, "class": [class_names[label] for label in labels]}
+    table = pandas.DataFrame(table)
+    table["features"] = list(found)
+    table.attrs["layer"] = layer
+    with runs.replacing(out) as temporary:
+        table.to_parquet(temporary, engine="pyarrow", index=False)
 
 
 class _Together:

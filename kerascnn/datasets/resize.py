@@ -189,3 +189,18 @@ class ResizedImages:
 
     def __array__(self, dtype=None, copy=None):
         return np.asarray(self[:], dtype)
+
+
+def sides_of(scales):
+    """The sides in text like "256,384", int, or None for None.
+
+    Raises:
+        UsageError: they are not different whole numbers.
+    """
+    if scales is None:
+        return None
+    parts = [part.strip() for part in scales.split(",")]
+    sides = {int(part) for part in parts if part.isdecimal()}
+    if len(sides) < len(parts) or 0 in sides:
+        raise UsageError(f"scales={scales} is not allowed: give different whole numbers, such as 256,384,512.")
+    return [int(part) for part in parts]
