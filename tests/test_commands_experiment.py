@@ -72,6 +72,24 @@ def test_experiments_of_layers_and_units(call, trained, tmp_path, arguments, nam
     assert name in call("experiments")[1]
 
 
+@pytest.mark.parametrize("data", ["own", "others"])
+def test_multiscale_of_a_run(call, trained, tmp_path, data):
+    given = [trained.folder.parent / "photos"] if data == "others" else []
+    code, out, err = call(
+        "experiment", "multiscale", trained.folder, *given, "--scales", "16,20", "--fine-tune", 2, "--images", 40,
+        "--out", tmp_path,
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert "Network as it is: the mean of 16,20 is right" in out
+    assert "The fine-tuned network (scales " in out
+    table = pandas.read_csv(tmp_path / "multiscale.csv")
+    assert table["aggregate"].tolist() == ["one", "one", "mean", "stack"] * 2
+    assert table["features"].tolist() == [84, 84, 84, 168] * 2
+    code, _, err = call("experiment", "multiscale", trained.folder, *given, "--scales", "12")
+    assert code == 2
+    assert "--scales 12 is smaller than lenet5 takes" in err
+
+
 def test_an_ensemble_of_a_run_and_its_own_file(call, trained, tmp_path):
     """The same network twice answers as one."""
     code, out, err = call(

@@ -9,8 +9,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from kerascnn.errors import UsageError
-from kerascnn.experiments.generalisation import crossing, drawn, generalisation, untrained
+from kerascnn.experiments.generalisation import crossing, drawn, generalisation
 from kerascnn.experiments.kept import Kept
+from kerascnn.experiments.softmax_head import with_softmax
 
 
 def network():
@@ -66,7 +67,7 @@ def test_a_small_transfer(tmp_path):
 
 def test_an_untrained_network_is_fresh_but_for_what_scales_the_pixels():
     model, state = network(), random.getstate()
-    first, again, other = (untrained(model, "hidden", 3, seed) for seed in (1, 1, 2))
+    first, again, other = (with_softmax(model, "hidden", 3, seed) for seed in (1, 1, 2))
     assert random.getstate() == state
     assert first.output_shape == (None, 3)
     for name in ("conv", "hidden"):

@@ -24,10 +24,12 @@ class Asked:
         data: a data set's name or a path; None: the data of the run.
         out: folder for the results; None: the run's `experiments`.
         say: called with lines of progress.
+        side: side of squares that the images are resized to, pixels, and from which nothing is cut off; None: the size
+            that the network takes.
     """
 
-    def __init__(self, runs, data=None, out=None, say=print):
-        self.runs, self.data, self.out, self.say = tuple(runs), data, out, say
+    def __init__(self, runs, data=None, out=None, say=print, side=None):
+        self.runs, self.data, self.out, self.say, self.side = tuple(runs), data, out, say, side
 
     @functools.cached_property
     def classifier(self):
@@ -41,7 +43,7 @@ class Asked:
     @functools.cached_property
     def loaded(self):
         """The ImageData."""
-        return using.data_of(self.classifier, self.data)
+        return using.data_of(self.classifier, self.data, side=self.side)
 
     @property
     def folder(self):
@@ -59,7 +61,14 @@ class Asked:
 
     def prepared(self, split):
         """The images of a split as the network takes them, a slice at a time."""
-        return Prepared(split.images, self.classifier.preprocessing)
+        prepared = self.classifier.preprocessing
+        return Prepared(split.images, prepared if self.side is None else prepared.scale)
+
+    def at(self, side):
+        """An Asked for the same network, and the same images as squares of this many pixels."""
+        other = Asked(self.runs, self.data, self.out, self.say, side)
+        other.classifier = self.classifier
+        return other
 
     def some(self, images, seed):
         """At most this many test images, as a split."""

@@ -6,11 +6,9 @@ trained on ImageNet to Caltech-101, Caltech-256 and PASCAL. The result here also
 training from scratch catches up.
 """
 
-import random
 import tempfile
 from pathlib import Path
 
-import keras
 import numpy as np
 import pandas
 from matplotlib.figure import Figure
@@ -23,6 +21,7 @@ from kerascnn.experiments.invariance import usual_layers
 from kerascnn.experiments.kept import Kept
 from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.experiments.probes import fitted, pooled_features
+from kerascnn.experiments.softmax_head import predicted, trained, with_softmax
 from kerascnn.explain.subjects import opaque_step
 from kerascnn.network.plan import make_plan
 from kerascnn.plots import BLUE, ORANGE
@@ -95,9 +94,9 @@ def generalisation(
                 return (chosen.predict(test) == test_labels).mean()
 
             def by_training(rows=rows, repeat=repeat):
-                fresh = untrained(model, layer, int(labels.max()) + 1, [seed, repeat])
-                trained = _trained(fresh, images, labels, rows, steps, train_batch, learning_rate, [seed, repeat])
-                return (_predicted(trained, test_images, batch_size) == test_labels).mean()
+                fresh = with_softmax(model, layer, int(labels.max()) + 1, [seed, repeat])
+                trained(fresh, images, labels, rows, steps, train_batch, learning_rate, [seed, repeat])
+                return (predicted(fresh, test_images, batch_size) == test_labels).mean()
 
             for method, function in enumerate((by_features, by_training)):
                 name = f"{(FROZEN, SCRATCH)[method]}, {count or 'all'} images a class, draw {repeat + 1}"
@@ -134,59 +133,6 @@ def crossing(sizes, frozen, scratch):
             low, high = np.log(sizes[place - 1]), np.log(sizes[place])
             return float(np.exp(low + share * (high - low)))
     return float("nan")
-
-
-def untrained(model, layer, num_classes, seed):
-    """The network up to a layer with fresh weights, followed by averaging of the maps and a softmax.
-
-    Layers before the first filter larger than a pixel only scale the pixels, and they are kept.
-    """
-    path = feature_place(make_plan(model, opaque_step), layer).path
-    if "/" in path:
-        raise UsageError(f"layer={layer!r} lies in a model within {model.name}. Name a layer of {model.name} itself.")
-    state = random.getstate()
-    random.seed(repr(seed))  # where Keras takes its seeds from
-    try:
-        fresh = keras.models.clone_model(model)
-        x = fresh.get_layer(path).output
-        x = keras.layers.GlobalAveragePooling2D()(x) if len(x.shape) == 4 else x
-        x = keras.layers.Dense(num_classes, activation="softmax", dtype="float32")(x)
-        made = keras.Model(fresh.inputs[0], x, name=f"{model.name}_untrained")
-    finally:
-        random.setstate(state)
-    made.trainable = True
-    for old in model.layers:
-        if np.prod(getattr(old, "kernel_size", 1)) > 1 or isinstance(old, keras.layers.Dense):
-            break
-        kept = next((each for each in made.layers if each.name == old.name), None)
-        if kept is not None and old.weights:
-            kept.set_weights(old.get_weights())
-            kept.trainable = False
-    return made
-
-
-def _trained(network, images, labels, rows, steps, train_batch, learning_rate, seed):
-    """The network, trained on some of the images."""
-    rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-    network.compile(keras.optimizers.Adam(rate), loss="sparse_categorical_crossentropy")
-    rng, left, size = np.random.default_rng(seed), np.array([], int), min(train_batch, len(rows))
-    for _ in range(steps):
-        if len(left) < size:
-            left = rng.permutation(rows)
-        batch, left = left[:size], left[size:]
-        loss = network.train_on_batch(np.asarray(images[np.sort(batch)], "float32"), labels[np.sort(batch)])
-        if not np.isfinite(loss):
-            raise UsageError(
-                f"learning_rate={learning_rate:g} is too high: the loss of training from scratch became {loss}. Give a "
-                "lower one."
-            )
-    return network
-
-
-def _predicted(network, images, batch_size):
-    starts = range(0, len(images), batch_size)
-    parts = [network(np.asarray(images[i : i + batch_size], "float32"), training=False) for i in starts]
-    return np.concatenate([keras.ops.convert_to_numpy(part).argmax(1) for part in parts])
 
 
 def _check(images, labels, test_images, test_labels, counts, repeats, steps):

@@ -47,19 +47,31 @@ def features(model, images, layer, *, aggregate="mean", flip=True, batch_size=32
     """
     if aggregate not in AGGREGATES:
         raise unknown("aggregate", aggregate, AGGREGATES)
+    found = scale_features(model, images, layer, flip=flip, batch_size=batch_size, say=say)
+    return aggregated(list(found.values()), aggregate)
+
+
+def scale_features(model, images, layer, *, flip=True, batch_size=32, say=None):
+    """{scale: float32 (N, channels)}: the features at each scale, each of length 1; the arguments are those of
+    `features`."""
     at_scales = images if isinstance(images, dict) else {None: images}
     if not at_scales or len({len(each) for each in at_scales.values()}) > 1:
         raise UsageError("images must hold one or more scales with the same number of images at each.")
+    check_sizes(model, at_scales)
     network = convolutional(model, layer)
     own = model.input_shape[1:3]
-    found = []
+    found = {}
     for scale, each in at_scales.items():
         size = np.shape(each[:1])[1:3]
-        _check_size(model, own, size, scale)
         relative = np.prod(size) / np.prod([a or b for a, b in zip(own, size, strict=True)])
-        found.append(_unit(_averaged(network, each, max(1, int(batch_size / relative)), flip)))
+        found[scale] = _unit(_averaged(network, each, max(1, int(batch_size / relative)), flip))
         if say:
-            say(f"{size[0]}x{size[1]} pixels: {len(each)} images, {found[-1].shape[1]} features")
+            say(f"{size[0]}x{size[1]} pixels: {len(each)} images, {found[scale].shape[1]} features")
+    return found
+
+
+def aggregated(found, aggregate):
+    """Features of several scales, each float32 (N, channels), as one array, each row of length 1."""
     return _unit(np.concatenate(found, 1) if aggregate == "stack" else np.mean(found, 0))
 
 
@@ -79,12 +91,16 @@ def _unit(values):
     return (values / np.maximum(length, 1e-12)).astype("float32")
 
 
-def _check_size(model, own, size, scale):
-    if any(least is not None and side < least for least, side in zip(own, size, strict=True)):
-        raise UsageError(
-            f"scales={scale or size[0]} is smaller than {model.name} takes: its images have {own[0]}x{own[1]} pixels. "
-            f"Choose scales from {max(own)} upwards."
-        )
+def check_sizes(model, images):
+    """Raise a UsageError if images, {scale: (N, H, W, C)}, are smaller than the model takes at any scale."""
+    own = model.input_shape[1:3]
+    for scale, each in images.items():
+        size = np.shape(each[:1])[1:3]
+        if any(least is not None and side < least for least, side in zip(own, size, strict=True)):
+            raise UsageError(
+                f"scales={scale or size[0]} is smaller than {model.name} takes: its images have {own[0]}x{own[1]} "
+                f"pixels. Choose scales from {max(own)} upwards."
+            )
 
 
 def convolutional(model, layer):

@@ -6,24 +6,25 @@ from kerascnn.errors import DataError, UsageError
 from kerascnn.recipes import Recipe
 from kerascnn.training import digests
 from kerascnn.training.prepare import fingerprint
-from kerascnn.training.reading import load_data
+from kerascnn.training.reading import load_data, reading
 from kerascnn.using.classifier import Classifier, preprocessing
 
 
-def data_of(run, data=None, *, strict=False):
+def data_of(run, data=None, *, side=None, strict=False):
     """The ImageData that a run was trained on, with its splits; or other data, at the size that the run takes.
 
     Args:
         run: a Run, its folder, its name or "last"; or a Classifier (`kerascnn.using`), for which data must be named.
         data: a registered name or a path; None: the run's data. They may have only one class, no training images, or
             images without labels.
+        side: side of squares that the images are resized to, pixels; None: the size that the run takes.
     Raises:
         DataError: the run's data have changed, so its splits can no longer be determined.
     """
     if isinstance(run, Classifier) and run.run is None:
         if data is None:
             raise UsageError(f"{run.name} is not a run, so it has no data of its own. Name a data set or a folder.")
-        size = {"image_size": run.preprocessing.resize_to, "channels": run.preprocessing.channels}
+        size = {"image_size": side or run.preprocessing.resize_to, "channels": run.preprocessing.channels}
         return datasets.load(data, **size, validation=0, test=0, strict=strict, training=False)
     run = run.run if isinstance(run, Classifier) else runs.as_run(run)
     recipe = Recipe.from_dict(run.read("recipe"))
@@ -34,12 +35,14 @@ def data_of(run, data=None, *, strict=False):
         changed = digests.changes(run, own, times=False)
         if changed:
             raise _changed(run, own, f" What changed: {'; '.join(changed)}.")
+        if side is not None:
+            return datasets.load(recipe.data, strict=strict, **{**reading(recipe), "image_size": side})
         return own
     prepared = preprocessing(run)
     same_kind = resolve(data)[0] in {"leaves": ("image_folder",), "present": ("npz", "mnist")}.get(recipe.classes, ())
     return datasets.load(
         data,
-        image_size=prepared.resize_to,
+        image_size=side or prepared.resize_to,
         channels=prepared.channels,
         classes=recipe.classes if same_kind else None,
         validation=0,

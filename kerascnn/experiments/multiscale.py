@@ -1,0 +1,297 @@
+"""Are features better over several scales? (Simonyan and Zisserman 2014, appendix B and tables 11 and 12)
+
+Dense layers are applied as convolutions to images of several sizes, the features are averaged over places and mirror
+images and scaled to length 1, and a linear support vector machine is trained on those of one scale, on the mean over
+the scales, or on all of them stacked. The paper finds that the mean is as good as stacking on PASCAL VOC, and that
+stacking is better on Caltech-101 and -256. It does not fine-tune; here the network may be fine-tuned on the training
+images first, and both are compared.
+"""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pandas
+from matplotlib.figure import Figure
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.svm import LinearSVC
+
+from kerascnn.datasets.resize import sides_of
+from kerascnn.errors import UsageError
+from kerascnn.experiments import register
+from kerascnn.experiments.asked import some
+from kerascnn.experiments.invariance import usual_layers
+from kerascnn.experiments.kept import digest
+from kerascnn.experiments.outcome import Outcome, mean_interval
+from kerascnn.experiments.softmax_head import trained, with_softmax
+from kerascnn.plots import BLUE, ORANGE
+from kerascnn.runs import replacing
+from kerascnn.training.evaluate import interval
+from kerascnn.using.features import aggregated, check_sizes, scale_features
+
+PLAIN, TUNED = "as it is", "fine-tuned"
+STRENGTHS = (0.1, 1.0, 10.0, 100.0)
+FOLDS = 3
+
+
+@register(source="Simonyan and Zisserman 2014, appendix B")
+def multiscale(
+    model,
+    images,
+    labels,
+    test_images,
+    test_labels,
+    layer=None,
+    *,
+    fine_tune=0,
+    learning_rate=1e-4,
+    train_batch=32,
+    flip=True,
+    strengths=STRENGTHS,
+    batch_size=32,
+    seed=0,
+    keep=None,
+    say=None,
+):
+    """Accuracy of a linear SVM on features of one scale, on their mean over several, and on all of them stacked.
+
+    Args:
+        model: keras.Model with one image input; its weights stay as they are.
+        images, test_images: {scale: (N, H, W, C)}, the same images at each scale, as the model takes them but of its
+            own size or larger; arrays, or anything of that length that gives them for slices and arrays of numbers.
+        labels, test_labels: int (N,), the classes of these data, from 0.
+        layer: a layer's name; None: the last layer before the scores.
+        fine_tune: steps for which a copy of the network is trained on crops and mirror images of the training images of
+            the smallest scale, with a new softmax after the layer; 0: it is not.
+        learning_rate: Adam's learning rate at the start of the fine-tuning; it falls to 0 along a cosine.
+        train_batch: images per step of the fine-tuning.
+        flip: True takes the mean over each image and its mirror image.
+        strengths: values of C of the SVM; cross-validation on the training images in 3 folds chooses one.
+        batch_size: images of the model's own size computed at once; the result does not depend on it.
+        seed: seed of the fine-tuning, the folds and the solver.
+        keep: folder in which the features of each scale are kept, so that a stopped experiment continues; None: none.
+        say: called with lines of progress.
+    Returns:
+        Outcome. Table: network ("as it is", "fine-tuned"), scales, aggregate ("one", "mean", "stack"), features (how
+        many), strength (the chosen C), validation (mean accuracy over the folds), accuracy (of the test images), low
+        and high (its 95% Wilson interval), images. Arrays: "<network>/<scales>/<aggregate>": bool (N,), which test
+        images are classified correctly.
+    Raises:
+        UsageError: the layer is unknown, gives the class probabilities or comes after one that works at one size only,
+            a scale is smaller than the network's own size, or a class has fewer training images than folds.
+    """
+    labels, test_labels = np.asarray(labels), np.asarray(test_labels)
+    layer = usual_layers(model)[-1] if layer is None else layer
+    _check(model, images, labels, test_images, test_labels, fine_tune)
+    networks = {PLAIN: model}
+    rows, arrays = [], {}
+    if fine_tune:
+        networks[TUNED] = _fine_tuned(model, layer, images, labels, fine_tune, train_batch, learning_rate, seed, say)
+    for network, each in networks.items():
+        options = {"flip": flip, "batch_size": batch_size, "say": say}
+        train = _features(each, images, layer, keep, options)
+        test = _features(each, test_images, layer, keep, options)
+        for chosen, aggregate in choices(list(images)):
+            name = ",".join(map(str, chosen))
+            search = svm(aggregated([train[s] for s in chosen], aggregate), labels, strengths, seed)
+            correct = search.predict(aggregated([test[s] for s in chosen], aggregate)) == test_labels
+            arrays[f"{network}/{name}/{aggregate}"] = correct
+            accuracy = correct.mean(), *interval(correct.sum(), len(correct))
+            found = search.n_features_in_, search.best_params_["C"], search.best_score_
+            rows.append((network, name, aggregate, *found, *accuracy, len(correct)))
+            if say:
+                say(f"{network}, scales {name}, {aggregate}: {accuracy[0]:.1%}")
+    columns = ["network", "scales", "aggregate", "features", "strength", "validation", "accuracy", "low", "high"]
+    table = pandas.DataFrame(rows, columns=[*columns, "images"])
+    chance = np.bincount(test_labels).max() / len(test_labels)
+    title = f"{model.name}: a linear SVM on the features of {layer}"
+    return Outcome("multiscale", table, _findings(table, arrays), lambda: _figure(table, chance, title), arrays)
+
+
+def choices(scales):
+    """What is compared: each scale alone, and all of them together, as pairs of scales and aggregate."""
+    together = [(scales, "mean"), (scales, "stack")] if len(scales) > 1 else []
+    return [([scale], "one") for scale in scales] + together
+
+
+def svm(features, labels, strengths, seed):
+    """scikit-learn's linear SVM with the C of the best mean accuracy over the folds, trained on all images."""
+    split = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    machine = LinearSVC(dual="auto", max_iter=20_000, random_state=seed)
+    return GridSearchCV(machine, {"C": list(strengths)}, cv=split).fit(features, labels)
+
+
+def _fine_tuned(model, layer, images, labels, steps, train_batch, learning_rate, seed, say):
+    """A copy of the network, trained on the images of the smallest scale."""
+    smallest = min(images.values(), key=lambda each: np.prod(np.shape(each[:1])[1:3]))
+    sides = zip(model.input_shape[1:3], np.shape(smallest[:1])[1:3], strict=True)
+    height, width = (own or size for own, size in sides)
+    if say:
+        say(f"fine-tuning in {steps} steps of {min(train_batch, len(labels))} images")
+    network = with_softmax(model, layer, int(labels.max()) + 1, seed, fresh=False)
+    rows = np.arange(len(labels))
+    views = functools.partial(_cut, height, width)
+    trained(network, smallest, labels, rows, steps, train_batch, learning_rate, seed, views)
+    return network
+
+
+def _cut(height, width, images, rng):
+    """A random part of that size of each image, mirrored or not."""
+    tops = rng.integers(0, images.shape[1] - height + 1, len(images))
+    lefts = rng.integers(0, images.shape[2] - width + 1, len(images))
+    parts = [
+        image[top : top + height, left : left + width] for image, top, left in zip(images, tops, lefts, strict=True)
+    ]
+    steps = rng.choice([-1, 1], len(images))
+    return np.stack([part[:, ::step] for part, step in zip(parts, steps, strict=True)])
+
+
+def _features(network, images, layer, keep, options):
+    """{scale: features} of a network, those that were kept from there."""
+    found = {}
+    weights = None if keep is None else digest(network.get_weights())
+    for scale, each in images.items():
+        if keep is None:
+            found |= scale_features(network, {scale: each}, layer, **options)
+            continue
+        few = np.asarray(each[: min(8, len(each))]), np.asarray(each[-1:])
+        file = Path(keep) / f"{digest((weights, layer, options['flip'], len(each), *few))}.npy"
+        if file.exists():
+            found[scale] = np.load(file)
+            continue
+        found |= scale_features(network, {scale: each}, layer, **options)
+        with replacing(file) as temporary, temporary.open("wb") as opened:
+            np.save(opened, found[scale])
+    return found
+
+
+def _check(model, images, labels, test_images, test_labels, fine_tune):
+    if not images or list(images) != list(test_images):
+        raise UsageError("images and test_images must hold the same scales, one or more.")
+    for what, given, of_them in (("images", images, labels), ("test_images", test_images, test_labels)):
+        for scale, each in given.items():
+            if not len(each) or len(each) != len(of_them):
+                raise UsageError(
+                    f"{what} holds {len(each)} images at scale {scale}, and there are {len(of_them)} labels for them."
+                )
+    check_sizes(model, images)
+    if fine_tune < 0:
+        raise UsageError(f"fine_tune={fine_tune} is not allowed: give a number of steps, or 0 for no fine-tuning.")
+    classes, counts = np.unique(labels, return_counts=True)
+    if len(classes) < 2 or counts.min() < FOLDS:
+        raise UsageError(
+            f"Cross-validation in {FOLDS} folds needs two or more classes with {FOLDS} training images each; the "
+            f"smallest of {len(classes)} has {counts.min()}."
+        )
+
+
+def _told(better, worse, correct, other):
+    """One sentence: how much more often one choice is right than another, with the interval over the images."""
+    mean, low, high = (100 * value for value in mean_interval(correct.astype(float) - other))
+    verdict = "more often" if low > 0 else "less often" if high < 0 else "not measurably more or less often"
+    return (
+        f"{better} is right {verdict} than {worse}: {correct.mean():.1%} against {other.mean():.1%} of the test "
+        f"images, {mean:+.1f} points (95% interval {low:+.1f} to {high:+.1f}, {len(correct)} images)."
+    )
+
+
+def _findings(table, arrays):
+    """Whether several scales are better than the best one, stacking than the mean, and fine-tuning than none. Which
+    single scale is best, cross-validation on the training images says."""
+    said = []
+    for network, rows in table.groupby("network", sort=False):
+        correct = {
+            (row.scales, row.aggregate): arrays[f"{network}/{row.scales}/{row.aggregate}"] for row in rows.itertuples()
+        }
+        single = rows[rows["aggregate"] == "one"]
+        best = single.loc[single["validation"].idxmax(), "scales"]
+        every = ",".join(single["scales"])
+        if len(single) > 1:
+            one, mean, stack = correct[best, "one"], correct[every, "mean"], correct[every, "stack"]
+            said.append(_told(f"Network {network}: the mean of {every}", f"scale {best} alone", mean, one))
+            said.append(_told(f"Network {network}: stacking them", "their mean", stack, mean))
+    if TUNED in set(table["network"]):
+        plain = table[table["network"] == PLAIN]
+        row = plain.loc[plain["validation"].idxmax()]
+        key = f"{row['scales']}/{row['aggregate']}"
+        what = f"(scales {row['scales']}, {row['aggregate']})"
+        said.append(
+            _told(
+                f"The fine-tuned network {what}",
+                "the network as it is",
+                arrays[f"{TUNED}/{key}"],
+                arrays[f"{PLAIN}/{key}"],
+            )
+        )
+    if not said:
+        said.append(
+            f"A linear SVM is right for {table['accuracy'].iloc[0]:.1%} of the {table['images'].iloc[0]} test images."
+        )
+    return tuple(said)
+
+
+def _figure(table, chance, title):
+    names = list(dict.fromkeys(zip(table["scales"], table["aggregate"], strict=True)))
+    figure = Figure(figsize=(max(5.0, 0.9 * len(names) + 2), 4.2), layout="constrained")
+    axes = figure.subplots()
+    for number, (network, colour) in enumerate(((PLAIN, BLUE), (TUNED, ORANGE))):
+        rows = table[table["network"] == network]
+        if len(rows):
+            places = np.arange(len(rows)) + 0.12 * number
+            errors = [rows["accuracy"] - rows["low"], rows["high"] - rows["accuracy"]]
+            axes.errorbar(
+                places, rows["accuracy"], errors, color=colour, marker="o", capsize=3, linestyle="none", label=network
+            )
+    axes.axhline(chance, color="0.5", linestyle="--", linewidth=1, label="always the largest class")
+    axes.set_xticks(range(len(names)), [scales if aggregate == "one" else aggregate for scales, aggregate in names])
+    axes.set(
+        xlabel="scale (side of the image, pixels), or all of them together",
+        ylabel="accuracy on test images",
+        ylim=(0, 1),
+    )
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize="small")
+    axes.set_title(f"{title}\n{table['images'].iloc[0]} test images, 95% intervals", fontsize="medium")
+    return figure
+
+
+def command(
+    asked,
+    *,
+    layer: str | None = None,
+    scales: str | None = None,
+    fine_tune: int = 0,
+    learning_rate: float = 1e-4,
+    images: int = 1000,
+    seed: int = 0,
+):
+    """Compare features of one scale, their mean over several scales, and all of them stacked, by a linear SVM.
+
+    Parameters
+    ----------
+    layer
+        a layer's name [default: the last layer before the scores]
+    scales
+        sides that images are resized to, pixels, separated by commas [default: the network's own, and 1.25 and 1.5
+        times as much]
+    fine_tune
+        steps for which a copy of the network is trained on these images first, to compare with the network as it is
+    learning_rate
+        of the fine-tuning
+    images
+        largest number of images to use from the training split, and from the test split
+    seed
+        seed of every random choice
+    """
+    asked.need_labels("classifiers need")
+    own = asked.classifier.preprocessing.image_size[0]
+    sides = sides_of(scales) or [own, round(own * 1.25), round(own * 1.5)]
+    train, test = {}, {}
+    for side in sides:
+        other = asked.at(side)
+        (train[side], labels), (test[side], test_labels) = (
+            (other.prepared(part), part.labels) for part in (some(split, images, seed) for split in other.both(seed))
+        )
+    keep = Path(asked.folder) / "multiscale-kept"
+    options = {"fine_tune": fine_tune, "learning_rate": learning_rate, "seed": seed, "keep": keep, "say": asked.say}
+    return multiscale(asked.model, train, labels, test, test_labels, layer, **options)
