@@ -187,6 +187,16 @@ def test_the_modes_of_randomisation_begin_alike_and_part():
     assert not scores[0].loc[last].equals(scores[1].loc[last])
 
 
+def test_the_random_twin_is_what_cascading_ends_with():
+    model, images = small_model(), RNG.normal(size=(2, 12, 12, 3)).astype("float32")
+    last = evaluate.randomisation(model, images, [0, 2], seed=3).iloc[-1]
+    before = evaluate.importance("saliency", model, images, [0, 2])
+    after = evaluate.importance("saliency", evaluate.random_twin(model, seed=3), images, [0, 2])
+    ranks, alike = evaluate.likeness(before, after)
+    assert (ranks.mean(), alike.mean()) == (last["spearman"], last["ssim"])
+    assert ranks[0] != ranks[1]
+
+
 def test_randomisation_reaches_frozen_layers():
     model, images = small_model(), RNG.normal(size=(2, 12, 12, 3)).astype("float32")
     thawed = evaluate.randomisation(model, images)

@@ -44,7 +44,7 @@ def scaled(images):
 
 
 def build(folder, model=None, few=None, **options):
-    settings = {"preprocessing": scaled, "out": folder, "maps": 2, "top": 4, **options}
+    settings = {"preprocessing": scaled, "out": folder, "maps": 2, "top": 4, "looks": 0, **options}
     keras.backend.clear_session()  # so that layers without a name get the same one each time
     return kerascnn.microscope(model or network(), data() if few is None else few, **settings)
 
@@ -348,6 +348,7 @@ def test_histogram_holds_the_sample_and_its_zeros(site):
         ({"images": 3}, "top=4 is larger than the data: there are 3 images"),
         ({"images": 0}, "images=0 is not allowed"),
         ({"maps": 5}, "maps=5 is larger than top=4"),
+        ({"looks": -1}, "looks=-1 is not allowed"),
         ({"top": True}, "top=True is not allowed"),
     ],
 )

@@ -16,6 +16,7 @@ def microscope(
     out: Path | None = None,
     top: int = 9,
     maps: int = 3,
+    looks: int = 10,
     split: str | None = None,
     batch_size: int = 32,
 ):
@@ -39,6 +40,8 @@ def microscope(
         patches shown for each unit
     maps
         for how many of these patches to draw guided backpropagation and deconvnet; 0 draws none
+    looks
+        for how many images to draw every explanation method with its scores, and the maps of every layer; 0 draws none
     split
         train, validation or test [default: test, or a split that the data has]
     batch_size
@@ -67,6 +70,7 @@ def microscope(
                 split=split,
                 top=top,
                 maps=maps,
+                looks=looks,
                 batch_size=batch_size,
                 say=say,
             )

@@ -24,10 +24,12 @@ from kerascnn.network.plan import make_plan
 
 def importance(method, model, images, target=None, **options):
     """(N, H, W) importance of every pixel: the method's maps, of colours the largest absolute value."""
-    found = maps(method, model, images, target, **options)
-    if found.ndim < images.ndim:
-        return found
-    return np.abs(found).max(-1) if found.ndim == 4 else np.abs(found)
+    return importance_of(maps(method, model, images, target, **options))
+
+
+def importance_of(found):
+    """(N, H, W) importance of every pixel of maps (N, H, W[, C]); see `importance`."""
+    return np.abs(found).max(-1) if found.ndim == 4 else found
 
 
 def structural_similarity(a, b, sigma=1.5):
@@ -60,27 +62,52 @@ def randomisation(model, images, target=None, *, methods=("saliency",), mode="ca
     target, (images, *others) = fixed_target(model, images, target, {})
     if others:
         raise UsageError("The randomisation check takes models with one input.")
-    copy, rng = keras.models.clone_model(model), np.random.default_rng(seed)
+    copy, rng = _copied(model), np.random.default_rng(seed)
+    before = {m: importance(m, copy, images, target, **options) for m in methods}
+    rows = []
+    trained = model.get_weights()
+    for layer in _last_first(copy):
+        if mode == "independent":
+            copy.set_weights(trained)
+        _randomise(layer, rng)
+        for method in methods:
+            ranks, alike = likeness(before[method], importance(method, copy, images, target, **options))
+            fails = EXPLANATIONS.facts(method).get("fails_randomisation", False)
+            rows.append((method, layer.name, np.mean(ranks), np.mean(alike), fails))
+    return pd.DataFrame(rows, columns=["method", "layer", "spearman", "ssim", "fails"])
+
+
+def random_twin(model, seed=0):
+    """A copy of a model with all of its layers random: what cascading `randomisation` ends with."""
+    copy, rng = _copied(model), np.random.default_rng(seed)
+    for layer in _last_first(copy):
+        _randomise(layer, rng)
+    return copy
+
+
+def _copied(model):
+    copy = keras.models.clone_model(model)
     for layer in copy._flatten_layers():
         layer.trainable = True  # frozen layers, too, are made random; the model's own setter leaves them
     copy.set_weights(model.get_weights())
     copy.loss = getattr(model, "loss", None)  # it says whether a single unit is a score
-    before = {m: importance(m, copy, images, target, **options) for m in methods}
-    rows = []
-    trained = model.get_weights()
-    for layer in reversed([layer for layer in copy.layers if layer.trainable_weights]):
-        if mode == "independent":
-            copy.set_weights(trained)
-        for variable in layer.trainable_weights:
-            value = keras.ops.convert_to_numpy(variable.value)
-            variable.assign(rng.normal(value.mean(), value.std() + 1e-8, value.shape).astype("float32"))
-        for method in methods:
-            after = importance(method, copy, images, target, **options)
-            ranks = [_spearman(a, b) for a, b in zip(before[method], after, strict=True)]
-            alike = [structural_similarity(a, b) for a, b in zip(before[method], after, strict=True)]
-            fails = EXPLANATIONS.facts(method).get("fails_randomisation", False)
-            rows.append((method, layer.name, np.mean(ranks), np.mean(alike), fails))
-    return pd.DataFrame(rows, columns=["method", "layer", "spearman", "ssim", "fails"])
+    return copy
+
+
+def _last_first(model):
+    return reversed([layer for layer in model.layers if layer.trainable_weights])
+
+
+def _randomise(layer, rng):
+    for variable in layer.trainable_weights:
+        value = keras.ops.convert_to_numpy(variable.value)
+        variable.assign(rng.normal(value.mean(), value.std() + 1e-8, value.shape).astype("float32"))
+
+
+def likeness(before, after):
+    """(rank correlation (N,), structural similarity (N,)) of two importances (N, H, W), image by image."""
+    pairs = list(zip(before, after, strict=True))
+    return np.array([_spearman(a, b) for a, b in pairs]), np.array([structural_similarity(a, b) for a, b in pairs])
 
 
 def _spearman(a, b):
@@ -113,6 +140,15 @@ def deletion_curve(model, images, target, maps, *, steps=16, insertion=False, fi
     scores = run(plan, Task(plan.steps, plan.inputs, (score_value(plan),)), [flat], [])[0][0]
     chances = probabilities(plan, scores).reshape(len(images), steps + 1, -1)
     return chances[np.arange(len(images)), :, np.asarray(target)]
+
+
+def deletion_and_insertion(model, images, labels, found, *, steps=16):
+    """{"deletion", "insertion": (N,)}: the areas under the curves of each image; see `deletion_curve`."""
+    kinds = {"deletion": False, "insertion": True}
+    return {
+        name: deletion_curve(model, images, labels, found, steps=steps, insertion=insertion).mean(1)
+        for name, insertion in kinds.items()
+    }
 
 
 def pointing_game(maps, masks):
@@ -148,19 +184,19 @@ def evaluate(model, images, labels, *, masks=None, methods=None, steps=16, seed=
         fails_randomisation (known from Adebayo et al. 2018).
     """
     methods, labels = list(methods or EXPLANATIONS.names()), np.asarray(labels)
-    rows = []
+    rows, twin = [], random_twin(model, seed)
     for method in [*methods, "random"]:
         if method == "random":
             found = np.random.default_rng(seed).random((len(images), *images.shape[1:3]))
         else:
             found = importance(method, model, images, labels)
-        row = {"method": method}
-        for name, insertion in (("deletion", False), ("insertion", True)):
-            row[name] = float(deletion_curve(model, images, labels, found, steps=steps, insertion=insertion).mean())
+        areas = deletion_and_insertion(model, images, labels, found, steps=steps)
+        row = {"method": method, **{name: float(area.mean()) for name, area in areas.items()}}
         if masks is not None:
             row |= {"pointing": pointing_game(found, masks), "mass": mass_accuracy(found, masks)}
         if method != "random":
-            last = randomisation(model, images, labels, methods=[method], seed=seed).iloc[-1]
-            row |= {"spearman": last["spearman"], "ssim": last["ssim"], "fails_randomisation": bool(last["fails"])}
+            ranks, alike = likeness(found, importance(method, twin, images, labels))
+            fails = bool(EXPLANATIONS.facts(method).get("fails_randomisation", False))
+            row |= {"spearman": ranks.mean(), "ssim": alike.mean(), "fails_randomisation": fails}
         rows.append(row)
     return pd.DataFrame(rows)

@@ -9,6 +9,7 @@ from kerascnn import __version__
 from kerascnn.dataset_scan.scanning import _checksum
 from kerascnn.dataset_scan.sources import Arrays
 from kerascnn.errors import UsageError, counted
+from kerascnn.pages.microscope import looks as looks_of
 from kerascnn.pages.microscope import pictures
 from kerascnn.pages.microscope.book import LayerFacts
 from kerascnn.pages.microscope.collect import Clock, collect
@@ -34,6 +35,7 @@ def microscope(
     preprocessing=None,
     top=9,
     maps=3,
+    looks=10,
     batch_size=32,
     say=None,
 ):
@@ -56,6 +58,8 @@ def microscope(
         preprocessing: function applied to images before the model, like a run's `Preprocessing`.
         top: patches shown for each unit.
         maps: for how many of these patches guided backpropagation and deconvnet are drawn; 0: none.
+        looks: for how many images every explanation method is drawn, with its scores, and the maps of every layer: the
+            first of each class in turn; 0: none.
         batch_size: images computed at once.
         say: called with sentences about the progress.
     Returns:
@@ -74,7 +78,7 @@ def microscope(
         preprocessing=preprocessing,
         images=images,
     )
-    _check(subject, top, maps)
+    _check(subject, top, maps, looks)
     everything, chosen = all_layers(subject.model), matching(subject.model, layers)
     site = Site(out)
     before = site.open({"model": subject.model.name, "weights": _checksum(subject.model.weights)})
@@ -87,16 +91,18 @@ def microscope(
         say(doubt)
     collected = collect(subject, chosen, site, batch_size=batch_size, say=say)
     facts = [LayerFacts(each, collected, len(subject.class_names), top) for each in chosen]
-    shown = _pictured(site, subject, facts)
+    looked = looks_of.chosen(subject, looks)
+    shown = _pictured(site, subject, facts, looked)
     drawn = _maps(site, subject, facts, maps, say)
+    seen = looks_of.activated(site, subject, facts, looked, say), looks_of.explained(site, subject, looked, say)
     say("pages")
-    Pages(site, subject, facts, collected, own_labels, shown, drawn, everything).write()
+    Pages(site, subject, facts, collected, own_labels, shown, drawn, everything, seen).write()
     say(f"{counted(site.written, 'file')} changed")
     return site.folder / "index.html"
 
 
-def _check(subject, top, maps):
-    for name, value, least in (("top", top, 1), ("maps", maps, 0)):
+def _check(subject, top, maps, looks):
+    for name, value, least in (("top", top, 1), ("maps", maps, 0), ("looks", looks, 0)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
             raise UsageError(f"{name}={value!r} is not allowed: it must be a whole number, at least {least}.")
     if top > len(subject):
@@ -140,9 +146,9 @@ def _describe(site, subject, chosen, before):
     )
 
 
-def _pictured(site, subject, facts):
-    """Write the whole images that pages show; returns their numbers, sorted."""
-    shown = set()
+def _pictured(site, subject, facts, looked):
+    """Write the whole images that pages show, those `looked` at among them; returns their numbers, sorted."""
+    shown = set(looked)
     for layer in facts:
         for unit in range(layer.units):
             shown.update(patch.image for patch in (*layer.top_patches(unit), *layer.lower_patches(unit)))

@@ -14,6 +14,8 @@ from kerascnn import anatomy
 from kerascnn.pages.microscope import pictures
 from kerascnn.pages.microscope.book import BARS, strongest_units
 from kerascnn.pages.microscope.collect import PROFILE
+from kerascnn.pages.microscope.looks import BEST as MOST
+from kerascnn.pages.microscope.looks import TILE
 from kerascnn.pages.microscope.relations import Wiring, most_alike, unit_map
 
 TEMPLATES = jinja2.Environment(
@@ -53,11 +55,13 @@ class Pages:
         shown: numbers of the images that have pictures.
         drawn: {address: "" or why there are no maps}.
         everything: all SiteLayers of the network.
+        seen: what `looks.activated` and `looks.explained` tell of images.
     """
 
-    def __init__(self, site, subject, facts, collected, labels, shown, drawn, everything):
+    def __init__(self, site, subject, facts, collected, labels, shown, drawn, everything, seen=({}, {})):
         self.site, self.subject, self.facts, self.collected = site, subject, facts, collected
         self.labels, self.shown, self.drawn, self.everything = labels, set(shown), drawn, everything
+        self.activated, self.explained = seen
         self.by_address = {layer.each.address: layer for layer in facts}
         self.wiring = Wiring(subject.model, [layer.each for layer in facts])
         self.alike = most_alike({address: layer.height for address, layer in self.by_address.items()})
@@ -300,11 +304,28 @@ class Pages:
                 numbers=numbers,
                 among=among.get(image, []),
                 strongest=strongest.get(image, []),
+                activated=self.activated.get(image, []),
+                tile=TILE,
+                best=MOST,
+                **self._looks(image),
                 before=f"{order[place - 1]:06d}" if place else "",
                 after=f"{order[place + 1]:06d}" if place + 1 < len(order) else "",
             )
         kept = {f"{image:06d}{end}" for image in order for end in (".html", ".webp")}
+        kept |= {f"{image:06d}-looks.webp" for image in self.explained}
+        kept |= {f"{image:06d}-maps.webp" for image in self.activated}
         self.site.remove_others("images", kept)
+
+    def _looks(self, image):
+        """What an image's page tells of the explanation methods."""
+        rows = self.explained.get(image)
+        if not rows:
+            return {"looks": []}
+        *methods, noise = rows
+        names = self.subject.answer_names
+        target = names[noise["target"]] if noise["target"] < len(names) else f"output {noise['target']}"
+        drawn = sum("why" not in row for row in methods)
+        return {"looks": methods, "noise": noise, "target": target, "drawn": drawn}
 
     def _among_strongest(self):
         """{image: [(address, [(unit, rank from 1), ...])]} of the patches shown at the top of units' pages."""
