@@ -71,7 +71,7 @@ def test_every_method_stands_on_the_page_with_its_scores_on_this_image(site):
         importance = evaluate.importance(method, model, x, top)
         for name in ("deletion", "insertion"):
             curve = evaluate.deletion_curve(model, x, top, importance, insertion=name == "insertion")
-            assert float(shown[method][name]) == pytest.approx(curve.mean(), abs=2e-4)
+            assert float(shown[method][name]) == pytest.approx(curve.mean(), abs=6e-4)
         last = evaluate.randomisation(model, x, top, methods=[method]).iloc[-1]
         expected = f"{last['spearman']:.2f}, {last['ssim']:.2f}"
         assert shown[method]["random weights"] == expected
