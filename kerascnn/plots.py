@@ -1,14 +1,23 @@
-"""Arrays and tables -> figures. Never imports Keras; every figure file gets its numbers beside it."""
+"""Colours, mosaics and saving for every figure, and the figures of tables. Never imports Keras.
 
+Every figure file gets its numbers beside it.
+"""
+
+import math
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from kerascnn.runs import replacing
 
 # Okabe and Ito's colours, which the colour-blind can tell apart.
-BLUE, ORANGE, GREEN, RED, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
+# Colour maps: of numbers around zero, of numbers from zero on, of heat over an image, of shares.
+SIGNED, UNSIGNED, HEAT, SHARES = "RdBu_r", "cividis", "inferno", "Blues"
+GAP = "#d9d9d9"  # what lies between the tiles of a mosaic, a colour that no scale has
+DPI = 120
 
 
 def save(figure, numbers, path):
@@ -18,10 +27,32 @@ def save(figure, numbers, path):
         path: of the PNG file; the CSV has the same stem.
     """
     path = Path(path)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120, bbox_inches="tight")
+    write(figure, path, bbox_inches="tight")
     with replacing(path.with_suffix(".csv")) as temporary:
         numbers.to_csv(temporary, index=numbers.index.name is not None)
+
+
+def write(figure, path, **options):
+    """Write a figure as PNG, all at once; `options` are those of `Figure.savefig`."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=DPI, **options)
+
+
+def mosaic(tiles, columns=None, gap=1.0, above=0):
+    """One image of tiles (n, h, w, ...) in a near-square grid with one-pixel gaps.
+
+    Args:
+        gap: what the gaps are filled with: 1 is white in grey and colour; NaN is no number of any scale.
+        above: further rows of pixels over each line of tiles, with room for their numbers.
+    """
+    count, h, w = tiles.shape[:3]
+    columns = columns or math.ceil(math.sqrt(count))
+    line = h + above + 1
+    image = np.full((math.ceil(count / columns) * line - 1, columns * (w + 1) - 1, *tiles.shape[3:]), gap)
+    for number, tile in enumerate(tiles):
+        top, left = number // columns * line + above, number % columns * (w + 1)
+        image[top : top + h, left : left + w] = tile
+    return image
 
 
 def shortened(name, most=32):
@@ -82,7 +113,7 @@ def confusion(counts, title):
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
     shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    image = axes.imshow(shares, cmap=SHARES, vmin=0, vmax=1)
     small = max(4, min(9, 260 / size))
     axes.set_xticks(range(size), map(shortened, counts.columns), rotation=90, fontsize=small)
     axes.set_yticks(range(size), map(shortened, counts.index), fontsize=small)

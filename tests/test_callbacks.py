@@ -21,9 +21,10 @@ from kerascnn.callbacks import (
     FilterGrid,
     TopPatches,
 )
-from kerascnn.callbacks.filters import filters_of, measured, mosaic, scaled
+from kerascnn.callbacks.filters import filters_of, measured, scaled
 from kerascnn.callbacks.watching import Watch
 from kerascnn.errors import UsageError
+from kerascnn.plots import mosaic
 
 
 def network(seed=0):

@@ -6,6 +6,7 @@ import pandas as pd
 from kerascnn.errors import UsageError, unknown
 from kerascnn.network.receptive_field import all_fields
 from kerascnn.network.sizes import CONVOLUTIONS, count, elements, itemsize, label, macs, sized
+from kerascnn.text_table import text_table
 
 DENSE = (keras.layers.Dense, keras.layers.EinsumDense)
 FORMATS = ("markdown", "latex", "csv", "json", "html")
@@ -121,15 +122,10 @@ def printed(table):
         (f"{row.layer} ({row.type})", _shape(row.input_shape), _shape(row.output_shape), f"{row.parameters:,}")
         for row in table.itertuples()
     ]
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(4)]
-    lines = [
-        "  ".join([*(cell.ljust(w) for cell, w in zip(row[:3], widths[:3], strict=True)), row[3].rjust(widths[3])])
-        for row in [head, *rows]
-    ]
-    lines.insert(1, "-" * len(lines[0]))
     total = totals(table)
     everything, convolutional, dense = (total.loc[name] for name in ("all", "convolutional", "dense"))
-    lines += [
+    lines = [
+        text_table(head, rows, "lllr"),
         "",
         f"Parameters: {everything.parameters:,}, of which {everything.trainable:,} are trainable and "
         f"{everything.not_trainable:,} are not;",

@@ -12,6 +12,7 @@ from kerascnn.callbacks.watching import Watch, spread
 from kerascnn.dataset_scan.scanning import scan
 from kerascnn.dataset_scan.statistics import on_one_scale
 from kerascnn.errors import counted
+from kerascnn.plots import BLUE, SKY
 
 COLUMNS = ("max", "mean", "std", "zeros")
 LABELS = {"max": "largest activation", "mean": "mean", "std": "standard deviation", "zeros": "share of zeros"}
@@ -125,7 +126,7 @@ def ridge(rows, unit, title, points=80):
     for number, share in enumerate(shares):
         base = len(shares) - 1 - number
         shape = base + 1.6 * np.minimum(share / height, 1)
-        ax.fill_between(centres, base, shape, color="#56B4E9", edgecolor="#0072B2", linewidth=0.6, zorder=number)
+        ax.fill_between(centres, base, shape, color=SKY, edgecolor=BLUE, linewidth=0.6, zorder=number)
     ax.set_yticks(range(len(shares)), [str(at) for at in reversed(rows)])
     ax.set(xlabel="activation", ylabel=unit)
     ax.set_title(f"{title}\nhistograms on one scale, tall bars cut", fontsize=8)

@@ -8,9 +8,10 @@ from PIL import Image
 
 from kerascnn.callbacks import register
 from kerascnn.callbacks.filter_grid import FilterGrid
-from kerascnn.callbacks.filters import filters_of, layer_of, measured, mosaic, scaled
+from kerascnn.callbacks.filters import filters_of, layer_of, measured, scaled
 from kerascnn.callbacks.watching import Watch
 from kerascnn.explain.sheets import caption
+from kerascnn.plots import mosaic
 from kerascnn.runs import replacing
 
 

@@ -8,15 +8,15 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from kerascnn.errors import UsageError, unknown
-from kerascnn.explain.sheets import PAGE, SIGNED, caption
+from kerascnn.explain.sheets import PAGE, caption
 from kerascnn.network.find import convolutions, find, layers_in
+from kerascnn.plots import GAP, SIGNED, mosaic
 
 COLOURS = ("red", "green", "blue")
 TILE = 0.55  # inches
 NUMBER = 0.13  # inches, the height of a tile's number
 SEVERAL = 16  # with up to so many input channels every filter is drawn, else the first ones
 LINES = 24  # filters of several input channels on a page
-GAP = "#d9d9d9"  # what lies between the tiles, a colour that no weight has
 
 
 def layer_of(model, name=None):
@@ -66,23 +66,6 @@ def scaled(tiles, scale="each"):
     axes = tuple(range(1, tiles.ndim))
     low, high = tiles.min(axes, keepdims=True), tiles.max(axes, keepdims=True)
     return np.where(high > low, (tiles - low) / np.where(high > low, high - low, 1), 0.5)
-
-
-def mosaic(tiles, columns=None, gap=1.0, above=0):
-    """One image of tiles (n, h, w, ...) in a near-square grid with one-pixel gaps.
-
-    Args:
-        gap: what the gaps are filled with: 1 is white in grey and colour; NaN is no number of any scale.
-        above: further rows of pixels over each line of tiles, with room for their numbers.
-    """
-    count, h, w = tiles.shape[:3]
-    columns = columns or math.ceil(math.sqrt(count))
-    line = h + above + 1
-    image = np.full((math.ceil(count / columns) * line - 1, columns * (w + 1) - 1, *tiles.shape[3:]), gap)
-    for number, tile in enumerate(tiles):
-        top, left = number // columns * line + above, number % columns * (w + 1)
-        image[top : top + h, left : left + w] = tile
-    return image
 
 
 def filter_views(filters):

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kerascnn import backends, runs
+from kerascnn import backends, plots, runs
 from kerascnn.errors import DataError, UsageError, unknown
 from kerascnn.files import read_arrays
 from kerascnn.runs import replacing
@@ -225,8 +225,7 @@ class Watch(keras.callbacks.Callback):
 
     def draw(self, stem, figure):
         """Write a figure as <stem>.png."""
-        with replacing(self.folder / f"{stem}.png") as temporary:
-            figure.savefig(temporary, dpi=110)
+        plots.write(figure, self.folder / f"{stem}.png")
 
     def write(self, stem, table):
         """Write a DataFrame as <stem>.csv."""

@@ -118,12 +118,11 @@ def check(
 
 def _draw_pairs(report, path):
     """Draw the near duplicates that are files; returns a sentence."""
-    from kerascnn import runs
+    from kerascnn import plots
     from kerascnn.datasets.near_duplicates import sheet
 
     figure, count = sheet(report.near or (), report.source)
     if figure is None:
         return "No near duplicates that are files were found, so no pairs are drawn."
-    with runs.replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+    plots.write(figure, path)
     return f"{count} of {len(report.near):,} pairs are drawn in {path}"

@@ -123,10 +123,11 @@ def save(figures, stem, numbers):
     """Write figures as PNG (stem.png, stem-2.png ...) and their arrays as NPZ."""
     import numpy as np
 
+    from kerascnn import plots
+
     for number, figure in enumerate(figures, 1):
         ending = "" if number == 1 else f"-{number}"
-        with runs.replacing(stem.with_name(f"{stem.name}{ending}.png")) as temporary:
-            figure.savefig(temporary, dpi=120)
+        plots.write(figure, stem.with_name(f"{stem.name}{ending}.png"))
         figure.clear()  # which lets go of its arrays at once
     with runs.replacing(stem.with_name(stem.name + ".npz")) as temporary:
         np.savez_compressed(temporary, **numbers)

@@ -152,6 +152,7 @@ def _stem(folder, layer):
 
 def _write_layer(result, model, each, drawn, folder):
     """Write the tables and sheets of one layer."""
+    from kerascnn import plots
     from kerascnn.callbacks.filters import filter_sheets, filters_of, measured
     from kerascnn.dataset_scan import sheets
     from kerascnn.network.find import layers_of
@@ -162,7 +163,7 @@ def _write_layer(result, model, each, drawn, folder):
     if result.class_names:
         _write(result.stats(layer, by_class=True), f"{stem}-stats-by-class.csv")
         _write(result.selectivity(layer), f"{stem}-selectivity.csv")
-    _save(sheets.statistics_sheet(result, layer), f"{stem}-stats.png")
+    plots.write(sheets.statistics_sheet(result, layer), f"{stem}-stats.png")
     channels = drawn or sheets.default_channels(result, layer)
     parts = sheets.pages(len(channels), result.manifest["k"])
     patches = (sheets.patch_sheet(result, layer, channels[rows], ranks=ranks) for rows, ranks in parts)
@@ -171,7 +172,7 @@ def _write_layer(result, model, each, drawn, folder):
         filters = filters_of(model, each.layer)
         title = f"{each.layer} of {model.name}: {counted(len(filters), 'filter')}"
         for ending, figure in filter_sheets(filters, title).items():
-            _save(figure, f"{stem}-filters{ending}.png")
+            plots.write(figure, f"{stem}-filters{ending}.png")
         _write(measured(filters), f"{stem}-filters.csv")
 
 
@@ -200,10 +201,12 @@ def _write_deepest(result, model, prepared, drawn, folder, say):
 
 def _save_pages(figures, stem):
     """Write figures as stem.png, stem-2.png ...; those of an earlier scan that had more go."""
+    from kerascnn import plots
+
     for path in Path(stem).parent.glob(f"{Path(stem).name}-[0-9]*.png"):
         path.unlink()
     for number, figure in enumerate(figures, 1):
-        _save(figure, f"{stem}.png" if number == 1 else f"{stem}-{number}.png")
+        plots.write(figure, f"{stem}.png" if number == 1 else f"{stem}-{number}.png")
 
 
 def _report(result, chosen, say):
@@ -246,8 +249,3 @@ class _Lines:
 def _write(table, path):
     with runs.replacing(path) as temporary:
         table.to_csv(temporary, index=False)
-
-
-def _save(figure, path):
-    with runs.replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)

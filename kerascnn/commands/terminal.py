@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -16,6 +17,7 @@ from cyclopts import Parameter
 from kerascnn import runs
 from kerascnn.errors import UsageError
 from kerascnn.models import APPLICATION, FILES, MODELS
+from kerascnn.text_table import text_table
 
 RunName = Annotated[str, Parameter(help='a run: its folder, its name under saved_models, or "last"')]
 Subject = Annotated[
@@ -127,20 +129,8 @@ def _plain(number):
 
 
 def print_table(header, rows, align=""):
-    """Print rows of text; `align` holds l or r for each column, and l for those that it does not reach."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for name, side in zip(header, align.ljust(len(header), "l"), strict=True):
-        table.add_column(name, justify="left" if side == "l" else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = 1000  # lines that are read by programs do not wrap
-    console.print(table)
+    """Print a `text_table`; on a terminal, cells that are too long for its lines are folded."""
+    print(text_table(header, rows, align, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
 
 
 def one_line(text):

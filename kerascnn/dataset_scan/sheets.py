@@ -9,7 +9,8 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from kerascnn.errors import counted
-from kerascnn.explain.sheets import SIGNED, one_value_per_pixel
+from kerascnn.explain.sheets import one_value_per_pixel
+from kerascnn.plots import BLUE, GREEN, RED, SIGNED
 
 CELL, LEAST, WIDEST = 0.9, 6.0, 10.3  # inches: a cell, and the least and largest width of a figure
 SIDE, BORDER, GAP = 64, 4, 6  # pixels of a cell's picture, its border, and the space between cells
@@ -200,20 +201,20 @@ def statistics_sheet(result, layer):
     figure = Figure(figsize=(9, 2.8), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     x = np.arange(len(table))
-    left.fill_between(x, table["q05"], table["q95"], alpha=0.25, color="#0072B2", label="5% to 95%")
-    left.plot(x, table["mean"], color="#0072B2", label="mean")
-    left.plot(x, table["max"], color="#D55E00", linewidth=0.8, label="largest")
+    left.fill_between(x, table["q05"], table["q95"], alpha=0.25, color=BLUE, label="5% to 95%")
+    left.plot(x, table["mean"], color=BLUE, label="mean")
+    left.plot(x, table["max"], color=RED, linewidth=0.8, label="largest")
     left.set_yscale("symlog", linthresh=max(1e-3, float(table["mean"].abs().median())))
     left.set(xlabel="channel, by mean", ylabel="activation")
     left.legend(fontsize=7, frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    middle.plot(x, table["zeros"], color="#009E73")
+    middle.plot(x, table["zeros"], color=GREEN)
     middle.set(xlabel="channel, by mean", ylabel="share of zeros", ylim=(-0.02, 1.02))
     counts, edges = result.histogram(layer)
     total = counts.sum(0)
     seen = np.flatnonzero(total)
     bounds = np.linspace(edges[seen[0]], edges[seen[-1] + 1], 41)
     below = np.interp(bounds, edges, np.concatenate([[0], np.cumsum(total)]) / total.sum())
-    right.stairs(np.diff(below), bounds, fill=True, color="#0072B2")
+    right.stairs(np.diff(below), bounds, fill=True, color=BLUE)
     right.set(xlabel="activation", ylabel="share of a sample of places", yscale="log")
     dead = int(table["dead"].sum())
     figure.suptitle(

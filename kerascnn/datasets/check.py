@@ -25,6 +25,7 @@ from kerascnn.datasets.near_duplicates import MOST, SMALLEST, near_pairs, thumbn
 from kerascnn.datasets.picture import remarked
 from kerascnn.datasets.resize import as_size, for_each
 from kerascnn.errors import counted
+from kerascnn.text_table import text_table
 
 
 @dataclass(frozen=True)
@@ -412,7 +413,7 @@ def lines(report, most=10, network="", sees=None):
     rows = [[name, *(f"{report.counts[s][name]:,}" for s in splits)] for name in report.class_names]
     rows.append(["all", *(f"{sum(report.counts[s].values()):,}" for s in splits)])
     out = [f"{report.name}: {counted(len(report.class_names), 'class', 'classes')}, {report.source}", ""]
-    out += _table(["class", *splits], rows)
+    out += text_table(["class", *splits], rows, "l" + "r" * len(splits)).splitlines()
     out += ["", f"Sizes (height x width): {_sizes(report.sizes)}"]
     out.append(f"Mean of the channels {_numbers(report.mean)}, standard deviation {_numbers(report.std)} (0 to 1)")
     out.append(f"Broken files: {len(report.broken):,}")
@@ -450,14 +451,6 @@ def _near_lines(near, most):
         mirrored = ", mirrored" if pair["mirrored"] else ""
         out.append(f"  {pair['similarity']:.2f}{mirrored}: {' and '.join(pair['images'])}")
     return out + _more(near, most)
-
-
-def _table(header, rows):
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in [header, *rows]
-    ]
 
 
 def _sizes(sizes):

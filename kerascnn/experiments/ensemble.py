@@ -15,7 +15,7 @@ from kerascnn.errors import UsageError
 from kerascnn.experiments import register
 from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.explain.answers import class_probabilities
-from kerascnn.plots import BLUE, ORANGE, shortened
+from kerascnn.plots import BLUE, ORANGE, SHARES, shortened
 from kerascnn.training.evaluate import interval
 
 
@@ -105,7 +105,7 @@ def _figure(names, table, correlation):
     errors.set_ylim(bottom=0)
     errors.grid(alpha=0.25)
     errors.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.2))
-    pairs.imshow(correlation, cmap="Blues", vmin=0, vmax=1)
+    pairs.imshow(correlation, cmap=SHARES, vmin=0, vmax=1)
     labels = [f"{number}  {shortened(name, 28)}" for number, name in enumerate(names, 1)]
     pairs.set_xticks(range(len(names)), range(1, len(names) + 1))
     pairs.set_yticks(range(len(names)), labels, fontsize="small")

@@ -25,7 +25,7 @@ from kerascnn.explain.methods.occlusion import positions
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.sheets import draw_image
 from kerascnn.explain.targets import Neuron
-from kerascnn.plots import shortened
+from kerascnn.plots import UNSIGNED, shortened
 
 OTHERS = 3  # images whose projections stand beside the image's own, as in the paper
 MOST = 9  # classes with a colour of their own; all others are grey
@@ -207,7 +207,7 @@ def _figure(images, labels, arrays, names, patch, title):
             (row[1], activity, f"b) activity of channel {arrays['channel'][number]}", (None, None)),
             (row[3], chance, "d) probability of the true class", (0, 1)),
         ):
-            shown = axes.imshow(values, cmap="cividis", vmin=limits[0], vmax=limits[1], interpolation="nearest")
+            shown = axes.imshow(values, cmap=UNSIGNED, vmin=limits[0], vmax=limits[1], interpolation="nearest")
             bar = figure.colorbar(shown, ax=axes, shrink=0.75, aspect=15)
             bar.ax.tick_params(labelsize=6)
             axes.set_title(head, fontsize="small")

@@ -15,8 +15,8 @@ from matplotlib.patches import Rectangle
 
 from kerascnn.errors import UsageError, counted
 from kerascnn.explain import EXPLANATIONS
+from kerascnn.plots import BLUE, GAP, HEAT, ORANGE, SIGNED, UNSIGNED, mosaic
 
-SIGNED, UNSIGNED, HEAT = "RdBu_r", "cividis", "inferno"
 PAGE = 8.2, 11.6  # inches: A4
 PERCENTILE = 99.5  # of a map's absolute values, where its colours end
 FEW_UNITS = 30  # up to so many units have a bar with a name each, and no histogram
@@ -141,7 +141,7 @@ def blended(image, found, *, signed=True):
 def _framed(axes, frame):
     """Draws the edge of what the network saw of an image."""
     top, left, height, width = frame
-    axes.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, edgecolor="#E69F00", linewidth=1))
+    axes.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, edgecolor=ORANGE, linewidth=1))
 
 
 def caption(figure, title, size=9):
@@ -309,16 +309,15 @@ def activation_grid(maps, title="", columns=None, *, numbers=None, limit=None, s
     rows = math.ceil(count / columns)
     limit = limit or float(np.abs(maps).max()) or 1.0
     signed = bool(maps.min() < 0) if signed is None else signed
-    sheet = np.full((rows * (h + 1) - 1, columns * (w + 1) - 1), np.nan)
+    sheet = mosaic(np.moveaxis(maps, -1, 0), columns, np.nan)
     width, height = _tile(h, w)
     figure = Figure(figsize=(max(4.0, columns * width + 1.0), rows * height + 0.8), layout="constrained")
     ax = figure.subplots()
     box = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.3}
     for i, number in enumerate(range(count) if numbers is None else numbers):
         top, left = i // columns * (h + 1), i % columns * (w + 1)
-        sheet[top : top + h, left : left + w] = maps[..., i]
         ax.text(left - 0.5, top - 0.5, str(number), fontsize=4.5, ha="left", va="top", bbox=box)
-    cmap = colormaps[SIGNED if signed else UNSIGNED].with_extremes(bad="#d9d9d9")
+    cmap = colormaps[SIGNED if signed else UNSIGNED].with_extremes(bad=GAP)
     shown = ax.imshow(sheet, cmap=cmap, vmin=-limit if signed else 0, vmax=limit, interpolation="nearest")
     ax.set_axis_off()
     figure.colorbar(shown, ax=ax, label="activation, one scale", shrink=min(1.0, 3 / (rows * height)), aspect=15)
@@ -380,7 +379,7 @@ def unit_sheet(values, title="", names=None):
 def _named_bars(axes, values, names):
     """A bar per value, the first on top, with its name and its number."""
     rows = np.arange(len(values))
-    bars = axes.barh(rows, values, color="#0072B2")
+    bars = axes.barh(rows, values, color=BLUE)
     axes.bar_label(bars, fmt=" %.3g ", fontsize=7)
     axes.set_yticks(rows, [str(name) for name in names], fontsize=7)
     axes.set(xlabel="activation", ylim=(len(values) - 0.5, -0.5))

@@ -21,6 +21,7 @@ from PIL import Image
 
 from kerascnn import runs
 from kerascnn.errors import DataError, UsageError
+from kerascnn.plots import mosaic
 from kerascnn.training import measures, pictures
 from kerascnn.training.record import FOLDER, write_table
 
@@ -208,7 +209,7 @@ def _training(run, classifier, train, recipe):
 
 
 def _filters(run, classifier):
-    from kerascnn.callbacks.filters import filters_of, mosaic, scaled
+    from kerascnn.callbacks.filters import filters_of, scaled
 
     filters = filters_of(classifier.model)[:MOST_FILTERS]
     if filters.shape[-1] not in (1, 3):

@@ -41,11 +41,12 @@ from kerascnn.errors import DataError, UsageError, unknown
 from kerascnn.experiments.unit_ablation import Tail
 from kerascnn.explain import EXPLANATIONS, activations, maps
 from kerascnn.explain.answers import class_probabilities
-from kerascnn.explain.sheets import HEAT, SIGNED, is_signed, limit_of, one_value_per_pixel, range_of
+from kerascnn.explain.sheets import is_signed, limit_of, one_value_per_pixel, range_of
 from kerascnn.explain.subjects import check_images, opaque_step
 from kerascnn.network.plan import make_plan
 from kerascnn.pages.guard import Guard
 from kerascnn.pages.report import TEMPLATES
+from kerascnn.plots import HEAT, SIGNED
 from kerascnn.using.classifier import subject
 
 LARGEST = 32 * 2**20  # bytes of a request
