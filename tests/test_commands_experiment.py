@@ -93,13 +93,19 @@ def test_multiscale_of_a_run(call, trained, tmp_path, data):
 def test_an_ensemble_of_a_run_and_its_own_file(call, trained, tmp_path):
     """The same network twice answers as one."""
     code, out, err = call(
-        "experiment", "ensemble", trained.folder, trained / "best.keras", "--images", 20, "--out", tmp_path
-    )
+        "experiment", "ensemble", trained.folder, trained / "best.keras", "--images", 20, "--out", tmp_path,
+        "--export", tmp_path / "saved",
+    )  # fmt: skip
     assert (code, err) == (0, "")
+    assert f"{tmp_path / 'saved'}: SavedModel of 2 networks; loaded again, it differs by at most" in out
+    assert (tmp_path / "saved" / "saved_model.pb").exists()
     assert "Together the 2 networks are not measurably different from the best of them" in out
     table = pandas.read_csv(tmp_path / "ensemble.csv")
     assert table["count"].tolist() == [1, 1, 2]
     assert table["error"].nunique() == 1
+    code, _, err = call("experiment", "ensemble", trained.folder, trained.folder, "--export", tmp_path, "--images", 5)
+    assert code == 2
+    assert f"--export {tmp_path} is not allowed: it holds something else." in err
     code, _, err = call("experiment", "ensemble", trained.folder)
     assert code == 2
     assert "two or more networks; 1 given. Type RUN RUN ..." in err

@@ -1,9 +1,12 @@
+import dataclasses
 import json
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import kerascnn
 from kerascnn.errors import DataError
@@ -81,3 +84,47 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(there, tmp_path, capsys):
     with pytest.raises(DataError, match=rf"^Nothing can be written into {export}: ") as refused:
         saved_model.export(tmp_path / "run")
     assert str(refused.value).endswith(".")
+
+
+@pytest.mark.slow
+def test_an_ensemble_of_equals_is_one(trained, loaded, tmp_path):
+    one = kerascnn.using.subject(trained)
+    assert saved_model.export_ensemble([one, one], tmp_path / "two") <= 1e-6
+    images = tf.constant(np.random.default_rng(1).integers(0, 256, (3, 20, 30, 3), np.uint8))
+    both = tf.saved_model.load(str(tmp_path / "two"))
+    np.testing.assert_allclose(both.serve(images)["probabilities"], loaded.serve(images)["probabilities"], atol=1e-6)
+    assert both.classes()["classes"].numpy().tolist() == loaded.classes()["classes"].numpy().tolist()
+
+
+@pytest.mark.slow
+def test_each_network_of_an_ensemble_has_its_own_preprocessing(trained, tmp_path):
+    """The second one sees 12x12 grey pixels cut from 20x20, and has its classes in another order."""
+    first = kerascnn.using.subject(trained)
+    inputs = keras.Input((12, 12, 1))
+    answers = keras.layers.Dense(3, activation="softmax")(keras.layers.Flatten()(inputs))
+    labels = ["tomato", "blue sky", "grass"]
+    second = kerascnn.adopt(keras.Model(inputs, answers), labels=labels, preprocess="-1-1", resize=20)
+    difference = saved_model.export_ensemble([first, second], tmp_path / "both")
+    assert difference <= 1e-5
+    loaded = tf.saved_model.load(str(tmp_path / "both"))
+    images = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
+    grey = [Image.fromarray(image).convert("L").resize((20, 20), Image.Resampling.BILINEAR) for image in images]
+    pixels = np.stack([np.asarray(each, "float32")[4:16, 4:16, None] for each in grey]) / 127.5 - 1
+    of_first = first.model.predict(first.preprocessing(images), verbose=0)
+    of_second = second.model.predict(pixels, verbose=0)[:, [1, 2, 0]]
+    expected = (of_first + of_second) / 2
+    found = loaded.serve(tf.constant(images))
+    np.testing.assert_allclose(found["probabilities"], expected, atol=2e-3)  # a rounded pixel more or less
+    assert [name.decode() for name in found["label"].numpy()] == [first.labels[row.argmax()] for row in expected]
+
+
+def test_an_ensemble_is_not_written_over_something_else(trained, tmp_path):
+    one = kerascnn.using.subject(trained)
+    (tmp_path / "mine").write_text("mine")
+    for taken in (tmp_path, tmp_path / "mine"):
+        with pytest.raises(kerascnn.errors.UsageError, match=r"holds something else\. Name a new folder"):
+            saved_model.export_ensemble([one, one], taken)
+    assert (tmp_path / "mine").read_text() == "mine"
+    other = dataclasses.replace(one, labels=("a", "b", "c"), name="other")
+    with pytest.raises(kerascnn.errors.UsageError, match="other knows other classes than lenet5"):
+        saved_model.export_ensemble([one, other], tmp_path / "new")

@@ -17,6 +17,7 @@ from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.explain.answers import class_probabilities
 from kerascnn.plots import BLUE, ORANGE, SHARES, shortened
 from kerascnn.training.evaluate import interval
+from kerascnn.using.saved_model import export_ensemble
 
 
 @register(source="Krizhevsky, Sutskever and Hinton 2012, table 1", several=True)
@@ -119,7 +120,7 @@ def _figure(names, table, correlation):
     return figure
 
 
-def command(asked, *, images: int = 10_000, seed: int = 0):
+def command(asked, *, images: int = 10_000, export: Path | None = None, seed: int = 0):
     """Measure how much better several networks do together than alone.
 
     Parameters
@@ -128,11 +129,14 @@ def command(asked, *, images: int = 10_000, seed: int = 0):
         two or more runs or model files with the same classes
     images
         largest number of test images to use
+    export
+        new folder for a SavedModel of all networks together, which answers by the mean of their probabilities
     seed
         seed for the choice of images
     """
     answers, first = {}, None
-    for number, each in enumerate(asked.each()):
+    every = asked.each()
+    for number, each in enumerate(every):
         member = _member(each, images, seed)
         first = first or member
         _check_together(member, first)
@@ -140,7 +144,13 @@ def command(asked, *, images: int = 10_000, seed: int = 0):
         name = f"{member.name} ({number + 1})" if member.name in answers else member.name
         answers[name] = member.answers[:, order]
         asked.say(f"{name}: {(answers[name].argmax(1) != first.labels).mean():.2%} errors")
-    return ensemble(answers, first.labels)
+    result = ensemble(answers, first.labels)
+    if export is not None:
+        difference = export_ensemble([each.classifier for each in every], export)
+        asked.say(
+            f"{export}: SavedModel of {len(every)} networks; loaded again, it differs by at most {difference:.1e}"
+        )
+    return result
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

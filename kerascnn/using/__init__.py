@@ -13,6 +13,7 @@ _HOME = {
     "data_of": "run_data",
     "evaluate": "evaluation",
     "export": "saved_model",
+    "export_ensemble": "saved_model",
     "features": "features",
     "image_paths": "prediction",
     "predict": "prediction",

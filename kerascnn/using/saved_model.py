@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from kerascnn import backends, runs
-from kerascnn.errors import DataError
+from kerascnn.errors import DataError, UsageError
 from kerascnn.explain.answers import class_probabilities
 from kerascnn.processes import python_module
 from kerascnn.using.classifier import Classifier, subject
@@ -76,54 +76,124 @@ def tensorflow_installed():
     return importlib.util.find_spec("tensorflow") is not None
 
 
+def export_ensemble(members, folder):
+    """Write several networks that answer by the mean of their probabilities as one SavedModel; load and compare it.
+
+    Its endpoints are those of a single network. Each network has its own preprocessing inside; what is the same for
+    several of them is computed once.
+
+    Args:
+        members: Classifiers with the same classes, in any order; the SavedModel has the order of the first.
+        folder: path of the SavedModel: a new or empty folder, or an earlier SavedModel, which is replaced.
+    Returns:
+        The largest difference between the SavedModel's probabilities and the mean of the networks', on the first
+        network's sample images, or on images of noise.
+    Raises:
+        UsageError: the folder holds something else, the classes differ, or the backend is not TensorFlow.
+        DataError: the folder may not be written, or the answers differ by more than 1e-4.
+    """
+    folder = Path(folder)
+    if backends.backend() != "tensorflow":
+        raise UsageError("A SavedModel of several networks is written by TensorFlow: set KERAS_BACKEND=tensorflow")
+    if folder.exists() and not (
+        folder.is_dir() and ((folder / "saved_model.pb").exists() or not any(folder.iterdir()))
+    ):
+        raise UsageError(f"export={folder} is not allowed: it holds something else. Name a new folder.")
+    for member in members:
+        if sorted(member.labels) != sorted(members[0].labels):
+            raise UsageError(
+                f"{member.name} knows other classes than {members[0].name}, so they cannot answer together."
+            )
+    runs.check_writable(folder.parent)
+    return _written(members, folder)
+
+
 def _export(classifier):
+    return _written([classifier], classifier.folder / "export" / "saved_model")
+
+
+def _written(members, folder):
+    """Write the SavedModel of Classifiers that answer together, load it again and compare it with them; returns the
+    largest difference between probabilities."""
     import tensorflow as tf
 
     from kerascnn.using import tf_images
 
-    model, prepared = classifier.model, classifier.preprocessing
-    names = tf.constant(list(classifier.labels))
-
-    def network_input(images):
-        """What Preprocessing does, in TensorFlow."""
-        images = tf_images.resize(images, prepared.resize_to)
-        (height, width), (h, w) = prepared.resize_to, prepared.image_size
-        top, left = (height - h) // 2, (width - w) // 2
-        images = images[:, top : top + h, left : left + w]
-        mean, std = np.asarray(prepared.mean), np.asarray(prepared.std)
-        scaled = images * (1 / (255 * std)).astype("float32") - (mean / std).astype("float32")
-        return scaled[..., ::-1] if prepared.bgr else scaled
+    names = tf.constant(list(members[0].labels))
+    channels = max(member.preprocessing.channels for member in members)
+    sizes = list(dict.fromkeys((each.preprocessing.resize_to, each.preprocessing.channels) for each in members))
 
     def answer(images):
-        probabilities = class_probabilities(model, model(network_input(images), training=False))
+        """The answer to images uint8 (N, height, width, channels) of any size."""
+        return resized([tf_images.resize(tf_images.in_channels(images, count), size) for size, count in sizes])
+
+    def resized(images):
+        inputs = {}
+        for member in members:
+            prepared = member.preprocessing
+            if prepared not in inputs:
+                inputs[prepared] = _prepared(images[sizes.index((prepared.resize_to, prepared.channels))], prepared)
+        each = [member.model(inputs[member.preprocessing], training=False) for member in members]
+        probabilities = _together(members, each)
         return {"probabilities": probabilities, "label": tf.gather(names, tf.argmax(probabilities, axis=1))}
 
-    def fitted(file):
-        return tf_images.resize(tf_images.decode(file, prepared.channels)[None], prepared.resize_to)[0]
+    def decoded(file):
+        pixels = {count: tf_images.decode(file, count) for _, count in sizes}
+        return [tf_images.resize(pixels[count][None], size)[0] for size, count in sizes]
 
     def from_bytes(files):
-        pixels = tf.TensorSpec((*prepared.resize_to, prepared.channels), tf.float32)
-        return answer(tf.map_fn(fitted, files, fn_output_signature=pixels))
+        specs = [tf.TensorSpec((*size, count), tf.float32) for size, count in sizes]
+        return resized(tf.map_fn(decoded, files, fn_output_signature=specs))
 
     archive = keras.export.ExportArchive()  # its `track` would write every weight twice; what endpoints use, it finds
-    archive.add_endpoint("serve", answer, [tf.TensorSpec((None, None, None, prepared.channels), tf.uint8, "images")])
+    archive.add_endpoint("serve", answer, [tf.TensorSpec((None, None, None, channels), tf.uint8, "images")])
     archive.add_endpoint("serve_bytes", from_bytes, [tf.TensorSpec((None,), tf.string, "files")])
     archive.add_endpoint("classes", lambda: {"classes": names}, [])
-    written = classifier.folder / "export" / "saved_model"
-    with runs.replacing(written) as temporary:
+    with runs.replacing(folder) as temporary:
         archive.write_out(str(temporary), verbose=False)
+    return _difference(members, tf.saved_model.load(str(folder)))
 
-    samples = _samples(classifier)
-    loaded = tf.saved_model.load(str(written))
+
+def _prepared(images, prepared):
+    """What Preprocessing does to images of its size, in TensorFlow."""
+    (height, width), (h, w) = prepared.resize_to, prepared.image_size
+    top, left = (height - h) // 2, (width - w) // 2
+    images = images[:, top : top + h, left : left + w]
+    mean, std = np.asarray(prepared.mean), np.asarray(prepared.std)
+    scaled = images * (1 / (255 * std)).astype("float32") - (mean / std).astype("float32")
+    return scaled[..., ::-1] if prepared.bgr else scaled
+
+
+def _together(members, answers):
+    """(N, num_classes): the mean of the members' probabilities, the classes in the order of the first member."""
+    first = members[0].labels
+    each = [
+        keras.ops.take(class_probabilities(m.model, a), [m.labels.index(name) for name in first], axis=1)
+        for m, a in zip(members, answers, strict=True)
+    ]
+    return sum(each) / len(each)
+
+
+def _difference(members, loaded):
+    """The largest difference between the probabilities of a SavedModel and those of the networks; a DataError if it is
+    too large."""
+    import tensorflow as tf
+
+    from kerascnn.using import tf_images
+
+    samples = _samples(members[0])
     answers = loaded.serve_bytes(tf.constant(samples))["probabilities"]
-    pixels = np.stack([tf.io.decode_png(content, channels=prepared.channels) for content in samples])
-    expected = class_probabilities(model, model.predict(prepared(pixels), verbose=0))
-    difference = float(np.abs(np.asarray(answers) - np.asarray(expected)).max())
+    pixels = np.stack([tf.io.decode_png(content, channels=3) for content in samples])
+    each = []
+    for member in members:
+        prepared = member.preprocessing
+        fitted = tf_images.resize(tf_images.in_channels(pixels, prepared.channels), prepared.resize_to)
+        each.append(member.model.predict(prepared(np.asarray(fitted)), verbose=0))
+    difference = float(np.abs(np.asarray(answers) - np.asarray(_together(members, each))).max())
     if not difference <= TOLERANCE:
-        raise DataError(
-            f"The SavedModel of {classifier.name} answers differently from the network, by {difference:g} in a "
-            "probability."
-        )
+        one = f"The SavedModel of {members[0].name} answers differently from the network"
+        several = f"The SavedModel of {len(members)} networks answers differently from them"
+        raise DataError(f"{one if len(members) == 1 else several}, by {difference:g} in a probability.")
     return difference
 
 

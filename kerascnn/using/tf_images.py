@@ -28,10 +28,7 @@ def decode(file, channels):
         default=lambda: _unknown(file),
     )
     image.set_shape((None, None, 3))
-    if channels == 3:
-        return image
-    grey = tf.reduce_sum(tf.cast(image, tf.int32) * [19595, 38470, 7471], -1, keepdims=True)
-    return tf.cast((grey + 32768) // 65536, tf.uint8)
+    return in_channels(image, channels)
 
 
 def resize(images, size):
@@ -47,6 +44,16 @@ def resize(images, size):
     for pass_size in ((new_height, target_width), size):
         images = tf.floor(tf.image.resize(images, pass_size, "bilinear", antialias=True) + 0.5)
     return images
+
+
+def in_channels(images, channels):
+    """Images uint8 (..., C) with 1 or 3 channels, by the rule of `kerascnn.datasets.resize`."""
+    if images.shape[-1] == channels:
+        return images
+    if channels == 3:
+        return tf.repeat(images, 3, axis=-1)
+    grey = tf.reduce_sum(tf.cast(images, tf.int32) * [19595, 38470, 7471], -1, keepdims=True)
+    return tf.cast((grey + 32768) // 65536, tf.uint8)
 
 
 def _demand(file, condition, reason):
