@@ -20,6 +20,7 @@ from kerascnn.commands import (
     report,
     scan,
     serve,
+    study,
     train,
     tune,
     using,
@@ -55,6 +56,8 @@ app.command(report.compare)
 app.command(features.features)
 app.command(experiment.app)
 app.command(experiment.list_experiments, name="experiments")
+app.command(study.study)
+app.command(study.list_studies, name="studies")
 app.command(using.list_runs, name="runs")
 app.command(listings.list_models, name="models")
 app.command(listings.list_datasets, name="datasets")

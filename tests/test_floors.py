@@ -13,6 +13,7 @@ FLOORS = (
     ("anatomy", "training", "explain", "dataset_scan", "callbacks"),
     ("using",),
     ("pages", "experiments"),
+    ("studies",),
     ("commands", "cli"),
     ("__main__",),
 )
@@ -20,7 +21,7 @@ FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 WITHOUT_KERAS = (
     *("errors", "registry", "runs", "files", "native_log", "processes", "recipes", "named_recipes", "plots"),
     *("notebook", "text_table"),
-    *("datasets", "commands", "cli"),
+    *("datasets", "studies", "commands", "cli"),
 )
 
 

@@ -84,6 +84,30 @@ FILES = {
         def newcomer_law(model, images):
             """Whether anything happens."""
     ''',
+    "kerascnn/studies/newcomers.py": '''
+        """A report that was not there before."""
+
+        from kerascnn.studies import register
+        from kerascnn.studies.frame.study import Computed, Study, Value
+
+
+        def _count(place):
+            """Two and two."""
+            return {"sum": 2 + 2}
+
+
+        @register("newcomer-study", source="nobody")
+        def newcomer_study():
+            """What two and two are."""
+            return Study(
+                name="newcomer-study",
+                title="Two and two",
+                source="Nobody, 2020",
+                about="A sum.",
+                rows=(Computed(name="sum", compute=_count),),
+                values=(Value(row="sum", what="a sum", measure="sum", published=4, where="p. 1", better="exact"),),
+            )
+    ''',
     "tuning/searches/newcomers.py": '''
         """A search that was not there before."""
 
@@ -120,6 +144,7 @@ SHOWN = {
     "experiment --help": "newcomer-law",
     "experiment newcomer-law --help": "Whether anything happens",
     "searches": "newcomer_search",
+    "studies": "newcomer-study",
 }
 # Common tests, and which newcomers they must run on.
 COMMON = {
@@ -129,6 +154,7 @@ COMMON = {
     "test_datasets_common.py": ["newcomer_data"],
     "test_explain_models.py": ["newcomer_map"],
     "test_explain_caveats.py": ["newcomer_map"],
+    "test_studies.py": ["newcomer-study"],
     "test_tuning_spaces.py": ["newcomer_search"],
 }
 

@@ -1,0 +1,73 @@
+"""`kerascnn study NAME` and `kerascnn studies`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from kerascnn.commands.terminal import Flag, Json, computing, let_interrupts_through, print_json, print_table
+from kerascnn.errors import TrainingFailed, counted
+from kerascnn.studies import STUDIES
+
+
+def list_studies(*, json: Json = False):
+    """List the studies: published reports whose tables and figures can be made again."""
+    facts = {name: STUDIES.facts(name) for name in STUDIES.names()}
+    if json:
+        print_json(facts)
+    else:
+        print_table(("study", "what it is", "source"), [(n, f["doc"], f["source"]) for n, f in facts.items()])
+
+
+def study(
+    name: str,
+    /,
+    *,
+    quick: Flag = False,
+    seeds: int | None = None,
+    data: str | None = None,
+    out: Path | None = None,
+    rows: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+    workers: int = 1,
+    json: Json = False,
+):
+    """Make the tables and figures of a published report again, and set them beside the published values.
+
+    What has finished in the folder is not repeated, and a training that was stopped goes on exactly. The page is
+    study.html, and README.md for repositories; table.csv has the numbers.
+
+    Parameters
+    ----------
+    name
+        a study (kerascnn studies)
+    quick
+        run every row for a few steps on embedded data, to see that everything works; says nothing about accuracy
+    seeds
+        how many times to train each row, each with its own seed [default: what the study asks for]
+    data
+        a data set's name, a folder or a file in place of the study's own
+    out
+        folder for runs and page, new or of the same study [default: saved_models/study-<name>]
+    rows
+        names of rows, to run only these
+    workers
+        how many trainings to run at once, each in its own process
+    """
+    STUDIES.facts(name)  # raises for an unknown one before Keras is imported
+    with computing(json) as (say, _):
+        from kerascnn.studies.frame import page
+        from kerascnn.studies.frame.running import run_study
+
+        let_interrupts_through()
+        results = run_study(name, quick=quick, seeds=seeds, data=data, out=out, rows=rows, workers=workers, say=say)
+        if json:
+            print_json(page.as_json(results, data))
+        else:
+            told = page.verdicts(results)
+            print_table(("verdict", "values and claims"), [(word, str(count)) for word, count in told.items()], "lr")
+            say(f"Page  {results.folder / 'study.html'}")
+            say(f"Again {page.again(results, data)}")
+        if results.failures:
+            rows = counted(len(results.failures), "row")
+            reason = next(iter(results.failures.values()))
+            raise TrainingFailed(f"{rows} failed; the page shows which and why. The first: {reason}")

@@ -1,0 +1,286 @@
+"""The page of a study: study.html, README.md, table.csv and figures/, from the study's folder alone."""
+
+import base64
+import json
+
+import pandas
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from kerascnn import plots, runs
+from kerascnn.errors import DataError, command, counted
+from kerascnn.files import read_json
+from kerascnn.pages import charts
+from kerascnn.pages.report import TEMPLATES
+from kerascnn.runs import replacing
+from kerascnn.studies.frame.study import Computed, Lines, NotRun, Training, shown
+from kerascnn.studies.frame.verdicts import NOT_RUN, WORDS
+
+COLOURS = (*(plots.BLUE, plots.ORANGE, plots.GREEN, plots.PURPLE), "#56B4E9", "#B8A000", plots.RED, "#777777")
+MARKS = {"reproduced": "right", "not reproduced": "wrong"}  # classes of the page's style
+
+
+def write(results, data=None):
+    """Write the page of a study and its table; returns the path of study.html.
+
+    Args:
+        results: Results.
+        data: what --data was, for the command that makes it again.
+    """
+    page = _contents(results, data)
+    table = pandas.DataFrame([row["numbers"] for row in page["values"]])
+    _replace(results.folder / "table.csv", table.to_csv(index=False))
+    _replace(results.folder / "README.md", _markdown(page))
+    path = results.folder / "study.html"
+    _replace(path, TEMPLATES.get_template("study.html").render(**page))
+    return path
+
+
+def _replace(path, text):
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def again(results, data=None):
+    """What to type to run a study again, or to go on with it."""
+    words = ["study", results.study.name, *(["--quick"] if results.quick else [])]
+    words += ["--seeds", results.seeds] if results.seeds != (1 if results.quick else results.study.seeds) else []
+    words += ["--data", data] if data else []
+    words += ["--out", results.folder] if results.folder != usual_folder(results.study.name, results.quick) else []
+    return command(*words)
+
+
+def usual_folder(name, quick):
+    """Where a study's results go unless another folder is asked for."""
+    return runs.ROOT / f"study-{name}{'-quick' if quick else ''}"
+
+
+def verdicts(results):
+    """{verdict: how many values and claims have it}."""
+    found = [results.compare(value).verdict for value in results.study.values if value.published is not None]
+    found += [results.judge(claim).verdict for claim in results.study.claims]
+    return {word: found.count(word) for word in WORDS}
+
+
+def _contents(results, data):
+    """What both forms of the page show."""
+    study = results.study
+    counts = verdicts(results)
+    return {
+        "title": study.title + (" (a quick run: no verdicts of accuracy)" if results.quick else ""),
+        "study": study,
+        "quick": results.quick,
+        "summary": ", ".join(f"{number} {word}" for word, number in counts.items() if number),
+        "rows": [_row(results, row) for row in study.rows],
+        "values": [_value(results, value) for value in study.values],
+        "claims": [(claim, results.judge(claim)) for claim in study.claims],
+        "figures": [_figure(results, figure) for figure in study.figures],
+        "listings": [_listing(results, listing) for listing in study.listings],
+        "again": again(results, data),
+        "machine": _machine(results),
+        "marks": MARKS,
+    }
+
+
+def _row(results, row):
+    """What the page says of a row: name, note, state, minutes."""
+    if isinstance(row, Computed):
+        done = results.finished(row.name)
+        seconds = read_json(results.folder_of(row.name) / "result.json")["seconds"] if done else None
+        state = "computed" if done else results.reason(row.name)
+        kind = "computed"
+    else:
+        try:
+            trained = results.trained(row.name)
+            seconds = sum(run.state.get("seconds", 0) for run in trained)
+            state = f"{counted(len(trained), 'seed')} trained"
+        except NotRun as error:
+            seconds, state = None, str(error)
+        missing = {key: why for key, why in results.failures.items() if key.startswith(f"{row.name}/")}
+        state += "".join(f"; {key.partition('/')[2]} failed: {why}" for key, why in missing.items() if why != state)
+        kind = _settings(row.recipe)
+    minutes = None if seconds is None else seconds / 60
+    return {"name": row.name, "note": row.note, "kind": kind, "state": state, "minutes": minutes}
+
+
+def _settings(recipe):
+    """The main settings of a recipe in one line."""
+    length = f"{recipe.steps:,} steps" if recipe.steps else counted(recipe.epochs, "epoch")
+    parts = [recipe.model, f"{recipe.optimizer} {recipe.learning_rate:g}", f"batches of {recipe.batch_size}", length]
+    return ", ".join(parts)
+
+
+def _value(results, value):
+    """A value's cells as text, and its numbers for table.csv."""
+    found = results.compare(value)
+    unit = value.unit
+    interval = "" if found.low is None else f"{shown(found.low, unit)} to {shown(found.high, unit)}"
+    signed = "" if found.difference is None else _signed(found.difference, unit)
+    cells = {
+        "row": value.row,
+        "what": value.what,
+        "split": value.split,
+        "protocol": value.protocol,
+        "where": value.where,
+        "published": value.printed or shown(value.published, unit) or "not printed",
+        "ours": shown(found.ours, unit),
+        "interval": interval,
+        "difference": signed,
+        "n": str(found.n or ""),
+        "verdict": found.verdict,
+        "why": found.why,
+    }
+    more = {"unit": unit, "published": value.published, "ours": found.ours, "low": found.low, "high": found.high}
+    return {**cells, "numbers": {**cells, **more, "difference": found.difference, "n": found.n}}
+
+
+def _signed(difference, unit):
+    if unit == "accuracy":
+        return f"{100 * difference:+.2f} points"
+    text = shown(abs(difference), unit)
+    return text if not difference else ("+" if difference > 0 else "-") + text
+
+
+def _figure(results, figure):
+    """{"title", "where", "html", "file", "why"} of a figure; its PNG and CSV go to figures/."""
+    told = {"title": figure.title, "where": figure.where, "html": "", "file": "", "why": ""}
+    path = results.folder / "figures" / f"{figure.name}.png"
+    try:
+        if isinstance(figure, Lines):
+            series = figure.series(results)
+            plots.save(*_drawn(figure, series), path)
+            plain = {name: each[:2] for name, each in series.items()}
+            html = charts.lines(plain, figure.x_label, figure.y_label, counts=True, label=figure.title)
+        else:
+            source = results.file(figure.row, figure.file)
+            path.parent.mkdir(exist_ok=True)
+            with replacing(path) as temporary:
+                temporary.write_bytes(source.read_bytes())
+            html = "data:image/png;base64," + base64.b64encode(source.read_bytes()).decode()
+    except NotRun as error:
+        return told | {"why": f"not drawn: {error}"}
+    return told | {"html": html, "file": f"figures/{figure.name}.png", "lines": isinstance(figure, Lines)}
+
+
+def _drawn(figure, series):
+    """(matplotlib Figure, DataFrame of its numbers) of a figure of curves."""
+    drawn = Figure(figsize=(6.4, 4), layout="constrained")
+    axes, rows = drawn.subplots(), []
+    for number, (name, (x, y, *band)) in enumerate(series.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        style = "-" if number < len(COLOURS) else "--"
+        axes.plot(x, y, style, color=colour, label=name, marker="." if len(x) <= 12 else "")
+        if band:
+            axes.fill_between(x, *band, color=colour, alpha=0.15, linewidth=0)
+        low, high = band or (y, y)
+        rows += zip([name] * len(x), x, y, low, high, strict=True)
+    axes.set(xlabel=figure.x_label, ylabel=figure.y_label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.25)
+    if len(series) > 1:
+        axes.legend(frameon=False, fontsize="small")
+    axes.set_title(figure.title, fontsize="medium")
+    return drawn, pandas.DataFrame(rows, columns=["line", figure.x_label, figure.y_label, "low", "high"])
+
+
+def _listing(results, listing):
+    """{"title", "where", "columns", "rows", "why"} of a table that a row has written."""
+    told = {"title": listing.title, "where": listing.where, "columns": [], "rows": [], "why": ""}
+    try:
+        table = pandas.read_csv(results.file(listing.row, listing.file), dtype=str, keep_default_na=False)
+    except NotRun as error:
+        return told | {"why": f"not computed: {error}"}
+    return told | {"columns": list(table.columns), "rows": table.to_numpy().tolist()}
+
+
+def _machine(results):
+    """Where the trainings ran, and with what: sentences."""
+    told = []
+    for row in results.study.rows:
+        if not isinstance(row, Training):
+            continue
+        try:
+            states = [each.state for each in results.trained(row.name)]
+        except (NotRun, DataError):
+            continue
+        for state in states:
+            parts = [state.get("processor"), *[name for name in state.get("device", ()) if name != "cpu"]]
+            versions = ", ".join(f"{name} {number}" for name, number in state.get("versions", {}).items())
+            told.append(", ".join(filter(None, [*parts, state.get("precision"), versions])))
+    return list(dict.fromkeys(told))
+
+
+def _markdown(page):
+    """README.md."""
+    study = page["study"]
+    lines = [f"# {page['title']}", "", f"{study.source}. {study.about}", ""]
+    lines += [f"Verdicts: {page['summary']}.", ""]
+    header = ("row", "what", "published", "ours", "95% interval", "difference", "n", "verdict")
+    cells = [
+        [
+            value["row"],
+            ", ".join(filter(None, [value["what"], value["split"], value["protocol"], value["where"]])),
+            *(value[name] for name in ("published", "ours", "interval", "difference", "n")),
+            value["verdict"] + (f" ({value['why']})" if value["why"] else ""),
+        ]
+        for value in page["values"]
+    ]
+    lines += _section("Published and ours", _grid(header, cells))
+    if page["claims"]:
+        cells = [[c.text, c.where, j.verdict, j.finding] for c, j in page["claims"]]
+        lines += _section("Claims", _grid(("the source says", "where", "verdict", "ours"), cells))
+    for figure in page["figures"]:
+        title = figure["title"] + (f" ({figure['where']})" if figure["where"] else "")
+        body = f"![{title}]({figure['file']})" if figure["file"] else f"{title}: {figure['why']}."
+        lines += [f"### {title}" if figure["file"] else "", "", body, ""]
+    for listing in page["listings"]:
+        body = _grid(listing["columns"], listing["rows"]) if listing["rows"] else [listing["why"]]
+        lines += _section(listing["title"] + (f" ({listing['where']})" if listing["where"] else ""), body)
+    for title, items in _notes(study):
+        lines += _section(title, [f"- {item}" for item in items])
+    cells = [
+        [row["name"], row["kind"], row["note"], row["state"], "" if row["minutes"] is None else f"{row['minutes']:.1f}"]
+        for row in page["rows"]
+    ]
+    lines += _section("Rows", _grid(("row", "what", "note", "state", "minutes"), cells))
+    lines += _section("Again", ["```", page["again"], "```", "", *page["machine"]])
+    text = "\n".join(lines)
+    while "\n\n\n" in text:
+        text = text.replace("\n\n\n", "\n\n")
+    return text.rstrip() + "\n"
+
+
+def _notes(study):
+    """The lists of a study that have items, with their titles."""
+    titles = {
+        "Slips of the source": study.slips,
+        "What the source does not print, so that we chose it": study.chosen,
+        "Known differences": study.differences,
+    }
+    return [(title, items) for title, items in titles.items() if items]
+
+
+def _section(title, body):
+    return ["", f"## {title}", "", *body, ""]
+
+
+def _grid(header, rows):
+    """A Markdown table."""
+
+    def line(cells):
+        return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+    return [line(header), "|" + "---|" * len(header), *map(line, rows)]
+
+
+def as_json(results, data=None):
+    """What `kerascnn study --json` prints: values and claims with their verdicts."""
+    page = _contents(results, data)
+    claims = [{"claim": c.text, "verdict": j.verdict, "finding": j.finding} for c, j in page["claims"]]
+    numbers = [row["numbers"] for row in page["values"]]
+    return json.loads(json.dumps({"title": page["title"], "values": numbers, "claims": claims}))
+
+
+def unfinished(results):
+    """How many of the study's values and claims have not been run."""
+    return verdicts(results)[NOT_RUN]

@@ -1,0 +1,224 @@
+"""What a study's folder holds: the results of its rows, read from run folders and from computed rows."""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas
+
+from kerascnn.errors import DataError
+from kerascnn.files import read_json
+from kerascnn.runs import Run, plain
+from kerascnn.studies.frame.study import Measure, NotRun, Training
+from kerascnn.studies.frame.verdicts import INCOMPARABLE, NOT_REPRODUCED, NOT_RUN, REPRODUCED, Compared, compared
+
+QUICK = "a quick run: a few steps, which say nothing about accuracy"
+
+
+class Trained:
+    """A finished run of a row."""
+
+    def __init__(self, run):
+        self.run = run
+
+    @functools.cached_property
+    def state(self):
+        return self.run.read("run")
+
+    @property
+    def result(self):
+        """The result in run.json."""
+        return self.state["result"]
+
+    @functools.cached_property
+    def metrics(self):
+        """metrics.csv, a row for each evaluation."""
+        return pandas.read_csv(self.run / "metrics.csv")
+
+    def images(self, split):
+        """How many images a split had."""
+        return self.run.read("data")["splits"][split]["images"]
+
+
+class Place:
+    """Where a computed row works.
+
+    Attributes:
+        folder: Path, the row's own folder.
+        quick: True where it should take few seconds.
+        say: called with lines of progress.
+    """
+
+    def __init__(self, results, name, say):
+        self.results, self.folder, self.quick, self.say = results, results.folder_of(name), results.quick, say
+
+    def run(self, row):
+        """The first finished Run of a training row."""
+        return self.results.trained(row)[0].run
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim with what came out."""
+
+    verdict: str
+    finding: str
+
+
+class Results:
+    """The results of a study in a folder.
+
+    Args:
+        study: Study.
+        folder: Path.
+        seeds: how many seeds count.
+        quick: True for the few steps of a quick run, which get no verdicts but for counts.
+        failures: {"row" or "row/seed-0": reason}.
+    """
+
+    def __init__(self, study, folder, seeds, *, quick=False, failures=None):
+        self.study, self.folder, self.seeds, self.quick = study, Path(folder), seeds, quick
+        self.failures = failures or {}
+
+    def folder_of(self, row, seed=None):
+        """The folder of a row, or of one of its runs."""
+        folder = self.folder / "rows" / plain(row)
+        return folder if seed is None else folder / f"seed-{seed}"
+
+    def finished(self, row, seed=None):
+        """True where a computed row, or a seed of a trained one, has its result."""
+        if seed is None:
+            return (self.folder_of(row) / "result.json").exists()
+        run = Run(self.folder_of(row, seed))
+        try:
+            return run.read("run").get("status") == "finished"
+        except DataError:
+            return False
+
+    def reason(self, row):
+        """Why a row has no result."""
+        found = [text for key, text in self.failures.items() if key.partition("/")[0] == row]
+        return found[0] if found else "not run"
+
+    def trained(self, row):
+        """The Trained of the seeds that have finished, at least one; raises NotRun."""
+        seeds = [seed for seed in range(self.seeds) if self.finished(row, seed)]
+        if not seeds:
+            raise NotRun(self.reason(row))
+        return [Trained(Run(self.folder_of(row, seed))) for seed in seeds]
+
+    def sample(self, row, measure):
+        """Our numbers of a row: one a seed, or one a measurement; raises NotRun."""
+        if isinstance(measure, Measure):
+            return [float(measure.get(each)) for each in self.trained(row)]
+        if not self.finished(row):
+            raise NotRun(self.reason(row))
+        numbers = read_json(self.folder_of(row) / "result.json")["numbers"]
+        if measure not in numbers:
+            raise NotRun(numbers.get("why", f"the row gives no {measure!r}"))
+        return list(np.atleast_1d(np.asarray(numbers[measure], float)))
+
+    def mean(self, row, measure):
+        """The mean of `sample`."""
+        return float(np.mean(self.sample(row, measure)))
+
+    def curve(self, row, column):
+        """(x, mean, low, high) of a column of metrics.csv over the seeds that have finished: x counts epochs, or steps
+        where that is what is counted; low and high are the least and the largest. Raises NotRun."""
+        tables = [each.metrics for each in self.trained(row)]
+        if any(column not in table for table in tables):
+            raise NotRun(f"the runs of {row} have no {column}")
+        length = min(map(len, tables))
+        x = tables[0]["step"] if "step" in tables[0] else tables[0]["epoch"] + 1
+        values = np.stack([table[column].to_numpy(float)[:length] for table in tables])
+        return x.to_numpy()[:length], values.mean(0), values.min(0), values.max(0)
+
+    def file(self, row, name):
+        """The path of a file that a computed row has written; raises NotRun."""
+        path = self.folder_of(row) / name
+        if not self.finished(row) or not path.exists():
+            raise NotRun(self.reason(row))
+        return path
+
+    def compare(self, value):
+        """The Compared of a Value."""
+        try:
+            sample = self.sample(value.row, value.measure)
+        except NotRun as error:
+            return Compared(None, None, None, 0, None, NOT_RUN, str(error))
+        images = None
+        if isinstance(value.measure, Measure) and value.measure.images:
+            images = value.measure.images(self.trained(value.row)[0])
+        found = compared(
+            value.published, sample, half=value.half, better=value.better, images=images, cannot=value.cannot
+        )
+        if self.quick and (value.better != "exact" or isinstance(self.study.row(value.row), Training)):
+            return Compared(found.ours, None, None, found.n, None, NOT_RUN, QUICK)
+        return found
+
+    def judge(self, claim):
+        """The Judged of a Claim."""
+        if self.quick and not claim.counts:
+            return Judged(NOT_RUN, QUICK)
+        try:
+            holds, finding = claim.test(self)
+        except NotRun as error:
+            return Judged(NOT_RUN, str(error))
+        return Judged({True: REPRODUCED, False: NOT_REPRODUCED, None: INCOMPARABLE}[holds], finding)
+
+
+# What is read from a run.
+
+
+def on_test(name="accuracy"):
+    """A number of the test result of the weights that are kept, such as "accuracy" or "loss"."""
+    return Measure(lambda run: run.result[name], _images("test") if name == "accuracy" else None)
+
+
+def on_train(name="accuracy"):
+    """A number of the kept weights on training images as they are, up to 10,000 of them; needs `test_curve`."""
+    images = (lambda run: run.result["train"]["images"]) if name == "accuracy" else None
+    return Measure(lambda run: run.result["train"][name], images)
+
+
+def last(column):
+    """The last number in a column of metrics.csv, such as "val_accuracy"."""
+    return Measure(lambda run: run.metrics[column].iloc[-1], SPLITS.get(column))
+
+
+def best(column):
+    """The best number in a column of metrics.csv: of a loss the least, of an accuracy the largest."""
+    return Measure(lambda run: run.metrics[column][_best(run, column)], SPLITS.get(column))
+
+
+def when_best(column):
+    """The epoch, from 1, or the step, at which a column of metrics.csv is best."""
+    return Measure(lambda run: _at(run, _best(run, column)))
+
+
+def when_first(column, threshold):
+    """The epoch, from 1, or step at which a column is first at least a threshold; NaN where it never is."""
+
+    def place(run):
+        reached = np.flatnonzero(run.metrics[column] >= threshold)
+        return _at(run, int(reached[0])) if len(reached) else np.nan
+
+    return Measure(place)
+
+
+def _best(run, column):
+    """The row of metrics.csv in which a column is best."""
+    chosen = run.metrics[column]
+    return int(chosen.idxmin() if "loss" in column else chosen.idxmax())
+
+
+def _at(run, row):
+    return run.metrics["step"][row] if "step" in run.metrics else row + 1
+
+
+def _images(split):
+    return lambda run: run.images(split)
+
+
+SPLITS = {"val_accuracy": _images("validation"), "test_accuracy": _images("test")}

@@ -1,0 +1,241 @@
+"""Run a study: rows and seeds as run folders; what has finished is skipped, what was stopped goes on; then the page."""
+
+import concurrent.futures
+import multiprocessing
+import os
+import time
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from kerascnn import runs
+from kerascnn.errors import DataError, Stopped, TrainingFailed, UsageError, counted, disk_full
+from kerascnn.files import read_json
+from kerascnn.processes import num_cpus
+from kerascnn.recipes import Recipe
+from kerascnn.studies import STUDIES
+from kerascnn.studies.frame import page
+from kerascnn.studies.frame.results import Place, Results
+from kerascnn.studies.frame.study import Computed, NotRun, Training, shortened
+
+STATE = "study.json"
+
+
+def run_study(name, *, quick=False, seeds=None, data=None, out=None, rows=(), workers=1, say=print):
+    """Run what a study lacks, and write its page.
+
+    Args:
+        name: of a study.
+        quick: True runs every row for a few steps on embedded data: the page then gives no verdicts but of counts.
+        seeds: trainings of each row, seeds 0, 1 ...; None: what the study asks for.
+        data: a data set's name or a path in place of the study's.
+        out: the study's folder, new or of the same study; None: saved_models/study-<name>.
+        rows: names of rows, to run these alone; none: all.
+        workers: how many trainings run at once, each in a process of its own.
+        say: called with lines of progress.
+    Returns:
+        Results; the page is at `folder / "study.html"`.
+    Raises:
+        UsageError: the study or a row is unknown, a number is not allowed, or the folder holds something else.
+        Stopped, KeyboardInterrupt: it was stopped; the same call goes on.
+    """
+    study = STUDIES.get(name)()
+    for what, number in (("seeds", seeds), ("workers", workers)):
+        if number is not None and number < 1:
+            raise UsageError(f"{what}={number} is not allowed: it must be at least 1.")
+    chosen = study.only(rows)
+    data = _anchored(data)
+    folder = page.usual_folder(name, quick) if out is None else Path(out)
+    seeds = seeds or (1 if quick else study.seeds)
+    known = _opened(folder, study, quick, data)
+    with runs.locked(folder / ".lock"):
+        results = Results(study, folder, max(seeds, known["seeds"]), quick=quick, failures=known["failures"])
+        _note(results, data)
+        try:
+            _perform(results, chosen, seeds, data, workers, say)
+        except Stopped as stop:
+            stopped = str(stop).partition(" Go on")[0]
+            stop.args = (f"{stopped} Go on with: {page.again(results, data)}",)
+            raise
+        finally:
+            _note(results, data)
+            page.write(results, data)
+    return results
+
+
+def _anchored(data):
+    """The data's name, or its absolute path, so that the study goes on from any folder."""
+    if data is None:
+        return None
+    from kerascnn.datasets import DATASETS
+    from kerascnn.datasets.loading import resolve
+
+    resolve(data)
+    return data if data in DATASETS else str(Path(data).expanduser().resolve())
+
+
+def _opened(folder, study, quick, data):
+    """{"seeds", "failures"} of study.json; raises a UsageError where the folder holds something else."""
+    path = folder / STATE
+    if not path.exists():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UsageError(
+                f"{folder} is not empty and holds no study; nothing in it was changed. Give another: out=FOLDER"
+            )
+        runs.check_writable(folder)
+        return {"seeds": 0, "failures": {}}
+    known = read_json(path)
+    asked = {"study": study.name, "version": study.version, "quick": quick, "data": data}
+    for what, value in asked.items():
+        if not isinstance(known, dict) or known.get(what) != value:
+            has = known.get(what) if isinstance(known, dict) else None
+            raise UsageError(
+                f"{folder} holds a study with {what}={has!r}, and this one has {what}={value!r}; nothing in it was "
+                "changed. Give another folder: out=FOLDER"
+            )
+    return {"seeds": int(known.get("seeds", 0)), "failures": dict(known.get("failures", {}))}
+
+
+def _note(results, data):
+    """Write study.json: which study the folder belongs to, and what failed."""
+    study = results.study
+    state = {"study": study.name, "version": study.version, "quick": results.quick, "data": data}
+    runs.write_json(results.folder / STATE, {**state, "seeds": results.seeds, "failures": results.failures})
+
+
+def _perform(results, rows, seeds, data, workers, say):
+    """Run the rows: those that need no training, the trainings, then those that read trained networks."""
+    trainings = [row for row in rows if isinstance(row, Training)]
+    computed = [row for row in rows if isinstance(row, Computed)]
+    for row in (row for row in computed if not row.needs):
+        _compute(results, row, say)
+    jobs = [(row.name, seed) for seed in range(seeds) for row in trainings if not results.finished(row.name, seed)]
+    if workers == 1 or len(jobs) < 2:
+        _one_by_one(results, jobs, data, say)
+    else:
+        _at_once(results, jobs, data, workers, say)
+    for row in (row for row in computed if row.needs):
+        _compute(results, row, say)
+
+
+def _compute(results, row, say):
+    """Compute a row that has no result yet, and keep what came out or why nothing did."""
+    if results.finished(row.name):
+        return
+    say(f"{row.name}")
+    folder, began = results.folder_of(row.name), time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    results.failures.pop(row.name, None)
+    try:
+        numbers = row.compute(Place(results, row.name, say))
+        seconds = round(time.monotonic() - began, 2)
+        runs.write_json(folder / "result.json", {"numbers": numbers, "seconds": seconds})
+    except NotRun as error:
+        results.failures[row.name] = f"needs a row that has no result: {error}"
+        say(f"{row.name}: {results.failures[row.name]}")
+    except (KeyboardInterrupt, Stopped):
+        raise
+    except Exception as error:  # the other rows do not depend on it, and the page shows the reason
+        results.failures[row.name] = reason_of(error)
+        say(f"{row.name} failed: {results.failures[row.name]}")
+
+
+def reason_of(error):
+    """A failure in one line."""
+    told = disk_full(error) or (str(error) or type(error).__name__).splitlines()[0]
+    return told if isinstance(error, (DataError, UsageError, TrainingFailed)) else f"{type(error).__name__}: {told}"
+
+
+def _one_by_one(results, jobs, data, say):
+    missing = {}  # {data: why it cannot be read}: told once, not for every row
+    for number, (row, seed) in enumerate(jobs, start=1):
+        say(f"{row}, seed {seed} ({number} of {len(jobs)} trainings)")
+        wanted = _recipe(results, row, seed, data).data
+        reason = missing.get(wanted) or train_row(results, row, seed, data, say, missing)
+        _keep(results, row, seed, reason, say)
+
+
+def _keep(results, row, seed, reason, say):
+    key = f"{row}/seed-{seed}"
+    results.failures.pop(key, None)
+    if reason:
+        results.failures[key] = reason
+        say(f"{row}, seed {seed} failed: {reason}")
+
+
+def _recipe(results, row, seed, data):
+    """The recipe of a row's training."""
+    recipe = results.study.row(row).recipe
+    recipe = shortened(recipe) if results.quick else recipe
+    return recipe.replace(seed=seed, data=data or recipe.data)
+
+
+def train_row(results, row, seed, data, say, missing=None):
+    """Train a row with a seed, or go on with it; returns why it failed, or ""."""
+    from kerascnn.training.prepare import anchored
+    from kerascnn.training.train import train
+
+    recipe, folder = anchored(_recipe(results, row, seed, data)), results.folder_of(row, seed)
+    watch = () if results.quick else results.study.row(row).watch
+    try:
+        if not (folder / "recipe.json").exists():
+            train(recipe, out=folder, watch=watch, say=say)
+            return ""
+        differing = Recipe.from_dict(runs.Run(folder).read("recipe")).differences(recipe)
+        if differing:
+            return f"{folder} holds a training with another {', '.join(differing)}: move it away, or give another out"
+        train(resume=folder, say=say)
+        return ""
+    except (KeyboardInterrupt, Stopped):
+        raise
+    except Exception as error:  # the other rows do not depend on it, and the page shows the reason
+        if isinstance(error, DataError) and missing is not None and not (folder / "recipe.json").exists():
+            missing[recipe.data] = reason_of(error)
+        return reason_of(error)
+
+
+def _at_once(results, jobs, data, workers, say):
+    """Train several rows at a time, each in a process of its own with its share of the processors."""
+    threads = str(max(1, num_cpus() // workers))
+    spawn = multiprocessing.get_context("spawn")
+    asked = (results.study.name, str(results.folder), results.seeds, results.quick)
+    executor = concurrent.futures.ProcessPoolExecutor(workers, spawn, _limited, (threads,), max_tasks_per_child=1)
+    say(f"{counted(len(jobs), 'training')}, {workers} at a time")
+    stopped = False
+    with executor:
+        waiting = {executor.submit(_job, asked, row, seed, data): (row, seed) for row, seed in jobs}
+        try:
+            for future in concurrent.futures.as_completed(waiting):
+                row, seed = waiting[future]
+                word, reason = future.result()
+                if word == "stopped":
+                    stopped = True
+                    executor.shutdown(wait=False, cancel_futures=True)
+                    break
+                _keep(results, row, seed, reason, say)
+        except KeyboardInterrupt:
+            executor.shutdown(wait=True, cancel_futures=True)
+            raise
+        except BrokenProcessPool:
+            raise TrainingFailed(
+                "A process that trained ended without a word, perhaps for want of memory. What the others had is kept: "
+                f"go on, with fewer workers than workers={workers}."
+            ) from None
+    if stopped:
+        raise KeyboardInterrupt
+
+
+def _limited(threads):
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(name, threads)
+
+
+def _job(asked, row, seed, data):
+    """A training in a process of its own: ("done" or "stopped", why it failed or "")."""
+    name, folder, seeds, quick = asked
+    results = Results(STUDIES.get(name)(), folder, seeds, quick=quick)
+    try:
+        return "done", train_row(
+            results, row, seed, data, lambda line: print(f"{row}, seed {seed}: {line}", flush=True)
+        )
+    except (KeyboardInterrupt, Stopped):
+        return "stopped", ""

@@ -1,0 +1,323 @@
+"""The runner and the page, on a small study; and what must hold of every study."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pandas
+import pytest
+
+from kerascnn.errors import DataError, Stopped, TrainingFailed, UsageError
+from kerascnn.recipes import Recipe
+from kerascnn.studies import STUDIES
+from kerascnn.studies.frame import page, running
+from kerascnn.studies.frame.results import Results, best, last, on_test, when_best, when_first
+from kerascnn.studies.frame.running import run_study
+from kerascnn.studies.frame.study import (
+    Claim,
+    Computed,
+    Lines,
+    Listing,
+    NotRun,
+    Picture,
+    Study,
+    Training,
+    Value,
+    shortened,
+    shown,
+)
+from kerascnn.studies.frame.verdicts import INCOMPARABLE, NOT_RUN, REPRODUCED
+
+ALL = STUDIES.names()  # before this file adds its own
+SMALL = Recipe(model="lenet5", steps=4, eval_every=2, batch_size=16)
+
+
+def _sheet(place):
+    pandas.DataFrame({"a|b": ["<x>"]}).to_csv(place.folder / "sheet.csv", index=False)
+    return {"answer": 42, "times": [1.0, 2.0, 3.0]}
+
+
+def _broken(place):
+    raise OSError("no such thing")
+
+
+def _needy(place):
+    return {"epochs": place.run("small").read("run")["result"]["epochs"]}
+
+
+def _never(results):
+    raise NotRun("no result")
+
+
+@STUDIES.register("toy", source="nobody")
+def toy():
+    """Nothing much."""
+    return Study(
+        name="toy",
+        title="A toy",
+        source="Nobody, 2020",
+        about="Nothing.",
+        rows=(
+            Computed(name="sheet", compute=_sheet),
+            Computed(name="broken", compute=_broken),
+            Training(name="small", recipe=SMALL),
+            Training(name="absent", recipe=SMALL.replace(data="no-such-folder")),
+            Computed(name="needy", compute=_needy, needs=("small",)),
+        ),
+        values=(
+            Value(row="sheet", what="the answer", measure="answer", published=42, better="exact"),
+            Value(row="sheet", what="how long", measure="times", published=2.5, unit="times"),
+            Value(row="small", what="accuracy", measure=on_test("accuracy"), published=0.0, unit="accuracy"),
+            Value(row="small", what="accuracy", measure=on_test("accuracy"), unit="accuracy", better="higher"),
+            Value(row="absent", what="accuracy", measure=on_test("accuracy"), published=0.5, unit="accuracy"),
+            Value(row="broken", what="nothing", measure="nothing", published=1),
+        ),
+        claims=(
+            Claim(text="Two evaluations", where="", test=lambda r: (len(r.curve("small", "loss")[0]) == 2, "two")),
+            Claim(text="Never", where="", test=_never),
+            Claim(text="Counts", where="", test=lambda r: (r.mean("sheet", "answer") > 41, "42"), counts=True),
+        ),
+        figures=(
+            Lines(
+                name="loss",
+                title="Loss",
+                series=lambda r: {"small": r.curve("small", "loss")},
+                x_label="steps",
+                y_label="loss (nats)",
+            ),
+            Picture(name="none", title="No picture", row="sheet", file="none.png"),
+        ),
+        listings=(Listing(title="The sheet", row="sheet", file="sheet.csv"),),
+        slips=("A slip <of> the source.",),
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The toy, run once with the digits in place of the missing folder."""
+    out = tmp_path_factory.mktemp("studies") / "toy"
+    run_study("toy", out=out, rows=("sheet", "broken", "needy"), say=lambda line: None)
+    return out
+
+
+def results_of(folder, **options):
+    known = json.loads((folder / "study.json").read_text())
+    return Results(toy(), folder, known["seeds"], failures=known["failures"], **options)
+
+
+def test_rows_become_run_folders_and_computed_results(folder):
+    results = results_of(folder)
+    assert results.mean("sheet", "answer") == 42
+    assert results.mean("needy", "epochs") == 2
+    assert results.trained("small")[0].state["status"] == "finished"
+    assert results.failures == {"broken": "OSError: no such thing"}
+
+
+def test_each_value_is_compared(folder):
+    results = results_of(folder)
+    found = [results.compare(value) for value in toy().values]
+    assert [each.verdict for each in found[:2]] == [REPRODUCED, REPRODUCED]
+    assert (found[1].low, found[1].high) == pytest.approx((2 - 2.484138, 2 + 2.484138), abs=1e-6)
+    assert found[3].verdict == INCOMPARABLE
+    assert found[3].low < found[3].ours < found[3].high  # of the test images
+    assert (found[4].verdict, found[4].why) == (NOT_RUN, "not run")
+    assert (found[5].verdict, found[5].why) == (NOT_RUN, "OSError: no such thing")
+
+
+def test_claims_are_judged_and_what_was_not_run_is_not(folder):
+    judged = [results_of(folder).judge(claim) for claim in toy().claims]
+    assert [each.verdict for each in judged] == [REPRODUCED, NOT_RUN, REPRODUCED]
+    assert judged[1].finding == "no result"
+
+
+def test_a_quick_run_judges_counts_alone(folder):
+    quick = results_of(folder, quick=True)
+    found = [quick.compare(value) for value in toy().values]
+    assert [each.verdict for each in found] == [REPRODUCED, *[NOT_RUN] * 5]
+    assert [quick.judge(claim).verdict for claim in toy().claims] == [NOT_RUN, NOT_RUN, REPRODUCED]
+
+
+def test_the_page_shows_verdicts_failures_figures_and_tables(folder):
+    html, text = ((folder / name).read_text() for name in ("study.html", "README.md"))
+    for shown_in in (html, text):
+        assert "OSError: no such thing" in shown_in
+        assert "not drawn" in shown_in or "not run" in shown_in
+        assert "A toy" in shown_in
+    assert "&lt;of&gt;" in html
+    assert "&lt;x&gt;" in html
+    assert "a\\|b" in text
+    assert "![Loss](figures/loss.png)" in text
+    assert (folder / "figures" / "loss.png").stat().st_size > 1000
+    numbers = pandas.read_csv(folder / "table.csv")
+    assert numbers.loc[0, ["published", "ours", "difference"]].tolist() == [42, 42, 0]
+
+
+def test_what_has_finished_is_not_run_again(folder):
+    said = []
+    written = (folder / "rows" / "small" / "seed-0" / "best.keras").stat().st_mtime_ns
+    run_study("toy", out=folder, rows=("sheet", "needy"), say=said.append)
+    assert said == []
+    assert (folder / "rows" / "small" / "seed-0" / "best.keras").stat().st_mtime_ns == written
+
+
+def test_missing_data_is_told_and_the_other_rows_stay(folder):
+    results = run_study("toy", out=folder, rows=("absent",), say=lambda line: None)
+    assert "no-such-folder" in results.failures["absent/seed-0"]
+    assert "no-such-folder" in (folder / "study.html").read_text()
+    assert results.mean("sheet", "answer") == 42
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"quick": True}, "holds a study with quick=False, and this one has quick=True"),
+        ({"data": "digits"}, "holds a study with data=None"),
+        ({"rows": ("smal",)}, r"rows=smal is not a row of 'toy'\. Its rows: sheet, broken, small"),
+        ({"seeds": 0}, "seeds=0 is not allowed"),
+        ({"workers": 0}, "workers=0 is not allowed"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_nothing_changes(folder, changes, match):
+    before = (folder / "study.json").read_bytes()
+    with pytest.raises(UsageError, match=match):
+        run_study("toy", out=folder, say=lambda line: None, **changes)
+    assert (folder / "study.json").read_bytes() == before
+
+
+def test_other_folders_and_versions_are_refused(folder, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(UsageError, match="is not empty and holds no study"):
+        run_study("toy", out=tmp_path)
+    older = tmp_path / "older"
+    older.mkdir()
+    (older / "study.json").write_text((folder / "study.json").read_text().replace('"version": 1', '"version": 0'))
+    with pytest.raises(UsageError, match="version=0, and this one has version=1"):
+        run_study("toy", out=older)
+    with pytest.raises(UsageError, match=r"Unknown study 'tyo'\. Did you mean 'toy'"):
+        run_study("tyo")
+
+
+def test_a_stopped_study_goes_on_and_ends_the_same(folder, tmp_path):
+    """It is stopped after the first of two evaluations; the curves are then those of the run that was not."""
+
+    def say(line):
+        if line.startswith("Epoch 1") or "step 2" in line.lower():
+            signal.raise_signal(signal.SIGTERM)
+
+    out = tmp_path / "again"
+    said = []
+    with pytest.raises(Stopped, match="Go on with: kerascnn study toy --out"):
+        run_study("toy", out=out, rows=("small",), say=lambda line: (said.append(line), say(line)))
+    assert NOT_RUN in (out / "README.md").read_text()
+    run_study("toy", out=out, rows=("small",), say=lambda line: None)
+    first, second = (path / "rows" / "small" / "seed-0" / "metrics.csv" for path in (folder, out))
+    assert first.read_text() == second.read_text()
+
+
+def test_a_training_by_another_recipe_is_not_taken_for_the_rows(folder, monkeypatch):
+    monkeypatch.setattr(running, "_recipe", lambda *asked: SMALL.replace(learning_rate=0.5, seed=0))
+    reason = running.train_row(results_of(folder), "small", 0, None, print)
+    assert "holds a training with another learning_rate" in reason
+
+
+class _Run:
+    """A run with the metrics of four epochs."""
+
+    metrics = pandas.DataFrame({"epoch": range(4), "val_accuracy": [0.1, 0.5, 0.4, 0.5], "val_loss": [3.0, 1, 2, 1.5]})
+
+
+def test_what_is_read_from_metrics():
+    steps = type("Steps", (), {"metrics": _Run.metrics.assign(step=[10, 20, 30, 40])})
+    assert best("val_accuracy").get(_Run) == 0.5
+    assert best("val_loss").get(_Run) == 1
+    assert last("val_loss").get(_Run) == 1.5
+    assert when_best("val_loss").get(_Run) == 2
+    assert when_best("val_accuracy").get(steps) == 20
+    assert when_first("val_accuracy", 0.4).get(_Run) == 2
+    assert when_first("val_accuracy", 0.4).get(steps) == 20
+    assert pandas.isna(when_first("val_accuracy", 0.9).get(steps))
+
+
+def test_numbers_are_shown_with_their_units():
+    assert shown(0.7149, "accuracy") == "71.49%"
+    assert shown(6216114, "parameters") == "6,216,114"
+    assert shown(None, "nats") == ""
+    assert page._signed(-0.0109, "accuracy") == "-1.09 points"
+
+
+def test_a_failure_is_one_line():
+    assert running.reason_of(DataError("gone")) == "gone"
+    assert running.reason_of(TrainingFailed("NaN")) == "NaN"
+    assert running.reason_of(KeyError("a\nb")) == "KeyError: 'a\\nb'"
+
+
+def test_a_study_that_contradicts_itself_is_refused():
+    row = Training(name="a", recipe=SMALL)
+    words = {"name": "x", "title": "x", "source": "x", "about": "x"}
+    with pytest.raises(ValueError, match="two rows of one name"):
+        Study(**words, rows=(row, row), values=())
+    with pytest.raises(ValueError, match="no row, unit or direction"):
+        Study(**words, rows=(row,), values=(Value(row="b", what="", measure=last("loss")),))
+    with pytest.raises(ValueError, match="as the other kind"):
+        Study(**words, rows=(row,), values=(Value(row="a", what="", measure="number"),))
+
+
+# --- every study ---
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_published_values_are_sane(name):
+    study = STUDIES.get(name)()
+    assert study.name == name
+    assert study.values
+    for value in study.values:
+        if value.unit == "accuracy" and value.published is not None:
+            assert 0 < value.published < 1, value
+            assert value.split in ("train", "validation", "test"), value
+        assert value.published is None or value.published > 0, value
+        assert value.where, value
+        assert value.half >= 0, value
+    assert all(claim.text and claim.where for claim in study.claims)
+    names = [figure.name for figure in study.figures]
+    assert len(set(names)) == len(names)
+    trained = {row.name for row in study.rows if isinstance(row, Training)}
+    for row in study.rows:
+        assert set(getattr(row, "needs", ())) <= trained
+    for shown_of in (*study.figures, *study.listings):
+        assert getattr(shown_of, "row", study.rows[0].name) in [row.name for row in study.rows]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_nothing_run_is_told_everywhere(name, tmp_path):
+    """The page of an empty folder: every value and claim is "not run", and nothing raises."""
+    study = STUDIES.get(name)()
+    tmp_path.joinpath("rows").mkdir()
+    results = Results(study, tmp_path, 1)
+    path = page.write(results)
+    assert path.read_text().startswith("<!doctype html>")
+    counts = page.verdicts(results)
+    assert counts[NOT_RUN] == sum(counts.values()) > 0
+
+
+def test_a_quick_recipe_needs_no_data():
+    recipe = shortened(Recipe(data="cifar10", model="resnet18", model_options={"weights": "imagenet", "skip": ["fc"]}))
+    assert (recipe.data, recipe.steps, recipe.model_options) == ("digits", 4, {})
+
+
+LISTED = """
+import contextlib, io, sys
+from kerascnn.cli import run_command
+with contextlib.redirect_stdout(io.StringIO()) as text:
+    assert run_command(["studies"]) == 0
+assert run_command(["study", "notes-vg"]) == 2
+assert "keras" not in sys.modules
+print(text.getvalue())
+"""
+
+
+def test_listing_and_typos_are_answered_without_keras():
+    done = subprocess.run([sys.executable, "-c", LISTED], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "notes-vgg" in done.stdout
+    assert "Did you mean 'notes-vgg'" in done.stderr
