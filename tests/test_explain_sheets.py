@@ -61,7 +61,7 @@ def test_bytes_are_drawn_as_they_are():
 def test_a_map_is_laid_on_the_part_of_the_photograph_that_the_network_saw():
     photograph, found = np.zeros((30, 50, 3), "uint8"), RNG.normal(size=(8, 8, 3))
     figure = sheets.explanation_sheet(photograph, found, "class 'cat', probability 0.7", frame=(0, 10, 30, 30))
-    image, signed, over, bar = figure.axes
+    image, signed, _, over, bar = figure.axes
     assert image.images[0].get_array().shape == (30, 50, 3)
     assert over.images[0].get_array().shape == (30, 50)
     assert tuple(over.images[1].get_extent()) == (9.5, 39.5, 29.5, -0.5)
@@ -208,6 +208,17 @@ def _reach(figure, text):
     figure.draw_without_rendering()
     box = text.get_window_extent().transformed(figure.transSubfigure.inverted())
     return box.x0, box.y0, box.x1, box.y1
+
+
+def test_a_map_in_colour_is_grey_at_zero_stretched_and_cropped():
+    found = np.zeros((6, 8, 3))
+    found[2:4, 3:6] = [0.2, 0.0, -0.1]
+    axes = sheets.explanation_sheet(RNG.random((6, 8, 3)), found).axes
+    (drawn,) = (ax for ax in axes if ax.get_title() == "in colour, grey at zero")
+    np.testing.assert_allclose(drawn.images[0].get_array(), np.broadcast_to([1, 0.5, 0.25], (2, 3, 3)))
+    assert sheets.in_its_field(np.zeros((6, 8, 3))).shape == (6, 8, 3)
+    titles = [ax.get_title() for ax in sheets.explanation_sheet(RNG.random((6, 8, 3)), found.sum(-1)).axes]
+    assert "in colour, grey at zero" not in titles
 
 
 @pytest.mark.parametrize("name", ["a_photograph_" * 12, "a photograph " * 12, "MWM" * 8])

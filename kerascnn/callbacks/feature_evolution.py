@@ -11,8 +11,8 @@ from kerascnn.callbacks.watching import Watch, spread
 from kerascnn.dataset_scan.explained import patch_maps
 from kerascnn.dataset_scan.scanned_layers import scanned_layers
 from kerascnn.dataset_scan.scanning import scan
-from kerascnn.dataset_scan.sheets import enlarged, map_colours, natural
-from kerascnn.explain.sheets import caption, check_drawable, what_is_drawn
+from kerascnn.dataset_scan.sheets import enlarged, natural
+from kerascnn.explain.sheets import caption, check_drawable, map_colours, what_is_drawn
 
 EPOCHS = (1, 2, 5)  # and then 10, 20, 40, 60 ... as below
 

@@ -9,8 +9,8 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from kerascnn.errors import counted
-from kerascnn.explain.sheets import one_value_per_pixel
-from kerascnn.plots import BLUE, GREEN, RED, SIGNED
+from kerascnn.explain.sheets import map_colours
+from kerascnn.plots import BLUE, GREEN, RED
 
 CELL, LEAST, WIDEST = 0.9, 6.0, 10.3  # inches: a cell, and the least and largest width of a figure
 SIDE, BORDER, GAP = 64, 4, 6  # pixels of a cell's picture, its border, and the space between cells
@@ -247,13 +247,3 @@ def enlarged(picture, inside):
     """A picture (h, w, 3) brought to SIDE x SIDE pixels, striped beyond the image's border."""
     nearest = np.ix_(*(np.arange(SIDE) * side // SIDE for side in picture.shape[:2]))
     return striped(picture[nearest], inside[nearest])
-
-
-def map_colours(found):
-    """A map as (h, w, 3), between symmetric limits of its own: of three colours grey at zero, else white at zero."""
-    found = np.asarray(found, "float64")
-    flat = found if found.ndim == 3 and found.shape[-1] == 3 else one_value_per_pixel(found)
-    size = np.abs(flat[flat != 0])
-    limit = float(np.percentile(size, PERCENTILE)) if len(size) else 1.0
-    scaled = np.clip(0.5 + 0.5 * flat / limit, 0, 1)
-    return scaled if scaled.ndim == 3 else colormaps[SIGNED](scaled)[..., :3]

@@ -14,13 +14,14 @@ from kerascnn.callbacks.watching import spread
 from kerascnn.dataset_scan.explained import patch_maps
 from kerascnn.dataset_scan.scanned_layers import scanned_layers
 from kerascnn.dataset_scan.scanning import scan
-from kerascnn.dataset_scan.sheets import enlarged, map_colours, natural
+from kerascnn.dataset_scan.sheets import enlarged, natural
 from kerascnn.errors import UsageError, counted
 from kerascnn.experiments import register
 from kerascnn.experiments.asked import layer_names
 from kerascnn.experiments.kept_epochs import KeptEpochs, saved
 from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.explain.recorded import activations
+from kerascnn.explain.sheets import map_colours
 from kerascnn.plots import BLUE, GREEN, ORANGE, PURPLE, RED
 from kerascnn.recipes import Recipe
 from kerascnn.training.train import train

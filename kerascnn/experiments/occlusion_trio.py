@@ -15,7 +15,7 @@ from matplotlib.patches import Patch, Rectangle
 from scipy.stats import rankdata
 
 from kerascnn.dataset_scan.scanned_layers import scanned_layers
-from kerascnn.dataset_scan.sheets import class_colours, map_colours
+from kerascnn.dataset_scan.sheets import class_colours
 from kerascnn.errors import UsageError, counted
 from kerascnn.experiments import register
 from kerascnn.experiments.outcome import Outcome, mean_interval
@@ -23,7 +23,7 @@ from kerascnn.explain.methods.deconvnet import deconvnet
 from kerascnn.explain.methods.occlusion import occlusion_trio as trio
 from kerascnn.explain.methods.occlusion import positions
 from kerascnn.explain.recorded import activations
-from kerascnn.explain.sheets import draw_image
+from kerascnn.explain.sheets import draw_image, map_colours
 from kerascnn.explain.targets import Neuron
 from kerascnn.plots import UNSIGNED, shortened
 

@@ -138,6 +138,23 @@ def blended(image, found, *, signed=True):
     return np.round(255 * (opacity * colours[..., :3] + (1 - opacity) * grey)).astype("uint8")
 
 
+def map_colours(found):
+    """A map as (h, w, 3), between symmetric limits of its own: of three colours grey at zero, else white at zero."""
+    found = np.asarray(found, "float64")
+    flat = found if found.ndim == 3 and found.shape[-1] == 3 else one_value_per_pixel(found)
+    size = np.abs(flat[flat != 0])
+    limit = float(np.percentile(size, PERCENTILE)) if len(size) else 1.0
+    scaled = np.clip(0.5 + 0.5 * flat / limit, 0, 1)
+    return scaled if scaled.ndim == 3 else colormaps[SIGNED](scaled)[..., :3]
+
+
+def in_its_field(found):
+    """The part of a map (H, W, ...) that holds all its numbers but zeros: what a unit's receptive field left of it."""
+    seen = np.abs(found).reshape(*found.shape[:2], -1).any(-1)
+    rows, columns = (np.flatnonzero(seen.any(axis)) for axis in (1, 0))
+    return found[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else found
+
+
 def _framed(axes, frame):
     """Draws the edge of what the network saw of an image."""
     top, left, height, width = frame
@@ -154,7 +171,8 @@ def caption(figure, title, size=9):
 def explanation_sheet(image, found, title="", *, frame=None, signed=None, bands=None):
     """An image, the map of what was explained, and the map over the image, with a colour bar.
 
-    A heat map is shown over the image only.
+    A map of three colours is also drawn as Zeiler and Fergus 2014 draw theirs: in colour, grey at zero, stretched, and
+    cropped to the field in which it is not zero. A heat map is shown over the image only.
 
     Args:
         image: (H, W, C), any range; it may be larger than the map, such as the photograph that was explained.
@@ -170,7 +188,8 @@ def explanation_sheet(image, found, title="", *, frame=None, signed=None, bands=
     check_drawable(image[None], bands)
     signed = found.ndim == 3 or bool(found.min() < 0) if signed is None else signed
     flat = one_value_per_pixel(found)
-    panels = 3 if signed else 2
+    coloured = signed and found.ndim == 3 and found.shape[-1] == 3
+    panels = 2 + signed + coloured
     width = 2.5 * panels + 0.7
     height = 2.5 * min(2.0, max(0.6, image.shape[0] / image.shape[1])) + 0.5 + 0.16 * (2 + len(str(title)) // 90)
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -183,6 +202,10 @@ def explanation_sheet(image, found, title="", *, frame=None, signed=None, bands=
     if signed:
         draw_signed(axes[1], flat)
         axes[1].set_title("map", fontsize=8)
+    if coloured:
+        axes[2].imshow(map_colours(in_its_field(found)), interpolation="nearest")
+        axes[2].set_axis_off()
+        axes[2].set_title("in colour, grey at zero", fontsize=8)
     shown, limit = draw_over(axes[-1], image, flat, frame=frame, signed=signed, bands=bands)
     axes[-1].set_title("map over the image", fontsize=8)
     bar = ScalarMappable(shown.norm, shown.cmap)

@@ -5,8 +5,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from kerascnn.dataset_scan.sheets import STRIPES, map_colours, natural
-from kerascnn.explain.sheets import one_value_per_pixel
+from kerascnn.dataset_scan.sheets import STRIPES, natural
+from kerascnn.explain.sheets import map_colours, one_value_per_pixel
 
 SMALL = 64  # pixels: images up to this side are stored without loss
 LARGEST = 96  # pixels: side of a tile of maps
