@@ -4,11 +4,12 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from scipy.ndimage import affine_transform
 
 from kerascnn import explain
 from kerascnn.errors import UsageError
 from kerascnn.explain.nearest import nearest_images
-from kerascnn.explain.optimised import feature_images
+from kerascnn.explain.optimised import _transformation, _warp, _warped, feature_images
 
 
 def test_the_image_for_a_red_detector_turns_red():
@@ -31,6 +32,33 @@ def test_feature_images_are_made_in_one_batch_and_repeat_with_the_seed():
     np.testing.assert_array_equal(once, again)
     assert once.shape == (3, 8, 8, 1)
     assert not np.allclose(once[0], once[1])
+
+
+def test_an_image_does_not_depend_on_what_is_optimised_with_it():
+    model = keras.Sequential([keras.Input((8, 9, 3)), layers.Conv2D(4, 3, name="c"), layers.Flatten(), layers.Dense(3)])
+    targets = [2, *(explain.Neuron("c", channel) for channel in range(3))]
+    low, high = [-1.0, 0.0, 5.0], [1.0, 2.0, 4.0]  # of the last channel white is the lower number
+    together, scores = feature_images(model, targets, steps=6, low=low, high=high)
+    for number, target in enumerate(targets):
+        alone, own = feature_images(model, [target], steps=6, low=low, high=high)
+        np.testing.assert_allclose(together[number], alone[0], atol=1e-3)
+        np.testing.assert_allclose(scores[:, number], own[:, 0], rtol=1e-3, atol=1e-4)
+    assert (together.min((0, 1, 2)) >= np.minimum(low, high) - 1e-6).all()
+    assert (together.max((0, 1, 2)) <= np.maximum(low, high) + 1e-6).all()
+    assert (scores[-1] > scores[0]).all()
+
+
+@pytest.mark.parametrize(("reflect", "mode"), [(True, "reflect"), (False, "constant")])
+def test_images_are_moved_as_scipy_moves_them(reflect, mode):
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(2, 9, 7, 3))
+    for _ in range(8):
+        matrix, offset = _transformation(rng, 9, 7, 4, 0.2, 30.0)
+        found = _warped(images, _warp(matrix, offset, 9, 7, reflect))
+        for image, own in zip(images, found, strict=True):
+            for channel in range(3):
+                expected = affine_transform(image[..., channel], matrix, offset, order=1, mode=mode)
+                np.testing.assert_allclose(own[..., channel], expected, atol=1e-9)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ Distill 2017). Gradients come from the reverse walk, so that every backend takes
 """
 
 import numpy as np
-from scipy.ndimage import affine_transform
+from scipy.sparse import csr_array
 
 from kerascnn.errors import UsageError
 from kerascnn.explain.reverse import walk_back
@@ -21,12 +21,15 @@ def feature_images(
 ):
     """Images that excite their targets, all optimised in one batch.
 
+    All begin with the same noise and are moved in the same way, so that an image does not depend on what other targets
+    are optimised with it.
+
     Args:
         model: a model with one image input of fixed size.
         targets: a list of classes and Neurons; a Neuron without row and col is its channel's mean.
         steps: steps of Adam.
         learning_rate: Adam's, on the scaled Fourier coefficients.
-        low, high: range of the pixels that the model takes.
+        low, high: range of the pixels that the model takes; numbers, or one for each channel.
         jitter: largest shift, pixels; scale: standard deviation of the zoom; rotate: of the angle, degrees.
         seed: seed of the start and of the transformations.
     Returns:
@@ -41,23 +44,24 @@ def feature_images(
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
     lowest = 1 / max(height, width)
     weight = (lowest / np.maximum(frequency, lowest))[None, :, :, None]
-    spectrum = 0.01 * (rng.standard_normal((2, n, height, width // 2 + 1, channels)))
+    spectrum = 0.01 * rng.standard_normal((2, 1, height, width // 2 + 1, channels)).repeat(n, 1)
     first, second, history = np.zeros_like(spectrum), np.zeros_like(spectrum), []
+    low, span = np.asarray(low, float), np.asarray(high, float) - np.asarray(low, float)
     for step in range(1, steps + 1):
         pixels = _pixels(spectrum, weight, height, width)
         squashed = 1 / (1 + np.exp(-pixels))
-        images = low + (high - low) * squashed
-        moves = [_transformation(rng, height, width, jitter, scale, rotate) for _ in range(n)]
-        seen = np.stack([_moved(image, *move) for image, move in zip(images, moves, strict=True)])
+        matrix, offset = _transformation(rng, height, width, jitter, scale, rotate)
+        seen = _warped(low + span * squashed, _warp(matrix, offset, height, width, reflect=True))
         maps, _, scores = walk_back(model, seen.astype("float32"), targets if n > 1 else targets[0], derived=True)
         history.append(scores)
-        back = np.stack([_moved_back(g, *move) for g, move in zip(maps[0].astype(float), moves, strict=True)])
+        inverse = np.linalg.inv(matrix)
+        back = _warped(maps[0].astype(float), _warp(inverse, -inverse @ offset, height, width)) * span
         norm = np.sqrt((back**2).mean((1, 2, 3), keepdims=True)) + 1e-12
         slope = _spectrum_of(back / norm * squashed * (1 - squashed), weight, height, width)
         first, second = 0.9 * first + 0.1 * slope, 0.999 * second + 0.001 * slope**2
         ahead = first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
         spectrum += learning_rate * ahead
-    final = low + (high - low) / (1 + np.exp(-_pixels(spectrum, weight, height, width)))
+    final = low + span / (1 + np.exp(-_pixels(spectrum, weight, height, width)))
     return final.astype("float32"), np.array(history)
 
 
@@ -88,12 +92,34 @@ def _transformation(rng, height, width, jitter, scale, rotate):
     return matrix, centre - matrix @ centre + rng.integers(-jitter, jitter + 1, 2)
 
 
-def _moved(image, matrix, offset):
-    colours = np.moveaxis(image, -1, 0)
-    return np.stack([affine_transform(c, matrix, offset, order=1, mode="reflect") for c in colours], -1)
+def _warp(matrix, offset, height, width, reflect=False):
+    """Sparse (H * W, H * W): pixel o of the result is what lies at matrix @ o + offset, interpolated.
+
+    Args:
+        reflect: True mirrors the image at its border; False leaves 0 beyond it.
+    """
+    sides = np.array([height, width])[:, None]
+    at = matrix @ np.indices((height, width)).reshape(2, -1) + offset[:, None]
+    corner = np.floor(at).astype(int)
+    part, known = at - corner, ((at >= 0) & (at <= sides - 1)).all(0)
+    rows, cols, weights = [], [], []
+    for step in np.ndindex(2, 2):
+        step = np.array(step)[:, None]
+        place, share = corner + step, np.where(step, part, 1 - part).prod(0)
+        if reflect:
+            place = place % (2 * sides)
+            place = np.where(place >= sides, 2 * sides - 1 - place, place)
+        else:
+            place, share = np.clip(place, 0, sides - 1), share * known
+        rows.append(np.arange(height * width))
+        cols.append(place[0] * width + place[1])
+        weights.append(share)
+    entries = np.concatenate(weights), (np.concatenate(rows), np.concatenate(cols))
+    return csr_array(entries, shape=(height * width,) * 2)
 
 
-def _moved_back(slope, matrix, offset):
-    """The gradient brought back by the inverse transformation; what left the frame gets none."""
-    inverse, colours = np.linalg.inv(matrix), np.moveaxis(slope, -1, 0)
-    return np.stack([affine_transform(c, inverse, -inverse @ offset, order=1) for c in colours], -1)
+def _warped(images, warp):
+    """Images (N, H, W, C) after a `_warp`."""
+    count, height, width, channels = images.shape
+    flat = np.moveaxis(images, 0, 2).reshape(height * width, count * channels)
+    return np.moveaxis((warp @ flat).reshape(height, width, count, channels), 2, 0)
