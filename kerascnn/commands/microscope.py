@@ -17,6 +17,7 @@ def microscope(
     top: int = 9,
     maps: int = 3,
     looks: int = 10,
+    feature_images: bool = False,
     split: str | None = None,
     batch_size: int = 32,
 ):
@@ -42,6 +43,9 @@ def microscope(
         for how many of these patches to draw guided backpropagation and deconvnet; 0 draws none
     looks
         for how many images to draw every explanation method with its scores, and the maps of every layer; 0 draws none
+    feature_images
+        make an image for each unit that excites it, by optimisation; this takes long, and a build that is stopped
+        continues where it was; images of earlier builds stay
     split
         train, validation or test [default: test, or a split that the data has]
     batch_size
@@ -71,6 +75,7 @@ def microscope(
                 top=top,
                 maps=maps,
                 looks=looks,
+                feature_images=feature_images,
                 batch_size=batch_size,
                 say=say,
             )

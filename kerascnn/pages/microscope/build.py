@@ -9,13 +9,14 @@ from kerascnn import __version__
 from kerascnn.dataset_scan.scanning import _checksum
 from kerascnn.dataset_scan.sources import Arrays
 from kerascnn.errors import UsageError, counted
+from kerascnn.pages.microscope import features, pictures
 from kerascnn.pages.microscope import looks as looks_of
-from kerascnn.pages.microscope import pictures
 from kerascnn.pages.microscope.book import LayerFacts
 from kerascnn.pages.microscope.collect import Clock, collect
 from kerascnn.pages.microscope.layers import all_layers, matching
 from kerascnn.pages.microscope.maps import AT_ONCE, METHODS, Walker
-from kerascnn.pages.microscope.pages import Pages
+from kerascnn.pages.microscope.pages import Drawn, Pages
+from kerascnn.pages.microscope.recorded import recorded
 from kerascnn.pages.microscope.site import FORMAT, MANIFEST, STATE, Site
 from kerascnn.pages.microscope.subject import opened
 
@@ -36,6 +37,8 @@ def microscope(
     top=9,
     maps=3,
     looks=10,
+    feature_images=False,
+    watch=None,
     batch_size=32,
     say=None,
 ):
@@ -60,6 +63,9 @@ def microscope(
         maps: for how many of these patches guided backpropagation and deconvnet are drawn; 0: none.
         looks: for how many images every explanation method is drawn, with its scores, and the maps of every layer: the
             first of each class in turn; 0: none.
+        feature_images: True makes an image for each unit that excites it, by optimisation, which takes long; those of
+            earlier builds stay.
+        watch: folder of what callbacks of this training kept (`kerascnn.callbacks`); None: the run's watch/.
         batch_size: images computed at once.
         say: called with sentences about the progress.
     Returns:
@@ -77,6 +83,7 @@ def microscope(
         class_names=class_names,
         preprocessing=preprocessing,
         images=images,
+        watch=watch,
     )
     _check(subject, top, maps, looks)
     everything, chosen = all_layers(subject.model), matching(subject.model, layers)
@@ -93,10 +100,15 @@ def microscope(
     facts = [LayerFacts(each, collected, len(subject.class_names), top) for each in chosen]
     looked = looks_of.chosen(subject, looks)
     shown = _pictured(site, subject, facts, looked)
-    drawn = _maps(site, subject, facts, maps, say)
-    seen = looks_of.activated(site, subject, facts, looked, say), looks_of.explained(site, subject, looked, say)
+    drawn = Drawn(
+        _maps(site, subject, facts, maps, say),
+        features.optimised(site, subject, facts, feature_images, say),
+        looks_of.activated(site, subject, facts, looked, say),
+        looks_of.explained(site, subject, looked, say),
+        recorded(subject.watch, chosen),
+    )
     say("pages")
-    Pages(site, subject, facts, collected, own_labels, shown, drawn, everything, seen).write()
+    Pages(site, subject, facts, collected, own_labels, shown, everything, drawn).write()
     say(f"{counted(site.written, 'file')} changed")
     return site.folder / "index.html"
 
@@ -124,7 +136,7 @@ def _begin(site, subject, before, top):
     if site.read_state("data.json", None) != told:
         for path in site.state.glob("*") if site.state.is_dir() else ():
             path.unlink()
-        for path in (site.folder / "images").glob("*"):
+        for path in (*(site.folder / "images").glob("*"), *site.folder.glob("units/*/*-feature.webp")):
             path.unlink()
         site.put_json(f"{STATE}/data.json", told)
 

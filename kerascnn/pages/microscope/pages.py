@@ -1,6 +1,6 @@
 """The pages themselves: facts in, HTML out; every name is escaped, every link is relative."""
 
-import base64
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -14,6 +14,7 @@ from kerascnn import anatomy
 from kerascnn.pages.microscope import pictures
 from kerascnn.pages.microscope.book import BARS, strongest_units
 from kerascnn.pages.microscope.collect import PROFILE
+from kerascnn.pages.microscope.features import file_of
 from kerascnn.pages.microscope.looks import BEST as MOST
 from kerascnn.pages.microscope.looks import TILE
 from kerascnn.pages.microscope.relations import Wiring, most_alike, unit_map
@@ -46,6 +47,24 @@ def percent(share):
 TEMPLATES.filters |= {"number": number, "percent": percent}
 
 
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """The pictures of a site, and what its pages tell of them.
+
+    Attributes:
+        maps: {address: "" or why its units have no maps}.
+        features: {address: [largest activation of each unit on its feature image]}; see `features.optimised`.
+        activated, explained: of images; see `looks`.
+        recorded: {(address, unit): [Strip, ...]}; see that module.
+    """
+
+    maps: dict
+    features: dict
+    activated: dict
+    explained: dict
+    recorded: dict
+
+
 class Pages:
     """Writes the pages of a site.
 
@@ -53,15 +72,13 @@ class Pages:
         site, subject, facts, collected: see those modules; `facts` in the network's order.
         labels: {(address, unit): (label, note)}.
         shown: numbers of the images that have pictures.
-        drawn: {address: "" or why there are no maps}.
         everything: all SiteLayers of the network.
-        seen: what `looks.activated` and `looks.explained` tell of images.
+        drawn: Drawn.
     """
 
-    def __init__(self, site, subject, facts, collected, labels, shown, drawn, everything, seen=({}, {})):
+    def __init__(self, site, subject, facts, collected, labels, shown, everything, drawn):
         self.site, self.subject, self.facts, self.collected = site, subject, facts, collected
-        self.labels, self.shown, self.drawn, self.everything = labels, set(shown), drawn, everything
-        self.activated, self.explained = seen
+        self.labels, self.shown, self.everything, self.drawn = labels, set(shown), everything, drawn
         self.by_address = {layer.each.address: layer for layer in facts}
         self.wiring = Wiring(subject.model, [layer.each for layer in facts])
         self.alike = most_alike({address: layer.height for address, layer in self.by_address.items()})
@@ -169,7 +186,9 @@ class Pages:
             top=[self._patch(layer, patch) for patch in top],
             lower=[self._patch(layer, patch) for patch in layer.lower_patches(unit)],
             maps=count,
-            no_maps=self.drawn.get(address, ""),
+            no_maps=self.drawn.maps.get(address, ""),
+            **self._feature(layer, unit),
+            strips=self.drawn.recorded.get((address, unit), []),
             bars=_bars(bars),
             low=low,
             high=high,
@@ -178,7 +197,7 @@ class Pages:
             largest=max([row[1] for row in layer.profile(unit)], default=0),
             counted=int(layer.counted[unit]),
             most=PROFILE,
-            filter=_embedded(kernel[..., unit]) if kernel is not None else "",
+            filter=pictures.filter_picture(kernel[..., unit]) if kernel is not None else "",
             into=self.wiring.into(address, unit),
             out=out.get(unit, []),
             alike=self.alike[address][unit],
@@ -187,7 +206,7 @@ class Pages:
 
     def _maps_of(self, sheet, layer, top):
         """What the page needs to know about a unit's sheet of maps, or None if there is none."""
-        if self.drawn.get(layer.each.address, "none") or not sheet.exists() or not top:
+        if self.drawn.maps.get(layer.each.address, "none") or not sheet.exists() or not top:
             return None
         height, width = pictures.tile_size(layer.geometry.size)
         with Image.open(sheet) as picture:
@@ -196,6 +215,13 @@ class Pages:
         if down // height == 4:
             rows = [f"{name}{end}" for name in VIEWS for end in ("", ", signed")]
         return {"tile": (width, height), "size": (across, down), "columns": across // width, "rows": rows}
+
+    def _feature(self, layer, unit):
+        """The unit's feature image and the largest activation on it, if it has one."""
+        largest = self.drawn.features.get(layer.each.address, [])
+        if unit >= len(largest) or math.isnan(largest[unit]):
+            return {"feature": "", "on_feature": 0.0}
+        return {"feature": Path(file_of(layer.each.address, unit)).name, "on_feature": largest[unit]}
 
     def _patch(self, layer, patch):
         """What a page shows of a Patch."""
@@ -304,7 +330,7 @@ class Pages:
                 numbers=numbers,
                 among=among.get(image, []),
                 strongest=strongest.get(image, []),
-                activated=self.activated.get(image, []),
+                activated=self.drawn.activated.get(image, []),
                 tile=TILE,
                 best=MOST,
                 **self._looks(image),
@@ -312,13 +338,13 @@ class Pages:
                 after=f"{order[place + 1]:06d}" if place + 1 < len(order) else "",
             )
         kept = {f"{image:06d}{end}" for image in order for end in (".html", ".webp")}
-        kept |= {f"{image:06d}-looks.webp" for image in self.explained}
-        kept |= {f"{image:06d}-maps.webp" for image in self.activated}
+        kept |= {f"{image:06d}-looks.webp" for image in self.drawn.explained}
+        kept |= {f"{image:06d}-maps.webp" for image in self.drawn.activated}
         self.site.remove_others("images", kept)
 
     def _looks(self, image):
         """What an image's page tells of the explanation methods."""
-        rows = self.explained.get(image)
+        rows = self.drawn.explained.get(image)
         if not rows:
             return {"looks": []}
         *methods, noise = rows
@@ -370,7 +396,3 @@ def _bars(bars, width=300, height=80):
         top = height - round(height * float(bar), 1)
         steps.append(f"V{top:g}H{(place + 1) * width // BARS}")
     return "".join([*steps, f"V{height}Z"])
-
-
-def _embedded(kernel):
-    return "data:image/webp;base64," + base64.b64encode(pictures.filter_picture(kernel)).decode()

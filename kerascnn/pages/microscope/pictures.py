@@ -1,5 +1,6 @@
 """The site's pictures as WebP bytes: whole images, one sheet of patches per layer, one sheet of maps per unit."""
 
+import base64
 import io
 
 import numpy as np
@@ -23,6 +24,11 @@ def webp(pixels, lossless=False, quality=78):
     options = {"lossless": True, "quality": 60} if lossless else {"quality": quality, "method": 4}
     Image.fromarray(pixels).save(file, "webp", **options)
     return file.getvalue()
+
+
+def embedded(pixels):
+    """A small picture, as for `webp`, as a data: address, stored without loss."""
+    return "data:image/webp;base64," + base64.b64encode(webp(pixels, lossless=True)).decode()
 
 
 def picture(pixels):
@@ -105,7 +111,7 @@ def layer_sheet(geometry, leaders, image_of):
 
 
 def filter_picture(kernel):
-    """WebP bytes of a filter (h, w, C) of the first layer: grey at zero, its largest weight at the end of the scale."""
+    """A filter (h, w, C) of the first layer, `embedded`: grey at zero, its largest weight at the end of the scale."""
     limit = np.abs(kernel).max() or 1.0
     shown = 0.5 + 0.5 * kernel / limit
-    return webp(np.broadcast_to(shown, (*shown.shape[:2], 3)), lossless=True)
+    return embedded(np.broadcast_to(shown, (*shown.shape[:2], 3)))

@@ -26,6 +26,7 @@ class Subject:
         preprocessing: as for `scan`, or None.
         data_name: name of the data.
         split: which part of it.
+        watch: folder of what callbacks kept during training, or None.
     """
 
     model: keras.Model
@@ -37,6 +38,7 @@ class Subject:
     preprocessing: object
     data_name: str
     split: str
+    watch: object = None
 
     def __len__(self):
         return len(self.labels)
@@ -61,7 +63,7 @@ class Subject:
         return np.asarray(images if self.preprocessing is None else self.preprocessing(images), "float32")
 
 
-def opened(model, data, *, labels=None, split=None, class_names=None, preprocessing=None, images=None):
+def opened(model, data, *, labels=None, split=None, class_names=None, preprocessing=None, images=None, watch=None):
     """The Subject for a user's arguments; see `kerascnn.microscope`.
 
     Raises:
@@ -72,6 +74,7 @@ def opened(model, data, *, labels=None, split=None, class_names=None, preprocess
         classifier = classifier_of(model)
         model, answers = classifier.model, tuple(classifier.labels)
         preprocessing = classifier.preprocessing if preprocessing is None else preprocessing
+        watch = classifier.run / "watch" if watch is None and classifier.run is not None else watch
         if data is None or isinstance(data, (str, Path)):
             data = using.data_of(classifier, data)
     name = getattr(data, "name", "") if isinstance(data, ImageData) else ""
@@ -93,7 +96,8 @@ def opened(model, data, *, labels=None, split=None, class_names=None, preprocess
         numbered = labels is not None and not names
         class_names = map(str, range(int(own_labels.max()) + 1)) if numbered else names or ()
     class_names = tuple(map(str, class_names))
-    return Subject(model, own, own_labels, files, class_names, answers or class_names, preprocessing, name, split or "")
+    answers = answers or class_names
+    return Subject(model, own, own_labels, files, class_names, answers, preprocessing, name, split or "", watch)
 
 
 def _whole(images):
