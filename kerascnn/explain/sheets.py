@@ -190,15 +190,16 @@ def explanation_sheet(image, found, title="", *, frame=None, signed=None, bands=
     flat = one_value_per_pixel(found)
     coloured = signed and found.ndim == 3 and found.shape[-1] == 3
     panels = 2 + signed + coloured
-    width = 2.5 * panels + 0.7
-    height = 2.5 * min(2.0, max(0.6, image.shape[0] / image.shape[1])) + 0.5 + 0.16 * (2 + len(str(title)) // 90)
+    side = min(2.5, (PAGE[0] - 0.7) / panels)
+    width = side * panels + 0.7
+    height = side * min(2.0, max(0.6, image.shape[0] / image.shape[1])) + 0.5 + 0.16 * (2 + len(str(title)) // 90)
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(1, panels, squeeze=False)[0]
     draw_image(axes[0], image, bands)
     axes[0].set_title(what_is_drawn(image, bands) or "image", fontsize=8)
     if frame is not None and tuple(frame) != (0, 0, *image.shape[:2]):
         _framed(axes[0], frame)
-        axes[0].set_title("image; the network saw what is framed", fontsize=8)
+        axes[0].set_title("image; the network\nsaw what is framed", fontsize=8)
     if signed:
         draw_signed(axes[1], flat)
         axes[1].set_title("map", fontsize=8)
