@@ -56,6 +56,30 @@ def test_no_change_is_the_same_network():
     assert said == (f"{model.count_params():,} parameters in place of {model.count_params():,}",)
 
 
+def test_an_extra_convolution_keeps_the_maps_and_leaves_no_trace_when_it_is_not_there():
+    model = chain()
+    changed, said = altered(model, extra="conv1,pool2")
+    assert names(changed)[:3] == ["conv1", "conv1_conv", "relu1"]
+    assert names(changed)[7:10] == ["pool2", "pool2_conv", "flatten"]
+    assert said[:2] == (
+        "conv1_conv: 3x3 convolution with 4 filters after conv1",
+        "pool2_conv: 3x3 convolution with 6 filters after pool2",
+    )
+    assert changed.count_params() == model.count_params() + (9 * 4 * 4 + 4) + (9 * 6 * 6 + 6)
+    assert changed.get_layer("pool2_conv").output.shape == model.get_layer("pool2").output.shape
+    # Filters that pass on each channel change nothing behind a pooling of what is not negative.
+    pass_on = np.zeros((3, 3, 6, 6), "float32")
+    pass_on[1, 1] = np.eye(6)
+    one = altered(model, extra="pool2")[0]
+    one.get_layer("pool2_conv").set_weights([pass_on, np.zeros(6)])
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    np.testing.assert_allclose(np.asarray(one(images)), np.asarray(model(images)), atol=1e-6)
+    with pytest.raises(UsageError, match="extra='pool2' names 'pool2', which without='pool2' removes"):
+        altered(model, without="pool2", extra="pool2")
+    with pytest.raises(UsageError, match="'fc1' of chain gives no maps for a convolution"):
+        altered(model, extra="fc1")
+
+
 def test_widths_are_factors_or_numbers():
     changed, said = altered(chain(), widths="conv1..conv2 x1.5; fc1 =7")
     assert [changed.get_layer(name).filters for name in ("conv1", "conv2")] == [6, 9]

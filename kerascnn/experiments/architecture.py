@@ -16,7 +16,7 @@ from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.models import MODELS
 from kerascnn.plots import BLUE, GREEN, ORANGE, shortened
 from kerascnn.recipes import Recipe
-from kerascnn.training.build import network
+from kerascnn.training.build import ALTERED, network
 from kerascnn.training.prepare import anchored
 from kerascnn.training.reading import load_data
 from kerascnn.training.train import train
@@ -61,7 +61,7 @@ def architecture(recipe, folder, *, without=(), widths=(), seeds=(0, 1, 2), say=
         for column, seed in enumerate(seeds):
             place = folder / f"{runs.plain(name)}-seed{seed}"
             say(f"{name}, seed {seed} ({row * len(seeds) + column + 1} of {len(variants) * len(seeds)} trainings)")
-            run = _run(of_variant.replace(seed=seed), place, say)
+            run = run_of(of_variant.replace(seed=seed), place, say)
             errors[row, column] = errors_of(run)
             told = ", ".join(f"{part} {error:.2%}" for part, error in zip(PARTS, errors[row, column], strict=True))
             say(f"{name}, seed {seed}: errors {told}")
@@ -86,8 +86,8 @@ def _built(recipes, say):
     data = load_data(next(iter(recipes.values())))
     shape, classes = None, len(data.class_names)
     for name, recipe in recipes.items():
-        options = {key: value for key, value in recipe.model_options.items() if key not in ("without", "widths")}
-        shape = shape or _input_shape(recipe, data)
+        options = {key: value for key, value in recipe.model_options.items() if key not in ALTERED}
+        shape = shape or input_shape(recipe, data)
         plain = network(recipe.replace(model_options=options), shape, classes)
         changes = {key: recipe.model_options[key] for key in recipe.model_options.keys() - options.keys()}
         if changes:
@@ -95,13 +95,14 @@ def _built(recipes, say):
                 say(f"{name}: {sentence}")
 
 
-def _input_shape(recipe, data):
+def input_shape(recipe, data):
+    """(height, width, channels) of the images that a recipe's network sees."""
     size = recipe.image_size
     height, width, channels = data.train.images.shape[1:]
     return (size, size, channels) if size else (height, width, channels)
 
 
-def _run(recipe, folder, say):
+def run_of(recipe, folder, say):
     """The finished Run of a recipe in a folder: found, continued or made."""
     if not (folder / "recipe.json").exists():
         return train(recipe, out=folder, say=say)
@@ -170,6 +171,22 @@ def _figure(table, title):
     return figure
 
 
+def asked_recipe(asked, name, epochs):
+    """The Recipe of the run, or the network's name, that was asked for, on the data asked for; if no folder for the
+    results was, it becomes the run's, or `name` of the network."""
+    named = str(asked.runs[0])
+    if named in MODELS:
+        recipe, folder = Recipe(model=named), runs.ROOT / f"{name}-{runs.plain(named)}"
+    elif named.endswith((".keras", ".h5")) or named.startswith("applications:"):
+        raise UsageError(f"{named} holds no recipe to train by. Type a run, or a network's name (kerascnn models).")
+    else:
+        run = runs.find(named)
+        recipe, folder = Recipe.from_dict(run.read("recipe")), run.folder / "experiments"
+    asked.out = asked.out or folder
+    changes = {"data": asked.data, "epochs": epochs}
+    return recipe.replace(**{name: value for name, value in changes.items() if value is not None})
+
+
 def command(
     asked,
     *,
@@ -193,18 +210,8 @@ def command(
     epochs
         epochs of each training run [default: the recipe's]
     """
-    named = str(asked.runs[0])
-    if named in MODELS:
-        recipe, folder = Recipe(model=named), runs.ROOT / f"architecture-{runs.plain(named)}"
-    elif named.endswith((".keras", ".h5")) or named.startswith("applications:"):
-        raise UsageError(f"{named} holds no recipe to train by. Type a run, or a network's name (kerascnn models).")
-    else:
-        run = runs.find(named)
-        recipe, folder = Recipe.from_dict(run.read("recipe")), run.folder / "experiments"
-    changes = {"data": asked.data, "epochs": epochs}
-    recipe = recipe.replace(**{name: value for name, value in changes.items() if value is not None})
+    recipe = asked_recipe(asked, "architecture", epochs)
     if seeds < 1:
         raise UsageError(f"seeds={seeds} is not allowed: it must be at least 1.")
-    asked.out = asked.out or folder
     given = {"without": without, "widths": widths, "seeds": range(seeds), "say": asked.say}
     return architecture(recipe, asked.out / "architecture", **given)

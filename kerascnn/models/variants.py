@@ -1,4 +1,7 @@
-"""A network without some of its layers, or with wider or narrower ones (Zeiler and Fergus 2013, table 3).
+"""A network without some of its layers, with wider or narrower ones, or with more convolutions.
+
+Zeiler and Fergus (2013, table 3) leave out layers and change their widths; Krizhevsky et al. (2012, section 7) put a
+sixth convolution behind the last pooling.
 
 What belongs to a layer goes with it: the activation, normalisation and dropout between it and the next layer that has
 filters or units, or pools. Poolings stay, unless they are named, so that the maps behind them keep their size.
@@ -17,20 +20,22 @@ BELONGS = (
 SIZED = ("Conv2D", "GroupedConv2D", "SeparableConv2D", "Dense")
 
 
-def altered(model, without="", widths=""):
-    """A copy of a network without some layers, and with others wider or narrower.
+def altered(model, without="", widths="", extra=""):
+    """A copy of a network without some layers, with others wider or narrower, or with more convolutions.
 
     Args:
         model: built Functional or Sequential keras.Model; it stays as it is.
         without: names of layers, patterns or ranges, separated by commas, such as "conv3,conv4".
         widths: names and what their numbers of filters or units become, several separated by semicolons, such as
             "conv3..conv5 x1.33" or "fc6 =512; fc7 =512".
+        extra: names of layers that give maps, separated by commas, such as "pool5": behind each, a 3x3 convolution with
+            a ReLU, called pool5_conv, which keeps the maps' size and number.
     Returns:
         (keras.Model, sentences on what was done). Layers that keep their shapes keep their weights, the others have
         fresh ones.
     Raises:
-        UsageError: unknown layers, the only convolution or the layer of the class scores among those to be removed, or
-            shapes that no longer fit.
+        UsageError: unknown layers, the only convolution or the layer of the class scores among those to be removed,
+            shapes that no longer fit, or a layer before an extra convolution that gives no maps.
     """
     graph, places = flatten(model), {}
     for node in graph.nodes:
@@ -40,9 +45,14 @@ def altered(model, without="", widths=""):
     for name in sizes:
         if name in gone:
             raise UsageError(f"widths={widths!r} names {name!r}, which without={without!r} removes.")
+    added = _added(model, graph, extra, gone, without) if extra.strip() else {}
     made = {}
 
     def call(node, args, kwargs):
+        result = one(node, args, kwargs)
+        return added[node.name](result) if node.name in added else result
+
+    def one(node, args, kwargs):
         if node.name in gone:
             return args[0]
         operation = node.operation
@@ -64,15 +74,15 @@ def altered(model, without="", widths=""):
             f"without={without!r} changes what {model.name} puts out, from {model.outputs[0].shape[1:]} to "
             f"{outputs[0].shape[1:]}. Leave the layer that gives the class scores."
         )
-    one = len(inputs) == len(outputs) == 1
-    changed = (
-        keras.Model(inputs[0], outputs[0], name=model.name) if one else keras.Model(inputs, outputs, name=model.name)
-    )
+    if len(inputs) == len(outputs) == 1:
+        changed = keras.Model(inputs[0], outputs[0], name=model.name)
+    else:
+        changed = keras.Model(inputs, outputs, name=model.name)
     for name, layer in made.items():
         old = places[name].operation
         if [tuple(w.shape) for w in layer.weights] == [tuple(w.shape) for w in old.weights] and old.weights:
             layer.set_weights(old.get_weights())
-    return changed, _told(model, changed, graph, without, gone, sizes, made)
+    return changed, _told(model, changed, graph, without, gone, sizes, added)
 
 
 def _fitting(layer, node, args, kwargs, model, without):
@@ -157,6 +167,23 @@ def _sizes(model, graph, widths):
     return found
 
 
+def _added(model, graph, extra, gone, without):
+    """{name of a layer: the convolution behind it}."""
+    nodes, found = {node.name: node for node in graph.nodes}, {}
+    for name in [place.path for place in find_all(_Layers(model, graph), extra)]:
+        if name in gone:
+            raise UsageError(f"extra={extra!r} names {name!r}, which without={without!r} removes.")
+        shapes = [tuple(graph.tensors[number].shape) for number in nodes[name].outputs]
+        if len(shapes) != 1 or len(shapes[0]) != 4:
+            raise UsageError(
+                f"extra={extra!r} is not allowed: {name!r} of {model.name} gives no maps for a convolution. Name a "
+                "convolution or a pooling."
+            )
+        label = f"{name.replace('/', '_')}_conv"
+        found[name] = keras.layers.Conv2D(shapes[0][-1], 3, padding="same", activation="relu", name=label)
+    return found
+
+
 def _number(text):
     try:
         value = float(text)
@@ -165,7 +192,7 @@ def _number(text):
     return value if 0 < value < float("inf") else None
 
 
-def _told(model, changed, graph, without, gone, sizes, made):
+def _told(model, changed, graph, without, gone, sizes, added):
     """Sentences on what went, what poolings now follow each other, and how many parameters are left."""
     said = []
     if gone:
@@ -189,5 +216,8 @@ def _told(model, changed, graph, without, gone, sizes, made):
     for name, (kind, size) in sizes.items():
         old = next(getattr(node.operation, kind) for node in graph.nodes if node.name == name)
         said.append(f"{name}: {size} {kind} in place of {old}")
+    said += [
+        f"{layer.name}: 3x3 convolution with {layer.filters} filters after {name}" for name, layer in added.items()
+    ]
     said.append(f"{changed.count_params():,} parameters in place of {model.count_params():,}")
     return tuple(said)

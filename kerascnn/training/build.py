@@ -19,7 +19,7 @@ from kerascnn.training.reading import image_size
 
 PATCH_IMAGES, PATCH_PIXELS = 5_000, 5_000 * 32 * 32  # at most so many training images, evenly spread, are whitened
 TRAINED_BY = ("input_shape", "num_classes", "name")  # arguments of builders that a run sets itself
-ALTERED = ("without", "widths")  # options of every network (`kerascnn.models.variants`)
+ALTERED = ("without", "widths", "extra")  # options of every network (`kerascnn.models.variants`)
 
 
 def network(recipe, input_shape, num_classes, precision="float32"):
