@@ -48,6 +48,17 @@ def test_an_image_does_not_depend_on_what_is_optimised_with_it():
     assert (scores[-1] > scores[0]).all()
 
 
+def test_a_unit_that_is_off_at_first_is_switched_on():
+    inputs = keras.Input((8, 8, 1))
+    x = layers.Conv2D(1, 3, activation="relu", name="c")(inputs)
+    model = keras.Model(inputs, layers.Dense(1, name="d")(layers.Flatten()(x)))
+    model.get_layer("c").set_weights([np.ones((3, 3, 1, 1)), np.array([-7.0])])  # on where nine pixels exceed 7
+    images, scores = feature_images(model, [explain.Neuron("c", 0)], steps=60)
+    assert scores[0, 0] == 0
+    assert scores[-1, 0] > 0.5
+    assert images[0, 2:6, 2:6].mean() > 0.8
+
+
 @pytest.mark.parametrize(("reflect", "mode"), [(True, "reflect"), (False, "constant")])
 def test_images_are_moved_as_scipy_moves_them(reflect, mode):
     rng = np.random.default_rng(0)

@@ -5,6 +5,8 @@ colours; every step looks at it jittered, scaled and rotated (Olah, Mordvintsev 
 Distill 2017). Gradients come from the reverse walk, so that every backend takes the same path.
 """
 
+import warnings
+
 import numpy as np
 from scipy.sparse import csr_array
 
@@ -54,8 +56,9 @@ def feature_images(
         seen = _warped(low + span * squashed, _warp(matrix, offset, height, width, reflect=True))
         maps, _, scores = walk_back(model, seen.astype("float32"), targets if n > 1 else targets[0], derived=True)
         history.append(scores)
+        slope = _awake(model, seen, targets, maps[0])
         inverse = np.linalg.inv(matrix)
-        back = _warped(maps[0].astype(float), _warp(inverse, -inverse @ offset, height, width)) * span
+        back = _warped(slope.astype(float), _warp(inverse, -inverse @ offset, height, width)) * span
         norm = np.sqrt((back**2).mean((1, 2, 3), keepdims=True)) + 1e-12
         slope = _spectrum_of(back / norm * squashed * (1 - squashed), weight, height, width)
         first, second = 0.9 * first + 0.1 * slope, 0.999 * second + 0.001 * slope**2
@@ -69,6 +72,24 @@ def _mean_of_channel(target):
     if isinstance(target, Neuron) and target.row is None and target.col is None:
         return Neuron(target.layer, target.channel, reduce="mean")
     return target
+
+
+def _awake(model, images, targets, slopes):
+    """Slopes (N, H, W, C), those of targets that are switched off, which are 0, replaced by the deconvnet's.
+
+    The deconvnet passes rectifiers that are shut, so that what it reconstructs can switch the unit on.
+    """
+    off = ~slopes.any((1, 2, 3))
+    if not off.any():
+        return slopes
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it is the gradient, of a network without rectifiers
+            targets = targets if len(targets) > 1 else targets[0]
+            (maps,), _, _ = walk_back(model, images.astype("float32"), targets, "deconvnet", derived=True)
+    except UsageError:  # a layer without a rule for the deconvnet
+        return slopes
+    return np.where(off[:, None, None, None], maps, slopes)
 
 
 def _pixels(spectrum, weight, height, width):
