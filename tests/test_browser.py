@@ -182,6 +182,7 @@ def site(tmp_path_factory):
         out=tmp_path_factory.mktemp("microscope") / "site",
         top=3,
         maps=1,
+        looks=3,
         preprocessing=lambda pixels: pixels.astype("float32") / 100,
     )
     return index.parent
@@ -232,6 +233,34 @@ def test_a_label_is_kept_and_found(opened, site):
     assert page.locator("#found a").first.inner_text() == "conv1 2: eyes, <b>"
 
 
+def test_units_are_listed_side_by_side_at_an_address_of_their_own(opened, site):
+    page = opened(site / "units" / "conv1" / "0002.html")
+    page.locator("button.compare").focus()
+    page.keyboard.press("Enter")
+    assert page.locator("button.compare").get_attribute("aria-pressed") == "true"
+    page.goto((site / "units" / "conv2" / "0001.html").as_uri())
+    page.click("button.compare")
+    assert page.locator("a.compare").inner_text() == "Compare (2)"
+    largest = float(page.locator("dt:text-is('Largest') + dd").inner_text())
+    page.click("a.compare")
+    page.wait_for_selector("#compared li + li")
+    assert page.url.endswith("compare.html#units=conv1/2,conv2/1")
+    assert page.locator("#compared b").all_inner_texts() == ["conv1 2", "conv2 1"]
+    shown = page.locator("#compared li").nth(1).locator("dd").nth(1).inner_text()
+    assert float(shown) == pytest.approx(largest, rel=1e-3)
+    again = opened(site / "index.html")  # another browser, which has kept nothing
+    again.goto(page.url.replace("conv2/1", "conv2/1,conv2/99,nothing/0"))
+    again.wait_for_selector("#compared li + li + li + li")
+    assert again.locator("#compared b").all_inner_texts() == ["conv1 2", "conv2 1"]
+    assert again.locator("#compared li").nth(2).inner_text() == "There is no unit conv2/99 in this site."
+    page.click("#compared button >> nth=0")
+    page.wait_for_function("document.querySelectorAll('#compared li').length == 1")
+    assert page.url.endswith("#units=conv2/1")
+    page.go_back()
+    page.wait_for_url("**/units/conv2/0001.html")
+    assert page.locator("a.compare").inner_text() == "Compare (1)"
+
+
 def test_the_numbers_of_a_unit_are_the_scans(opened, site):
     page = opened(site / "layers" / "conv1.html")
     largest = float(page.locator("[data-unit='0']").get_attribute("data-x"))
@@ -241,7 +270,9 @@ def test_the_numbers_of_a_unit_are_the_scans(opened, site):
     assert float(values[0]) == pytest.approx(largest, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["index", "units/conv1/0000", "layers/conv2", "classes/0001", "images/000000"])
+@pytest.mark.parametrize(
+    "name", ["index", "units/conv1/0000", "layers/conv2", "classes/0001", "images/000000", "compare"]
+)
 def test_pages_of_a_microscope_fit_a_phone_and_have_no_serious_fault(opened, site, name):
     for scheme in ("light", "dark"):
         page = opened(site / f"{name}.html", viewport={"width": 360, "height": 740}, color_scheme=scheme)

@@ -12,11 +12,13 @@ from PIL import Image
 
 from kerascnn import anatomy
 from kerascnn.pages.microscope import pictures
-from kerascnn.pages.microscope.book import BARS, strongest_units
+from kerascnn.pages.microscope.book import strongest_units
 from kerascnn.pages.microscope.collect import PROFILE
 from kerascnn.pages.microscope.features import file_of
 from kerascnn.pages.microscope.looks import BEST as MOST
 from kerascnn.pages.microscope.looks import TILE
+from kerascnn.pages.microscope.numbers import bars as drawn_bars
+from kerascnn.pages.microscope.numbers import digits, number, percent
 from kerascnn.pages.microscope.relations import Wiring, most_alike, unit_map
 
 TEMPLATES = jinja2.Environment(
@@ -30,18 +32,6 @@ STYLE = Path(__file__).parents[1] / "templates" / "style.css"  # of the report; 
 PIXELATED = 64  # pixels: what is smaller is enlarged in squares
 BEST = 8  # units of a layer listed on the page of a class, and images
 VIEWS = ("guided backprop", "deconvnet")
-
-
-def number(value):
-    """Four digits of a number, without a power of ten where that is short."""
-    if value is None or math.isnan(value):
-        return "-"
-    return f"{value:,.0f}" if 10_000 <= abs(value) < 1e7 else f"{value:.4g}"
-
-
-def percent(share):
-    """A share as a percentage; small ones keep a digit."""
-    return "-" if share is None or math.isnan(share) else f"{100 * share:.{0 if share in (0, 1) else 1}f}%"
 
 
 TEMPLATES.filters |= {"number": number, "percent": percent}
@@ -92,6 +82,7 @@ class Pages:
             self._layer(layer)
         self._classes()
         self._images()
+        self._put("compare.html", "compare.html")
         self._index()
 
     def _put(self, name, template, /, **values):
@@ -157,9 +148,26 @@ class Pages:
             images=len(self.subject),
             has_classes=layer.classes is not None,
         )
+        self._facts(layer, columns)
         kernel, out = self.wiring.filters(layer.each), self.wiring.out_of(address)
         for unit in range(layer.units):
             self._unit(layer, unit, kernel, out)
+
+    def _facts(self, layer, columns):
+        """Write a layer's numbers as a script, for the page that compares units."""
+        address = layer.each.address
+        units = [
+            {
+                **{name: digits(row[name]) for name in ("mean", "max", "zeros")},
+                "index": digits(layer.index[unit]),
+                "classes": [[label, digits(mean)] for label, mean, _ in layer.profile(unit, most=5)],
+                "feature": self._feature(layer, unit)["feature"],
+            }
+            for unit, row in enumerate(layer.rows)
+        ]
+        told = json.dumps({"columns": columns, "units": units}, separators=(",", ":"))
+        name = json.dumps(address)
+        self.site.put(f"layers/{address}.js", f"(window.UNITS = window.UNITS || {{}})[{name}] = {told};\n")
 
     @staticmethod
     def _beside(items, item):
@@ -189,7 +197,7 @@ class Pages:
             no_maps=self.drawn.maps.get(address, ""),
             **self._feature(layer, unit),
             strips=self.drawn.recorded.get((address, unit), []),
-            bars=_bars(bars),
+            bars=drawn_bars(bars),
             low=low,
             high=high,
             sampled_zeros=zeros,
@@ -385,14 +393,3 @@ class Pages:
             labelled=labelled,
             missing=len(self.everything) - len(self.facts),
         )
-
-
-def _bars(bars, width=300, height=80):
-    """The path of a histogram's bars in a drawing of that size; "" for none."""
-    if bars is None:
-        return ""
-    steps = [f"M0 {height}"]
-    for place, bar in enumerate(bars):
-        top = height - round(height * float(bar), 1)
-        steps.append(f"V{top:g}H{(place + 1) * width // BARS}")
-    return "".join([*steps, f"V{height}Z"])

@@ -39,6 +39,110 @@
   }
   offer();
 
+  // Units to compare: kept by the browser, and named in the address of compare.html
+  const listed = `${key}:compare`;
+  const known = new Map(site.layers.map(([layer, title, preferred]) => [layer, { title, units: preferred.length }]));
+  const isUnit = id => {
+    const [layer, unit] = id.split("/");
+    return /^\d+$/.test(unit || "") && known.has(layer) && Number(unit) < known.get(layer).units;
+  };
+  function chosen() {
+    try { return (JSON.parse(localStorage.getItem(listed)) || []).filter(isUnit); } catch { return []; }
+  }
+  function choose(ids) {
+    try { localStorage.setItem(listed, JSON.stringify(ids)); } catch { /* this browser does not keep anything */ }
+  }
+  const asAddress = ids => ids.length ? `#units=${ids.map(id => id.split("/").map(encodeURIComponent).join("/")).join(",")}` : "";
+  function count(ids = chosen()) {
+    const link = document.querySelector("a.compare"), button = document.querySelector("button.compare");
+    link.textContent = ids.length ? `Compare (${ids.length})` : "Compare";
+    link.href = `${root}compare.html${asAddress(ids)}`;
+    if (button) {
+      const on = ids.includes(`${button.dataset.layer}/${button.dataset.unit}`);
+      button.setAttribute("aria-pressed", on);
+      button.textContent = on ? "Compared" : "Compare";
+    }
+  }
+  document.querySelector("button.compare")?.addEventListener("click", event => {
+    const { layer, unit } = event.target.dataset, id = `${layer}/${unit}`, ids = chosen();
+    choose(ids.includes(id) ? ids.filter(other => other !== id) : [...ids, id]);
+    count();
+  });
+  window.addEventListener("pageshow", () => count());
+  count();
+
+  const loaded = new Map();
+  function unitsOf(layer) {
+    if (!loaded.has(layer)) loaded.set(layer, new Promise((done, failed) => {
+      const script = document.createElement("script");
+      script.src = `${root}layers/${encodeURIComponent(layer)}.js`;
+      script.onload = () => done(window.UNITS[layer]);
+      script.onerror = failed;
+      document.head.append(script);
+    }));
+    return loaded.get(layer);
+  }
+  const short = value => value === null ? "-" : String(Number(Number(value).toPrecision(4)));
+  function made(tag, text, attributes = {}) {
+    const element = document.createElement(tag);
+    if (text !== undefined) element.textContent = text;
+    for (const [field, value] of Object.entries(attributes)) element.setAttribute(field, value);
+    return element;
+  }
+  function card(id, all, row, removed) {
+    const [layer, unit] = id.split("/"), item = made("li"), name = `${known.get(layer).title} ${unit}`;
+    const link = made("a", undefined, { href: addressOf(layer, unit) }), tile = made("span");
+    tile.style.cssText = `--columns:${all.columns};--x:${unit % all.columns};--y:${Math.floor(unit / all.columns)};background-image:url("${root}layers/${encodeURIComponent(layer)}.webp")`;
+    const label = labels().find(([one, other]) => one === layer && other === Number(unit));
+    link.append(tile, made("b", name), ...(label ? [" ", made("em", label[2] || label[3])] : []));
+    item.append(link);
+    if (row.feature) item.append(made("img", undefined, { src: `${root}units/${encodeURIComponent(layer)}/${row.feature}`, alt: `An image made for ${name}` }));
+    const facts = made("dl");
+    for (const [term, value] of [["mean", short(row.mean)], ["largest", short(row.max)], ["exactly 0", `${(100 * row.zeros).toFixed(1)}%`], ["selectivity", short(row.index)]])
+      facts.append(made("dt", term), made("dd", value));
+    item.append(facts);
+    if (row.classes.length) {
+      const table = made("table", undefined, { class: "profile" }), body = made("tbody"), most = Math.max(...row.classes.map(each => each[1]));
+      for (const [label_, mean] of row.classes) {
+        const line = made("tr"), cell = made("td", site.classes[label_]);
+        cell.style.setProperty("--p", `${most > 0 && mean > 0 ? 100 * mean / most : 0}%`);
+        line.append(cell, made("td", short(mean)));
+        body.append(line);
+      }
+      table.append(body);
+      item.append(table);
+    }
+    const button = made("button", "Remove", { type: "button", "aria-label": `Remove ${name}` });
+    button.addEventListener("click", removed);
+    item.append(button);
+    return item;
+  }
+  const board = document.getElementById("compared");
+  if (board) {
+    const clear = document.getElementById("compared-clear");
+    const asked = () => (new URLSearchParams(location.hash.slice(1)).get("units") || "").split(",").filter(Boolean);
+    let turn = 0;
+    const change = ids => { choose(ids); history.replaceState(null, "", location.pathname + location.search + asAddress(ids)); draw(); };
+    async function draw() {
+      const mine = ++turn, ids = asked();
+      const cards = await Promise.all(ids.map(async id => {
+        const keep = () => change(asked().filter(other => other !== id));
+        if (!isUnit(id)) return made("li", `There is no unit ${id} in this site.`);
+        const all = await unitsOf(id.split("/")[0]);
+        return card(id, all, all.units[Number(id.split("/")[1])], keep);
+      }));
+      if (mine !== turn) return;
+      board.replaceChildren(...cards);
+      document.getElementById("compared-none").hidden = ids.length > 0;
+      clear.hidden = !ids.length;
+      count(ids.filter(isUnit));
+    }
+    clear.addEventListener("click", () => change([]));
+    window.addEventListener("hashchange", draw);
+    if (!location.hash && chosen().length) history.replaceState(null, "", asAddress(chosen()));
+    draw();
+  }
+
   // Search
   const box = document.getElementById("find"), list = document.getElementById("found");
   function hits(text) {
