@@ -143,23 +143,26 @@ def _signed(difference, unit):
 
 def _figure(results, figure):
     """{"title", "where", "html", "file", "why"} of a figure; its PNG and CSV go to figures/."""
-    told = {"title": figure.title, "where": figure.where, "html": "", "file": "", "why": ""}
+    told = {"title": figure.title, "where": figure.where, "html": "", "file": "", "why": "", "wide": False}
     path = results.folder / "figures" / f"{figure.name}.png"
     try:
         if isinstance(figure, Lines):
             series = figure.series(results)
             plots.save(*_drawn(figure, series), path)
             plain = {name: each[:2] for name, each in series.items()}
-            html = charts.lines(plain, figure.x_label, figure.y_label, counts=True, label=figure.title)
+            unit = "steps" if results.quick else figure.x_label
+            html = charts.lines(plain, unit, figure.y_label, counts=True, label=figure.title)
         else:
             source = results.file(figure.row, figure.file)
-            path.parent.mkdir(exist_ok=True)
-            with replacing(path) as temporary:
-                temporary.write_bytes(source.read_bytes())
+            for ending in (".png", ".csv"):
+                if source.with_suffix(ending).exists():
+                    with replacing(path.with_suffix(ending)) as temporary:
+                        temporary.write_bytes(source.with_suffix(ending).read_bytes())
             html = "data:image/png;base64," + base64.b64encode(source.read_bytes()).decode()
     except NotRun as error:
         return told | {"why": f"not drawn: {error}"}
-    return told | {"html": html, "file": f"figures/{figure.name}.png", "lines": isinstance(figure, Lines)}
+    kind = {"lines": isinstance(figure, Lines), "wide": getattr(figure, "wide", False)}
+    return told | kind | {"html": html, "file": f"figures/{figure.name}.png"}
 
 
 def _drawn(figure, series):

@@ -1,6 +1,7 @@
 """Run a study: rows and seeds as run folders; what has finished is skipped, what was stopped goes on; then the page."""
 
 import concurrent.futures
+import logging
 import multiprocessing
 import os
 import time
@@ -146,6 +147,7 @@ def reason_of(error):
 
 
 def _one_by_one(results, jobs, data, say):
+    logging.getLogger("tensorflow").setLevel("ERROR")  # it warns that another network is another function
     missing = {}  # {data: why it cannot be read}: told once, not for every row
     for number, (row, seed) in enumerate(jobs, start=1):
         say(f"{row}, seed {seed} ({number} of {len(jobs)} trainings)")

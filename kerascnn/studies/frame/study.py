@@ -148,13 +148,17 @@ class Lines:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A figure that a computed row has drawn: `file`, a PNG in the row's folder."""
+    """A figure that a computed row has drawn: `file`, a PNG in the row's folder, with its numbers (CSV) beside it.
+
+    `wide` gives it the whole width of the page.
+    """
 
     name: str
     title: str
     row: str
     file: str
     where: str = ""
+    wide: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +239,7 @@ def shown(value, unit):
 def shortened(recipe):
     """The recipe of a quick run: four steps on scikit-learn's digits, evaluated twice."""
     changes = {"data": "digits", "steps": 4, "eval_every": 2, "batch_size": 16, "precision": "float32", "classes": None}
+    changes["channels"] = recipe.channels or 3
     if recipe.start_from or "weights" in recipe.model_options:
         options = {key: value for key, value in recipe.model_options.items() if key not in ("weights", "skip")}
         changes |= {"start_from": "", "model_options": options}

@@ -1,0 +1,352 @@
+"""CS7011 assignment 2 (Priyesh V and V. Kulshreshtha, 2017): a 6.2M network on CIFAR-10, Tasks I to VII."""
+
+import numpy as np
+
+from kerascnn import anatomy, plots
+from kerascnn.models import MODELS
+from kerascnn.recipes import RECIPES
+from kerascnn.studies import register
+from kerascnn.studies.frame.listings import of_layers
+from kerascnn.studies.frame.results import best, on_test, when_first
+from kerascnn.studies.frame.study import Claim, Computed, Lines, Listing, Picture, Study, Training, Value
+
+# Task IV's table: layer, parameters
+TABLE = {
+    "conv1": 1792,
+    "conv2": 73_856,
+    "conv3": 295_168,
+    "conv4": 590_080,
+    "fc1": 4_195_328,
+    "fc2": 1_049_600,
+    "softmax": 10_250,
+    "bn": 40,
+}
+# Task IV's text: what, unit, printed
+SUMS = (
+    ("all parameters", "parameters", 6_216_114),
+    ("trainable parameters", "parameters", 6_216_094),
+    ("parameters that are not trained", "parameters", 20),
+    ("parameters in convolutional layers", "parameters", 960_896),
+    ("parameters in dense layers", "parameters", 5_255_218),
+    ("neurons in convolutional layers", "neurons", 131_072),
+    ("neurons in dense layers", "neurons", 2058),
+)
+# Task V's legend: changes of the recipe; without any batch normalisation that of the outputs goes, too
+LINES = {
+    "BN": {"batch_norm": True},
+    "BN without dropouts": {"batch_norm": True, "dropout": 0.0},
+    "NO BN": {"batch_norm": False, "model_options": {"dense_dropout": 0.0, "output_norm": False}},
+    "NO BN without dropouts": {
+        "batch_norm": False,
+        "dropout": 0.0,
+        "model_options": {"dense_dropout": 0.0, "output_norm": False},
+    },
+}
+PARTS = {"training": "", "validation": "val_", "test": "test_"}
+REACHED = 0.7  # validation accuracy to which Task V's trainings are timed
+BLOB = 0.5  # share of a filter's energy in its mean colour from which it is a blob
+DIRECTED = 0.25  # coherence from which a filter has a direction
+
+
+def _values():
+    counts = [
+        Value(
+            row="IV",
+            what=f"parameters of {layer}",
+            measure=layer,
+            published=count,
+            unit="parameters",
+            where="Task IV",
+            better="exact",
+        )
+        for layer, count in TABLE.items()
+    ]
+    counts += [
+        Value(row="IV", what=what, measure=what, published=count, unit=unit, where="Task IV", better="exact")
+        for what, unit, count in SUMS
+    ]
+    accuracy = {"unit": "accuracy", "better": "higher"}
+    lines = [
+        Value(
+            row=row,
+            what="best validation accuracy",
+            measure=best("val_accuracy"),
+            split="validation",
+            where="Task V, a figure without numbers",
+            **accuracy,
+        )
+        for row in LINES
+    ]
+    return (
+        Value(
+            row="best",
+            what="test accuracy",
+            measure=on_test("accuracy"),
+            published=0.88,
+            half=0.005,
+            printed="about 88%",
+            split="test",
+            protocol="weights best by validation",
+            where="Tasks II and III",
+            **accuracy,
+        ),
+        *counts,
+        *lines,
+    )
+
+
+def _layers(place):
+    model = MODELS.get("cifar_net")()
+    table = anatomy.layer_table(model)
+    of_layers(table).to_csv(place.folder / "layers.csv", index=False)
+    sums = anatomy.totals(table)
+    counts = {row.layer: int(row.parameters) for row in table.itertuples() if row.layer in TABLE}
+    found = (
+        sums["parameters"]["all"],
+        sums["trainable"]["all"],
+        sums["not_trainable"]["all"],
+        sums["parameters"]["convolutional"],
+        sums["parameters"]["dense"],
+        sums["neurons"]["convolutional"],
+        sums["neurons"]["dense"],
+    )
+    return {**counts, **{what: int(number) for (what, _, _), number in zip(SUMS, found, strict=True)}}
+
+
+def named(filters):
+    """What each filter looks like: DataFrame filter, energy, coherence, orientation, mean_share, pattern.
+
+    The coherence and the orientation are those of the energy of its Fourier transform by angle
+    (`kerascnn.callbacks.filters.measured`); mean_share is the part of its energy that is its mean colour.
+
+    Args:
+        filters: float (n, h, w, channels).
+    """
+    from kerascnn.callbacks.filters import measured
+
+    table = measured(filters)[["filter", "norm", "coherence", "orientation"]]
+    energy = (filters.astype("float64") ** 2).sum((1, 2, 3))
+    mean = filters.shape[1] * filters.shape[2] * (filters.mean((1, 2)).astype("float64") ** 2).sum(-1)
+    share = mean / np.where(energy > 0, energy, 1)
+    turn = table["orientation"] % 180
+    kinds = [
+        share >= BLOB,
+        table["coherence"] < DIRECTED,
+        (turn <= 22.5) | (turn >= 157.5),
+        (turn >= 67.5) & (turn <= 112.5),
+    ]
+    pattern = np.select(kinds, ["blob of colour", "no direction", "vertical", "horizontal"], "diagonal")
+    return table.assign(mean_share=share, pattern=pattern)
+
+
+def _filters(place):
+    from kerascnn import using
+    from kerascnn.callbacks.filters import filter_sheet, filters_of
+
+    run = place.run("best")
+    filters = filters_of(using.subject(run).model, "conv1")
+    table = named(filters)
+    title = f"conv1 of {run.read('recipe')['model']}, {len(filters)} filters"
+    for file, view in (("raw", "one"), ("normalised", "each")):
+        plots.save(filter_sheet(filters, title, view), table, place.folder / f"{file}.png")
+    shown = table.round({"norm": 3, "coherence": 2, "orientation": 0, "mean_share": 2})
+    shown.to_csv(place.folder / "patterns.csv", index=False)
+    return {pattern: int((table["pattern"] == pattern).sum()) for pattern in PATTERNS}
+
+
+PATTERNS = ("vertical", "horizontal", "diagonal", "blob of colour", "no direction")
+
+
+def _neurons(place):
+    from kerascnn import using
+    from kerascnn.dataset_scan import explained, scan, sheets
+
+    run = place.run("best")
+    classifier, data = using.subject(run), using.data_of(run)
+    prepared = classifier.preprocessing
+    result = scan(classifier.model, data, "deepest", 10, split="test", preprocessing=prepared)
+    (layer,) = result.layers
+    plots.save(sheets.class_sheet(result, layer), result.top(layer), place.folder / "classes.png")
+    channels = sheets.default_channels(result, layer, 10)
+    methods = {"methods": ("guided_backprop",), "preprocessing": prepared}
+    maps = explained.patch_maps(result, classifier.model, layer, channels, **methods)
+    title = f"{layer}: ten neurons, the patches that excite them and guided backpropagation"
+    sheet = sheets.patch_sheet(result, layer, channels, maps=maps, title=title)
+    top = result.top(layer)
+    plots.save(sheet, top[top["channel"].isin(channels)], place.folder / "guided.png")
+    return {"neurons": len(channels), "images": result.manifest["images"]}
+
+
+def _tail(results, row, column):
+    """Mean of a column over the last five evaluations and the seeds."""
+    return float(results.curve(row, column)[1][-5:].mean())
+
+
+def _lower(results):
+    train, validation, test = (_tail(results, "best", f"{prefix}loss") for prefix in PARTS.values())
+    return max(validation, test) < train, (
+        f"Mean of the last five epochs: training {train:.3f} nats (with dropout), validation {validation:.3f}, test "
+        f"{test:.3f}."
+    )
+
+
+def _fluctuates(results):
+    spreads = [float(np.diff(results.curve("best", f"{prefix}loss")[1]).std()) for prefix in PARTS.values()]
+    told = ", ".join(f"{name} {spread:.4f}" for name, spread in zip(PARTS, spreads, strict=True))
+    return min(spreads[1:]) > spreads[0], f"Deviation of the change from epoch to epoch, nats: {told}."
+
+
+def _one_accuracy(results):
+    train, validation = _tail(results, "best", "accuracy"), _tail(results, "best", "val_accuracy")
+    return abs(train - validation) < 0.02, (
+        f"Mean of the last five epochs: training {train:.2%}, validation {validation:.2%}; within 2 points counts."
+    )
+
+
+def _dense(results):
+    dense = results.mean("IV", "parameters in dense layers")
+    convolutional = results.mean("IV", "parameters in convolutional layers")
+    return dense > convolutional, f"{dense / convolutional:.1f} times as many parameters."
+
+
+def _faster(results):
+    first = when_first("val_accuracy", REACHED)
+    told, holds = [], []
+    for end in ("", " without dropouts"):
+        with_bn, without = (np.mean(results.sample(f"{word}{end}", first)) for word in ("BN", "NO BN"))
+        holds.append(with_bn < without or (np.isnan(without) and not np.isnan(with_bn)))
+        words = ["never" if np.isnan(epoch) else f"after {epoch:.3g} epochs" for epoch in (with_bn, without)]
+        told.append(f"{'without' if end else 'with'} dropout {words[0]} with it and {words[1]} without")
+    return all(holds), f"{REACHED:.0%} of the validation images are right: {'; '.join(told)}."
+
+
+def _patterns(results):
+    counts = {pattern: results.mean("VI", pattern) for pattern in PATTERNS}
+    told = ", ".join(f"{count:.0f} {pattern}" for pattern, count in counts.items())
+    return min(counts[name] for name in ("vertical", "horizontal", "blob of colour")) > 0, f"{told}."
+
+
+CLAIMS = (
+    Claim(text="Validation and test loss are lower than the training loss", where="Task I", test=_lower),
+    Claim(
+        text="Test and validation losses fluctuate a lot, unlike the training loss", where="Task I", test=_fluctuates
+    ),
+    Claim(text="Training and validation accuracy converge to a single value", where="Task I", test=_one_accuracy),
+    Claim(
+        text="Fully connected layers are much more expensive than convolutional ones",
+        where="Task IV",
+        test=_dense,
+        counts=True,
+    ),
+    Claim(text="Batch normalisation results in efficient training", where="Task V", test=_faster),
+    Claim(text="Filters show vertical strokes, patches and horizontal strokes", where="Task VI", test=_patterns),
+)
+
+
+def _task_1(quantity):
+    return lambda results: {name: results.curve("best", prefix + quantity) for name, prefix in PARTS.items()}
+
+
+def _task_5(column):
+    return lambda results: {name: results.curve(name, column) for name in LINES}
+
+
+def _figures():
+    words = {"loss": "loss (nats)", "accuracy": "accuracy (fraction)"}
+    first = [
+        Lines(
+            name=f"task-1-{quantity}",
+            title=f"{'Negative log-likelihood' if quantity == 'loss' else 'Accuracy'} of training, validation and test",
+            series=_task_1(quantity),
+            x_label="epochs",
+            y_label=label,
+            where="Task I",
+        )
+        for quantity, label in words.items()
+    ]
+    fifth = [
+        Lines(
+            name=f"task-5-{part}-{quantity}",
+            title=f"{part.capitalize()} {quantity} with and without batch normalisation and dropout",
+            series=_task_5(prefix + quantity),
+            x_label="epochs",
+            y_label=label,
+            where="Task V",
+        )
+        for part, prefix in PARTS.items()
+        for quantity, label in words.items()
+    ]
+    pictures = (
+        Picture(name="filters-raw", title="conv1's filters, one scale", row="VI", file="raw.png", where="Task VI"),
+        Picture(
+            name="filters-normalised",
+            title="conv1's filters, each on its own scale",
+            row="VI",
+            file="normalised.png",
+            where="Task VI",
+        ),
+        Picture(
+            name="classes",
+            title="The neuron most telling of each class",
+            row="VII",
+            file="classes.png",
+            where="Task VII",
+            wide=True,
+        ),
+        Picture(
+            name="guided",
+            title="Guided backpropagation of ten neurons",
+            row="VII",
+            file="guided.png",
+            where="Task VII",
+            wide=True,
+        ),
+    )
+    return (*first, *fifth, *pictures)
+
+
+@register("cs7011", source="CS7011 report 2017")
+def cs7011():
+    """A 6.2M network on CIFAR-10: 88%, its layer table, batch norm and dropout, filters, neurons (Tasks I to VII)."""
+    recipe = RECIPES.get("cs7011")().replace(test_curve=True)
+    trainings = [
+        Training(name=name, recipe=recipe.replace(**changes), note="Task V") for name, changes in LINES.items()
+    ]
+    return Study(
+        name="cs7011",
+        title="CS7011, Tasks I to VII: a network of 6.2 million parameters on CIFAR-10",
+        source="Priyesh V and V. Kulshreshtha, CS7011 programming assignment 2, March 2017",
+        about="A network of four convolutions and two dense layers is trained on CIFAR-10, once with the report's best "
+        "settings and four times with and without batch normalisation and dropout. Its layers are counted, its filters "
+        "and the neurons of its deepest convolution are shown.",
+        rows=(
+            Computed(name="IV", compute=_layers, note="the network, counted"),
+            Training(name="best", recipe=recipe, note="Tasks I to III, and the network of VI and VII"),
+            *trainings,
+            Computed(name="VI", compute=_filters, needs=("best",), note="the 64 filters of conv1"),
+            Computed(name="VII", compute=_neurons, needs=("best",), note="neurons of the deepest convolution"),
+        ),
+        values=_values(),
+        claims=CLAIMS,
+        figures=_figures(),
+        listings=(
+            Listing(title="The layers", row="IV", file="layers.csv", where="Task IV"),
+            Listing(title="What each filter looks like", row="VI", file="patterns.csv", where="Task VI"),
+        ),
+        slips=(
+            "The table's last line is called SOFTMAX activation and typed ReLU-Activation; it is a softmax.",
+            "Task VII speaks of CONV5; the table's deepest convolution is CONV4, which is taken here.",
+            "Task II has batch normalisation at the output layer, Task V after every block; the table has the first.",
+        ),
+        chosen=(
+            "Optimizer (Adam), epochs (60), the factor of the rate's fall (0.1), augmentation (flips and crops).",
+            "Dropout follows the convolutional blocks alone, as Task I says; the rate is 0.5 as in Task III.",
+            f"A filter is a blob of colour where its mean has {BLOB:.0%} of its energy or more; it has a direction "
+            f"where its spectrum's coherence is {DIRECTED} or more; directions are taken to the nearest 45 degrees.",
+            f"Trainings are efficient by the epoch in which {REACHED:.0%} of the validation images are right.",
+        ),
+        differences=(
+            "Training loss and accuracy are measured with dropout and augmentation while the weights change, as Keras "
+            "reports them; so were the report's, it seems.",
+        ),
+    )
