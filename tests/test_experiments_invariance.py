@@ -7,7 +7,7 @@ from keras import layers
 from scipy import ndimage
 
 from kerascnn.errors import UsageError
-from kerascnn.experiments.invariance import CHANGES, changed, invariance
+from kerascnn.experiments.invariance import CHANGES, changed, invariance, linearity
 
 
 def network(pool):
@@ -37,6 +37,19 @@ def test_sums_do_not_move_and_a_corner_does():
     assert "move more than those of hidden" in moved.findings[-1]
     corner = invariance(CORNER, IMAGES, amounts=[0, -4, -6], layers=["hidden"])
     assert (corner.arrays["distance"][0, 1:] > 1e-3).all()
+
+
+def test_how_straight_a_line_is_by_pencil():
+    """At 1, 2 and 3 pixels, 2, 4, 6 lie on a line, and no part of 0, 3, 0 does. 0, 0, 3 differ from their mean by -1,
+    -1, 2, the pixels by -1, 0, 1: 3 squared over 6 x 2. What does not vary has no answer."""
+    distances = np.array([[2, 0, 0, 1], [4, 3, 0, 1], [6, 0, 3, 1]], float)
+    np.testing.assert_allclose(linearity(distances, [1, -2, 3], "translation"), [1, 0, 0.75, np.nan])
+    np.testing.assert_allclose(linearity(distances, [np.e, np.exp(-2), np.exp(3)], "scale"), [1, 0, 0.75, np.nan])
+    result = invariance(CORNER, IMAGES, amounts=[0, -2, -4, -6], layers=["conv", "hidden"])
+    values = [linearity(each, [0, -2, -4, -6], "translation").mean() for each in result.arrays["relative"]]
+    assert f"a straight line explains {values[1]:.0%} of its variation" in result.findings[-1]
+    assert f"at conv it explains {values[0]:.0%}." in result.findings[-1]
+    assert "linear" not in " ".join(invariance(CORNER, IMAGES, change="rotation", layers=["hidden"]).findings)
 
 
 def test_distances_by_hand():

@@ -82,7 +82,8 @@ def test_the_network_stays_as_it_is(task, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"layers": "baend"}, "Did you mean"),
+        ({"layers": "blend"}, "Did you mean"),
+        ({"layers": "blind,scores"}, "'scores' of colours gives the class probabilities, which are not features"),
         ({"classifiers": ["swm"]}, "svm"),
         ({"labels": np.zeros(3, int)}, "80 images, and there are 3 labels"),
         ({"labels": np.zeros(80, int)}, "needs two or more classes"),

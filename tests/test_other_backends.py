@@ -1,4 +1,4 @@
-"""The scan, the callbacks and Muon also pass their own tests with JAX and torch in TensorFlow's place."""
+"""The scan, callbacks, Muon and experiments also pass their own tests with JAX and torch in TensorFlow's place."""
 
 import os
 import subprocess
@@ -13,7 +13,14 @@ HERE = Path(__file__).parent
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 @pytest.mark.parametrize(
-    "file", ["test_dataset_scan.py", "test_scan_statistics.py", "test_callbacks.py", "test_muon.py"]
+    "file",
+    [
+        "test_dataset_scan.py",
+        "test_scan_statistics.py",
+        "test_callbacks.py",
+        "test_muon.py",
+        "test_experiments_laws.py",
+    ],
 )
 def test_on_another_backend(backend, file):
     pytest.importorskip(backend)

@@ -130,6 +130,18 @@ def test_the_command_writes_what_the_library_gives(call, trained, tmp_path):
     assert call("features", trained.folder, photos, "--layer", "f6", "-o", "f.csv")[0] == 2
 
 
+def test_images_smaller_than_the_filters_of_a_network_that_takes_any_size():
+    inputs = keras.Input((None, None, 3))
+    x = layers.Conv2D(2, 5, name="conv")(inputs)
+    x = layers.Conv2D(2, 5, name="deep")(layers.MaxPooling2D(2)(x))
+    answers = layers.Dense(2, activation="softmax")(layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(inputs, answers, name="any_size")
+    for side in (3, 5, 13):
+        with pytest.raises(UsageError, match=f"scales={side} is smaller than what layer 'deep' of any_size sees"):
+            features(model, np.zeros((1, side, side, 3)), "deep")
+    assert features(model, np.zeros((1, 14, 14, 3)), "deep").shape == (1, 2)
+
+
 def test_without_pyarrow_the_command_says_what_to_install(call, trained, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     code, _, err = call("features", trained.folder, "digits", "--layer", "f6", "-o", "f.parquet")

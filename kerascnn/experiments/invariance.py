@@ -86,7 +86,7 @@ def invariance(
     return Outcome(
         f"invariance-{change}",
         table,
-        _findings(names, relative, change),
+        (*_findings(names, relative, change), *_straight(names, relative, change, amounts)),
         lambda: _figure(names, amounts, relative, probability, change, fill, model.name),
         {"amounts": amounts, "relative": relative, "distance": distance, "probability": probability},
     )
@@ -193,6 +193,41 @@ def _findings(names, relative, change):
             f"(95% interval {low:.3f} to {high:.3f}, {relative.shape[-1]} images)."
         )
     return tuple(said)
+
+
+def linearity(relative, amounts, change):
+    """How much of the variation of each distance a straight line through how far the image was changed explains.
+
+    Args:
+        relative: (..., amounts, N) distances.
+        amounts: (amounts,), pixels or factors.
+        change: "translation", "horizontal" or "scale", of which the logarithm counts.
+    Returns:
+        float64 (..., N): squared correlations, nan for distances that do not vary.
+    """
+    amounts = np.asarray(amounts, "float64")
+    far = np.abs(np.log(amounts) if change == "scale" else amounts)
+    far = (far - far.mean())[:, None]
+    apart = relative - relative.mean(-2, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        return (apart * far).sum(-2) ** 2 / ((apart**2).sum(-2) * (far**2).sum())
+
+
+def _straight(names, relative, change, amounts):
+    """Whether the last layer's distance is nearly linear in how far the image was moved or scaled, as in the paper."""
+    if change not in ("translation", "horizontal", "scale") or len(np.unique(np.abs(amounts))) < 3:
+        return ()
+    first, last = (values[np.isfinite(values)] for values in linearity(relative[[0, -1]], amounts, change))
+    if not len(last):
+        return ()
+    mean, low, high = mean_interval(last)
+    verdict = "nearly linear" if low > 0.9 else "not nearly linear" if high < 0.9 else "perhaps nearly linear"
+    than = f"; at {names[0]} it explains {first.mean():.0%}" if len(names) > 1 and len(first) else ""
+    of_what = "the logarithm of the scale" if change == "scale" else "the number of pixels"
+    return (
+        f"The distance at {names[-1]} is {verdict} in {of_what}: a straight line explains {mean:.0%} of its variation "
+        f"(95% interval {max(low, 0):.0%} to {min(high, 1):.0%}){than}.",
+    )
 
 
 def _figure(names, amounts, relative, probability, change, fill, model):

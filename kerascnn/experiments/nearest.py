@@ -17,7 +17,10 @@ from kerascnn.experiments.invariance import usual_layers
 from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.explain.nearest import nearest_images
 from kerascnn.explain.sheets import draw_image
+from kerascnn.explain.subjects import opaque_step
+from kerascnn.network.plan import make_plan
 from kerascnn.plots import GREEN, RED, shortened
+from kerascnn.using.features import feature_place
 
 DRAWN = 5  # rows of the figure, as in the paper
 
@@ -54,11 +57,12 @@ def nearest(
         Outcome. Table: query, rank (from 1), image (its number), distance; with labels query_class, class and same;
         with files file.
     Raises:
-        UsageError: the layer or metric is unknown, top is larger than the number of images, or only one kind of labels
-            is given.
+        UsageError: the layer or metric is unknown, the layer gives the class probabilities, top is larger than the
+            number of images, or only one kind of labels is given.
     """
     if (query_labels is None) != (labels is None):
         raise UsageError("query_labels and labels go together: one of them is missing.")
+    feature_place(make_plan(model, opaque_step), layer)
     batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
     indices, distances = nearest_images(model, queries, batches, layer, top=top, metric=metric, batch_size=batch_size)
     rows = {

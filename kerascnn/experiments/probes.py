@@ -29,6 +29,7 @@ from kerascnn.network.find import convolutions, find_all
 from kerascnn.network.plan import make_plan
 from kerascnn.plots import BLUE, ORANGE
 from kerascnn.training.evaluate import interval
+from kerascnn.using.features import feature_place
 
 CLASSIFIERS = {
     "svm": lambda seed: LinearSVC(dual="auto", random_state=seed),
@@ -77,10 +78,11 @@ def probes(
         over the folds), accuracy (of the test images), low and high (its 95% Wilson interval), images. Arrays:
         "<layer>/<classifier>": bool (N,), which test images are classified correctly.
     Raises:
-        UsageError: a layer or classifier is unknown, the numbers of labels and images differ, or a class has fewer
-            training images than folds.
+        UsageError: a layer or classifier is unknown, a layer gives the class probabilities, the numbers of labels and
+            images differ, or a class has fewer training images than folds.
     """
-    names = [place.name for place in find_all(make_plan(model, opaque_step), layers)]
+    plan = make_plan(model, opaque_step)
+    names = [feature_place(plan, place.name).name for place in find_all(plan, layers)]
     labels, test_labels = np.asarray(labels), np.asarray(test_labels)
     _check(images, labels, test_images, test_labels, classifiers, places, folds)
     rows, arrays = [], {}

@@ -63,6 +63,7 @@ def scale_features(model, images, layer, *, flip=True, batch_size=32, say=None):
     found = {}
     for scale, each in at_scales.items():
         size = np.shape(each[:1])[1:3]
+        _check_places(network, size, scale, layer)
         relative = np.prod(size) / np.prod([a or b for a, b in zip(own, size, strict=True)])
         found[scale] = _unit(_averaged(network, each, max(1, int(batch_size / relative)), flip))
         if say:
@@ -101,6 +102,19 @@ def check_sizes(model, images):
                 f"scales={scale or size[0]} is smaller than {model.name} takes: its images have {own[0]}x{own[1]} "
                 f"pixels. Choose scales from {max(own)} upwards."
             )
+
+
+def _check_places(network, size, scale, layer):
+    """Raise a UsageError if images of a size are too small for the filters of a network that takes any size."""
+    try:
+        shape = network.compute_output_shape((1, *size, network.input_shape[-1]))
+    except ValueError:
+        shape = (0,)
+    if min(shape) < 1:
+        raise UsageError(
+            f"scales={scale or size[0]} is smaller than what layer {layer!r} of {network.name} sees of an image. "
+            "Choose larger scales."
+        )
 
 
 def convolutional(model, layer):
