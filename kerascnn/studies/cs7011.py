@@ -342,8 +342,8 @@ def cs7011():
             "Optimizer (Adam), epochs (60), the factor of the rate's fall (0.1), augmentation (flips and crops).",
             "Dropout follows the convolutional blocks alone, as Task I says; the rate is 0.5 as in Task III.",
             f"A filter is a blob of colour where its mean has {BLOB:.0%} of its energy or more; it has a direction "
-            f"where its spectrum's coherence is {DIRECTED} or more, which a tenth of random filters reach; directions are "
-            "taken to the nearest 45 degrees.",
+            f"where its spectrum's coherence is {DIRECTED} or more, which a tenth of random filters reach; directions "
+            "are taken to the nearest 45 degrees.",
             f"Trainings are efficient by the epoch in which {REACHED:.0%} of the validation images are right.",
         ),
         differences=(

@@ -13,7 +13,7 @@ from kerascnn.runs import Run, plain
 from kerascnn.studies.frame.study import Measure, NotRun, Training
 from kerascnn.studies.frame.verdicts import INCOMPARABLE, NOT_REPRODUCED, NOT_RUN, REPRODUCED, Compared, compared
 
-QUICK = "a quick run: a few steps, which say nothing about accuracy"
+QUICK = "a quick run"
 
 
 class Trained:
