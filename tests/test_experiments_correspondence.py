@@ -110,9 +110,9 @@ def test_boxes_from_a_table(tmp_path):
     path.write_text("file,part,top,left,bottom,right\nb.png,eye,1,2,3,4\ndogs/a.png,eye,5,6,7,8\nb.png,nose,0,0,2,2\n")
     files = ("dogs/a.png", "dogs/b.png", "cats/a.png")
     with pytest.raises(DataError, match=r"'dogs/a.png' needs one box of 'nose'"):
-        read_boxes(path, files)
+        read_boxes(path, files, (12, 16))
     path.write_text(path.read_text() + "dogs/a.png,nose,3,3,4,4\n")
-    rows, boxes = read_boxes(path, files)
+    rows, boxes = read_boxes(path, files, (12, 16))
     assert rows.tolist() == [1, 0]
     assert {part: box.tolist() for part, box in boxes.items()} == {
         "eye": [[1, 2, 3, 4], [5, 6, 7, 8]],
@@ -120,11 +120,31 @@ def test_boxes_from_a_table(tmp_path):
     }
     path.write_text("file,part,top,left,bottom,right\na.png,eye,1,2,3,4\n")
     with pytest.raises(DataError, match=r"'a.png' names 2 images"):
-        read_boxes(path, files)
+        read_boxes(path, files, (12, 16))
     path.write_text("file,part,top,left,bottom\na.png,eye,1,2,3\n")
     with pytest.raises(DataError, match="needs the columns"):
-        read_boxes(path, files)
+        read_boxes(path, files, (12, 16))
     for content in (b"", b"file,part\n\xff\xfe,eye\n", b'a,b\n"c\n'):
         path.write_bytes(content)
         with pytest.raises(DataError, match=r"boxes\.csv"):
-            read_boxes(path, files)
+            read_boxes(path, files, (12, 16))
+
+
+def test_squares_about_places_from_a_table(tmp_path):
+    """Of 3 pixels about x 5, y 4: columns 4 to 6 and rows 3 to 5. Near a corner the square is moved inside."""
+    path = tmp_path / "places.csv"
+    path.write_text("file,part,x,y\na.png,eye,5,4\nb.png,eye,0,11\n")
+    files = ("a.png", "b.png")
+    rows, boxes = read_boxes(path, files, (12, 16), 3)
+    assert rows.tolist() == [0, 1]
+    assert boxes["eye"].tolist() == [[3, 4, 6, 7], [9, 0, 12, 3]]
+    assert (
+        read_boxes(path, files, (12, 16))[1]["eye"].tolist() == read_boxes(path, files, (12, 16), 3)[1]["eye"].tolist()
+    )
+    with pytest.raises(UsageError, match="patch=13 is not allowed for images of 12x16 pixels: 1 to 12"):
+        read_boxes(path, files, (12, 16), 13)
+    with pytest.raises(DataError, match=r"x=0, y=11 of 'b\.png' lies outside the image of 11x16 pixels"):
+        read_boxes(path, files, (11, 16))
+    path.write_text("file,part,x,y\na.png,eye,here,4\n")
+    with pytest.raises(DataError, match="needs numbers as x and y"):
+        read_boxes(path, files, (12, 16))

@@ -99,25 +99,33 @@ def hidden(images, boxes, fill="mean"):
     return out
 
 
-def read_boxes(path, files):
-    """Parts from a CSV file with columns file, part, top, left, bottom, right.
+def read_boxes(path, files, size, patch=None):
+    """Parts from a CSV file with columns file, part, top, left, bottom, right, or file, part, x, y.
 
     Args:
         path: the CSV file.
         files: names of the images; a file in the table stands for the image whose name ends with it.
+        size: (height, width) of the images, pixels.
+        patch: side of the square about each place x, y (column and row), which is moved inside the image; None: a
+            quarter of the image's shorter side.
     Returns:
         (int (N,): which of the files have boxes, {part: int (N, 4)}).
     Raises:
-        DataError: a column is missing, a box is not whole numbers, a file matches none or several of the images, or a
-            part is missing in one of them.
+        UsageError: the patch is larger than the image.
+        DataError: a column is missing, a box is not whole numbers, a place lies outside the image, a file matches none
+            or several of the images, or a part is missing in one of them.
     """
     try:
         table = pandas.read_csv(path, dtype={"file": str, "part": str}, keep_default_na=False)
     except ValueError as error:  # pandas' own, and that of text that is not UTF-8
         raise DataError(f"{path} is not a table of boxes: {error}") from error
+    if {"x", "y"} <= set(table.columns) and not set(SIDES) & set(table.columns):
+        table = _about_places(table, path, size, patch)
     missing = [column for column in ("file", "part", *SIDES) if column not in table]
     if missing or table.empty or any(table[side].dtype.kind not in "iu" for side in SIDES):
-        raise DataError(f"{path} needs the columns file, part, {', '.join(SIDES)}, the last four whole numbers.")
+        raise DataError(
+            f"{path} needs the columns file, part, {', '.join(SIDES)}, the last four whole numbers, or x, y."
+        )
     rows = {}
     for name in dict.fromkeys(table["file"]):
         same = [row for row, file in enumerate(files) if file == name or file.endswith(f"/{name}")]
@@ -132,6 +140,26 @@ def read_boxes(path, files):
             raise DataError(f"{path}: {lacking[0]!r} needs one box of {part!r}, as every image does.")
         parts[part] = of_file.loc[list(rows)].to_numpy()
     return np.array(list(rows.values())), parts
+
+
+def _about_places(table, path, size, patch):
+    """The table with the sides of a square about each place x, y."""
+    patch = max(1, min(size) // 4) if patch is None else patch
+    if not 1 <= patch <= min(size):
+        raise UsageError(f"patch={patch} is not allowed for images of {size[0]}x{size[1]} pixels: 1 to {min(size)}.")
+    places = table[["y", "x"]]
+    if any(kind.kind not in "iuf" for kind in places.dtypes) or not np.isfinite(places.to_numpy("float64")).all():
+        raise DataError(f"{path} needs numbers as x and y, pixels from the left and from the top.")
+    places = places.to_numpy("float64")
+    outside = ((places < 0) | (places >= size)).any(1)
+    if outside.any():
+        row = table[outside].iloc[0]
+        raise DataError(
+            f"{path}: x={row['x']:g}, y={row['y']:g} of {row['file']!r} lies outside the image of {size[0]}x{size[1]} "
+            "pixels."
+        )
+    corners = np.clip(np.floor(places - patch / 2 + 0.5), 0, np.array(size) - patch).astype(int)
+    return table.assign(**dict(zip(SIDES, np.hstack([corners, corners + patch]).T, strict=True)))
 
 
 def _features(model, images, names, batch_size):
@@ -211,13 +239,24 @@ def _figure(table, names, model):
     return figure
 
 
-def command(asked, *, boxes: Path, layers: str | None = None, repeats: int = 10, seed: int = 0):
+def command(
+    asked,
+    *,
+    boxes: Path,
+    patch: int | None = None,
+    layers: str | None = None,
+    repeats: int = 10,
+    seed: int = 0,
+):
     """Measure whether a network treats the same part of different images alike, wherever the part is.
 
     Parameters
     ----------
     boxes
-        CSV file with columns file, part, top, left, bottom, right: pixels of the image as the network sees it
+        CSV file with columns file, part, top, left, bottom, right, or file, part, x, y: pixels of the image as the
+        network sees it
+    patch
+        side of the square that is hidden about each place x, y, pixels [default: a quarter of the image's shorter side]
     layers
         names of layers, separated by commas [default: the last convolution and the last layer before the scores]
     repeats
@@ -227,6 +266,6 @@ def command(asked, *, boxes: Path, layers: str | None = None, repeats: int = 10,
     """
     if not boxes.is_file():
         raise UsageError(f"There is no file {boxes}. Its columns are file, part, top, left, bottom, right.")
-    rows, parts = read_boxes(boxes, asked.split.files)
+    rows, parts = read_boxes(boxes, asked.split.files, asked.classifier.preprocessing.image_size, patch)
     chosen = layer_names(layers) or usual_layers(asked.model)[1:]
     return correspondence(asked.model, asked.prepared(asked.split)[rows], parts, chosen, repeats=repeats, seed=seed)
