@@ -397,6 +397,31 @@ def test_an_address_restores_the_view(live_page, live):
     assert page.locator("#method").input_value() == "saliency"
 
 
+def test_two_images_are_compared_at_an_address_of_their_own(live_page, live):
+    page = live_page
+    one, two = page.locator("#sample option").all_inner_texts()[1:3]
+    page.select_option("#sample", one)
+    answered(page)
+    page.click("#both")
+    page.select_option("#sample-2", two)
+    page.select_option("#layer", "c3")
+    page.select_option("#method", "saliency")
+    other = answered(page, "before-2")
+    page.wait_for_function("document.querySelectorAll('#units button i').length == 2 * 16")
+    page.wait_for_function("!document.getElementById('map-2').hidden")
+    page.locator("#units button").nth(3).click()
+    without = answered(page, "after-2")
+    assert page.url == f"{live}#sample={one}&two=1&second={two}&layer=c3&method=saliency&off=3"
+    page.reload()
+    assert answered(page, "before-2") == other
+    assert answered(page, "after-2") == without
+    page.wait_for_function("document.querySelectorAll('#units button i').length == 2 * 16")
+    page.click("#both")
+    page.wait_for_function("document.querySelectorAll('#units button i').length == 16")
+    assert not page.locator("#second").is_visible()
+    assert page.url == f"{live}#sample={one}&layer=c3&method=saliency&off=3"
+
+
 def test_a_drawing_is_answered(live_page):
     page = live_page
     page.click("#draw")

@@ -1,4 +1,4 @@
-"""The scan, callbacks, Muon and experiments also pass their own tests with JAX and torch in TensorFlow's place."""
+"""The scan, callbacks, Muon, experiments and units switched off pass their own tests with JAX and torch, too."""
 
 import os
 import subprocess
@@ -20,6 +20,7 @@ HERE = Path(__file__).parent
         "test_callbacks.py",
         "test_muon.py",
         "test_experiments_laws.py",
+        "test_pages_engine.py",
     ],
 )
 def test_on_another_backend(backend, file):

@@ -157,6 +157,8 @@ def test_the_forms_of_other_servers_give_the_same_probabilities(trained, address
         ("ablate?layer=c1&units=99", None, "has no unit 99: it has 6, 0 to 5"),
         ("ablate?layer=c1&units=x", None, "units=x is not allowed"),
         ("look?method=grad_can", None, "Did you mean"),
+        ("maps?layer=c1&largest=nan", None, "largest=nan is not allowed: it must be a number above 0"),
+        ("maps?layer=c1&largest=-1", None, "largest=-1 is not allowed"),
     ],
 )
 def test_what_is_not_allowed_is_said(address, photo, path, body, said):

@@ -7,7 +7,7 @@ GET  /layers       the layers whose maps can be seen: [{"name", "layer", "channe
 GET  /samples      names of sample images; /samples/NAME is one
 POST /predict      an image file -> [{"rank", "index", "probability", "label"}, ...]; `?top=3`
 POST /look         an image file -> a map over it; `?method=grad_cam`
-POST /maps         an image file -> all maps of a layer; `?layer=conv1`
+POST /maps         an image file -> all maps of a layer; `?layer=conv1`, and `&largest=8` for what is white
 POST /ablate       an image file -> answers with and without units of a layer; `?layer=conv1&units=0,3`
 POST /v1/models/NAME:predict     TensorFlow Serving's REST form
 POST /v2/models/NAME/infer       the Open Inference Protocol; GET /v2/health/live and /v2/health/ready
@@ -20,13 +20,12 @@ import asyncio
 import base64
 import io
 import json
+import math
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 
 import jinja2
 import numpy as np
-from PIL import Image
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
@@ -34,161 +33,18 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from kerascnn.anatomy import drawing
-from kerascnn.dataset_scan.scanned_layers import scanned_layers
 from kerascnn.datasets.decoding import BrokenImage, read_image
 from kerascnn.datasets.resize import resize_batch
 from kerascnn.errors import DataError, UsageError, unknown
-from kerascnn.experiments.unit_ablation import Tail
-from kerascnn.explain import EXPLANATIONS, activations, maps
-from kerascnn.explain.answers import class_probabilities
-from kerascnn.explain.sheets import is_signed, limit_of, one_value_per_pixel, range_of
-from kerascnn.explain.subjects import check_images, opaque_step
-from kerascnn.network.plan import make_plan
+from kerascnn.explain import EXPLANATIONS
+from kerascnn.files import read_json
+from kerascnn.pages.engine import Busy, Engine, Refused
 from kerascnn.pages.guard import Guard
+from kerascnn.pages.microscope.layers import all_layers
 from kerascnn.pages.report import TEMPLATES
-from kerascnn.plots import HEAT, SIGNED
 from kerascnn.using.classifier import subject
 
 LARGEST = 32 * 2**20  # bytes of a request
-AT_ONCE, WAITING = 32, 512  # images of a batch, and images that may wait
-MOST_UNITS = 256  # maps of a layer that are drawn
-TILE = 64  # pixels of a map on the page, at least
-
-
-class Busy(Exception):  # noqa: N818 (what happened)
-    """More waits than may."""
-
-
-class Refused(Exception):  # noqa: N818
-    """A request that is not allowed: a sentence and the HTTP status."""
-
-    def __init__(self, text, status=400):
-        super().__init__(text)
-        self.status = status
-
-
-class Engine:
-    """Computes with one classifier in one thread, since Keras on JAX takes the weights out of a model that predicts."""
-
-    def __init__(self, classifier):
-        self.classifier = classifier
-        self.pool = ThreadPoolExecutor(1)
-        self.pending, self.running, self.draining = [], False, None
-        self.layers = _layers(classifier.model)
-        self.plan = make_plan(classifier.model, opaque_step)
-
-    async def answer(self, pixels):
-        """Probabilities (num_classes,) of uint8 pixels (*resize_to, C); images that wait together are one batch."""
-        if len(self.pending) >= WAITING:
-            raise Busy
-        future = asyncio.get_running_loop().create_future()
-        self.pending.append((pixels, future))
-        if not self.running:
-            self.running = True
-            self.draining = asyncio.ensure_future(self._drain())
-        return await future
-
-    async def _drain(self):
-        while self.pending:
-            some, self.pending = self.pending[:AT_ONCE], self.pending[AT_ONCE:]
-            try:
-                found = await self.do(self._answers, np.stack([pixels for pixels, _ in some]))
-            except Exception as error:
-                for _, future in some:
-                    if not future.done():
-                        future.set_exception(error)
-                continue
-            for (_, future), row in zip(some, found, strict=True):
-                if not future.done():
-                    future.set_result(row)
-        self.running = False
-
-    def do(self, function, *arguments):
-        """The result of a function that uses the model, as something to be awaited."""
-        return asyncio.get_running_loop().run_in_executor(self.pool, function, *arguments)
-
-    def _answers(self, pixels):
-        """A batch is padded to a power of two, so that few sizes are compiled."""
-        count = len(pixels)
-        size = 1 << (count - 1).bit_length()
-        pixels = np.concatenate([pixels, np.repeat(pixels[:1], size - count, 0)])
-        scores = self.classifier.model.predict_on_batch(self.classifier.preprocessing(pixels))
-        return np.asarray(class_probabilities(self.classifier.model, scores))[:count]
-
-    def look(self, pixels, method):
-        """{"map": a PNG with transparency over the image, "image", "range"} of the image's top class."""
-        prepared = self.classifier.preprocessing
-        seen = prepared.crop(pixels[None])
-        found = one_value_per_pixel(maps(method, self.classifier.model, prepared.scale(seen))[0])
-        signed = is_signed(method, found)
-        limit = limit_of(found) if signed else float(found.max()) or 1.0
-        part = np.clip(found / limit, -1 if signed else 0, 1)
-        from matplotlib import colormaps
-
-        colours = colormaps[SIGNED]((part + 1) / 2) if signed else colormaps[HEAT](part)
-        colours[..., 3] = np.abs(part) ** 0.5
-        image = seen[0][..., 0] if seen.shape[-1] == 1 else seen[0]
-        return {
-            "map": _uri(Image.fromarray(np.round(255 * colours).astype("uint8"), "RGBA")),
-            "image": _uri(Image.fromarray(image).convert("RGB")),
-            "range": range_of(found, signed),
-        }
-
-    def maps_of(self, pixels, name):
-        """{"sheet": PNG, "tile": (width, height), "columns", "count", "channels"} of the maps of a layer."""
-        found = activations(self.classifier.model, self._input(pixels), self._layer(name).output)[0]
-        height, width, channels = found.shape
-        count = min(channels, MOST_UNITS)
-        largest = float(np.abs(found).max()) or 1.0
-        larger = max(1, round(TILE / max(height, width)))
-        columns = 8
-        rows = -(-count // columns)
-        sheet = np.zeros((rows * height * larger, columns * width * larger), "uint8")
-        for number in range(count):
-            tile = np.clip(255 * found[..., number] / largest, 0, 255).repeat(larger, 0).repeat(larger, 1)
-            top, left = number // columns * height * larger, number % columns * width * larger
-            sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile.astype("uint8")
-        return {
-            "sheet": _uri(Image.fromarray(sheet)),
-            "tile": [width * larger, height * larger],
-            "columns": columns,
-            "count": count,
-            "channels": channels,
-            "largest": largest,
-        }
-
-    def ablated(self, pixels, name, units):
-        """(probabilities with all units, without some units of a layer), each (num_classes,)."""
-        layer = self._layer(name)
-        wrong = [unit for unit in units if not 0 <= unit < layer.channels]
-        if wrong:
-            raise Refused(f"Layer {name!r} has no unit {wrong[0]}: it has {layer.channels}, 0 to {layer.channels - 1}.")
-        arrays = check_images(self.classifier.model, self.plan, self._input(pixels))
-        tail = Tail(self.plan, arrays, layer.value, 1)
-        return tail.whole[0], tail.without(units, np.zeros(tail.channels))[0] if units else tail.whole[0]
-
-    def _input(self, pixels):
-        return self.classifier.preprocessing(pixels[None])
-
-    def _layer(self, name):
-        for layer in self.layers:
-            if name in (layer.name, layer.layer):
-                return layer
-        raise Refused(str(unknown("layer", name, [layer.layer for layer in self.layers])))
-
-
-def _layers(model):
-    """What the next layer sees of every convolution; [] where a network has none."""
-    try:
-        return scanned_layers(model)
-    except UsageError:
-        return []
-
-
-def _uri(picture):
-    file = io.BytesIO()
-    picture.save(file, "png")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 class Handlers:
@@ -213,7 +69,7 @@ class Handlers:
             samples=list(self.samples),
             picture=jinja2.utils.markupsafe.Markup(drawing(self.classifier.model, links=links)),
             grey=self.classifier.preprocessing.channels == 1,
-            microscope=(self.microscope / "microscope.json").exists(),
+            microscope=_addresses(self.classifier.model, self.microscope / "microscope.json"),
         )
         return HTMLResponse(page)
 
@@ -230,7 +86,8 @@ class Handlers:
 
     async def on_maps(self, request):
         pixels = await self._image(request)
-        return JSONResponse(await self.engine.do(self.engine.maps_of, pixels, request.query_params.get("layer", "")))
+        layer, text = request.query_params.get("layer", ""), request.query_params.get("largest", "")
+        return JSONResponse(await self.engine.do(self.engine.maps_of, pixels, layer, _positive(text) if text else None))
 
     async def on_ablate(self, request):
         text = request.query_params.get("units", "")
@@ -343,8 +200,27 @@ class Handlers:
         return answer
 
 
+def _addresses(model, manifest):
+    """{layer: its folder in units/} of the layers that a microscope shows; None if there is none."""
+    try:
+        shown = read_json(manifest)["layers"]
+        return {each.layer: each.address for each in all_layers(model) if each.address in shown}
+    except (FileNotFoundError, DataError, UsageError, KeyError, TypeError):
+        return None
+
+
 def _are_bytes(pixels):
     return bool(np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 255)
+
+
+def _positive(text):
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise Refused(f"largest={text[:40]} is not allowed: it must be a number above 0.")
+    return number
 
 
 def _whole(request, name, usual):

@@ -19,13 +19,14 @@ from kerascnn.explain.by_name import maps
 from kerascnn.explain.caveats import cautions
 from kerascnn.explain.evaluate import deletion_and_insertion, importance, importance_of, likeness, random_twin
 from kerascnn.explain.reverse import fixed_target
-from kerascnn.explain.sheets import HEAT, blended, is_signed, one_value_per_pixel, range_of
+from kerascnn.explain.sheets import blended, is_signed, one_value_per_pixel, range_of
 from kerascnn.explain.subjects import check_images, opaque_step
 from kerascnn.explain.walk import Task, run
 from kerascnn.network.plan import make_plan
 from kerascnn.pages.microscope import pictures
 from kerascnn.pages.microscope.collect import Clock
 from kerascnn.pages.microscope.site import STATE
+from kerascnn.plots import HEAT
 
 GROUP = 4  # images computed together
 SIDE = 128  # pixels of a tile, at most

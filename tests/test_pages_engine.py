@@ -1,0 +1,87 @@
+"""What the service computes: a unit that is switched off is a channel that is zero, on every backend.
+
+tests/test_other_backends.py runs this file with JAX and torch, too.
+"""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from kerascnn import using
+from kerascnn.pages.engine import Engine, Refused
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (12, 10, 3), "uint8")
+
+
+def network(where="", units=()):
+    """Three convolutions: one before normalisation, one with a shortcut around it, one on a branch of its own.
+
+    Some channels are multiplied by 0 where the next layer reads them.
+    """
+
+    def seen(x, name):
+        if name != where:
+            return x
+        mask = np.ones(x.shape[-1], "float32")
+        mask[list(units)] = 0
+        return keras.ops.multiply(x, mask)
+
+    inputs = keras.Input((12, 10, 3))
+    x = layers.Conv2D(6, 3, padding="same", use_bias=False, name="a")(inputs)
+    x = seen(layers.ReLU(name="a_relu")(layers.BatchNormalization(name="a_norm")(x)), "a")
+    x = layers.MaxPooling2D(2, name="pool")(x)
+    b = seen(layers.Conv2D(6, 3, padding="same", activation="relu", name="b")(x), "b")
+    x = layers.Add(name="add")([x, b])
+    c = seen(layers.Conv2D(4, 1, activation="tanh", name="c")(x), "c")
+    x = layers.Flatten(name="flat")(layers.Concatenate(name="join")([x, c]))
+    x = layers.Dense(5, activation="softmax", name="end")(layers.Dense(7, activation="relu", name="fc")(x))
+    model = keras.Model(inputs, x, name="branched")
+    rng = np.random.default_rng(1)
+    shapes = [weight.shape for weight in model.weights]
+    model.set_weights(
+        [
+            rng.uniform(0.1, 0.7, shape) if len(shape) == 1 else rng.normal(0, np.prod(shape[:-1]) ** -0.5, shape)
+            for shape in shapes
+        ]
+    )
+    return model
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return Engine(using.adopt(network(), preprocess="0-1"))
+
+
+def answers(model):
+    return keras.ops.convert_to_numpy(model(PIXELS[None] / np.float32(255), training=False))[0]
+
+
+@pytest.mark.parametrize(
+    ("layer", "units"), [("a", (0, 3)), ("a", range(6)), ("b", (5,)), ("b", (0, 1, 2)), ("c", (2,))]
+)
+def test_a_unit_that_is_off_is_a_channel_that_is_zero(engine, layer, units):
+    before, after = engine.ablated(PIXELS, layer, list(units))
+    np.testing.assert_allclose(before, answers(network()), atol=2e-6)
+    np.testing.assert_allclose(after, answers(network(layer, units)), atol=2e-6)
+    assert np.abs(after - before).max() > 1e-3
+
+
+def test_no_unit_off_changes_nothing(engine):
+    before, after = engine.ablated(PIXELS, "b", [])
+    np.testing.assert_array_equal(before, after)
+
+
+def test_a_unit_that_does_not_exist_is_refused(engine):
+    with pytest.raises(Refused, match="Layer 'b' has no unit 6: it has 6, 0 to 5"):
+        engine.ablated(PIXELS, "b", [0, 6])
+    with pytest.raises(Refused, match="Unknown layer 'd'"):
+        engine.ablated(PIXELS, "d", [0])
+
+
+def test_maps_have_the_scale_that_is_asked_for(engine):
+    own = engine.maps_of(PIXELS, "b")
+    assert engine.maps_of(PIXELS, "b", largest=own["largest"])["sheet"] == own["sheet"]
+    double = engine.maps_of(PIXELS, "b", largest=2 * own["largest"])
+    assert double["largest"] == 2 * own["largest"]
+    assert double["sheet"] != own["sheet"]
