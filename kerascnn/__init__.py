@@ -23,7 +23,7 @@ _HOME = {
     "load": "keras_file",
     "predict": "using.prediction",
     "evaluate": "using.evaluation",
-    "export": "using.saved_model",
+    "export": "using.exporting",
     "scan": "dataset_scan.scanning",
     "microscope": "pages.microscope.build",
 }

@@ -7,6 +7,7 @@
     metrics.csv          one row an epoch
     best.keras           the network with its best weights by validation
     export/saved_model/  the same with preprocessing and labels inside, for plain TensorFlow
+    export/              other formats, a model card beside each (kerascnn.using.formats)
     plots/               figures, each with its numbers beside it
     evaluation/          predictions of the test images, tables and pictures (kerascnn.training.record)
     report.html          the page of the run

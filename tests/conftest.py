@@ -117,7 +117,7 @@ def trained(tmp_path_factory):
             Image.fromarray(pixels).save(folder / "photos" / name / f"{i}.png")
     recipe = Recipe(data=str(folder / "photos"), image_size=16, epochs=6, batch_size=8, learning_rate=0.003)
     run = kerascnn.train(recipe, out=folder / "run", say=lambda line: None)
-    kerascnn.export(run)
+    kerascnn.export(run, fresh=False)
     return run
 
 

@@ -23,7 +23,6 @@ COMMANDS = {
     "cost": [],
     "receptive-field": ["c3"],
     "draw": ["drawing.svg"],
-    "export": [],
 }
 
 
@@ -59,3 +58,11 @@ def test_every_command_takes_it(named, trained, call, kind, tmp_path):
             assert len(err.strip().splitlines()) <= 3, (command, err)
         else:
             assert code == 0, (command, err)
+
+
+@pytest.mark.parametrize("kind", ["run", "best.keras", ".keras", ".h5", "name"])
+def test_it_can_be_exported(named, kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = kerascnn.export(named[kind], fresh=False)
+    assert made.path.is_dir()
+    assert made.kind == ("sample images" if kind in ("run", "best.keras") else "images of noise")

@@ -10,7 +10,7 @@ from PIL import Image
 
 import kerascnn
 from kerascnn.errors import DataError
-from kerascnn.using import saved_model
+from kerascnn.using import exporting
 
 tf = pytest.importorskip("tensorflow")
 
@@ -67,9 +67,9 @@ def test_the_default_signature_is_serve(loaded):
 
 @pytest.mark.slow
 def test_a_difference_between_the_two_is_an_error(trained, monkeypatch):
-    monkeypatch.setattr(saved_model, "TOLERANCE", -1.0)
+    monkeypatch.setattr(exporting, "TOLERANCE", -1.0)
     with pytest.raises(kerascnn.errors.DataError, match=r"answers differently from the network"):
-        kerascnn.export(trained)
+        kerascnn.export(trained, fresh=False)
 
 
 @pytest.mark.parametrize("there", ["file", "link to nothing", "file below"])
@@ -82,14 +82,14 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(there, tmp_path, capsys):
     else:
         export.symlink_to(tmp_path / ("nothing/at/all" if there == "link to nothing" else "run/recipe.json/export"))
     with pytest.raises(DataError, match=rf"^Nothing can be written into {export}: ") as refused:
-        saved_model.export(tmp_path / "run")
+        exporting.export(tmp_path / "run")
     assert str(refused.value).endswith(".")
 
 
 @pytest.mark.slow
 def test_an_ensemble_of_equals_is_one(trained, loaded, tmp_path):
     one = kerascnn.using.subject(trained)
-    assert saved_model.export_ensemble([one, one], tmp_path / "two") <= 1e-6
+    assert kerascnn.using.export_ensemble([one, one], tmp_path / "two") <= 1e-6
     images = tf.constant(np.random.default_rng(1).integers(0, 256, (3, 20, 30, 3), np.uint8))
     both = tf.saved_model.load(str(tmp_path / "two"))
     np.testing.assert_allclose(both.serve(images)["probabilities"], loaded.serve(images)["probabilities"], atol=1e-6)
@@ -104,7 +104,7 @@ def test_each_network_of_an_ensemble_has_its_own_preprocessing(trained, tmp_path
     answers = keras.layers.Dense(3, activation="softmax")(keras.layers.Flatten()(inputs))
     labels = ["tomato", "blue sky", "grass"]
     second = kerascnn.adopt(keras.Model(inputs, answers), labels=labels, preprocess="-1-1", resize=20)
-    difference = saved_model.export_ensemble([first, second], tmp_path / "both")
+    difference = kerascnn.using.export_ensemble([first, second], tmp_path / "both")
     assert difference <= 1e-5
     loaded = tf.saved_model.load(str(tmp_path / "both"))
     images = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
@@ -123,8 +123,8 @@ def test_an_ensemble_is_not_written_over_something_else(trained, tmp_path):
     (tmp_path / "mine").write_text("mine")
     for taken in (tmp_path, tmp_path / "mine"):
         with pytest.raises(kerascnn.errors.UsageError, match=r"holds something else\. Name a new folder"):
-            saved_model.export_ensemble([one, one], taken)
+            kerascnn.using.export_ensemble([one, one], taken)
     assert (tmp_path / "mine").read_text() == "mine"
     other = dataclasses.replace(one, labels=("a", "b", "c"), name="other")
     with pytest.raises(kerascnn.errors.UsageError, match="other knows other classes than lenet5"):
-        saved_model.export_ensemble([one, other], tmp_path / "new")
+        kerascnn.using.export_ensemble([one, other], tmp_path / "new")

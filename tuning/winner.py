@@ -78,11 +78,11 @@ def _crown(folder, run, recipe, best_epoch, how, say):
 
 def _exported(home):
     """Where the winner's SavedModel lies, made where it is not there; or why it cannot be made."""
-    from kerascnn.using.saved_model import export
+    from kerascnn.using.exporting import export
 
     try:
         if not (home / "export" / "saved_model").is_dir():
-            export(runs.Run(home))
+            export(runs.Run(home), fresh=False)
     except Exception as error:  # the search is finished; whatever goes wrong here must not hide its result
         return (
             f"not written: {(str(error) or type(error).__name__).splitlines()[0]}  (again: {command('export', home)})"

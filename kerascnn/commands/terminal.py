@@ -18,6 +18,7 @@ from kerascnn import runs
 from kerascnn.errors import UsageError
 from kerascnn.models import APPLICATION, FILES, MODELS
 from kerascnn.text_table import text_table
+from kerascnn.using.exported import is_exported
 
 RunName = Annotated[str, Parameter(help='a run: its folder, its name under saved_models, or "last"')]
 Subject = Annotated[
@@ -65,6 +66,10 @@ def check_subject(name):
     """Raise, before Keras is imported, if nothing that a command can look at has that name."""
     if name.startswith(APPLICATION) or name in MODELS:
         return
+    if is_exported(name):
+        raise UsageError(
+            f"{name} is an exported network, which only kerascnn predict takes. Name its run or model file."
+        )
     if name.endswith(FILES):
         if not Path(name).expanduser().exists():
             raise UsageError(f"There is no file {name}.")

@@ -287,14 +287,14 @@ def train(
 
 def _exported(run):
     """Where the SavedModel is, or why it was not written: the run is finished, whatever goes wrong with it."""
-    from kerascnn.using.saved_model import export
+    from kerascnn.using.exporting import export
 
     try:
-        difference = export(run)
+        made = export(run, fresh=False)
     except Exception as error:
         reason = disk_full(error) or (str(error) or type(error).__name__).splitlines()[0]
         return f"not written: {reason}  (again: {command('export', run.folder)})"
-    return f"{run / 'export' / 'saved_model'}  (reloaded; probabilities differ by at most {difference:.1g})"
+    return f"{made.path}  (reloaded; probabilities differ by at most {made.difference:.1g})"
 
 
 def _reported(run):

@@ -1,6 +1,12 @@
 """Commands that use runs: predict, evaluate, suspects, export and runs; and `kerascnn doctor`."""
 
+import itertools
+import sys
+from csv import writer
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from kerascnn import __version__, runs
 from kerascnn.commands.terminal import (
@@ -17,7 +23,11 @@ from kerascnn.commands.terminal import (
     print_table,
 )
 from kerascnn.errors import DataError, UsageError, command
+from kerascnn.using import exported
+from kerascnn.using.formats import FORMATS, check_installed, missing
 
+Format = Annotated[str, Parameter(help=f"{', '.join(FORMATS.names())} (kerascnn formats)")]
+PREDICTED = ("image", "rank", "index", "probability", "label")  # the columns of predictions
 MOST_COLUMNS = 100  # of a confusion matrix that is printed
 
 
@@ -47,32 +57,40 @@ def predict(
         raise UsageError(f"No image was named. Type: {command('predict', run)} IMAGE...")
     if evaluate and (csv or len(images) > 1 or not Path(images[0]).is_dir()):
         raise UsageError("--evaluate takes one folder of class folders, and goes with text or --json, not with --csv.")
-    check_subject(run)
+    measured, without_keras = None, exported.is_exported(run)
+    if without_keras and evaluate:
+        raise UsageError(f"--evaluate takes a run or a model file; {run} is an exported network.")
+    if not without_keras:
+        check_subject(run)
     with computing(json or csv) as (_say, _log):
-        from kerascnn import using
+        if without_keras:
+            rows, broken = exported.predict(run, images, top=top)
+        else:
+            from kerascnn import using
 
-        measured = using.evaluate(run, images[0]) if evaluate else None
-        table = using.predict(run, images, top=top)
+            measured = using.evaluate(run, images[0]) if evaluate else None
+            table = using.predict(run, images, top=top)
+            rows, broken = list(table.itertuples(index=False, name=None)), table.attrs["broken"]
         if json:
-            predictions = table.to_dict("records")
+            predictions = [dict(zip(PREDICTED, row, strict=True)) for row in rows]
             print_json({"predictions": predictions, "evaluation": _as_json(measured)} if evaluate else predictions)
         elif csv:
-            print(table.to_csv(index=False), end="")
+            write = writer(sys.stdout, lineterminator="\n")
+            write.writerows([PREDICTED, *rows])
         else:
-            _print_predictions(table)
+            _print_predictions(rows)
             if evaluate:
                 _print_evaluation(measured)
-        broken = table.attrs["broken"]
         if broken:
             listed = "; ".join(f"{name}: {reason}" for name, reason in broken[:5])
             raise DataError(f"{len(broken):,} of the files could not be read: {listed}")
 
 
-def _print_predictions(table):
-    for image, best in table.groupby("image", sort=False):
+def _print_predictions(rows):
+    for image, best in itertools.groupby(rows, key=lambda row: row[0]):
         print(image)
-        rows = [(str(r.index), f"{r.probability:.7f}", r.label) for r in best.drop(columns="image").itertuples(False)]
-        print_table(("index", "probability", "label"), rows, "rr")
+        told = [(str(index), f"{probability:.7f}", label) for _, _, index, probability, label in best]
+        print_table(("index", "probability", "label"), told, "rr")
         print()
 
 
@@ -238,20 +256,48 @@ def _check_targets(predictions, wrong):
         raise UsageError(f"--wrong {wrong} is not a new or empty folder, so nothing is copied there.")
 
 
-def export(run: Subject, /):
-    """Write the SavedModel of a run (again) or of a model file, load it and compare it with the Keras model."""
+def export(
+    run: Subject,
+    /,
+    *,
+    format: Format = "saved-model",
+    data: str | None = None,
+):
+    """Write a network for use outside Python, load the file in a fresh process and compare it with the Keras model.
+
+    Preprocessing and labels are inside; a model card (Markdown) is written beside it.
+
+    Parameters
+    ----------
+    data
+        a data set's name or a folder, with images to compare and, for litert-int8, to calibrate on [default: the run's
+        own; of a model file, images of noise are compared]
+    """
+    title = FORMATS.facts(format)["title"]
+    check_installed(format)
     check_subject(run)
     with computing() as (say, _):
-        from kerascnn import using
-        from kerascnn.using.saved_model import export as write
+        from kerascnn.using.exporting import export as write
 
         let_interrupts_through()
-        classifier = using.subject(run)
-        difference = write(classifier)
-        say(
-            f"{classifier.folder / 'export' / 'saved_model'}  (reloaded; "
-            f"probabilities differ by at most {difference:.1g})"
-        )
+        made = write(run, format, data=data)
+        say(f"{made.path}  (reloaded in a fresh process; {made.agreement})")
+        say(f"{made.card}  (model card)")
+        if FORMATS.facts(format)["suffix"]:
+            say(f"{title} needs no TensorFlow: {command('predict', made.path)} IMAGE...")
+
+
+def list_formats(*, json: Json = False):
+    """List the formats that networks are exported in."""
+    facts = {name: {**FORMATS.facts(name), "missing": missing(name)} for name in FORMATS.names()}
+    if json:
+        print_json(facts)
+        return
+    rows = [
+        (n, f["file"], f["doc"], f"pip install 'kerascnn[{f['extra']}]'" if f["missing"] else "yes")
+        for n, f in facts.items()
+    ]
+    print_table(("format", "written as", "what it is", "installed"), rows)
 
 
 def list_runs(folder: Path | None = None, /, *, json: Json = False):
@@ -288,7 +334,7 @@ def doctor(*, json: Json = False):
     """Print versions, backend, devices and precision, and whether all is well."""
     with computing(json):
         from kerascnn import backends
-        from kerascnn.using import evaluation, saved_model  # noqa: F401 (import everything that training needs)
+        from kerascnn.using import evaluation, exporting  # noqa: F401 (import everything that training needs)
 
         backend = backends.backend()
         report = {
@@ -298,7 +344,7 @@ def doctor(*, json: Json = False):
             "devices": backends.devices(),
             "processor": backends.processor(),
             "precision": backends.fastest_precision(),
-            "saved_model": backend == "tensorflow" or saved_model.tensorflow_installed(),
+            "saved_model": backend == "tensorflow" or exporting.tensorflow_installed(),
         }
         report["verdict"] = (
             f"All is well: {backend} trains in {report['precision']} on {', '.join(report['devices'])}."

@@ -17,7 +17,7 @@ from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.explain.answers import class_probabilities
 from kerascnn.plots import BLUE, ORANGE, SHARES, shortened
 from kerascnn.training.evaluate import interval
-from kerascnn.using.saved_model import export_ensemble
+from kerascnn.using.ensemble_export import export_ensemble
 
 
 @register(source="Krizhevsky, Sutskever and Hinton 2012, table 1", several=True)

@@ -1,51 +1,21 @@
 """Classify images: `predict` takes files or arrays."""
 
-import glob
-from pathlib import Path
-
 import numpy as np
 import pandas
 
-from kerascnn.datasets.decoding import SUFFIXES, BrokenImage, read_image
-from kerascnn.datasets.folder_tree import look_below
-from kerascnn.datasets.resize import resize_batch
-from kerascnn.errors import UsageError
 from kerascnn.explain.answers import class_probabilities
 from kerascnn.training.evaluate import images_at_once
+from kerascnn.using import exported
 from kerascnn.using.classifier import subject
-
-
-def image_paths(names):
-    """The image files that files, folders and glob patterns name, in order.
-
-    Raises:
-        UsageError: a name that matches nothing, or a folder without images.
-    """
-    paths = []
-    for name in map(str, names):
-        if Path(name).is_dir():
-            below = look_below(Path(name), Path(name))
-            pipes = [file for file in below.special if file.lower().endswith(SUFFIXES)]  # said to be broken
-            found = sorted(Path(name) / file for file in below.images + pipes)
-            if not found:
-                raise UsageError(f"The folder {name} holds no images. Allowed are {', '.join(SUFFIXES)}.")
-        elif Path(name).exists():
-            found = [Path(name)]
-        else:
-            found = [Path(p) for p in sorted(glob.glob(name, recursive=True)) if Path(p).is_file()]
-            if not found:
-                raise UsageError(
-                    f"There is no image {name!r}. Name a file, a folder or a pattern such as 'photos/*.jpg'."
-                )
-        paths += found
-    return paths
+from kerascnn.using.named_images import predictions
 
 
 def predict(run, images, *, top=5, batch_size=None):
     """The most probable classes of images. They are read batch by batch, so any number of images takes the same memory.
 
     Args:
-        run: a Run, its folder, its name or "last"; or whatever `kerascnn.using.subject` takes.
+        run: a Run, its folder, its name or "last"; whatever `kerascnn.using.subject` takes; or an exported file
+            (.tflite, .onnx).
         images: paths (files, folders, patterns), or uint8 (N, H, W, C) of any size.
         top: classes to give for each image; at most all of them.
         batch_size: images in memory at a time; None: at most 256, and fewer if images are larger.
@@ -53,49 +23,17 @@ def predict(run, images, *, top=5, batch_size=None):
         DataFrame with columns image (file name or number), rank (from 1), index, probability, label. Files that
         cannot be read are left out and listed as (name, reason) in its `.attrs["broken"]`.
     """
-    if top < 1:
-        raise UsageError(f"top={top} is not allowed: it must be at least 1.")
-    classifier = subject(run)
-    model, prepared, labels = classifier.model, classifier.preprocessing, classifier.labels
-    if isinstance(images, np.ndarray):
-        if images.ndim != 4 or images.dtype != "uint8" or images.shape[-1] not in (1, 3):
-            raise UsageError(
-                f"images has shape {images.shape} and dtype {images.dtype}; uint8 (N, H, W, C) is allowed, with "
-                "1 or 3 channels."
-            )
-        paths = None
+    if exported.is_exported(run):
+        rows, broken = exported.predict(run, images, top=top, batch_size=batch_size)
     else:
-        paths = image_paths([images] if isinstance(images, (str, Path)) else images)
-    size = batch_size or images_at_once(prepared.resize_to)
-    rows, broken = [], []
-    for first in range(0, len(images if paths is None else paths), size):
-        part = slice(first, first + size)
-        if paths is None:
-            pixels = resize_batch(images[part], prepared.resize_to, prepared.channels)
-            names = range(first, first + len(pixels))
-        else:
-            names, pixels = _read(paths[part], prepared, broken)
-        if not len(pixels):
-            continue
-        probabilities = class_probabilities(model, np.asarray(model.predict_on_batch(prepared(pixels))))
-        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
-        rows += [
-            (name, rank + 1, int(i), float(p[i]), labels[i])
-            for name, p, best in zip(names, probabilities, order, strict=True)
-            for rank, i in enumerate(best)
-        ]
+        classifier = subject(run)
+        model, prepared = classifier.model, classifier.preprocessing
+
+        def answer(pixels):
+            return class_probabilities(model, np.asarray(model.predict_on_batch(prepared(pixels))))
+
+        size = batch_size or images_at_once(prepared.resize_to)
+        rows, broken = predictions(answer, prepared, classifier.labels, images, top=top, size=size)
     table = pandas.DataFrame(rows, columns=["image", "rank", "index", "probability", "label"])
     table.attrs["broken"] = broken
     return table
-
-
-def _read(paths, prepared, broken):
-    """(names, uint8 (N, H, W, C)) of the files that can be read; (name, reason) of the others joins `broken`."""
-    names, pixels = [], []
-    for path in paths:
-        try:
-            pixels.append(read_image(path, prepared.resize_to, prepared.channels))
-            names.append(str(path))
-        except BrokenImage as error:
-            broken.append((str(path), error.reason))
-    return names, np.stack(pixels) if pixels else np.zeros((0, *prepared.resize_to, prepared.channels), "uint8")
