@@ -243,6 +243,7 @@ def test_numbers_are_shown_with_their_units():
     assert shown(0.7149, "accuracy") == "71.49%"
     assert shown(6216114, "parameters") == "6,216,114"
     assert shown(None, "nats") == ""
+    assert shown(float("nan"), "step") == "never"
     assert page._signed(-0.0109, "accuracy") == "-1.09 points"
 
 
@@ -321,3 +322,17 @@ def test_listing_and_typos_are_answered_without_keras():
     assert done.returncode == 0, done.stderr
     assert "notes-vgg" in done.stdout
     assert "Did you mean 'notes-vgg'" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALL)
+def test_a_row_of_every_study_runs_quickly(name, tmp_path):
+    """The first that is trained, or the first of all."""
+    rows = STUDIES.get(name)().rows
+    row = next((row for row in rows if isinstance(row, Training)), rows[0]).name
+    results = run_study(name, quick=True, out=tmp_path / "study", rows=(row,), say=lambda line: None)
+    assert results.failures == {}
+    values = [value for value in results.study.values if value.row == row]
+    assert values
+    assert all(results.compare(value).ours is not None for value in values)
+    assert "a quick run" in (tmp_path / "study" / "README.md").read_text().partition("\n")[0]

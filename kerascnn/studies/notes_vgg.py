@@ -200,8 +200,8 @@ def notes_vgg():
         about="What the notes say of VGG that can be counted: the parameters of the paper's columns A to E, what "
         "stacks of 3x3 filters see and how many weights they have. Nothing is trained, so there is nothing to average.",
         rows=(
-            Computed(name="columns", compute=_columns, note="every column of table 1, built and counted"),
             Computed(name="stacks", compute=_stacks, note="one, two and three 3x3 layers, and one of 5x5 and 7x7"),
+            Computed(name="columns", compute=_columns, note="every column of table 1, built and counted"),
             Computed(name="sizes", compute=_sizes, note="column D on images of other sizes"),
         ),
         values=_values(),

@@ -134,12 +134,23 @@ class Results:
         values = np.stack([table[column].to_numpy(float)[:length] for table in tables])
         return x.to_numpy()[:length], values.mean(0), values.min(0), values.max(0)
 
-    def file(self, row, name):
-        """The path of a file that a computed row has written; raises NotRun."""
-        path = self.folder_of(row) / name
-        if not self.finished(row) or not path.exists():
+    def files(self, row, name):
+        """The paths of a file in the run folders of the seeds that have finished, or in a computed row's folder, at
+        least one; raises NotRun."""
+        if isinstance(self.study.row(row), Training):
+            paths = [each.run / name for each in self.trained(row)]
+        elif self.finished(row):
+            paths = [self.folder_of(row) / name]
+        else:
             raise NotRun(self.reason(row))
-        return path
+        found = [path for path in paths if path.exists()]
+        if not found:
+            raise NotRun(f"{row} has no {name}")
+        return found
+
+    def file(self, row, name):
+        """The first of `files`."""
+        return self.files(row, name)[0]
 
     def compare(self, value):
         """The Compared of a Value."""

@@ -177,7 +177,7 @@ def train_row(results, row, seed, data, say, missing=None):
     from kerascnn.training.train import train
 
     recipe, folder = anchored(_recipe(results, row, seed, data)), results.folder_of(row, seed)
-    watch = () if results.quick else results.study.row(row).watch
+    watch = results.study.row(row).watch
     try:
         if not (folder / "recipe.json").exists():
             train(recipe, out=folder, watch=watch, say=say)

@@ -1,5 +1,6 @@
 """What a study is, as frozen values: rows, published values, claims, figures. Nothing is computed here."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -148,7 +149,8 @@ class Lines:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A figure that a computed row has drawn: `file`, a PNG in the row's folder, with its numbers (CSV) beside it.
+    """A figure that a row has drawn: `file`, a PNG in a computed row's folder or in the first run of a trained one,
+    with its numbers (CSV) beside it.
 
     `wide` gives it the whole width of the page.
     """
@@ -232,8 +234,11 @@ class Study:
 
 
 def shown(value, unit):
-    """A number as the page prints it: shown(0.7149, "accuracy") is "71.49%"; "" for None."""
-    return "" if value is None else UNITS[unit].format(value)
+    """A number as the page prints it: shown(0.7149, "accuracy") is "71.49%"; "" for None, "never" for a step that never
+    came (NaN)."""
+    if value is None:
+        return ""
+    return "never" if unit in ("epoch", "step") and math.isnan(value) else UNITS[unit].format(value)
 
 
 def shortened(recipe):

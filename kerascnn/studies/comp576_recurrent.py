@@ -1,0 +1,200 @@
+"""COMP 576 homework 2, section 1.4 (P. Tang, 2017): recurrent networks of several sizes on MNIST, and a CNN."""
+
+import itertools
+
+import numpy as np
+
+from kerascnn.models import MODELS
+from kerascnn.recipes import RECIPES
+from kerascnn.studies import register
+from kerascnn.studies.frame.results import best, last, when_first
+from kerascnn.studies.frame.study import Claim, Computed, Lines, Measure, NotRun, Study, Training, Value, shown
+
+SIZES = {"rnn": (50, 100, 500), "lstm": (50, 100, 200, 500), "gru": (20, 100, 500)}
+FIGURES = {"rnn": 33, "lstm": 34, "gru": 35}
+ROWS = {f"{kind} {size}": (kind, size) for kind, sizes in SIZES.items() for size in sizes}
+REACHED = 0.97  # test accuracy by which convergence is timed
+TAIL = 10  # evaluations at the end that count as the plateau
+
+
+def _seconds(run):
+    """Seconds of a thousand steps, evaluation included."""
+    return 1000 * run.state["seconds"] / run.result["steps"]
+
+
+def _values():
+    figure = {"where": "1.4, a figure without numbers"}
+    accuracy = {"unit": "accuracy", "split": "test", "better": "higher", **figure}
+    found = []
+    for row in (*ROWS, "cnn"):
+        found += [
+            Value(row=row, what="best test accuracy", measure=best("test_accuracy"), **accuracy),
+            Value(row=row, what="test accuracy at the end", measure=last("test_accuracy"), **accuracy),
+            Value(
+                row=row,
+                what=f"steps to {REACHED:.0%} of the test images",
+                measure=when_first("test_accuracy", REACHED),
+                unit="step",
+                **figure,
+            ),
+            Value(row=row, what="seconds of a thousand steps", measure=Measure(_seconds), where="1.4.2, in words"),
+            Value(
+                row="parameters", what=f"parameters of {row}", measure=row, unit="parameters", where="1.4, not printed"
+            ),
+        ]
+    return tuple(found)
+
+
+def _parameters(place):
+    counts = {row: MODELS.get(kind)(hidden_units=size).count_params() for row, (kind, size) in ROWS.items()}
+    return {**counts, "cnn": MODELS.get("lenet_grey")().count_params()}
+
+
+def _accuracies(results):
+    return {row: results.mean(row, best("test_accuracy")) for row in ROWS}
+
+
+def _fewer_nodes(results):
+    """Whether in every kind the steps to 97% fall as the size grows."""
+    told, holds = [], []
+    for kind, sizes in SIZES.items():
+        steps = [results.mean(f"{kind} {size}", when_first("test_accuracy", REACHED)) for size in sizes]
+        words = [shown(each, "step") for each in steps]
+        told.append(f"{kind} {', '.join(f'{size}: {word}' for size, word in zip(sizes, words, strict=True))}")
+        finite = [np.inf if np.isnan(each) else each for each in steps]
+        holds.append(all(small >= large for small, large in itertools.pairwise(finite)))
+    return all(holds), f"Steps to {REACHED:.0%}, by hidden nodes: {'; '.join(told)}."
+
+
+def _not_monotone(results):
+    found = _accuracies(results)
+    told, falls = [], []
+    for kind, sizes in SIZES.items():
+        values = [found[f"{kind} {size}"] for size in sizes]
+        told.append(f"{kind} {', '.join(f'{size}: {value:.2%}' for size, value in zip(sizes, values, strict=True))}")
+        falls.append(any(later < earlier for earlier, later in itertools.pairwise(values)))
+    return any(falls), f"Best test accuracy, by hidden nodes: {'; '.join(told)}."
+
+
+def _hundred(results):
+    found = _accuracies(results)
+    means = {}
+    for size in (100, 500):
+        means[size] = float(np.mean([found[f"{kind} {size}"] for kind in SIZES]))
+    told = ", ".join(f"{size} nodes {value:.2%}" for size, value in means.items())
+    return means[100] > means[500], f"Mean of the three kinds: {told}."
+
+
+def _order(results):
+    found = _accuracies(results)
+    tops = {kind: max(found[f"{kind} {size}"] for size in sizes) for kind, sizes in SIZES.items()}
+    told = ", ".join(f"{kind} {value:.2%}" for kind, value in tops.items())
+    return min(tops, key=tops.get) == "rnn" and max(tops, key=tops.get) == "lstm", f"Best of each kind: {told}."
+
+
+def _trains_faster(results):
+    recurrent, cnn = (results.mean(row, Measure(_seconds)) for row in ("rnn 100", "cnn"))
+    return recurrent < cnn, f"A thousand steps take {recurrent:.1f} s (rnn 100) and {cnn:.1f} s (cnn)."
+
+
+def _cnn_better(results):
+    top, cnn = max(_accuracies(results).values()), results.mean("cnn", best("test_accuracy"))
+    return cnn > top, f"Best test accuracy {cnn:.2%} (cnn) and {top:.2%} (the best recurrent network)."
+
+
+def _modulates(results):
+    spreads = {row: float(results.curve(row, "test_accuracy")[1][-TAIL:].std()) for row in ("rnn 100", "cnn")}
+    told = ", ".join(f"{row} {100 * spread:.3f} points" for row, spread in spreads.items())
+    return spreads["cnn"] > spreads["rnn 100"], f"Deviation of the last {TAIL} test accuracies: {told}."
+
+
+CLAIMS = (
+    Claim(text="The fewer nodes there are, the more training is needed to converge", where="1.4.1", test=_fewer_nodes),
+    Claim(text="More hidden nodes do not necessarily increase the test accuracy", where="1.4.1", test=_not_monotone),
+    Claim(text="100 is currently the best size", where="1.4.1", test=_hundred),
+    Claim(text="The RNN performed worst and the LSTM best", where="1.4.1", test=_order),
+    Claim(text="An RNN trains much faster than a CNN", where="1.4.2", test=_trains_faster),
+    Claim(text="The CNN is slightly better in test accuracy", where="1.4.2", test=_cnn_better),
+    Claim(text="The CNN's test accuracy varies more on the plateau", where="1.4.2", test=_modulates),
+)
+
+
+def _overlay(rows, column):
+    def series(results):
+        found = {}
+        for row in rows:
+            try:
+                found[row] = results.curve(row, column)
+            except NotRun:
+                continue
+        if not found:
+            raise NotRun("none of these rows has a result")
+        return found
+
+    return series
+
+
+def _figures():
+    found = []
+    for kind, sizes in SIZES.items():
+        rows = [f"{kind} {size}" for size in sizes]
+        for column, words, label in (
+            ("test_accuracy", "test accuracy", "accuracy (fraction)"),
+            ("loss", "training loss", "loss (nats)"),
+        ):
+            found.append(
+                Lines(
+                    name=f"{kind}-{column}",
+                    title=f"{kind.upper()}: {words} by hidden nodes",
+                    series=_overlay(rows, column),
+                    x_label="steps",
+                    y_label=label,
+                    where=f"figure {FIGURES[kind]}",
+                )
+            )
+    found.append(
+        Lines(
+            name="cnn",
+            title="Test accuracy of three recurrent networks of 100 nodes and a CNN",
+            series=_overlay(("rnn 100", "lstm 100", "gru 100", "cnn"), "test_accuracy"),
+            x_label="steps",
+            y_label="accuracy (fraction)",
+            where="1.4.2",
+        )
+    )
+    return tuple(found)
+
+
+@register("comp576-recurrent", source="COMP 576 report 2017, section 1.4")
+def comp576_recurrent():
+    """RNN, LSTM and GRU of 20 to 500 hidden nodes on MNIST beside a CNN: curves, steps to 97%, seconds, parameters."""
+    rows = [
+        Training(
+            name=row,
+            recipe=RECIPES.get(f"mnist-{kind}")().replace(test_curve=True, model_options={"hidden_units": size}),
+        )
+        for row, (kind, size) in ROWS.items()
+    ]
+    cnn = RECIPES.get("mnist-rnn")().replace(test_curve=True, model="lenet_grey")
+    return Study(
+        name="comp576-recurrent",
+        title="COMP 576: recurrent networks on MNIST beside a CNN",
+        source="P. Tang, COMP 576 HW 2, October 2017, section 1.4",
+        about="An MNIST image is read row by row by a plain recurrent network, an LSTM and a GRU of several sizes, and "
+        "as a whole by a CNN. The report prints curves and a summary without numbers.",
+        rows=(
+            Computed(name="parameters", compute=_parameters, note="every network, counted"),
+            *rows,
+            Training(name="cnn", recipe=cnn, note="the LeNet of section 1.2 with the recurrent networks' settings"),
+        ),
+        values=_values(),
+        claims=CLAIMS,
+        figures=_figures(),
+        chosen=(
+            "Pixels from 0 to 1, an evaluation every 1,000 steps, weights best by validation accuracy.",
+            "The CNN is the LeNet of section 1.2 on MNIST; the report does not say which its CNN is.",
+            f"Convergence is timed by the step with {REACHED:.0%} of the test images right, the plateau by the last "
+            f"{TAIL} evaluations.",
+        ),
+        differences=("The GRU applies its reset gate before the matrix product, as TensorFlow's cell of 2017.",),
+    )

@@ -1,0 +1,297 @@
+"""COMP 576 homework 2, section 1.2 (P. Tang, 2017): eight trainings of LeNet on grey CIFAR-10, seven conclusions."""
+
+import numpy as np
+import pandas
+from scipy.stats import spearmanr
+
+from kerascnn.recipes import RECIPES
+from kerascnn.studies import register
+from kerascnn.studies.frame.results import best, last, when_best, when_first
+from kerascnn.studies.frame.study import Claim, Lines, NotRun, Picture, Study, Training, Value, shown
+
+TRIALS = tuple(f"trial-{number}" for number in range(1, 9))
+LAYER = "conv1"
+REACHED = 0.55  # test accuracy by which convergence is timed
+NEAR = 0.1  # of a training's steps: nearer than this counts as the same time
+LOOKS = "watch/activations/activations.csv"
+RMSPROP = ("trial-7", "trial-8")
+
+
+def _values():
+    words = {"unit": "accuracy", "split": "test", "where": "1.2, a figure without numbers", "better": "higher"}
+    return tuple(
+        value
+        for trial in TRIALS
+        for value in (
+            Value(row=trial, what="best test accuracy", measure=best("test_accuracy"), **words),
+            Value(row=trial, what="test accuracy at the end", measure=last("test_accuracy"), **words),
+            Value(
+                row=trial,
+                what="step of the best test accuracy",
+                measure=when_best("test_accuracy"),
+                unit="step",
+                where="1.2, a figure without numbers",
+            ),
+        )
+    )
+
+
+def looks(results, trial):
+    """What was seen of conv1 in each finished seed of a trial: DataFrames with steps, max, mean, std, zeros."""
+    tables = [pandas.read_csv(path) for path in results.files(trial, LOOKS)]
+    return [table[table["layer"] == LAYER].reset_index(drop=True) for table in tables]
+
+
+def _statistic(name):
+    """The series of a figure: a statistic of conv1 over the steps, one line a trial."""
+
+    def series(results):
+        found = {}
+        for trial in TRIALS:
+            try:
+                tables = looks(results, trial)
+            except NotRun:
+                continue
+            length = min(map(len, tables))
+            mean = np.mean([table[name].to_numpy()[:length] for table in tables], axis=0)
+            found[trial] = (tables[0]["steps"].to_numpy()[:length], mean)
+        return _some(found)
+
+    return series
+
+
+def _overlay(column):
+    def series(results):
+        found = {}
+        for trial in TRIALS:
+            try:
+                found[trial] = results.curve(trial, column)
+            except NotRun:
+                continue
+        return _some(found)
+
+    return series
+
+
+def _some(found):
+    if not found:
+        raise NotRun("no trial has a result")
+    return found
+
+
+def _one(trial, quantity):
+    return lambda results: {
+        "training": results.curve(trial, quantity),
+        "test": results.curve(trial, f"test_{quantity}"),
+    }
+
+
+# --- the seven conclusions ---
+
+
+def _keep_rate(results):
+    """Trials 1 and 2 differ in the keep rate alone."""
+    first = when_first("test_accuracy", REACHED)
+    steps = [results.mean(trial, first) for trial in ("trial-1", "trial-2")]
+    accuracy = [results.mean(trial, best("test_accuracy")) for trial in ("trial-1", "trial-2")]
+    told = (
+        f"{REACHED:.0%} of the test images are right after {steps[0]:,.0f} steps with keep rate 0.8 (trial 1) and after"
+    )
+    told += f" {steps[1]:,.0f} with 0.6 (trial 2); best test accuracy {accuracy[0]:.2%} and {accuracy[1]:.2%}."
+    return steps[1] < steps[0] and accuracy[1] > accuracy[0], told
+
+
+def _points(results):
+    """(share of zeros at the end, best test accuracy, trial) of every trial and seed that has finished."""
+    found = []
+    for trial in TRIALS:
+        try:
+            zeros = [table["zeros"].iloc[-1] for table in looks(results, trial)]
+            accuracy = results.sample(trial, best("test_accuracy"))
+        except NotRun:
+            continue
+        found += zip(zeros, accuracy, [trial] * len(zeros), strict=False)
+    if len(found) < 4:
+        raise NotRun("fewer than four trainings have finished")
+    return found
+
+
+def _sparse(results):
+    zeros, accuracy, _ = zip(*_points(results), strict=True)
+    found = spearmanr(zeros, accuracy)
+    told = f"Rank correlation of {LAYER}'s share of zeros at the end with the best test accuracy over {len(zeros)} "
+    told += f"trainings: {found.statistic:+.2f} (p = {found.pvalue:.2g})."
+    holds = None if found.pvalue > 0.05 else bool(found.statistic > 0)
+    return holds, told
+
+
+def _not_too_sparse(results):
+    points = _points(results)
+    sparsest, best_of = max(points), max(points, key=lambda point: point[1])
+    told = f"The sparsest is {sparsest[2]} ({sparsest[0]:.0%} zeros, {sparsest[1]:.2%} right), the best {best_of[2]} "
+    return sparsest[2] != best_of[2], f"{told}({best_of[0]:.0%} zeros, {best_of[1]:.2%} right)."
+
+
+def _gradient_descent(results):
+    low, high = (results.mean(trial, best("test_accuracy")) for trial in ("trial-5", "trial-6"))
+    zeros = {t: float(np.mean([each["zeros"].iloc[-1] for each in looks(results, t)])) for t in ("trial-3", "trial-6")}
+    told = (
+        f"Rate 0.01 gives {low:.2%} (trial 5), 0.05 {high:.2%} (trial 6); {LAYER} has {zeros['trial-6']:.0%} zeros in"
+    )
+    told += f" trial 6 and {zeros['trial-3']:.0%} in trial 3 (Adam, otherwise alike)."
+    return high > low and zeros["trial-6"] > zeros["trial-3"], told
+
+
+def _peak(results):
+    """In how many trials the best test accuracy comes when mean and deviation are least while the maximum rises."""
+    told, count, seen = [], 0, 0
+    for trial in TRIALS:
+        try:
+            table = looks(results, trial)[0]
+            peak = results.sample(trial, when_best("test_accuracy"))[0]
+        except NotRun:
+            continue
+        trained = table[table["steps"] > 0]
+        low = [float(trained["steps"][trained[name].idxmin()]) for name in ("mean", "std")]
+        total = float(trained["steps"].iloc[-1])
+        before = trained["max"][trained["steps"] <= peak]
+        rises = bool(len(before) > 1 and before.iloc[-1] > before.iloc[0])
+        together = max(abs(step - peak) for step in low) <= NEAR * total and rises
+        count, seen = count + together, seen + 1
+        told.append(f"{trial} {peak:,.0f} ({low[0]:,.0f}, {low[1]:,.0f})")
+    if not seen:
+        raise NotRun("no trial has a result")
+    words = "Steps of the best test accuracy (of the least mean, of the least deviation): " + "; ".join(told)
+    return count > seen / 2, f"{words}. Together, and the maximum rising, in {count} of {seen}."
+
+
+def _only_rmsprop(results):
+    """Whether mean and deviation are lower at the end than half-way, trial by trial."""
+    falls = {}
+    for trial in TRIALS:
+        table = looks(results, trial)[0]
+        half = len(table) // 2
+        falls[trial] = all(table[name].iloc[-1] < table[name].iloc[half] for name in ("mean", "std"))
+    told = ", ".join(trial for trial, fall in falls.items() if fall) or "none"
+    holds = [trial for trial, fall in falls.items() if fall] == list(RMSPROP)
+    return holds, f"Mean and deviation of {LAYER} are lower at the end than half-way in: {told}."
+
+
+def _batches(results):
+    small, large = (results.mean(trial, best("test_accuracy")) for trial in ("trial-3", "trial-4"))
+    first = when_first("test_accuracy", REACHED)
+    steps = [results.mean(trial, first) for trial in ("trial-3", "trial-4")]
+    told = (
+        f"Batches of 100 (trial 3) reach {small:.2%}, of 500 (trial 4) {large:.2%}; {REACHED:.0%} after {steps[0]:,.0f}"
+    )
+    return large > small or steps[1] < steps[0], f"{told} and {steps[1]:,.0f} steps. Their keep rates differ, too."
+
+
+CLAIMS = (
+    Claim(
+        text="1. A smaller keep rate converges faster, with higher test accuracy", where="conclusion", test=_keep_rate
+    ),
+    Claim(text="2. Sparse activation provides better performance", where="conclusion", test=_sparse),
+    Claim(text="3. Not too sparse", where="conclusion", test=_not_too_sparse),
+    Claim(
+        text="4. Gradient descent needs a high learning rate, and goes sparse quickly",
+        where="conclusion",
+        test=_gradient_descent,
+    ),
+    Claim(
+        text="5. Performance is highest when mean and deviation are least while the maximum rises",
+        where="conclusion",
+        test=_peak,
+    ),
+    Claim(text="6. Only RMSprop lowers mean and deviation in the end", where="conclusion", test=_only_rmsprop),
+    Claim(text="7. Larger batches converge faster or to a higher accuracy", where="conclusion", test=_batches),
+)
+
+
+def _figures():
+    steps = {"x_label": "steps"}
+    overlays = [
+        Lines(name=f"all-{column}", title=title, series=_overlay(column), y_label=label, **steps)
+        for column, title, label in (
+            ("test_accuracy", "Test accuracy of all trials", "accuracy (fraction)"),
+            ("test_loss", "Test loss of all trials", "loss (nats)"),
+            ("accuracy", "Training accuracy of all trials", "accuracy (fraction)"),
+        )
+    ]
+    overlays += [
+        Lines(name=f"activation-{name}", title=f"{LAYER}: {title}", series=_statistic(name), y_label=title, **steps)
+        for name, title in (
+            ("max", "largest activation"),
+            ("mean", "mean activation"),
+            ("std", "standard deviation of the activations"),
+            ("zeros", "share of zeros"),
+        )
+    ]
+    own = []
+    for number, trial in enumerate(TRIALS):
+        where = f"figure {4 * number + 1}"
+        for quantity, label in (("loss", "loss (nats)"), ("accuracy", "accuracy (fraction)")):
+            title = f"Trial {number + 1}: {quantity}"
+            series = _one(trial, quantity)
+            own.append(
+                Lines(name=f"{trial}-{quantity}", title=title, series=series, y_label=label, where=where, **steps)
+            )
+        own += [
+            Picture(
+                name=f"{trial}-histogram",
+                title=f"Trial {number + 1}: histogram of {LAYER} over the steps",
+                row=trial,
+                file=f"watch/activations/ridge-{LAYER}.png",
+                where=f"figure {4 * number + 3}",
+            ),
+            Picture(
+                name=f"{trial}-filters",
+                title=f"Trial {number + 1}: filters through training",
+                row=trial,
+                file="watch/filter-evolution/strip.png",
+                where=f"figure {4 * number + 4}",
+            ),
+        ]
+    return (*overlays, *own)
+
+
+@register("comp576-trials", source="COMP 576 report 2017, section 1.2")
+def comp576_trials():
+    """Eight trainings of LeNet on grey CIFAR-10: curves, activations, filters, and the author's seven conclusions."""
+    rows = [
+        Training(
+            name=trial,
+            recipe=RECIPES.get(f"comp576-{number}")().replace(test_curve=True),
+            watch=("activations", "filters"),
+            note=RECIPES.facts(f"comp576-{number}")["doc"].partition(": ")[2].rpartition(":")[0],
+        )
+        for number, trial in enumerate(TRIALS, start=1)
+    ]
+    return Study(
+        name="comp576-trials",
+        title="COMP 576: eight trainings of LeNet on grey CIFAR-10",
+        source="P. Tang, COMP 576 HW 2, October 2017, section 1.2",
+        about="A LeNet of two 5x5 convolutions is trained eight times on grey images of CIFAR-10, with three "
+        "optimizers and different rates, batches and keep rates, while its activations and filters are watched. "
+        "The report prints curves and seven conclusions, but no numbers: the conclusions are tried here.",
+        rows=tuple(rows),
+        values=_values(),
+        claims=CLAIMS,
+        figures=_figures(),
+        slips=(
+            "Trial 2's summary says that the learning rate goes from 0.8 to 0.6; it is the keep rate.",
+            "Trial 3's table has keep rate 0.6, as trial 2's, and the summary of trial 4 says that it was kept at 0.4.",
+            "Trial 4's summary says that the steps go from 10,000 to 8,000; trial 3's table already has 8,000.",
+            "The captions of figures 2 and 3, 6 and 7 and so on are the same words for statistics and histograms.",
+        ),
+        chosen=(
+            "Images of 28x28 in grey with pixels from 0 to 1; 50 evaluations a training; plain SGD and RMSprop.",
+            "Activations are those of 256 test images, evenly spread; the report has the whole test split.",
+            f"Convergence is timed by the step with {REACHED:.0%} of the test images right; conclusion 5 holds where "
+            f"the steps are within {NEAR:.0%} of the training, in most trials.",
+        ),
+        differences=(
+            "Conclusion 7 compares trials 3 and 4, which differ in the keep rate, too; no two trials differ in the "
+            "batch size alone.",
+        ),
+    )
