@@ -5,7 +5,7 @@
 cifar_net on images of noise, with its first weights: what is computed does not depend on what was learned, but for the
 solvers of the linear classifiers, which are timed on ten classes that nothing tells apart. "predict" is `model.predict`
 of the same images; "passes" is the time divided by its. Figures are drawn, too. The experiments that train networks,
-generalisation and architecture, take what their trainings take, and are left out.
+generalisation, architecture and pretraining, take what their trainings take, and are left out.
 """
 
 import argparse
@@ -50,6 +50,9 @@ def cases(model, images, labels):
             {str(n): each.predict(images, batch_size=BATCH, verbose=0) for n, each in enumerate((model, other))}, labels
         ),
         "evolution, 3 epochs, 4 layers": lambda: experiments.evolution({0: other, 1: other, 2: model}, images),
+        "multiscale, 32 and 48 pixels": lambda: experiments.multiscale(
+            model, {32: images, 48: large}, labels, {32: images, 48: large}, labels, "fc1", strengths=(1.0,)
+        ),
         "features, 32 pixels": lambda: features(model, images, "fc1"),
         "features, 32 and 48 pixels": lambda: features(model, {32: images, 48: large}, "fc1"),
     }

@@ -72,7 +72,7 @@ def test_experiments_of_layers_and_units(call, trained, tmp_path, arguments, nam
     assert name in call("experiments")[1]
 
 
-@pytest.mark.parametrize("data", ["own", "others"])
+@pytest.mark.parametrize("data", ["own", pytest.param("others", marks=pytest.mark.slow)])
 def test_multiscale_of_a_run(call, trained, tmp_path, data):
     given = [trained.folder.parent / "photos"] if data == "others" else []
     code, out, err = call(
