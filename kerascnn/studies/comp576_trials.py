@@ -94,10 +94,8 @@ def _keep_rate(results):
     first = when_first("test_accuracy", REACHED)
     steps = [results.mean(trial, first) for trial in ("trial-1", "trial-2")]
     accuracy = [results.mean(trial, best("test_accuracy")) for trial in ("trial-1", "trial-2")]
-    told = (
-        f"{REACHED:.0%} of the test images are right after {steps[0]:,.0f} steps with keep rate 0.8 (trial 1) and after"
-    )
-    told += f" {steps[1]:,.0f} with 0.6 (trial 2); best test accuracy {accuracy[0]:.2%} and {accuracy[1]:.2%}."
+    told = f"{REACHED:.0%} of the test images are right after {shown(steps[0], 'step')} steps with keep rate 0.8"
+    told += f" (trial 1), {shown(steps[1], 'step')} with 0.6 (trial 2); best test accuracy {accuracy[0]:.2%} and {accuracy[1]:.2%}."
     return steps[1] < steps[0] and accuracy[1] > accuracy[0], told
 
 
@@ -181,10 +179,10 @@ def _batches(results):
     small, large = (results.mean(trial, best("test_accuracy")) for trial in ("trial-3", "trial-4"))
     first = when_first("test_accuracy", REACHED)
     steps = [results.mean(trial, first) for trial in ("trial-3", "trial-4")]
-    told = (
-        f"Batches of 100 (trial 3) reach {small:.2%}, of 500 (trial 4) {large:.2%}; {REACHED:.0%} after {steps[0]:,.0f}"
+    told = f"Batches of 100 (trial 3) reach {small:.2%}, of 500 (trial 4) {large:.2%}; {REACHED:.0%} after"
+    return large > small or steps[1] < steps[0], (
+        f"{told} {shown(steps[0], 'step')} and {shown(steps[1], 'step')} steps. Their keep rates differ, too."
     )
-    return large > small or steps[1] < steps[0], f"{told} and {steps[1]:,.0f} steps. Their keep rates differ, too."
 
 
 CLAIMS = (
