@@ -1,6 +1,8 @@
 """What several test files share: no network, the shared data where it is there, folders of small images."""
 
+import os
 import random
+import shutil
 import socket
 from pathlib import Path
 
@@ -9,6 +11,9 @@ import pytest
 from PIL import Image
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost", "")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking")
+FLAGS += ("disable-component-update", "disable-sync")
 random.seed(0)  # of models that test files make when they are imported; see `same_weights`
 
 
@@ -140,3 +145,16 @@ def chief(tmp_path):
     yield make
     while made:
         made.pop().close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, or a skip with the reason."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (the extra browser)")
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium on this machine (Debian's package chromium)")
+    os.environ.setdefault("PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD", "1")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=[f"--{flag}" for flag in FLAGS])
+        yield chromium
+        chromium.close()

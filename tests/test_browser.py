@@ -4,7 +4,6 @@ Playwright drives the system's Chromium; where either is missing, the tests are 
 MPL 2.0) looks for faults of accessibility.
 """
 
-import os
 import re
 import shutil
 import socket
@@ -23,25 +22,9 @@ from kerascnn.training.evaluate import score
 
 pytestmark = pytest.mark.slow
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking")
-FLAGS += ("disable-component-update", "disable-sync")
 AXE = Path(__file__).parent / "vendored" / "axe.min.js"
 NAMES = ("cat <script>alert(1)</script>", "שלום עולם", "a very long class name " * 9)
 COUNT = 60
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium, or a skip with the reason."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (the extra browser)")
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium on this machine (Debian's package chromium)")
-    os.environ.setdefault("PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD", "1")
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=[f"--{flag}" for flag in FLAGS])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
