@@ -12,6 +12,7 @@ from kerascnn import __version__
 from kerascnn.commands import (
     adopt,
     anatomy,
+    course,
     experiment,
     explain,
     features,
@@ -52,6 +53,7 @@ for command in (tune.tune, tune.tune_worker, tune.tune_status, tune.tune_report)
 app.command(adopt.adopt)
 app.command(report.report)
 app.command(microscope.microscope)
+app.command(course.course)
 app.command(report.compare)
 app.command(features.features)
 app.command(experiment.app)

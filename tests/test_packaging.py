@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -25,7 +26,8 @@ def environment(tmp_path_factory):
     for name in tracked:
         if name.startswith(("kerascnn/", "tuning/")) or "/" not in name:
             (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes((ROOT / name).read_bytes())
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile  # a link to a folder of docs/
+            copy(ROOT / name, source / name)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     wheel = [*pip, "wheel", "--no-deps", "--no-index", "--no-build-isolation", "-w", folder, source]
     subprocess.run(wheel, check=True, capture_output=True)
@@ -56,6 +58,8 @@ def test_the_command_comes_with_the_wheel(environment, tmp_path):
     assert "6,216,114" in done.stdout
     where = run(environment, "python", "-c", "import kerascnn, tuning; print(kerascnn.__file__)", cwd=tmp_path)
     assert str(environment.parent) in where.stdout
+    copied = run(environment, "kerascnn", "course", "course", cwd=tmp_path)
+    assert (copied.returncode, copied.stdout.splitlines()[0]) == (0, "10 notebooks in course")
     missing = run(environment, "python", "-c", "import tensorflow", cwd=tmp_path)
     assert "No module named 'tensorflow'" in missing.stderr
 
