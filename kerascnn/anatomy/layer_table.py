@@ -29,6 +29,7 @@ def layer_table(model, *, input_shape=None):
             activation_bytes: the output's size per image in the layer's precision.
             rf_size, rf_stride, rf_offset: the unclipped receptive field, (height, width) pixels; see `receptive_field`.
             part: "convolutional" or "dense": the layer's own kind, or that of the layer before it.
+
         Open sizes and what is not known are None.
     Raises:
         UsageError: the model is not built, or has no graph.
