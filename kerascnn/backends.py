@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
+import numpy as np
 from keras.src.backend.common import dtypes  # no public name; tests/test_explain_linear.py notices if it goes
 
 from kerascnn.errors import counted, disk_full
@@ -238,6 +239,28 @@ def compiled(function):
     import torch
 
     return torch.no_grad()(function)
+
+
+def predictor(model):
+    """A function, float32 (N, ...) -> the model's answers as NumPy arrays, with little work around the network: for a
+    server.
+
+    On TensorFlow's CPU batches of any size share one program; elsewhere they are padded to powers of two, so that few
+    sizes are compiled. For one 32x32 image and 6.2M parameters `predict_on_batch` takes 1 ms more.
+    """
+    if backend() == "tensorflow" and devices() == ["cpu"]:
+        import tensorflow as tf
+
+        spec = tf.TensorSpec((None, *model.inputs[0].shape[1:]), model.inputs[0].dtype)
+        program = tf.function(lambda images: model(images, training=False), autograph=False, input_signature=[spec])
+        return lambda images: program(tf.convert_to_tensor(images, spec.dtype)).numpy()
+
+    def padded(images):
+        missing = (1 << (len(images) - 1).bit_length()) - len(images)
+        images = np.concatenate([images, np.repeat(images[:1], missing, 0)])
+        return np.asarray(model.predict_on_batch(images))[: len(images) - missing]
+
+    return padded
 
 
 def over_places(maps, centre):

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import re
 import socket
 import subprocess
@@ -16,11 +17,16 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from service_clients import bomb, chaos, memory, misdeeds, steady, top
 
 import kerascnn
 from kerascnn import cli, using
+from kerascnn.pages.live import _is_small
 
 pytest.importorskip("uvicorn")
+
+
+PROCESSES = {}  # {port: the server that listens there}
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +37,7 @@ def address(trained):
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "kerascnn", "serve", trained.folder, "--port", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    PROCESSES[port] = process
     said = process.stdout.readline()
     assert said.startswith("http://"), process.communicate()
     found = re.match(r"http://\S+", said)[0]
@@ -142,6 +149,17 @@ def test_the_forms_of_other_servers_give_the_same_probabilities(trained, address
         assert get(f"{address}/{path}")[0] == 200
 
 
+def test_small_files_are_read_at_once_and_large_ones_by_another_thread(photo):
+    assert _is_small(photo)
+    assert _is_small(b"no image")
+    assert not _is_small(bomb())
+    assert not _is_small(bytes(2**17))
+    for kind, side in (("jpeg", 250), ("jpeg", 260), ("png", 250), ("png", 260), ("webp", 260)):
+        file = io.BytesIO()
+        Image.new("L", (side, side)).save(file, kind)
+        assert _is_small(file.getvalue()) == (side < 256)
+
+
 @pytest.mark.parametrize(
     ("path", "body", "said"),
     [
@@ -202,6 +220,45 @@ def test_maps_and_looks_are_pictures(address, photo):
     look = posted(address, "look?method=saliency", photo)[1]
     drawn = Image.open(io.BytesIO(base64.b64decode(look["map"].partition(",")[2])))
     assert (drawn.mode, drawn.size) == ("RGBA", (16, 16))
+
+
+def port_of(address):
+    return int(address.rpartition(":")[2])
+
+
+def test_each_misdeed_gets_its_answer(address, photo):
+    for name, (deed, allowed) in misdeeds(photo, "lenet5").items():
+        if name == "huge":
+            continue  # in the slow test
+        with socket.create_connection(("127.0.0.1", port_of(address)), timeout=60) as connection:
+            status, body = deed(connection)
+        assert status in allowed, (name, status, body)
+    assert get(f"{address}/labels")[0] == 200
+
+
+@pytest.mark.slow
+def test_600_requests_of_good_and_bad_clients_are_answered_and_memory_stays(trained, address):
+    paths = sorted((trained.folder.parent / "photos").rglob("*.png"))[:12]
+    bodies, port = [path.read_bytes() for path in paths], port_of(address)
+    expected = kerascnn.predict(trained, paths, top=1)["probability"].tolist()
+    alone = [top(steady(port, [body], 1, count=1)[0][3]) for body in bodies]
+    assert [probability for _, probability in alone] == pytest.approx(expected, abs=1e-5)
+    process = PROCESSES[port]
+    chaos(port, bodies, 200, "lenet5", seed=1)  # takes the memory that reading large files needs
+    before = memory(process.pid)[0] if os.path.exists("/proc/self/status") else None
+    done, counts, wrong = chaos(port, bodies, 600, "lenet5", seed=2)
+    assert wrong == []
+    assert len(done) == 450
+    assert sum(sum(each.values()) for each in counts.values()) == 150
+    assert len(counts) == len(misdeeds(bodies[0], "lenet5"))
+    for _, number, status, body in done:
+        assert status == 200
+        index, probability = top(body)
+        assert index == alone[number][0]
+        assert probability == pytest.approx(alone[number][1], abs=1e-5)
+    assert process.poll() is None
+    if before is not None:
+        assert memory(process.pid)[0] < before + 80
 
 
 def test_names_and_pages_from_elsewhere_are_refused(address):

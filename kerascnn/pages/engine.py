@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
+from kerascnn import backends
 from kerascnn.dataset_scan.scanned_layers import scanned_layers
 from kerascnn.errors import UsageError, unknown
 from kerascnn.experiments.unit_ablation import Tail
@@ -19,6 +20,7 @@ from kerascnn.network.plan import make_plan
 from kerascnn.plots import HEAT, SIGNED
 
 AT_ONCE, WAITING = 32, 512  # images of a batch, and images that may wait
+LOOKS = 32  # looks, maps and answers without units that may wait
 MOST_UNITS = 256  # maps of a layer that are drawn
 TILE = 64  # pixels of a map on the page, at least
 
@@ -44,6 +46,8 @@ class Engine:
         self.pending, self.running, self.draining = [], False, None
         self.layers = _layers(classifier.model)
         self.plan = make_plan(classifier.model, opaque_step)
+        self.predict, self.looking = backends.predictor(classifier.model), 0
+        self.batches = self.images = 0  # computed so far
 
     async def answer(self, pixels):
         """Probabilities (num_classes,) of uint8 pixels (*resize_to, C); images that wait together are one batch."""
@@ -66,22 +70,29 @@ class Engine:
                     if not future.done():
                         future.set_exception(error)
                 continue
+            self.batches, self.images = self.batches + 1, self.images + len(some)
             for (_, future), row in zip(some, found, strict=True):
                 if not future.done():
                     future.set_result(row)
         self.running = False
+
+    async def look_at(self, function, *arguments):
+        """The result of a function that looks at one image; of a bounded number at a time."""
+        if self.looking >= LOOKS:
+            raise Busy
+        self.looking += 1
+        try:
+            return await self.do(function, *arguments)
+        finally:
+            self.looking -= 1
 
     def do(self, function, *arguments):
         """The result of a function that uses the model, as something to be awaited."""
         return asyncio.get_running_loop().run_in_executor(self.pool, function, *arguments)
 
     def _answers(self, pixels):
-        """A batch is padded to a power of two, so that few sizes are compiled."""
-        count = len(pixels)
-        size = 1 << (count - 1).bit_length()
-        pixels = np.concatenate([pixels, np.repeat(pixels[:1], size - count, 0)])
-        scores = self.classifier.model.predict_on_batch(self.classifier.preprocessing(pixels))
-        return np.asarray(class_probabilities(self.classifier.model, scores))[:count]
+        scores = self.predict(self.classifier.preprocessing(pixels))
+        return np.asarray(class_probabilities(self.classifier.model, scores))
 
     def look(self, pixels, method):
         """{"map": a PNG with transparency over the image, "image", "range"} of the image's top class."""

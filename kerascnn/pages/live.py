@@ -33,7 +33,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from kerascnn.anatomy import drawing
-from kerascnn.datasets.decoding import BrokenImage, read_image
+from kerascnn.datasets.decoding import BrokenImage, probe, read_image
 from kerascnn.datasets.resize import resize_batch
 from kerascnn.errors import DataError, UsageError, unknown
 from kerascnn.explain import EXPLANATIONS
@@ -45,6 +45,8 @@ from kerascnn.pages.report import TEMPLATES
 from kerascnn.using.classifier import subject
 
 LARGEST = 32 * 2**20  # bytes of a request
+SMALL = 2**16  # bytes and pixels of an image that is read at once
+SECONDS = 60  # that a request may take to arrive
 
 
 class Handlers:
@@ -82,12 +84,14 @@ class Handlers:
         if method not in EXPLANATIONS:
             raise Refused(str(unknown("explanation method", method, EXPLANATIONS.names())))
         pixels = await self._image(request)
-        return JSONResponse(await self.engine.do(self.engine.look, pixels, method))
+        return JSONResponse(await self.engine.look_at(self.engine.look, pixels, method))
 
     async def on_maps(self, request):
         pixels = await self._image(request)
         layer, text = request.query_params.get("layer", ""), request.query_params.get("largest", "")
-        return JSONResponse(await self.engine.do(self.engine.maps_of, pixels, layer, _positive(text) if text else None))
+        return JSONResponse(
+            await self.engine.look_at(self.engine.maps_of, pixels, layer, _positive(text) if text else None)
+        )
 
     async def on_ablate(self, request):
         text = request.query_params.get("units", "")
@@ -96,7 +100,9 @@ class Handlers:
             raise Refused(f"units={text[:40]} is not allowed: numbers separated by commas, such as 0,3.")
         units = sorted(set(map(int, parts)))
         pixels = await self._image(request)
-        before, after = await self.engine.do(self.engine.ablated, pixels, request.query_params.get("layer", ""), units)
+        before, after = await self.engine.look_at(
+            self.engine.ablated, pixels, request.query_params.get("layer", ""), units
+        )
         return JSONResponse({"before": self._ranked(before, 5), "after": self._ranked(after, 5)})
 
     async def sample(self, request):
@@ -139,11 +145,16 @@ class Handlers:
             f'kerascnn_request_seconds_total{{path="{path}"}} {seconds:.6f}'
             for path, seconds in sorted(self.seconds.items())
         ]
+        for name, count in (("batches", self.engine.batches), ("batch_images", self.engine.images)):
+            lines += [f"# TYPE kerascnn_{name}_total counter", f"kerascnn_{name}_total {count}"]
         return PlainTextResponse("\n".join(lines) + "\n")
 
     async def _image(self, request):
         """uint8 pixels (*resize_to, C) of the image file in a request."""
-        return await run_in_threadpool(self._read, await _body(request))
+        content = await _body(request)
+        if _is_small(content):  # read sooner than another thread would begin
+            return self._read(content)
+        return await run_in_threadpool(self._read, content)
 
     def _read(self, content):
         prepared = self.classifier.preprocessing
@@ -230,12 +241,30 @@ def _whole(request, name, usual):
     return int(text)
 
 
+def _is_small(content):
+    """True if an image file takes less time to read than to hand to another thread; also if it is none."""
+    if len(content) > SMALL:
+        return False
+    try:
+        if content[:4] == b"\x89PNG":
+            height, width = (int.from_bytes(content[at : at + 4], "big") for at in (20, 16))
+        else:
+            (height, width), _ = probe(io.BytesIO(content))
+    except BrokenImage:
+        return True
+    return height * width <= SMALL
+
+
 async def _body(request):
     content = bytearray()
-    async for part in request.stream():
-        content += part
-        if len(content) > LARGEST:
-            raise Refused(f"The file is larger than {LARGEST:,} bytes.", 413)
+    try:
+        async with asyncio.timeout(SECONDS):
+            async for part in request.stream():
+                content += part
+                if len(content) > LARGEST:
+                    raise Refused(f"The file is larger than {LARGEST:,} bytes.", 413)
+    except TimeoutError:
+        raise Refused(f"The request did not arrive within {SECONDS} seconds.", 408) from None
     return bytes(content)
 
 
