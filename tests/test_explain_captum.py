@@ -24,6 +24,7 @@ SUBJECTS = {
     "resnet18": ({"input_shape": (64, 64, 3), "num_classes": 10}, None, (32, 16)),
 }
 SLOW = {"vgg11", "resnet18", "tdt_model1"}
+IMAGES, ON_A_TIE = 4, 1
 
 
 @pytest.fixture(scope="module", params=[pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in SUBJECTS])
@@ -31,8 +32,7 @@ def pair(request):
     """(model, twin, images, classes, Grad-CAM layer, patch, stride); every weight and statistic is random."""
     keras.utils.set_random_seed(7)
     arguments, layer, (patch, stride) = SUBJECTS[request.param]
-    # Of seed 7 an image of vgg11 lies on a tie, where the rounding of each framework decides what a ReLU lets through
-    model, rng = MODELS.get(request.param)(**arguments), np.random.default_rng(8)
+    model, rng = MODELS.get(request.param)(**arguments), np.random.default_rng(7)
     for variable in model.weights:
         if "seed" in variable.path:
             continue
@@ -40,9 +40,9 @@ def pair(request):
             variable.assign(rng.uniform(0.5, 1.5, variable.shape))
         elif len(variable.shape) == 1:
             variable.assign(rng.normal(scale=0.1, size=variable.shape))
-    images = rng.normal(size=(3, *model.input_shape[1:])).astype("float32")
+    images = rng.normal(size=(IMAGES, *model.input_shape[1:])).astype("float32")
     layer = layer or [n for n, kind in explain_kinds(model).items() if kind == "Conv2D"][-1]
-    return model, Twin(model), images, np.array([1, 3, 5]), layer, patch, stride
+    return model, Twin(model), images, np.array([1, 3, 5, 0]), layer, patch, stride
 
 
 def explain_kinds(model):
@@ -51,6 +51,15 @@ def explain_kinds(model):
 
 def close(found, expected, scale=0.0):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * max(np.abs(expected).max(), scale))
+
+
+def close_but_for_ties(found, expected):
+    """Equal within rounding, but for an image with a number so near zero before a ReLU that the rounding of each
+    framework, and of each processor, decides whether it is let through; there one unit of thousands differs."""
+    limits = np.abs(expected).max((1, 2, 3))
+    apart = np.abs(found - expected).max((1, 2, 3)) / limits
+    assert (apart > 1e-5).sum() <= ON_A_TIE, apart
+    assert apart.max() < 0.1
 
 
 def channels_first(images):
@@ -68,7 +77,7 @@ def test_walks(pair, method, name):
         channels_first(images).requires_grad_(), target=torch.tensor(classes), **options
     )
     found = explain.EXPLANATIONS.get(method)(model, images, classes)
-    close(found, expected.detach().numpy().transpose(0, 2, 3, 1))
+    close_but_for_ties(found, expected.detach().numpy().transpose(0, 2, 3, 1))
 
 
 def test_grad_cam(pair):
