@@ -13,7 +13,7 @@ import keras
 import kerascnn.layers  # noqa: F401  a .keras file may hold them
 from kerascnn import runs
 from kerascnn.errors import DataError, UsageError, command
-from kerascnn.files import check_inflated, check_regular, json_value
+from kerascnn.files import check_inflated, check_regular, json_value, read_toml
 from kerascnn.network import graph
 
 MOST_LAYERS = 5_000  # NASNet-Large, the deepest of Keras' applications, has about 1,000
@@ -48,6 +48,24 @@ def load(run):
     if isinstance(run, runs.Run):
         _check_labels(run, model)
     return model
+
+
+def beside(path):
+    """The file that stores what was stated about a model file."""
+    return Path(path).with_suffix(".kerascnn.toml")
+
+
+def stated(path):
+    """What was stated about a model file (`kerascnn adopt`), or None: a dict with labels, preprocess, resize, crop and
+    from_logits."""
+    file = beside(path)
+    if not file.exists():
+        return None
+    said = read_toml(file)
+    wrong = sorted(set(said) ^ {"labels", "preprocess", "resize", "crop", "from_logits"})
+    if wrong:
+        raise DataError(f"{file} is damaged at {wrong[0]!r}. Write it again: {command('adopt', path)} --preprocess ...")
+    return said
 
 
 def _check_labels(run, model):

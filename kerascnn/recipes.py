@@ -36,7 +36,7 @@ def setting(default, doc, *, low=None, high=None, choices=None):
 class Recipe:
     """Which network, which data and how to train; every field has its unit."""
 
-    model: str = setting("lenet5", "name of the network (kerascnn models)")
+    model: str = setting("lenet5", "name of the network (kerascnn models), or a .keras file, which gets a new head")
     data: str = setting("digits", "name of a data set (kerascnn datasets), or the path of a folder or file")
     classes: str | None = setting(
         None,

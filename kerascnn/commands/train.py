@@ -22,7 +22,7 @@ from kerascnn.commands.terminal import (
 )
 from kerascnn.datasets import DATASETS
 from kerascnn.errors import UsageError, command, counted, disk_full
-from kerascnn.models import MODELS
+from kerascnn.models import facts, is_file
 from kerascnn.recipes import FIELDS, RECIPES, Recipe, read_config
 
 Watch = Annotated[
@@ -90,9 +90,14 @@ def asked_recipe(data, recipe, config, fields):
     typed = typed_fields(fields) | ({"data": data} if data is not None else {})
     settings = read_config(config) if config is not None else {}
     chosen = typed.get("data", settings.get("data", "digits"))
-    start = RECIPES.get(("digits" if chosen == "digits" else "default") if recipe is None else recipe)()
+    lent = typed.get("start_from", settings.get("start_from", ""))
+    whole = is_file(lent) and recipe in (None, "transfer") and "model" not in settings | typed
+    if whole:  # the network in the file itself is to be trained on, not one of ours that has some layers of its names
+        typed |= {"model": lent, "start_from": ""}
+    usual = "transfer" if whole else "digits" if chosen == "digits" else "default"
+    start = RECIPES.get(usual if recipe is None else recipe)()
     asked = start.replace(**(settings | typed))
-    MODELS.facts(asked.model)
+    facts(asked.model)
     from kerascnn.datasets.loading import resolve
 
     resolve(asked.data)

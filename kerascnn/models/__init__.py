@@ -39,4 +39,16 @@ def register(name=None, **facts):
     return add
 
 
+def is_file(name):
+    """True for a .keras file in place of a network's name: its layers under a new head (`kerascnn.models.backbone`)."""
+    return str(name).endswith(FILES[0])
+
+
+def facts(name):
+    """Facts of a registered network; or input_shape and parameters of the one in a .keras file."""
+    from kerascnn.models.file_facts import file_facts
+
+    return file_facts(Path(name).expanduser()) if is_file(name) else MODELS.facts(name)
+
+
 __getattr__, __dir__ = room(__name__, registry=MODELS)

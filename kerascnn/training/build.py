@@ -1,18 +1,22 @@
 """Recipe -> a compiled model: the network with its options, the optimizer, the loss and the schedule."""
 
+import functools
 import inspect
 import math
+from pathlib import Path
 
 import keras
 import numpy as np
 from keras import ops
 
-from kerascnn import backends
+from kerascnn import backends, keras_file, runs
 from kerascnn.datasets.preprocessing import Preprocessing
-from kerascnn.errors import UsageError, counted, unknown
+from kerascnn.errors import UsageError, command, counted, unknown
 from kerascnn.layers import PatchWhitening, pass_on, whitening_filters
-from kerascnn.models import MODELS
+from kerascnn.models import MODELS, is_file
+from kerascnn.models.backbone import backbone
 from kerascnn.models.variants import altered
+from kerascnn.network import pixels
 from kerascnn.training.batches import Batches
 from kerascnn.training.muon import Muon
 from kerascnn.training.reading import image_size
@@ -32,7 +36,7 @@ def network(recipe, input_shape, num_classes, precision="float32"):
     Raises:
         UsageError: unknown model, an option that it does not have, or an input too small for it.
     """
-    builder = MODELS.get(recipe.model)
+    builder = functools.partial(backbone, recipe.model) if is_file(recipe.model) else MODELS.get(recipe.model)
     known = [name for name in inspect.signature(builder).parameters if name not in TRAINED_BY]
     for name in recipe.model_options:
         if name not in (*known, *ALTERED):
@@ -69,9 +73,13 @@ def ready(recipe, data, precision, devices=1):
     Args:
         devices: how many share each batch; the caller opens `backends.data_parallel`.
     """
-    prepared = Preprocessing.fit(data.train.images, image_size=image_size(recipe), normalize=recipe.normalize)
     keras.utils.set_random_seed(recipe.seed)
-    model = network(recipe, (*prepared.image_size, prepared.channels), len(data.class_names), precision)
+    size, images = image_size(recipe), data.train.images
+    model = network(recipe, (*size, images.shape[-1]), len(data.class_names), precision)
+    if is_file(recipe.model):
+        prepared = Preprocessing(tuple(images.shape[1:3]), size, images.shape[-1], *_expected(recipe.model, model))
+    else:
+        prepared = Preprocessing.fit(images, image_size=size, normalize=recipe.normalize)
     whitening = [layer for layer in model.layers if isinstance(layer, PatchWhitening)]
     if whitening or recipe.fast_start:
         most = max(100, min(PATCH_IMAGES, PATCH_PIXELS // math.prod(prepared.image_size)))
@@ -94,6 +102,19 @@ def ready(recipe, data, precision, devices=1):
         multiple=devices,
     )
     return prepared, model, batches
+
+
+def _expected(path, model):
+    """(mean, std, blue first) of the pixels that the network in a file takes: its run, or what was stated, knows."""
+    home = Path(path).parent
+    if (home / "run.json").exists() and (home / "data.json").exists():  # the network of a run
+        known = Preprocessing.from_dict(runs.Run(home).read("data").get("preprocessing", {}))
+        return known.mean, known.std, known.bgr
+    preprocess = (keras_file.stated(path) or {}).get("preprocess")
+    try:
+        return pixels.expected(model, Path(path).name, preprocess, model.input_shape[-1], [])
+    except UsageError as error:
+        raise UsageError(f"{error} To say it once, type: {command('adopt', path)} --preprocess ...") from None
 
 
 def start_fast(model, images):

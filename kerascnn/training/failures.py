@@ -2,9 +2,8 @@
 
 import math
 
-from kerascnn import backends
+from kerascnn import backends, models
 from kerascnn.errors import TrainingFailed, UsageError, counted
-from kerascnn.models import MODELS
 from kerascnn.network import graph
 from kerascnn.network.cost import cost, largest_batch
 from kerascnn.processes import available_memory
@@ -101,10 +100,10 @@ def _step_bytes(recipe, size, read_size, precision):
     Args:
         size, read_size: sides of the images that the network sees and of those that they are cut from, pixels.
     """
-    facts, channels = MODELS.facts(recipe.model), recipe.channels or 3
+    classes, channels = models.facts(recipe.model).get("num_classes", 10), recipe.channels or 3
     try:
         with graph.without_weights():
-            model = network(without_weights(recipe), (size, size, channels), facts["num_classes"])
+            model = network(without_weights(recipe), (size, size, channels), classes)
             step = cost(model, recipe.batch_size, precision, recipe.optimizer).training_bytes
     except Exception as error:  # building the network says what is wrong
         beyond = size > 10_000 and not isinstance(error, UsageError)  # more numbers than Keras can count

@@ -167,7 +167,7 @@ def _ready(recipe, data, rate):
     check_size(recipe, precision_of(recipe))
     data = load_data(recipe) if data is None else data
     check(recipe, data)
-    _, model, batches = ready(recipe, data, precision_of(recipe))
-    transfer(recipe, model, data.class_names)
+    prepared, model, batches = ready(recipe, data, precision_of(recipe))
+    transfer(recipe, model, data, prepared)
     compile_model(model, recipe, batches.total, batches.period, rate)
     return model, batches

@@ -82,8 +82,8 @@ def _whole(number):
 def _measured(recipe, data, precision, devices, seconds):
     """(seconds of the first two steps, which build the program; seconds of a step; seconds to evaluate an image)."""
     began = time.perf_counter()
-    _, model, batches = ready(recipe.replace(steps=0, eval_every=0), data, precision, devices)
-    transfer(recipe, model, data.class_names)
+    prepared, model, batches = ready(recipe.replace(steps=0, eval_every=0), data, precision, devices)
+    transfer(recipe, model, data, prepared)
     compile_model(model, recipe, batches.total, batches.period, recipe.learning_rate, nll=recipe.label_smoothing > 0)
 
     def timed(steps):

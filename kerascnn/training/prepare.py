@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from kerascnn import backends, datasets, runs
+from kerascnn import backends, datasets, models, runs
 from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.errors import DataError, UsageError, command, counted
-from kerascnn.models import MODELS
 from kerascnn.recipes import Recipe
 from kerascnn.training.reading import check_counts
 
@@ -21,6 +20,8 @@ def anchored(recipe):
     path = Path(recipe.data).expanduser()
     if recipe.data not in datasets.DATASETS and path.exists():
         recipe = recipe.replace(data=str(path.resolve()))
+    if models.is_file(recipe.model):
+        recipe = recipe.replace(model=str(Path(recipe.model).expanduser().resolve()))
     weights = recipe.model_options.get("weights")
     if isinstance(weights, str) and Path(weights).expanduser().is_file():
         weights = str(Path(weights).expanduser().resolve())
@@ -32,7 +33,7 @@ def precision_of(recipe):
     """The number format of the arithmetic; small networks gain nothing from bfloat16."""
     if recipe.precision != "auto":
         return recipe.precision
-    large = MODELS.facts(recipe.model).get("parameters", 0) >= 1_000_000
+    large = models.facts(recipe.model).get("parameters", 0) >= 1_000_000
     return backends.fastest_precision() if large else "float32"
 
 

@@ -1,9 +1,8 @@
 """The data that a recipe asks for; nothing here imports Keras, so that `data check` says what training will do."""
 
-from kerascnn import datasets
+from kerascnn import datasets, models
 from kerascnn.datasets.resize import as_size
 from kerascnn.errors import DataError, UsageError, counted
-from kerascnn.models import MODELS
 
 
 def load_data(recipe, *, strict=False, **options):
@@ -13,9 +12,10 @@ def load_data(recipe, *, strict=False, **options):
 
 def reading(recipe):
     """The arguments of `datasets.load` and `datasets.check.check_data` by which a recipe's data are read."""
+    given = models.is_file(recipe.model)
     return {
         "image_size": recipe.resize_to or image_size(recipe),
-        "channels": recipe.channels,
+        "channels": recipe.channels or (models.facts(recipe.model)["input_shape"][2] if given else None),
         "classes": recipe.classes,
         "validation": recipe.validation,
         "test": recipe.test,
@@ -25,7 +25,10 @@ def reading(recipe):
 
 def image_size(recipe):
     """(height, width) of the images that the network sees."""
-    return as_size(recipe.image_size or MODELS.facts(recipe.model)["input_shape"][:2])
+    size = as_size(recipe.image_size or models.facts(recipe.model)["input_shape"][:2])
+    if None in size:
+        raise UsageError(f"The network in {recipe.model} takes images of any size. Say which, such as image_size=224.")
+    return size
 
 
 def check_counts(recipe, source, counts):

@@ -101,7 +101,7 @@ def train(
         prepared, model, batches = ready(without_weights(recipe) if state else recipe, data, precision, count)
         if run:
             check_whole(run, state, batches)
-        notes = transfer(recipe, model, data.class_names, fill=not state)
+        notes = transfer(recipe, model, data, prepared, fill=not state)
         compile_model(model, recipe, batches.total, batches.period, nll=resuming.has_nll(recipe, state))
     if watch is None:
         watch = run.read("run").get("watch", ()) if run else ()

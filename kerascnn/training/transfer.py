@@ -10,22 +10,27 @@ import keras
 from kerascnn import runs
 from kerascnn.errors import DataError, UsageError, counted
 from kerascnn.keras_file import load
-from kerascnn.models import torch_file
+from kerascnn.models import is_file, torch_file
 from kerascnn.models.checkpoint import fill_from_torch
 from kerascnn.network.find import find_all, layers_in, layers_of
+from kerascnn.training.head import start_head
 
 
-def transfer(recipe, model, class_names, fill=True):
+def transfer(recipe, model, data, prepared, fill=True):
     """Start from other weights and freeze, as the recipe asks; returns sentences about what was done.
 
     Args:
+        data: ImageData, whose classes are to be learned.
+        prepared: its Preprocessing.
         fill: False leaves the weights as they are, for a run that goes on.
     """
     notes = []
     if recipe.start_from and fill:
-        filled, left = start_from(model, recipe.start_from, class_names)
+        filled, left = start_from(model, recipe.start_from, data.class_names)
         new = f"; new: {', '.join(left)}" if left else ""
         notes.append(f"{counted(len(filled), 'layer starts', 'layers start')} from {recipe.start_from}{new}")
+    if is_file(recipe.model) and fill:
+        notes.append(start_head(model, data, prepared, recipe.class_weights == "balanced"))
     names = frozen_layers(model, recipe.freeze, recipe.train_last)
     if names:
         freeze(model, names)

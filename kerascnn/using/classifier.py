@@ -17,26 +17,11 @@ import numpy as np
 from kerascnn import keras_file, notebook, runs
 from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.datasets.resize import as_size
-from kerascnn.errors import DataError, UsageError, command, unknown
-from kerascnn.files import read_toml
+from kerascnn.errors import DataError, UsageError, command
 from kerascnn.models import APPLICATION, FILES, MODELS
-from kerascnn.network import graph
+from kerascnn.network.pixels import GUESSED, PREPROCESS, expected
 from kerascnn.using.applications import affine, application_model, imagenet_labels
 from kerascnn.using.class_names import class_indices, class_names
-
-# What a network may expect of pixels, as (mean, std, blue first), on the 0-to-1 scale: x = (pixel / 255 - mean) / std.
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the training images, as torchvision has them
-CAFFE = (123.68 / 255, 116.779 / 255, 103.939 / 255)  # as keras.applications has them
-PREPROCESS = {
-    "0-255": (0.0, 1 / 255, False),
-    "0-1": (0.0, 1.0, False),
-    "-1-1": (0.5, 0.5, False),
-    "torch": (*IMAGENET, False),
-    "imagenet-mean": (CAFFE, 1 / 255, False),
-    "caffe": (CAFFE, 1 / 255, True),
-}
-GUESSED = "0-255"  # where the network begins with scaling pixels itself
-SCALING = ("Rescaling", "Normalization")  # layers that say, near the input, that pixels come as they are
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +62,9 @@ def adopt(model, *, labels=None, preprocess=None, resize=None, crop=None, from_l
         model: keras.Model with one image input and one output of class probabilities, or the path of its file.
         labels: class names: a sequence, {index: name}, or the path of a JSON list, a JSON table or a text file with one
             name per line. None: the numbers of the classes.
-        preprocess: the pixel values that the model expects: a name in `PREPROCESS`, or (mean, std) on the 0-to-1 scale,
-            one number each or one per channel. None: pixels from 0 to 255 if the model itself begins with scaling them.
+        preprocess: the pixel values that the model expects: a name in `network.pixels.PREPROCESS`, or (mean, std) on
+            the 0-to-1 scale, one number each or one per channel. None: pixels from 0 to 255 if the model itself begins
+            with scaling them.
         resize: side, or (height, width), that images are resized to; None: the same as `crop`.
         crop: side, or (height, width), cut from the centre; None: the model's own input size.
         from_logits: True if the model's outputs are scores: a softmax is added after them, or a sigmoid after a single
@@ -100,7 +86,7 @@ def adopt(model, *, labels=None, preprocess=None, resize=None, crop=None, from_l
     if any(large < small for large, small in zip(resize_to, size, strict=True)):
         raise UsageError(f"resize={resize} is smaller than the {size[0]}x{size[1]} pixels that the network sees.")
     notes = []
-    mean, std, bgr = _scaling(model, name, preprocess, shape[2], notes)
+    mean, std, bgr = expected(model, name, preprocess, shape[2], notes)
     if from_logits:
         model = _with_probabilities(model)
     num_classes = max(2, model.output_shape[-1])
@@ -147,11 +133,6 @@ def preprocessing(run):
 # --- what a file beside a model says ---
 
 
-def beside(path):
-    """The file that stores what was stated about a model file."""
-    return Path(path).with_suffix(".kerascnn.toml")
-
-
 def keep(path, *, labels=None, preprocess=None, resize=None, crop=None, from_logits=False):
     """Adopt a model file and store what was stated about it next to it; returns (the Classifier, the path written)."""
     import tomli_w
@@ -165,7 +146,7 @@ def keep(path, *, labels=None, preprocess=None, resize=None, crop=None, from_log
         "from_logits": from_logits,
         "labels": classifier.labels,
     }
-    file = beside(path)
+    file = keras_file.beside(path)
     with runs.replacing(file) as temporary:
         temporary.write_bytes(tomli_w.dumps(said).encode())
     return classifier, file
@@ -173,17 +154,13 @@ def keep(path, *, labels=None, preprocess=None, resize=None, crop=None, from_log
 
 def _adopted(path):
     """The Classifier of a model file, from the file next to it or from the model itself."""
-    file = beside(path)
-    if not file.exists():
+    said = keras_file.stated(path)
+    if said is None:
         try:
             return adopt(path)
         except UsageError as error:
             hint = f"To say once what the file does not hold, type: {command('adopt', path)} --preprocess ..."
             raise UsageError(f"{error} {hint}") from None
-    said = read_toml(file)
-    wrong = sorted(set(said) ^ {"labels", "preprocess", "resize", "crop", "from_logits"})
-    if wrong:
-        raise DataError(f"{file} is damaged at {wrong[0]!r}. Write it again: {command('adopt', path)} --preprocess ...")
     return adopt(path, **said)
 
 
@@ -221,7 +198,8 @@ def import_custom_objects(path):
 
 
 def tried(model, data, *, labels=None, resize=None, crop=None, from_logits=False, most=1000):
-    """How often a model is right about images under each preprocessing in `PREPROCESS`; the right one stands out.
+    """How often a model is right about images under each preprocessing in `network.pixels.PREPROCESS`; the right one
+    stands out.
 
     Args:
         model: keras.Model or the path of its file.
@@ -296,38 +274,6 @@ def _check_crop(name, shape, size):
         raise UsageError(
             f"crop={size[0]}x{size[1]} is not what {name} takes: {shape[0]}x{shape[1]} pixels. Leave crop out."
         )
-
-
-def _scaling(model, name, preprocess, channels, notes):
-    """(mean, std, blue first), each of the first two one number a channel."""
-    allowed = ", ".join(PREPROCESS)
-    if preprocess is None:
-        early = [type(node.operation).__name__ for node in graph.flatten(model).nodes[:4]]
-        if not any(kind in SCALING for kind in early):
-            raise UsageError(
-                f"{name} does not say what it expects of pixels, and that cannot be guessed. Give preprocess, one of "
-                f"{allowed}, or (mean, std)."
-            )
-        preprocess = GUESSED
-        notes.append(f"Pixels go in from 0 to 255: {name} begins with scaling them itself.")
-    if isinstance(preprocess, str):
-        if preprocess not in PREPROCESS:
-            raise unknown("preprocessing", preprocess, PREPROCESS)
-        mean, std, bgr = PREPROCESS[preprocess]
-    else:
-        (mean, std), bgr = preprocess, False
-    for label, value in (("mean", mean), ("std", std)):
-        count = np.size(value)
-        if (
-            count not in (1, channels)
-            or not np.all(np.isfinite(value))
-            or (label == "std" and np.any(np.equal(value, 0)))
-        ):
-            raise UsageError(
-                f"{label}={value} is not allowed for images of {channels} channels (preprocess={preprocess!r})."
-            )
-    mean, std = (tuple(map(float, np.broadcast_to(np.ravel(value), channels))) for value in (mean, std))
-    return mean, std, bgr
 
 
 def _with_probabilities(model):
