@@ -95,7 +95,8 @@ def _keep_rate(results):
     steps = [results.mean(trial, first) for trial in ("trial-1", "trial-2")]
     accuracy = [results.mean(trial, best("test_accuracy")) for trial in ("trial-1", "trial-2")]
     told = f"{REACHED:.0%} of the test images are right after {shown(steps[0], 'step')} steps with keep rate 0.8"
-    told += f" (trial 1), {shown(steps[1], 'step')} with 0.6 (trial 2); best test accuracy {accuracy[0]:.2%} and {accuracy[1]:.2%}."
+    told += f" (trial 1), {shown(steps[1], 'step')} with 0.6 (trial 2); best test accuracy"
+    told += f" {accuracy[0]:.2%} and {accuracy[1]:.2%}."
     return steps[1] < steps[0] and accuracy[1] > accuracy[0], told
 
 

@@ -161,9 +161,8 @@ class Results:
         images = None
         if isinstance(value.measure, Measure) and value.measure.images:
             images = value.measure.images(self.trained(value.row)[0])
-        found = compared(
-            value.published, sample, half=value.half, better=value.better, images=images, cannot=value.cannot
-        )
+        cannot = value.cannot(self) if callable(value.cannot) else value.cannot
+        found = compared(value.published, sample, half=value.half, better=value.better, images=images, cannot=cannot)
         if self.quick and (value.better != "exact" or isinstance(self.study.row(value.row), Training)):
             return Compared(found.ours, None, None, found.n, None, NOT_RUN, QUICK)
         return found
@@ -184,12 +183,12 @@ class Results:
 
 def on_test(name="accuracy"):
     """A number of the test result of the weights that are kept, such as "accuracy" or "loss"."""
-    return Measure(lambda run: run.result[name], _images("test") if name == "accuracy" else None)
+    return Measure(lambda run: run.result[name], _images("test") if name in SHARES else None)
 
 
 def on_train(name="accuracy"):
     """A number of the kept weights on training images as they are, up to 10,000 of them; needs `test_curve`."""
-    images = (lambda run: run.result["train"]["images"]) if name == "accuracy" else None
+    images = (lambda run: run.result["train"]["images"]) if name in SHARES else None
     return Measure(lambda run: run.result["train"][name], images)
 
 
@@ -232,4 +231,5 @@ def _images(split):
     return lambda run: run.images(split)
 
 
+SHARES = ("accuracy", "top5")  # results that are fractions of the images
 SPLITS = {"val_accuracy": _images("validation"), "test_accuracy": _images("test")}

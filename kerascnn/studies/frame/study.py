@@ -94,7 +94,7 @@ class Value:
         where: the place in the source.
         printed: the source's own words, where they are not the number alone, such as "about 88%".
         better: "higher" or "lower"; "exact" for counts; "" where neither is better.
-        cannot: why ours cannot be compared with it.
+        cannot: why ours cannot be compared with it; or a function of `Results` that says why, or "" where it can.
     """
 
     row: str
@@ -108,7 +108,7 @@ class Value:
     where: str = ""
     printed: str = ""
     better: str = ""
-    cannot: str = ""
+    cannot: str | Callable = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,279 @@
+"""CS280 homework 2, part 3 (M. Traverse, 2017): ZF Net on MiniPlaces, and the walk of one image through it."""
+
+import math
+
+import numpy as np
+import pandas
+from matplotlib.figure import Figure
+
+from kerascnn import anatomy, plots
+from kerascnn.models import MODELS
+from kerascnn.recipes import RECIPES
+from kerascnn.studies import register
+from kerascnn.studies.frame.listings import of_layers
+from kerascnn.studies.frame.results import on_test, on_train
+from kerascnn.studies.frame.study import Claim, Computed, Lines, Listing, NotRun, Picture, Study, Training, Value
+
+# Figure 1: outputs (channels, rows and columns) and weights (without biases) of each layer
+BLOBS = {
+    "conv1": (96, 45, 45),
+    "pool1": (96, 22, 22),
+    "conv2": (256, 11, 11),
+    "pool2": (256, 5, 5),
+    "conv3": (384, 5, 5),
+    "conv4": (384, 5, 5),
+    "conv5": (256, 5, 5),
+    "pool5": (256, 2, 2),
+    "fc6": (1024,),
+    "fc7": (1024,),
+    "fc8": (100,),
+}
+WEIGHTS = {
+    "conv1": (96, 3, 7, 7),
+    "conv2": (256, 48, 5, 5),
+    "conv3": (384, 256, 3, 3),
+    "conv4": (384, 192, 3, 3),
+    "conv5": (256, 192, 3, 3),
+    "fc6": (1024, 1024),
+    "fc7": (1024, 1024),
+    "fc8": (100, 1024),
+}
+LOW, STRONG = 0.1, 0.5  # of the largest activation: below is low, above is strong
+
+
+def other_images(row):
+    """The function that says why a row's accuracy cannot be compared: it was trained on other images, or ""."""
+
+    def reason(results):
+        try:
+            data = results.trained(row)[0].run.read("data")
+        except NotRun:
+            return ""
+        if data["name"] == "miniplaces":
+            return ""
+        return f"on other images: {data['name']}, {len(data['class_names'])} classes"
+
+    return reason
+
+
+def _values():
+    numbers = []
+    parts = {"train": (on_train, 0.46, 0.76, 1.989), "test": (on_test, 0.37, 0.66, 2.49)}
+    names = {"train": "training", "test": "MiniPlaces' own validation"}
+    for split, (measured, top1, top5, loss) in parts.items():
+        shared = {"row": "zfnet", "split": split, "where": "1.1.1", "cannot": other_images("zfnet")}
+        share = {**shared, "half": 0.005, "unit": "accuracy", "better": "higher"}
+        half = 0.0005 if loss == 1.989 else 0.005
+        numbers += [
+            Value(what=f"top-1, {names[split]} images", measure=measured("accuracy"), published=top1, **share),
+            Value(what=f"top-5, {names[split]} images", measure=measured("top5"), published=top5, **share),
+            Value(
+                what=f"loss, {names[split]} images",
+                measure=measured("loss"),
+                published=loss,
+                half=half,
+                unit="nats",
+                better="lower",
+                **shared,
+            ),
+        ]
+    alexnet = Value(
+        row="alexnet",
+        what="top-1, MiniPlaces' own validation images",
+        measure=on_test("accuracy"),
+        unit="accuracy",
+        split="test",
+        where="1.1, not printed",
+        better="higher",
+    )
+    counts = [
+        Value(
+            row="shapes",
+            what=f"neurons of {layer} ({'x'.join(map(str, shape))})",
+            measure=f"{layer} outputs",
+            published=math.prod(shape),
+            unit="neurons",
+            where="figure 1",
+            better="exact",
+        )
+        for layer, shape in BLOBS.items()
+    ]
+    counts += [
+        Value(
+            row="shapes",
+            what=f"weights of {layer} ({'x'.join(map(str, shape))})",
+            measure=f"{layer} weights",
+            published=math.prod(shape),
+            unit="weights",
+            where="figure 1",
+            better="exact",
+        )
+        for layer, shape in WEIGHTS.items()
+    ]
+    return (*numbers, alexnet, *counts)
+
+
+def _shapes(place):
+    model = MODELS.get("zfnet_miniplaces")()
+    of_layers(anatomy.layer_table(model)).to_csv(place.folder / "layers.csv", index=False)
+    outputs = {f"{layer} outputs": math.prod(model.get_layer(layer).output.shape[1:]) for layer in BLOBS}
+    return outputs | {f"{layer} weights": math.prod(model.get_layer(layer).kernel.shape) for layer in WEIGHTS}
+
+
+def _walk(place):
+    """One test image on its way through the network, as one figure."""
+    import keras
+
+    from kerascnn import using
+    from kerascnn.callbacks.filters import filters_of
+
+    run = place.run("zfnet")
+    classifier, data = using.subject(run), using.data_of(run)
+    model, prepared = classifier.model, classifier.preprocessing
+    few = data.test.take(np.arange(min(64, len(data.test))))
+    images = prepared(few.images[:])
+    answers = model.predict_on_batch(images)
+    right = np.flatnonzero(answers.argmax(1) == few.labels)
+    chosen = int(right[0]) if len(right) else 0
+    image, probabilities = images[chosen], answers[chosen]
+    layers = [model.get_layer(name).output for name in ("conv1", "pool5", "fc6")]
+    seen = keras.Model(model.inputs[0], layers).predict_on_batch(image[None])
+    conv1, pool5, fc6 = (np.asarray(each[0], "float32") for each in seen)
+    top = np.argsort(-probabilities, kind="stable")[:5]
+    labels = [classifier.labels[number] for number in top]
+    table = pandas.DataFrame({"index": top, "probability": probabilities[top].round(4), "label": labels})
+    table.to_csv(place.folder / "top5.csv", index=False)
+    drawn = _drawn(image, conv1, filters_of(model, "conv1"), pool5, fc6, table, classifier.labels[few.labels[chosen]])
+    plots.save(drawn, pandas.DataFrame({"unit": range(len(fc6)), "fc6": fc6}), place.folder / "walk.png")
+    grids = pool5.max((0, 1))
+    return {
+        "low": float((fc6 <= LOW * fc6.max()).mean()),
+        "strong": float((grids > STRONG * grids.max()).mean()),
+        "sum": float(probabilities.sum()),
+    }
+
+
+def _scaled(tiles):
+    low, high = tiles.min(), tiles.max()
+    return (tiles - low) / (high - low if high > low else 1)
+
+
+def _each(tiles):
+    """Tiles (n, h, w, ...), each from its least to its largest number."""
+    return np.stack([_scaled(tile) for tile in tiles])
+
+
+def _drawn(image, conv1, filters, pool5, fc6, table, label):
+    """The matplotlib Figure of the walk, in the report's order."""
+    figure = Figure(figsize=(9, 12.5), layout="constrained")
+    axes = figure.subplots(3, 2)
+    grey = {"cmap": "gray", "interpolation": "nearest"}
+    axes[0, 0].imshow(_scaled(image), **grey)
+    axes[0, 0].set_title(f"the image, the mean subtracted: {plots.shortened(label)}", fontsize="medium")
+    maps = np.moveaxis(conv1, -1, 0)
+    axes[0, 1].imshow(plots.mosaic(_each(maps), 12), **grey)
+    axes[0, 1].set_title(f"conv1's output, {len(maps)} maps, each on its own scale", fontsize="medium")
+    tiles = _each(filters)
+    tiles = tiles if tiles.shape[-1] == 3 else tiles.mean(-1)
+    axes[1, 0].imshow(plots.mosaic(tiles, 12), **grey)
+    axes[1, 0].set_title(f"conv1's filters, {len(filters)}, each on its own scale", fontsize="medium")
+    grids = np.moveaxis(pool5, -1, 0)
+    axes[1, 1].imshow(plots.mosaic(_scaled(grids), 16), **grey)
+    axes[1, 1].set_title(
+        f"pool5, {len(grids)} grids of {grids.shape[1]}x{grids.shape[2]}, one scale", fontsize="medium"
+    )
+    for place in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        axes[place].set_axis_off()
+    axes[2, 0].plot(fc6, color=plots.BLUE, linewidth=0.6)
+    axes[2, 0].set(xlabel="unit of fc6", ylabel="activation")
+    inner = axes[2, 0].inset_axes([0.58, 0.6, 0.4, 0.38])
+    inner.hist(fc6, 30, color=plots.ORANGE)
+    inner.tick_params(labelsize=6)
+    inner.set_title("histogram", fontsize=7)
+    axes[2, 1].barh(range(len(table)), table["probability"], color=plots.BLUE)
+    axes[2, 1].set_yticks(range(len(table)), [plots.shortened(str(name), 18) for name in table["label"]])
+    axes[2, 1].invert_yaxis()
+    axes[2, 1].set(xlabel="probability", title="the five most probable classes")
+    return figure
+
+
+def _few_strong(results):
+    share = results.mean("walk", "strong")
+    return (
+        share < 0.25,
+        f"{share:.0%} of pool5's grids exceed half of the largest activation; below a quarter is a few.",
+    )
+
+
+def _low(results):
+    share = results.mean("walk", "low")
+    return share > 0.5, f"{share:.0%} of fc6's units are at or below a tenth of the largest activation."
+
+
+def _zf_better(results):
+    ours, other = (results.mean(row, on_test("accuracy")) for row in ("zfnet", "alexnet"))
+    return ours > other, f"Top-1 of the test images: {ours:.2%} (ZF Net) and {other:.2%} (AlexNet)."
+
+
+CLAIMS = (
+    Claim(text="ZF Net's changes improve on AlexNet (which the report set out to see)", where="1.1", test=_zf_better),
+    Claim(text="Only a few of pool5's grids activate strongly", where="2", test=_few_strong),
+    Claim(text="The majority of fc6's neurons activate close to zero", where="2", test=_low),
+)
+
+
+def _curves(column, y_label, title):
+    parts = {"training": "", "held out": "val_", "test": "test_"}
+    return Lines(
+        name=f"zfnet-{column}",
+        title=title,
+        series=lambda results: {name: results.curve("zfnet", prefix + column) for name, prefix in parts.items()},
+        x_label="steps",
+        y_label=y_label,
+        where="1.1, evaluated every 2,500 steps",
+    )
+
+
+@register("cs280-miniplaces", source="CS280 report 2017")
+def cs280_miniplaces():
+    """ZF Net on MiniPlaces (or other scenes) beside AlexNet, figure 1's shapes, and the walk of one image."""
+    recipe = RECIPES.get("miniplaces")().replace(test_curve=True, top5=True)
+    return Study(
+        name="cs280-miniplaces",
+        title="CS280: ZF Net on MiniPlaces, and the walk of one image",
+        source="M. Traverse, CS 280 MiniPlaces HW2 part 3, 13 March 2017",
+        about="AlexNet and its form after Zeiler and Fergus are trained on MiniPlaces' hundred kinds of places. The "
+        "shapes of figure 1 are compared, and one image is followed through the network as in section 2.",
+        rows=(
+            Computed(name="shapes", compute=_shapes, note="the network of figure 1, counted"),
+            Training(name="zfnet", recipe=recipe, note="section 1.1"),
+            Training(
+                name="alexnet", recipe=recipe.replace(model="alexnet_miniplaces"), note="what it is compared with"
+            ),
+            Computed(name="walk", compute=_walk, needs=("zfnet",), note="section 2, on a test image"),
+        ),
+        values=_values(),
+        claims=CLAIMS,
+        figures=(
+            _curves("loss", "loss (nats)", "Loss of ZF Net"),
+            _curves("accuracy", "accuracy (fraction)", "Top-1 accuracy of ZF Net"),
+            Picture(
+                name="walk", title="The walk of one image", row="walk", file="walk.png", where="section 2", wide=True
+            ),
+        ),
+        listings=(
+            Listing(title="The five most probable classes", row="walk", file="top5.csv", where="section 2"),
+            Listing(title="The layers", row="shapes", file="layers.csv", where="figure 1"),
+        ),
+        slips=(
+            "Section 2 calls the first layer 3x3 with stride 2; section 1.1 and figure 1's weights have 7x7.",
+            "The filters are said to be expanded from 192 to 256 and 384; the next sentence says that the given "
+            "AlexNet already had them.",
+        ),
+        chosen=(
+            "Optimizer (Adam), learning rate (0.001), epochs (20 evaluations of 2,500 steps), augmentation (flips).",
+            "Weights are chosen by 10% of the training images; MiniPlaces' own validation images are the test split, "
+            "as the labels of its test images were never published: the printed 36% is not compared.",
+        ),
+        differences=("Where MiniPlaces is not there, --data takes other scenes; accuracies are then not compared.",),
+    )
