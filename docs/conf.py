@@ -9,6 +9,7 @@ import inspect
 import os
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 from docutils.statemachine import StringList
@@ -25,8 +26,9 @@ project = "kerascnn"
 author = copyright = "the kerascnn authors"
 release = version = kerascnn.__version__
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc"]
 root_doc = "index"
+smartquotes = False  # "name" is to be copied as it stands
 exclude_patterns = ["figures", "**/.ipynb_checkpoints"]
 myst_heading_anchors = 3  # pages link to each other's headings as they do on GitHub
 
@@ -40,9 +42,6 @@ nb_ipywidgets_js = {}  # they would come from a content delivery network, and no
 
 autodoc_inherit_docstrings = False  # else Keras' own, of every method that a callback replaces
 autodoc_typehints = "none"
-napoleon_numpy_docstring = False
-napoleon_use_ivar = True
-napoleon_use_rtype = False
 python_maximum_signature_line_length = 100
 
 html_theme = "furo"
@@ -83,15 +82,45 @@ def public_names(module):
     ]
 
 
+SECTIONS = {"Args:": "Parameters", "Attributes:": "Attributes", "Returns:": "Returns", "Raises:": "Raises"}
+ENTRY = re.compile(r"(\*{0,2}\w+(?:, \*{0,2}\w+)*): (.*)")  # "mean, std: numbers"
+
+
 def as_rst(app, what, name, thing, options, lines):
-    """Docstrings are plain text with `code`: make them reStructuredText that says the same."""
-    for number, line in enumerate(lines):
-        parts = re.split(r"(`[^`]+`)", line)
-        parts[::2] = [re.sub(r"([*|\\]|(?<=\w)_(?!\w))", r"\\\1", part) for part in parts[::2]]
-        parts[1::2] = [f"`{part}`" for part in parts[1::2]]
-        for place in range(2, len(parts), 2):
-            parts[place] = re.sub(r"^(?=\w)", r"\\ ", parts[place])  # as in `Callback`s
-        lines[number] = "".join(parts)
+    """Docstrings are plain text with `code` and sections: make them reStructuredText that says the same."""
+    found, section, body = [], None, []
+    for line in [*lines, "end"]:
+        if line[:1].strip() and section:  # the first line that is not of the section
+            found += ["", f":{SECTIONS[section]}:", *(f"    {each}" for each in _section(section, body)), ""]
+            section, body = None, []
+        if line in SECTIONS:
+            section = line
+        elif section:
+            body.append(line)
+        else:
+            found.append(_escaped(line))
+    lines[:] = found[:-1]
+
+
+def _section(section, body):
+    """The lines of a section: a list of its entries, or for what is returned the text itself."""
+    body = textwrap.dedent("\n".join(body)).strip("\n").splitlines()
+    if section == "Returns:":
+        return [_escaped(line) for line in body]
+    listed = []
+    for line in body:
+        entry = ENTRY.fullmatch(line)
+        listed.append(f"* ``{entry[1]}``: {_escaped(entry[2])}" if entry else f"  {_escaped(line.strip())}")
+    return listed
+
+
+def _escaped(line):
+    parts = re.split(r"(`[^`]+`)", line)
+    parts[::2] = [re.sub(r"([*|\\]|(?<=\w)_(?!\w))", r"\\\1", part) for part in parts[::2]]
+    parts[1::2] = [f"`{part}`" for part in parts[1::2]]
+    for place in range(2, len(parts), 2):
+        parts[place] = re.sub(r"^(?=\w)", r"\\ ", parts[place])  # as in `Callback`s
+    return "".join(parts)
 
 
 def linked_outside(app, page, text):
@@ -108,4 +137,4 @@ def linked_outside(app, page, text):
 def setup(app):
     app.connect("source-read", linked_outside)
     app.add_directive("public-names", PublicNames)
-    app.connect("autodoc-process-docstring", as_rst, priority=400)  # before Napoleon, at 500
+    app.connect("autodoc-process-docstring", as_rst)
