@@ -4,12 +4,13 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from kerascnn.errors import UsageError
-from kerascnn.experiments.probes import pooled, probes
+from kerascnn.experiments.probes import fitted, pooled, probes
 
 
 def test_pooling_by_pencil():
@@ -65,6 +66,16 @@ def test_accuracies_are_scikit_learns(task):
         classifier.fit(scaler.transform(train.reshape(80, -1)), labels[:80])
         expected = classifier.predict(scaler.transform(test.reshape(40, -1))) == labels[80:]
         np.testing.assert_array_equal(result.arrays[f"seeing/{kind}"], expected)
+
+
+def test_a_solver_that_does_not_converge_says_nothing_and_is_measured():
+    """Warnings are errors in tests. The features are one number and a thousandth of noise; the labels are noise."""
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(60, 1)) + 1e-3 * rng.normal(size=(60, 70)), np.arange(60) % 2
+    chosen = fitted("svm", features, labels, [10.0], 3, 0)
+    assert 0.3 < chosen.best_score_ < 0.7
+    with pytest.raises(ConvergenceWarning):
+        chosen.best_estimator_.fit(features, labels)
 
 
 def test_the_network_stays_as_it_is(task, tmp_path):

@@ -7,11 +7,13 @@ so that early layers with their large maps can be compared with late ones in lit
 
 import itertools
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas
 from matplotlib.figure import Figure
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
@@ -32,7 +34,7 @@ from kerascnn.training.evaluate import interval
 from kerascnn.using.features import feature_place
 
 CLASSIFIERS = {
-    "svm": lambda seed: LinearSVC(dual="auto", random_state=seed),
+    "svm": lambda seed: LinearSVC(dual="auto", max_iter=5000, random_state=seed),
     "softmax": lambda seed: LogisticRegression(max_iter=2000, tol=1e-3, random_state=seed),
 }
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
@@ -146,10 +148,16 @@ def every_layer(model):
 
 
 def fitted(kind, features, labels, strengths, folds, seed):
-    """The classifier with the C of the best mean accuracy over the folds, trained on all images."""
+    """The classifier with the C of the best mean accuracy over the folds, trained on all images.
+
+    A solver that reaches its largest number of iterations is measured as it is then.
+    """
     pipeline = make_pipeline(StandardScaler(), CLASSIFIERS[kind](seed))
     split = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    return GridSearchCV(pipeline, {f"{pipeline.steps[-1][0]}__C": list(strengths)}, cv=split).fit(features, labels)
+    search = GridSearchCV(pipeline, {f"{pipeline.steps[-1][0]}__C": list(strengths)}, cv=split)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return search.fit(features, labels)
 
 
 def _check(images, labels, test_images, test_labels, classifiers, places, folds):
