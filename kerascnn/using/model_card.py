@@ -69,15 +69,16 @@ def _use(classifier, made):
     prepared, labels = classifier.preprocessing, classifier.labels
     (height, width), (h, w) = prepared.resize_to, prepared.image_size
     colours = "grey" if prepared.channels == 1 else "RGB"
-    if FORMATS.facts(made.format)["suffix"]:
+    takes = FORMATS.facts(made.format)["takes"]
+    if not takes:
+        inside = "Cropping to the centre and scaling are" if (height, width) != (h, w) else "Scaling is"
         size = (
             f"Input: uint8 {colours} pixels, {height}x{width}. The caller cuts the largest centred part of that shape "
+            "from an image and resizes it, bilinear with antialiasing (Pillow's BILINEAR); "
+            f"`kerascnn predict {made.path.name} IMAGE` does that. {inside} in the file."
         )
-        size += "from an image and resizes it, bilinear with antialiasing (Pillow's BILINEAR)"
-        inside = "Cropping to the centre and scaling are" if (height, width) != (h, w) else "Scaling is"
-        size += f"; `kerascnn predict {made.path.name} IMAGE` does that. {inside} in the file."
     else:
-        size = f"Input: uint8 {colours} pixels of any size, or the bytes of image files; all preprocessing is inside."
+        size = f"Input: {takes}; all preprocessing is inside. The network sees {colours} images of {h}x{w} pixels."
     names = ", ".join(map(_plain, labels[:MOST_CLASSES])) + (", ..." if len(labels) > MOST_CLASSES else "")
     return f"## Use\n\n{size}\n\nOutput: probabilities of {len(labels):,} classes, in this order: {names}."
 

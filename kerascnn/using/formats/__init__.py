@@ -11,6 +11,7 @@ which import neither Keras nor, for a format with a suffix, TensorFlow. Facts:
     title: what one is called in a sentence
     file: its name in the folder export/ of a run
     suffix: of files that `kerascnn predict` takes, or ""
+    takes: what goes in, or "" for pixels of the size that images are resized to
     packages: modules that it needs besides TensorFlow; extra: what pip installs them with
     float32: True if it is written in float32, whatever the precision of the network
     exact: True if probabilities must agree to 1e-4; otherwise classes must agree on 98 of 100 images

@@ -18,6 +18,7 @@ OPSET = 18
     title="An ONNX file",
     file="model.onnx",
     suffix=".onnx",
+    takes="",
     packages=("tf2onnx", "onnxruntime"),
     extra="onnx",
     float32=True,
@@ -26,6 +27,11 @@ OPSET = 18
 )
 def onnx(classifier, path, images):
     """A .onnx file for ONNX Runtime: servers, Windows, browsers, C#, Java and more."""
+    path.write_bytes(as_bytes("An ONNX file", classifier))
+
+
+def as_bytes(title, classifier):
+    """The bytes of the file; `title` is what errors call it."""
     import tensorflow as tf
     import tf2onnx
     from onnx import checker
@@ -39,27 +45,28 @@ def onnx(classifier, path, images):
         checker.check_model(made)  # an operation that is not ONNX's has only been logged so far
         return made
 
-    made = tf_answer.converted("An ONNX file", classifier, None, convert)
+    made = tf_answer.converted(title, classifier, None, convert)
     for value in (*made.graph.input, *made.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "N"
     made.metadata_props.add(key=carried.KEY, value=carried.as_json(classifier))
-    path.write_bytes(made.SerializeToString())
+    return made.SerializeToString()
 
 
-def _session(path):
+def session(source, path):
+    """An InferenceSession of a file or of its bytes; `path` is what errors call it."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no common class
         raise DataError(f"{path} cannot be loaded by ONNX Runtime: {str(error).splitlines()[0]}") from error
 
 
 def described(path):
     """(labels, Preprocessing) of a file; DataError if it holds none."""
-    text = _session(path).get_modelmeta().custom_metadata_map.get(carried.KEY)
+    text = session(str(path), path).get_modelmeta().custom_metadata_map.get(carried.KEY)
     if text is None:
         raise carried.not_ours(path)
     return carried.described(text, path)
@@ -67,5 +74,9 @@ def described(path):
 
 def opened(path):
     """A function, uint8 (N, *resize_to, C) -> probabilities float32 (N, num_classes)."""
-    session = _session(path)
-    return lambda images: np.asarray(session.run(["probabilities"], {"images": images})[0])
+    return answering(session(str(path), path))
+
+
+def answering(opened_session):
+    """The function of `opened` by an InferenceSession."""
+    return lambda images: np.asarray(opened_session.run(["probabilities"], {"images": images})[0])

@@ -20,6 +20,7 @@ from kerascnn.using.formats import register
     title="A SavedModel",
     file="saved_model",
     suffix="",
+    takes="uint8 pixels of any size, or the bytes of image files",
     packages=(),
     extra="",
     float32=False,
