@@ -165,35 +165,28 @@ def _each(tiles):
 
 def _drawn(image, conv1, filters, pool5, fc6, table, label):
     """The matplotlib Figure of the walk, in the report's order."""
-    figure = Figure(figsize=(9, 12.5), layout="constrained")
-    axes = figure.subplots(3, 2)
-    grey = {"cmap": "gray", "interpolation": "nearest"}
-    axes[0, 0].imshow(_scaled(image), **grey)
-    axes[0, 0].set_title(f"the image, the mean subtracted: {plots.shortened(label)}", fontsize="medium")
-    maps = np.moveaxis(conv1, -1, 0)
-    axes[0, 1].imshow(plots.mosaic(_each(maps), 12), **grey)
-    axes[0, 1].set_title(f"conv1's output, {len(maps)} maps, each on its own scale", fontsize="medium")
-    tiles = _each(filters)
-    tiles = tiles if tiles.shape[-1] == 3 else tiles.mean(-1)
-    axes[1, 0].imshow(plots.mosaic(tiles, 12), **grey)
-    axes[1, 0].set_title(f"conv1's filters, {len(filters)}, each on its own scale", fontsize="medium")
+    figure = Figure(figsize=(9, 12), layout="constrained")
+    axes = figure.subplot_mosaic("aaabbb;cccddd;eeffgg", height_ratios=(3, 3, 2))
+    filters = filters if filters.shape[-1] == 3 else filters.mean(-1)
     grids = np.moveaxis(pool5, -1, 0)
-    axes[1, 1].imshow(plots.mosaic(_scaled(grids), 16), **grey)
-    axes[1, 1].set_title(
-        f"pool5, {len(grids)} grids of {grids.shape[1]}x{grids.shape[2]}, one scale", fontsize="medium"
-    )
-    for place in ((0, 0), (0, 1), (1, 0), (1, 1)):
+    pictures = {
+        "a": (_scaled(image), f"the image, the mean subtracted: {plots.shortened(label)}"),
+        "b": (plots.mosaic(_each(np.moveaxis(conv1, -1, 0)), 12), "conv1's output, each map on its own scale"),
+        "c": (plots.mosaic(_each(filters), 12), "conv1's filters, each on its own scale"),
+        "d": (plots.mosaic(_scaled(grids), 16), f"pool5, grids of {grids.shape[1]}x{grids.shape[2]}, one scale"),
+    }
+    for place, (picture, title) in pictures.items():
+        axes[place].imshow(picture, cmap="gray", interpolation="nearest")
+        axes[place].set_title(title, fontsize="medium")
         axes[place].set_axis_off()
-    axes[2, 0].plot(fc6, color=plots.BLUE, linewidth=0.6)
-    axes[2, 0].set(xlabel="unit of fc6", ylabel="activation")
-    inner = axes[2, 0].inset_axes([0.58, 0.6, 0.4, 0.38])
-    inner.hist(fc6, 30, color=plots.ORANGE)
-    inner.tick_params(labelsize=6)
-    inner.set_title("histogram", fontsize=7)
-    axes[2, 1].barh(range(len(table)), table["probability"], color=plots.BLUE)
-    axes[2, 1].set_yticks(range(len(table)), [plots.shortened(str(name), 18) for name in table["label"]])
-    axes[2, 1].invert_yaxis()
-    axes[2, 1].set(xlabel="probability", title="the five most probable classes")
+    axes["e"].plot(fc6, color=plots.BLUE, linewidth=0.6)
+    axes["e"].set(xlabel="unit of fc6", ylabel="activation")
+    axes["f"].hist(fc6, 30, color=plots.BLUE)
+    axes["f"].set(xlabel="activation of fc6", ylabel="units")
+    axes["g"].barh(range(len(table)), table["probability"], color=plots.BLUE)
+    axes["g"].set_yticks(range(len(table)), [plots.shortened(str(name), 18) for name in table["label"]])
+    axes["g"].invert_yaxis()
+    axes["g"].set_xlabel("probability of the first five")
     return figure
 
 

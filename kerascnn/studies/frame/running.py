@@ -166,8 +166,8 @@ def _keep(results, row, seed, reason, say):
 
 def _recipe(results, row, seed, data):
     """The recipe of a row's training."""
-    recipe = results.study.row(row).recipe
-    recipe = shortened(recipe) if results.quick else recipe
+    asked = results.study.row(row)
+    recipe = shortened(asked.recipe).replace(**asked.quick) if results.quick else asked.recipe
     return recipe.replace(seed=seed, data=data or recipe.data)
 
 

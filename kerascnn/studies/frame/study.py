@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kerascnn.errors import UsageError
 from kerascnn.recipes import Recipe
@@ -38,12 +38,14 @@ class Training:
         name: of the row and its folder.
         recipe: Recipe; its seed is replaced. Its `data` is the data set of the study, which --data replaces.
         watch: looks during training (`kerascnn.callbacks`).
+        quick: further changes of the recipe in a quick run, such as smaller images.
         note: what differs from the other rows, for the page.
     """
 
     name: str
     recipe: Recipe
     watch: tuple = ()
+    quick: dict = field(default_factory=dict)
     note: str = ""
 
 

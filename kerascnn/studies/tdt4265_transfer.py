@@ -1,0 +1,171 @@
+"""TDT4265 assignment 2, task 3 (M. Madsen and S. A. Bergum, 2019): ResNet-18 with its last five layers trained."""
+
+import numpy as np
+
+from kerascnn import plots
+from kerascnn.recipes import RECIPES
+from kerascnn.studies import register
+from kerascnn.studies.frame.results import best, last, when_best
+from kerascnn.studies.frame.study import Claim, Computed, Lines, Picture, Study, Training, Value
+from kerascnn.studies.tdt4265_lenet import curves
+
+RESNET, MODEL_1 = "resnet18", "model 1"
+COLOURS = {"each": 10, "red": 11, "green": 12, "blue": 13}  # view of the first layer's weights: figure
+
+
+def _values():
+    figure = {"where": "figures 5 to 7, without numbers"}
+    return tuple(
+        value
+        for row in (RESNET, MODEL_1)
+        for value in (
+            Value(
+                row=row,
+                what="best validation accuracy",
+                measure=best("val_accuracy"),
+                unit="accuracy",
+                split="validation",
+                better="higher",
+                **figure,
+            ),
+            Value(
+                row=row, what="lowest validation loss", measure=best("val_loss"), unit="nats", better="lower", **figure
+            ),
+            Value(row=row, what="its epoch", measure=when_best("val_loss"), unit="epoch", **figure),
+            Value(
+                row=row, what="training loss at the end", measure=last("loss"), unit="nats", better="lower", **figure
+            ),
+        )
+    )
+
+
+def _pictures(place):
+    """Feature maps of the first and the last convolution for a test image, and the first layer's weights."""
+    import keras
+    import pandas
+
+    from kerascnn import using
+    from kerascnn.callbacks.filters import filter_sheet, filters_of
+    from kerascnn.explain.sheets import activation_grid
+    from kerascnn.network.find import convolutions, layers_in
+
+    run = place.run(RESNET)
+    classifier, data = using.subject(run), using.data_of(run)
+    model = classifier.model
+    image = classifier.preprocessing(data.test.take(np.arange(1)).images[:])
+    names = convolutions(layers_in(model))
+    ends = {"first": names[0], "last": names[-1]}
+    outputs = [model.get_layer(name).output for name in ends.values()]
+    for (word, name), maps in zip(
+        ends.items(), keras.Model(model.inputs[0], outputs).predict_on_batch(image), strict=True
+    ):
+        shown = np.asarray(maps[0], "float32")[..., :64]
+        title = f"{name} of resnet18, the first {shown.shape[-1]} of {maps.shape[-1]} maps"
+        numbers = pandas.DataFrame(
+            {"channel": range(shown.shape[-1]), "mean": shown.mean((0, 1)), "max": shown.max((0, 1))}
+        )
+        plots.save(activation_grid(shown, title, columns=8), numbers, place.folder / f"{word}.png")
+    filters = filters_of(model, names[0])
+    weights = pandas.DataFrame({"filter": range(len(filters)), "norm": np.sqrt((filters**2).sum((1, 2, 3)))})
+    for view in COLOURS:
+        plots.save(filter_sheet(filters, f"{names[0]} of resnet18", view), weights, place.folder / f"{view}.png")
+    return {"filters": len(filters)}
+
+
+def _at_first(results, column):
+    return tuple(float(results.curve(row, column)[1][0]) for row in (RESNET, MODEL_1))
+
+
+def _faster(results):
+    ours, other = _at_first(results, "loss")
+    return ours < other, f"Training loss after the first epoch: {ours:.3f} (ResNet-18) and {other:.3f} (model 1)."
+
+
+def _lower(results):
+    ours, other = (results.mean(row, best("val_loss")) for row in (RESNET, MODEL_1))
+    return ours < other, f"Lowest validation loss: {ours:.4f} (ResNet-18) and {other:.4f} (model 1)."
+
+
+def _better(results):
+    ours, other = (results.mean(row, best("val_accuracy")) for row in (RESNET, MODEL_1))
+    return ours > other, f"Best validation accuracy: {ours:.2%} (ResNet-18) and {other:.2%} (model 1)."
+
+
+CLAIMS = (
+    Claim(text="ResNet learns much faster", where="3.4 d", test=_faster),
+    Claim(text="ResNet converges to a lower validation loss", where="3.4 d", test=_lower),
+    Claim(text="Generally it performs much better", where="3.4 d", test=_better),
+)
+
+
+def _figures():
+    words = {"accuracy": ("accuracy (fraction)", "figure 5"), "loss": ("loss (nats)", "figure 6")}
+    own = [
+        Lines(
+            name=f"resnet-{quantity}",
+            title=f"{quantity.capitalize()} of ResNet-18",
+            series=curves(RESNET, quantity),
+            x_label="epochs",
+            y_label=label,
+            where=where,
+        )
+        for quantity, (label, where) in words.items()
+    ]
+    both = Lines(
+        name="both",
+        title="Losses of ResNet-18 and model 1",
+        series=lambda results: {
+            f"{row}, {word}": results.curve(row, column)
+            for row in (RESNET, MODEL_1)
+            for word, column in (("training", "loss"), ("validation", "val_loss"))
+        },
+        x_label="epochs",
+        y_label="loss (nats)",
+        where="figure 7",
+    )
+    maps = [
+        Picture(name=f"maps-{word}", title=title, row="pictures", file=f"{word}.png", where=where, wide=True)
+        for word, title, where in (
+            ("first", "Feature maps of the first convolution", "figure 8"),
+            ("last", "Feature maps of the last convolution", "figure 9"),
+        )
+    ]
+    weights = [
+        Picture(
+            name=f"weights-{view}",
+            title=f"Weights of the first convolution{'' if view == 'each' else f', {view} only'}",
+            row="pictures",
+            file=f"{view}.png",
+            where=f"figure {number}",
+        )
+        for view, number in COLOURS.items()
+    ]
+    return (*own, both, *maps, *weights)
+
+
+@register("tdt4265-transfer", source="TDT4265 report 2019, task 3")
+def tdt4265_transfer():
+    """ResNet-18 from ImageNet with its last five layers trained, against model 1; its maps and weights."""
+    small = {"image_size": 64}
+    resnet = RECIPES.get("tdt4265-resnet18")().replace(test_curve=True, keep="last")
+    model_1 = RECIPES.get("tdt4265-model1")().replace(test_curve=True, keep="last")
+    return Study(
+        name="tdt4265-transfer",
+        title="TDT4265, task 3: transfer with ResNet-18",
+        source="M. Madsen and S. A. Bergum, TDT4265 A2, 28 February 2019, section 3",
+        about="A ResNet-18 with ImageNet's weights is trained in its last five layers on CIFAR-10 and compared with "
+        "the report's own model 1. The maps of its first and last convolution and its first weights are drawn.",
+        rows=(
+            Training(name=RESNET, recipe=resnet, quick=small, note="figures 5 to 7; needs ImageNet's weights"),
+            Training(name=MODEL_1, recipe=model_1, note="figure 7"),
+            Computed(name="pictures", compute=_pictures, needs=(RESNET,), note="figures 8 to 13"),
+        ),
+        values=_values(),
+        claims=CLAIMS,
+        figures=_figures(),
+        chosen=(
+            "Ten epochs; pixels minus the training mean, divided by the standard deviation.",
+            "Images are enlarged to 224x224; the report does not say at which size the network saw them.",
+        ),
+        differences=("The maps are those of the first test image; the report's zebra (figure 14) is not in the data.",),
+    )
