@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from scan_networks import network
-from test_pages_microscope import NAMES, build, contents, data, scaled
+from test_pages_microscope import NAMES, Links, build, contents, data, scaled
 
 from kerascnn import explain
 from kerascnn.explain import evaluate
@@ -104,6 +104,12 @@ def test_the_maps_of_a_layer_are_those_of_its_strongest_units_in_this_image(site
     sheet = np.asarray(Image.open(site / f"images/{number:06d}-maps.webp").convert("L"), float)
     tile = sheet[: looks.TILE, : looks.TILE].reshape(8, 6, 8, 6).mean((1, 3))
     np.testing.assert_allclose(tile, 255 * np.clip(own[..., order[0]] / largest[order[0]], 0, 1), atol=25)
+
+
+def test_every_link_and_picture_of_an_image_page_is_there(site):
+    for page in (site / "images").glob("*.html"):
+        for link in Links(page.read_text()).found:
+            assert link.startswith("#") or (page.parent / link.partition("#")[0]).is_file(), link
 
 
 @pytest.mark.slow
