@@ -1,5 +1,6 @@
 """The runner and the page, on a small study; and what must hold of every study."""
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -215,9 +216,23 @@ def test_a_stopped_study_goes_on_and_ends_the_same(folder, tmp_path):
     assert first.read_text() == second.read_text()
 
 
-def test_a_training_by_another_recipe_is_not_taken_for_the_rows(folder, monkeypatch):
-    monkeypatch.setattr(running, "_recipe", lambda *asked: SMALL.replace(learning_rate=0.5, seed=0))
-    reason = running.train_row(results_of(folder), "small", 0, None, print)
+def test_a_training_that_was_killed_before_its_first_checkpoint_begins_again(tmp_path):
+    folder = tmp_path / "seed-0"
+    (folder / "checkpoint").mkdir(parents=True)
+    (folder / "recipe.json").write_text("{}")
+    assert not running._begun(folder)
+    assert not folder.exists()
+    (folder / "checkpoint").mkdir(parents=True)
+    (folder / "run.json").write_text("{}")
+    (folder / "checkpoint" / "state-00000-0000001.npz").write_text("")
+    assert running._begun(folder)
+    assert (folder / "run.json").exists()
+
+
+def test_a_training_by_another_recipe_is_not_taken_for_the_rows(folder):
+    faster = Training(name="small", recipe=SMALL.replace(learning_rate=0.5))
+    study = dataclasses.replace(toy(), rows=(faster,), values=(), claims=(), figures=(), listings=())
+    reason = running.train_row(Results(study, folder, 1), "small", 0, None, print)
     assert "holds a training with another learning_rate" in reason
 
 

@@ -4,6 +4,7 @@ import concurrent.futures
 import logging
 import multiprocessing
 import os
+import shutil
 import time
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -179,7 +180,7 @@ def train_row(results, row, seed, data, say, missing=None):
     recipe, folder = anchored(_recipe(results, row, seed, data)), results.folder_of(row, seed)
     watch = results.study.row(row).watch
     try:
-        if not (folder / "recipe.json").exists():
+        if not _begun(folder):
             train(recipe, out=folder, watch=watch, say=say)
             return ""
         differing = Recipe.from_dict(runs.Run(folder).read("recipe")).differences(recipe)
@@ -190,9 +191,18 @@ def train_row(results, row, seed, data, say, missing=None):
     except (KeyboardInterrupt, Stopped):
         raise
     except Exception as error:  # the other rows do not depend on it, and the page shows the reason
-        if isinstance(error, DataError) and missing is not None and not (folder / "recipe.json").exists():
+        if isinstance(error, DataError) and missing is not None and not folder.exists():
             missing[recipe.data] = reason_of(error)
         return reason_of(error)
+
+
+def _begun(folder):
+    """True where a run folder holds a training that can go on; one that was killed before that is deleted."""
+    if (folder / "run.json").exists() and any((folder / "checkpoint").glob("state-*.npz")):
+        return True
+    if folder.exists():
+        shutil.rmtree(folder)
+    return False
 
 
 def _at_once(results, jobs, data, workers, say):
