@@ -3,13 +3,16 @@
 tests/test_other_backends.py runs this file with JAX and torch, too.
 """
 
+import asyncio
+import threading
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
 from kerascnn import using
-from kerascnn.pages.engine import Engine, Refused
+from kerascnn.pages.engine import LOOKS, Busy, Engine, Refused
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 10, 3), "uint8")
 
@@ -67,6 +70,15 @@ def test_a_unit_that_is_off_is_a_channel_that_is_zero(engine, layer, units):
     assert np.abs(after - before).max() > 1e-3
 
 
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_any_number_of_images_is_answered_as_the_model_answers(engine, count):
+    pixels = np.random.default_rng(count).integers(0, 256, (count, 12, 10, 3), "uint8")
+    expected = engine.classifier.model.predict_on_batch(pixels / np.float32(255))
+    found = engine._answers(pixels)
+    assert found.shape == (count, 5)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
 def test_no_unit_off_changes_nothing(engine):
     before, after = engine.ablated(PIXELS, "b", [])
     np.testing.assert_array_equal(before, after)
@@ -77,6 +89,20 @@ def test_a_unit_that_does_not_exist_is_refused(engine):
         engine.ablated(PIXELS, "b", [0, 6])
     with pytest.raises(Refused, match="Unknown layer 'd'"):
         engine.ablated(PIXELS, "d", [0])
+
+
+def test_only_so_many_looks_wait(engine):
+    free = threading.Event()
+
+    async def ask():
+        waiting = [asyncio.ensure_future(engine.look_at(free.wait)) for _ in range(LOOKS)]
+        await asyncio.sleep(0)
+        with pytest.raises(Busy):
+            await engine.look_at(free.wait)
+        free.set()
+        return await asyncio.gather(*waiting), await engine.look_at(int, "7")
+
+    assert asyncio.run(ask()) == ([True] * LOOKS, 7)
 
 
 def test_maps_have_the_scale_that_is_asked_for(engine):
