@@ -70,6 +70,7 @@ def test_the_new_head_is_scikit_learns(lent, classes):
     np.testing.assert_allclose(model.predict(data.train.images, verbose=0), expected, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_a_file_and_goes_on_exactly(lent, tmp_path):
     data = coloured()
     path = tmp_path / "data.npz"

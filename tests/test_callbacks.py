@@ -299,6 +299,7 @@ def test_what_goes_wrong_is_told_once_and_training_goes_on(tmp_path):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.distribute is TensorFlow's")
+@pytest.mark.slow
 def test_a_mirrored_network_is_looked_at_like_any_other(watched, tmp_path):
     """`tf.distribute.MirroredStrategy` keeps a copy of each variable on every device."""
     import tensorflow as tf

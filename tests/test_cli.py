@@ -232,6 +232,7 @@ def test_train_predict_evaluate_runs(call):
     assert "learning_rate was 0.003, now 0.5" in err
 
 
+@pytest.mark.slow
 def test_train_takes_a_config_and_options_win(call):
     Path("a.toml").write_text('epochs = 1\nmodel = "lenet5"\nseed = 8\n[model_options]\nvariant = "modern"\n')
     arguments = [

@@ -111,6 +111,7 @@ def test_an_ensemble_of_a_run_and_its_own_file(call, trained, tmp_path):
     assert "two or more networks; 1 given. Type RUN RUN ..." in err
 
 
+@pytest.mark.slow
 def test_networks_with_other_test_images_do_not_answer_together(call, tmp_path, make_folder):
     """Another seed has other test images: what one run was tested on, the other was trained on."""
     folder = make_folder({"grass": 40, "tomato": 40})

@@ -178,6 +178,7 @@ def test_ten_views_against_numpy():
     np.testing.assert_allclose(measured.loss, -np.log(probabilities[np.arange(12), labels]).mean(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_is_tested_with_the_views_of_its_recipe(tmp_path):
     views = {"test_flip": True, "test_shift": True}
     run = kerascnn.train(data="digits", model="lenet5", epochs=1, out=tmp_path / "a", say=lambda line: None, **views)

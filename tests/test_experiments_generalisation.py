@@ -35,6 +35,7 @@ def data(each, seed):
     return images, labels
 
 
+@pytest.mark.slow
 def test_a_small_transfer(tmp_path):
     model = network()
     weights = [w.copy() for w in model.get_weights()]

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from kerascnn import explain, models
 
@@ -11,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "docs"))
 from explain_figures import make_figures
 
 
+@pytest.mark.slow
 def test_every_method_has_a_figure_and_its_numbers(tmp_path):
     images = np.random.default_rng(0).random((2, 32, 32, 3), "float32")
     model = models.tdt_lenet()

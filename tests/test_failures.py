@@ -52,6 +52,7 @@ class ExhaustAt(keras.callbacks.Callback):
             exhaust()
 
 
+@pytest.mark.slow
 def test_the_errors_of_python_numpy_and_the_backend_are_known():
     for failing in (exhaust, lambda: np.empty(2**58), lambda: bytearray(2**62)):
         with pytest.raises(Exception) as raised:  # noqa: PT011 (each library has its own class)
@@ -101,6 +102,7 @@ def test_a_step_that_cannot_fit_is_foreseen(lenet):
 
 
 @pytest.mark.parametrize(("epoch", "kept"), [(0, "no epoch was finished"), (1, "the best weights so far are kept")])
+@pytest.mark.slow
 def test_memory_that_runs_out_in_training_is_told_with_the_batch_that_fits(epoch, kept, tmp_path):
     recipe = Recipe(epochs=3, batch_size=300, augment=("crop",))
     message = f"in epoch {epoch + 1} with batches of 300 images; training stopped and {kept}.*Give batch_size=256$"
@@ -200,6 +202,7 @@ def test_a_full_disk_is_no_memory_that_ran_out():
     assert disk_full(OSError(13, "Permission denied")) == ""
 
 
+@pytest.mark.slow
 def test_a_run_that_fills_the_disk_says_how_to_go_on(tmp_path):
     class Fill(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):

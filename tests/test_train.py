@@ -387,6 +387,7 @@ def test_a_smaller_loss_is_a_better_one_however_little_it_is(least, falls):
     assert any(line.startswith("Stopped:") for line in said) == falls
 
 
+@pytest.mark.slow
 def test_the_loss_with_label_smoothing_is_given_without_it_too():
     """In metrics.csv and the result; a run of a version that did not give it goes on as it began."""
     run, said = train(epochs=1, label_smoothing=0.2, out="a")
@@ -453,6 +454,7 @@ def test_an_old_run_keeps_the_least_change_that_keras_took(tmp_path):
     assert run.read("recipe")["min_delta"] == 1e-4
 
 
+@pytest.mark.slow
 def test_images_that_stay_on_disk_train_like_arrays(make_folder, monkeypatch):
     """The same weights whether images are decoded once or at every batch."""
     folder = make_folder({"a": 40, "b": 40}, size=(16, 16))
@@ -526,6 +528,7 @@ def test_a_run_that_another_process_trains_is_left_alone(tmp_path):
     assert kerascnn.train(resume=run, say=lambda line: None).status == "finished"
 
 
+@pytest.mark.slow
 def test_half_precision_scales_its_loss(tmp_path):
     run, _ = train(precision="mixed_float16", epochs=2, out=tmp_path / "run")
     assert run.status == "finished"
@@ -553,6 +556,7 @@ def test_everything_at_once_resumes_exactly(tmp_path):
     assert metrics(run) == metrics(again)
 
 
+@pytest.mark.slow
 def test_the_averaged_weights_are_what_is_kept(tmp_path):
     """With a momentum of nearly 1 the average stays where the first step led, and is what best.keras holds."""
     keras.utils.set_random_seed(0)
@@ -564,6 +568,7 @@ def test_the_averaged_weights_are_what_is_kept(tmp_path):
     assert max(near) < 0.2 * max(far)  # one step of the six
 
 
+@pytest.mark.slow
 def test_checkpoints_every_so_many_minutes(tmp_path):
     seen = []
 

@@ -112,6 +112,7 @@ def test_patterns_ranges_and_the_last_layers():
     assert frozen_layers(model) == []
 
 
+@pytest.mark.slow
 def test_frozen_layers_and_their_batch_statistics_stay_in_training(lender, tmp_path):
     run = kerascnn.train(
         model="cifar_net",

@@ -31,6 +31,7 @@ def loaded(trained):
     return tf.saved_model.load(str(trained / "export" / "saved_model"))
 
 
+@pytest.mark.slow
 def test_plain_tensorflow_answers_like_predict(trained):
     paths = sorted(map(str, (trained.folder.parent / "photos").rglob("1*.png")))
     done = subprocess.run(
