@@ -197,20 +197,24 @@ def _listing(results, listing):
 
 
 def _machine(results):
-    """Where the trainings ran, and with what: sentences."""
+    """Where the rows ran, and with what: sentences."""
     told = []
     for row in results.study.rows:
-        if not isinstance(row, Training):
-            continue
-        try:
-            states = [each.state for each in results.trained(row.name)]
-        except (NotRun, DataError):
-            continue
-        for state in states:
+        for state in _states(results, row):
             parts = [state.get("processor"), *[name for name in state.get("device", ()) if name != "cpu"]]
             versions = ", ".join(f"{name} {number}" for name, number in state.get("versions", {}).items())
             told.append(", ".join(filter(None, [*parts, state.get("precision"), versions])))
-    return list(dict.fromkeys(told))
+    return list(dict.fromkeys(filter(None, told)))
+
+
+def _states(results, row):
+    """What is known of where a row's results were made, a dict each."""
+    try:
+        if isinstance(row, Training):
+            return [each.state for each in results.trained(row.name)]
+        return [read_json(results.file(row.name, "result.json"))]
+    except (NotRun, DataError):
+        return []
 
 
 def _markdown(page):
@@ -232,6 +236,7 @@ def _markdown(page):
     if page["claims"]:
         cells = [[c.text, c.where, j.verdict, j.finding] for c, j in page["claims"]]
         lines += _section("Claims", _grid(("the source says", "where", "verdict", "ours"), cells))
+    lines += ["## Figures", ""] if page["figures"] else []
     for figure in page["figures"]:
         title = figure["title"] + (f" ({figure['where']})" if figure["where"] else "")
         body = f"![{title}]({figure['file']})" if figure["file"] else f"{title}: {figure['why']}."

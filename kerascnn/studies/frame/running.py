@@ -9,7 +9,7 @@ import time
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from kerascnn import runs
+from kerascnn import __version__, backends, runs
 from kerascnn.errors import DataError, Stopped, TrainingFailed, UsageError, counted, disk_full
 from kerascnn.files import read_json
 from kerascnn.processes import num_cpus
@@ -130,7 +130,8 @@ def _compute(results, row, say):
     try:
         numbers = row.compute(Place(results, row.name, say))
         seconds = round(time.monotonic() - began, 2)
-        runs.write_json(folder / "result.json", {"numbers": numbers, "seconds": seconds})
+        machine = {"processor": backends.processor(), "versions": {"kerascnn": __version__, **backends.versions()}}
+        runs.write_json(folder / "result.json", {"numbers": numbers, "seconds": seconds, **machine})
     except NotRun as error:
         results.failures[row.name] = f"needs a row that has no result: {error}"
         say(f"{row.name}: {results.failures[row.name]}")
