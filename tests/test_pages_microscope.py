@@ -237,6 +237,23 @@ def test_a_layer_that_windows_would_change_is_walked_whole():
     assert walker._window is None
 
 
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [("deepest", ["conv2"]), ("conv*,softmax", ["conv1", "conv2", "softmax"]), ("conv1..conv2", ["conv1", "conv2"])],
+)
+def test_layers_are_named_as_everywhere(pattern, expected):
+    assert [each.address for each in site_layers.matching(network(), pattern)] == expected
+
+
+def test_a_layer_of_a_nested_model_is_named_by_its_end_and_a_shared_one_by_its_call():
+    inputs = keras.Input((8, 8, 3))
+    block = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(3, 3, padding="same", name="inner")], name="block")
+    ends = layers.Dense(2, name="end")(layers.GlobalAveragePooling2D(name="mean")(block(block(inputs))))
+    model = keras.Model(inputs, ends, name="nested")
+    assert [each.layer for each in site_layers.matching(model, "inner#2")] == ["block/inner#2"]
+    assert [each.layer for each in site_layers.matching(model, "block/*")] == ["block/inner#1", "block/inner#2"]
+
+
 def test_nearest_units_are_numpys_correlations():
     heights = {"a": np.random.default_rng(0).random((30, 4)), "b": np.random.default_rng(1).random((30, 3))}
     heights["a"][:, 1] = 0.5  # never changes

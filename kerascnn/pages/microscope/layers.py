@@ -86,7 +86,11 @@ def matching(model, pattern=ALL):
     layers = all_layers(model)
     if pattern in (None, ALL):
         return layers
-    named = {place.name for place in find_all(make_plan(model, opaque_step), pattern)}
+    plan = make_plan(model, opaque_step)
+    named = set()
+    for place in find_all(plan, pattern):  # a name that means one layer stays as it is, such as "deepest"
+        call = place.name.partition("#")[2]
+        named.add(f"{place.path}#{call}" if call and len(plan.layers[place.path]) > 1 else place.path)
     chosen = [each for each in layers if each.layer in named]
     if not chosen:
         raise UsageError(
