@@ -182,7 +182,9 @@ def _drawn(figure, series):
     axes.grid(alpha=0.25)
     if len(series) > 1:
         axes.legend(frameon=False, fontsize="small")
-    axes.set_title(figure.title, fontsize="medium")
+    spread = any(low != high for *_, low, high in rows)
+    words = "\nmean of the seeds; the band goes from the least to the largest" if spread else ""
+    axes.set_title(f"{figure.title}{words}", fontsize="medium")
     return drawn, pandas.DataFrame(rows, columns=["line", figure.x_label, figure.y_label, "low", "high"])
 
 
