@@ -2,7 +2,7 @@
 
     python benchmarks/export.py RUN
 
-RUN is a run whose data are at hand, so that accuracies are measured on its test images (at most 10,000), each as it
+RUN is a run whose data are at hand, so that accuracies are measured on its test images (at most --images), each as it
 is, without mirrored views. Prints a table and writes benchmarks/results/export.json. Latency is the median of 200
 calls with one image of the network's size, in this process; the start is the median wall and CPU seconds of five
 processes that classify one file.
@@ -63,10 +63,12 @@ def accuracy(answer, test):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("run")
-    run = runs.find(parser.parse_args().run)
+    parser.add_argument("--images", type=int, default=10_000, help="test images for the accuracies, at most")
+    asked = parser.parse_args()
+    run = runs.find(asked.run)
     classifier = using.subject(run)
     test = using.data_of(run).test
-    test = test.take(exporting.evenly(len(test), exporting.MOST_TESTED))
+    test = test.take(exporting.evenly(len(test), asked.images))
     image, one = next((run / "samples").glob("*.png")), np.asarray(test.images[:1])
     model, prepared = classifier.model, classifier.preprocessing
 

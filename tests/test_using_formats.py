@@ -210,6 +210,14 @@ def test_a_missing_package_is_named_with_what_to_type(monkeypatch, call, trained
     assert "pip install 'kerascnn[litert]'" in call("formats")[1]
 
 
+def test_classes_are_compared_on_more_images_than_probabilities(trained, files):
+    """Where there are fewer images than that, all are compared."""
+    assert files("litert-int8").images == trained.read("data")["splits"]["test"]["images"]
+    assert exporting.MOST_CLASSIFIED == 10 * exporting.MOST_COMPARED
+    assert exporting.evenly(10_000, exporting.MOST_CLASSIFIED)[[0, -1]].tolist() == [0, 9_999]
+    assert exporting.evenly(3, 100).tolist() == [0, 1, 2]
+
+
 def test_unknown_formats_are_answered_with_the_nearest(call, trained):
     code, _, err = call("export", trained.folder, "--format", "litert-int9")
     assert code == 2

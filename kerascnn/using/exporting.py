@@ -24,8 +24,9 @@ from kerascnn.using.run_data import data_of
 
 TOLERANCE = 1e-4  # largest difference of a probability between an export and the Keras model that is accepted
 LEAST_EQUAL = 0.98  # of the compared images, whose class an export in 8 bits must keep
-MOST_COMPARED = 100  # images
-MOST_CALIBRATED = 100  # training images
+MOST_COMPARED = 100  # images, for probabilities
+MOST_CLASSIFIED = 1000  # images, for classes: whether 98 of 100 agree is chance among 100
+MOST_CALIBRATED = 500  # training images
 MOST_TESTED = 10_000  # test images
 
 
@@ -84,14 +85,14 @@ def export(named, format="saved-model", *, data=None, fresh=True):
         format: a name in `kerascnn.using.formats.FORMATS`.
         data: a data set's name or a path, with images to compare and to calibrate on; None: the run's own, and for
             other networks images of noise.
-        fresh: True loads the file in a fresh process and compares up to 100 images. False does it here, with a run's
-            samples only, which saves the start of a process and the reading of the data.
+        fresh: True loads the file in a fresh process and compares up to 100 images (in 8 bits 1,000). False does it
+            here, with a run's samples only, which saves the start of a process and the reading of the data.
     Returns:
         Exported.
     Raises:
         UsageError: no such format, or one that is calibrated on images and there are none.
         DataError: the folder may not be written, a package is missing, the format cannot express a layer, or the
-            answers differ by more than 1e-4 (in 8 bits: in the class of more than 2 images of 100).
+            answers differ by more than 1e-4 (in 8 bits: in the class of more than 2 images of 100, of up to 1,000).
     """
     title = FORMATS.facts(format)["title"]
     if isinstance(named, (str, Path)) and runs.is_run(named):
@@ -230,7 +231,8 @@ def _images(classifier, name, data, fresh):
         return samples(classifier)
     test = found.test if data is None else None
     train, compared = found.train or found.test, found.test or found.train
-    pixels = np.asarray(compared.images[evenly(len(compared), MOST_COMPARED)])
+    most = MOST_COMPARED if FORMATS.facts(name)["exact"] else MOST_CLASSIFIED
+    pixels = np.asarray(compared.images[evenly(len(compared), most)])
     calibration = np.asarray(train.images[evenly(len(train), MOST_CALIBRATED)]) if calibrated else None
     return _Images(pixels, "images" if test is None else "test images", calibration, test)
 

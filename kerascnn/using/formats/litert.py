@@ -46,7 +46,7 @@ def litert(classifier, path, images):
     calibrated=True,
 )
 def litert_int8(classifier, path, images):
-    """A .tflite file in 8 bits, a quarter as large; the ranges of its activations are those of 100 training images."""
+    """A .tflite file in 8 bits, a quarter as large; the ranges of its activations are those of 500 training images."""
     _write(classifier, path, _converted("An 8-bit LiteRT file", classifier, images))
 
 
