@@ -76,7 +76,7 @@ def main():
         return np.asarray(model.predict_on_batch(prepared(pixels)))
 
     def row(name, answer, size, difference, named):
-        wall, processor = start_seconds(named, image)
+        wall, processor = start_seconds(named, image) if named else (None, None)
         return {
             "format": name,
             "bytes": size,
@@ -93,12 +93,13 @@ def main():
             print(f"{name}: needs {', '.join(missing(name))}", file=sys.stderr)
             continue
         made = exporting.export(run, name)
-        named = made.path if FORMATS.facts(name)["suffix"] else run.folder
+        named = made.path if FORMATS.facts(name)["suffix"] else None  # others are not for `kerascnn predict`
         rows.append(row(name, module_of(name).opened(made.path), made.num_bytes, made.difference, named))
     for r in rows:
+        start = f"{r['start_seconds']:.2f} s ({r['start_cpu_seconds']:.2f} CPU)" if r["start_seconds"] else "-"
         print(
             f"{r['format']:12} {r['bytes']:>12,} bytes  {r['milliseconds']:7.2f} ms  {100 * r['accuracy']:6.2f}%  "
-            f"start {r['start_seconds']:.2f} s ({r['start_cpu_seconds']:.2f} CPU)  differs by {r['difference']:.1g}"
+            f"start {start}  differs by {r['difference']:.1g}"
         )
     packages = ("keras", "tensorflow", "ai-edge-litert", "tf2onnx", "onnxruntime")
     about = {
