@@ -103,7 +103,7 @@ def main():
         )
     packages = ("keras", "tensorflow", "ai-edge-litert", "tf2onnx", "onnxruntime")
     about = {
-        "run": {key: run.read("recipe")[key] for key in ("model", "data", "epochs", "seed")},
+        "run": {key: Path(str(run.read("recipe")[key])).name for key in ("model", "data", "epochs", "seed")},
         "parameters": model.count_params(),
         "test_images": len(test),
         "processor": backends.processor(),

@@ -15,7 +15,7 @@ from kerascnn.recipes import Recipe
 from tuning import spaces
 
 ROOT = Path(__file__).resolve().parents[1]
-LONG = ("tuning.md", "looking-inside.md", "training.md", "explain.md", "microscope.md", "any-model.md")
+LONG = ("tuning.md", "looking-inside.md", "training.md", "explain.md", "microscope.md", "any-model.md", "export.md")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
