@@ -271,7 +271,7 @@ def test_a_damaged_file_is_a_sentence(files, tmp_path, call):
 
 
 def test_a_damaged_onnx_file_is_a_sentence(files, tmp_path, call):
-    import onnx
+    onnx = pytest.importorskip("onnx")
 
     made = files("onnx")
     Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
