@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from kerascnn.datasets import load
-from kerascnn.datasets.check import check_data, lines
+from kerascnn.datasets.check import check_data
+from kerascnn.datasets.check_lines import lines
 from kerascnn.errors import DataError
 
 

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from kerascnn.datasets.check import check_data, lines
+from kerascnn.datasets.check import check_data
+from kerascnn.datasets.check_lines import lines
 from kerascnn.datasets.near_duplicates import near_pairs, thumbnail
 
 

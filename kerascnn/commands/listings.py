@@ -97,11 +97,12 @@ def check(
     asked = asked_recipe(data, recipe, config, fields)
     if pairs is not None and (pairs.is_dir() or pairs.suffix != ".png"):
         raise UsageError(f"--pairs {pairs} is not the name of a .png file.")
-    from kerascnn.datasets import check as checking
+    from kerascnn.datasets.check import check_data
+    from kerascnn.datasets.check_lines import lines
     from kerascnn.training.reading import check_counts, image_size, reading
 
     with native_log():  # libtiff prints what it thinks of broken files
-        report = checking.check_data(data, **reading(asked))
+        report = check_data(data, **reading(asked))
     drawn = _draw_pairs(report, pairs) if pairs is not None else ""
     counts = {split: sum(by_class.values()) for split, by_class in report.counts.items()}
     try:
@@ -112,7 +113,7 @@ def check(
     if json:
         print_json(report.to_dict())
     else:
-        print("\n".join(checking.lines(report, network=asked.model, sees=image_size(asked))))
+        print("\n".join(lines(report, network=asked.model, sees=image_size(asked))))
         print(drawn, end="\n" if drawn else "")
 
 
