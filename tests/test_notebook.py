@@ -96,7 +96,8 @@ def test_a_search_shows_its_best_trial_and_its_picture(tmp_path):
     assert "&lt;digits&gt;" in shown
     assert "trial 11, val_accuracy 0.1100" in shown
     assert "11.5" in shown
-    assert "2 more trials" in shown
+    assert [int(n) for n in re.findall(r"<td>(\d+)</td>\s*<td>completed", shown)] == list(range(11, 1, -1))
+    assert "<p>2 more trials" in shown
     assert pictures(shown) == 1
     assert "<lstm>" not in shown
     assert not re.search("<style|<script", shown)
