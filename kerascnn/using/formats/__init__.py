@@ -38,8 +38,9 @@ def check_installed(name):
     """Raise a DataError that says what to install if a format needs a module that is not there."""
     lacks = missing(name)
     if lacks:
+        lack = "is" if len(lacks) == 1 else "are"
         raise DataError(
-            f"{FORMATS.facts(name)['title']} needs {', '.join(lacks)}, which is not installed. "
+            f"{FORMATS.facts(name)['title']} needs {' and '.join(lacks)}, which {lack} not installed. "
             f"Type: pip install 'kerascnn[{FORMATS.facts(name)['extra']}]'"
         )
 
