@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.datasets.resize import ResizedImages, as_channels, as_size, crop_box, for_each, resize, resize_batch
 from kerascnn.errors import UsageError
 
@@ -18,15 +19,24 @@ def noise(*shape, seed=0):
         (100, 200, (50, 50), (0, 50, 100, 100)),
         (200, 100, (50, 50), (50, 0, 100, 100)),
         (5, 3, (2, 2), (1, 0, 3, 3)),
-        (7, 10, (3, 4), (0, 0, 7, 9)),  # 7 * 4 / 3 = 9.33; (10 - 9) // 2 = 0
-        (4, 3, (1, 1), (0, 0, 3, 3)),  # (4 - 3) // 2 = 0
-        (10, 21, (1, 2), (0, 0, 10, 20)),  # one column too many
-        (1, 1000, (1000, 1), (0, 499, 1, 1)),
+        (7, 10, (3, 4), (0, 1, 7, 9)),  # 7 * 4 / 3 = 9.33; (10 - 9 + 1) // 2 = 1
+        (4, 3, (1, 1), (1, 0, 3, 3)),  # (4 - 3 + 1) // 2 = 1
+        (10, 21, (1, 2), (0, 1, 10, 20)),  # one column too many
+        (1, 1000, (1000, 1), (0, 500, 1, 1)),
         (8, 8, (8, 8), (0, 0, 8, 8)),
     ],
 )
 def test_crop_box_by_pencil(height, width, target, box):
     assert crop_box(height, width, *target) == box
+
+
+@pytest.mark.parametrize("height", range(240, 250))
+def test_a_crop_from_the_cropped_image_is_central(height):
+    # 240 rows are cut first, then the network's 227: together what one cut of 227 rows would be, to half a pixel
+    image = np.broadcast_to(np.arange(height, dtype=np.uint8)[:, None, None], (height, 240, 1))
+    cut = Preprocessing((240, 240), (227, 227), 1, (0.0,), (1.0,)).crop(resize(image, (240, 240))[None])[0, :, 0, 0]
+    assert cut[0] == (height - 227) // 2
+    assert len(cut) == 227
 
 
 def test_halving_by_pencil():

@@ -4,7 +4,11 @@ The crop is in whole pixels and uses integer arithmetic only, so that a SavedMod
 
     too wide (width * target_height > height * target_width): new_width = max(1, height * target_width // target_height)
     otherwise: new_height = max(1, width * target_height // target_width)
-    top = (height - new_height) // 2,  left = (width - new_width) // 2
+    top = (height - new_height + 1) // 2,  left = (width - new_width + 1) // 2
+
+Where a margin is odd, the larger half is cut off above or on the left. `Preprocessing.crop`, which may cut the image
+that a network sees from the result, rounds the other way, so that both together are never off the centre by more than
+half a pixel.
 
 The resize is bilinear with antialiasing (a triangle filter, widened by the scale when shrinking; pixel centres at
 halves), Pillow's `Image.resize(..., BILINEAR)`, which rounds to 8 bits between its two passes, first across, then down.
@@ -45,7 +49,7 @@ def crop_box(height, width, target_height, target_width):
         new_height, new_width = height, max(1, height * target_width // target_height)
     else:
         new_height, new_width = max(1, width * target_height // target_width), width
-    return (height - new_height) // 2, (width - new_width) // 2, new_height, new_width
+    return (height - new_height + 1) // 2, (width - new_width + 1) // 2, new_height, new_width
 
 
 def fit(image, size):

@@ -39,7 +39,7 @@ def resize(images, size):
     wide = width * target_height > height * target_width
     new_height = tf.where(wide, height, tf.maximum(1, width * target_height // target_width))
     new_width = tf.where(wide, tf.maximum(1, height * target_width // target_height), width)
-    top, left = (height - new_height) // 2, (width - new_width) // 2
+    top, left = (height - new_height + 1) // 2, (width - new_width + 1) // 2
     images = images[:, top : top + new_height, left : left + new_width]
     for pass_size in ((new_height, target_width), size):
         images = tf.floor(tf.image.resize(images, pass_size, "bilinear", antialias=True) + 0.5)

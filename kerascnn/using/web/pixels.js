@@ -51,7 +51,7 @@ async function pixelsOf(file, [toHeight, toWidth], channels) {
   context.fillStyle = "white";
   context.fillRect(0, 0, width, height);
   context.drawImage(image, 0, 0);
-  const { data } = context.getImageData(Math.floor((width - w) / 2), Math.floor((height - h) / 2), w, h);
+  const { data } = context.getImageData(Math.ceil((width - w) / 2), Math.ceil((height - h) / 2), w, h);
   const pixels = new Uint8Array(w * h * channels);
   for (let i = 0; i < w * h; i++) {
     const [r, g, b] = [data[4 * i], data[4 * i + 1], data[4 * i + 2]];
