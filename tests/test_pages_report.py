@@ -51,7 +51,8 @@ def test_what_it_says_equals_its_tables(run):
     page = report.report(run)
     assert "66.67%" in page
     assert "95% interval 30.00 to 90.00, 6 test images" in page
-    assert "kerascnn train photos --augment flip --epochs 3" in page
+    command = re.search("<pre>(.*?)</pre>", page)[1]
+    assert re.sub("<.*?>", "", command) == "kerascnn train photos --augment flip --epochs 3"
     assert 'aria-label="1 of NA predicted as &lt;/script&gt;&lt;b&gt;cat">1</button>' in page
     images = embedded(page)
     assert sorted(map(int, images)) == list(range(6))

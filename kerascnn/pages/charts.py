@@ -9,6 +9,7 @@ from markupsafe import Markup, escape
 WIDTH, HEIGHT = 480, 300  # of the drawing's own units; it is scaled to the page
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 10, 42  # room for the axes, units
 MAP = 640  # side of a map of points, units
+COLOURS = 10  # --c0 to --c9 of style.css
 MOST_DOTS = 10  # points of a line that are marked as well
 MOST_POINTS = 600  # of one line; more are thinned evenly
 
@@ -33,7 +34,7 @@ def lines(series, x_label, y_label, *, y_range=None, counts=False, diagonal=Fals
     if diagonal:
         parts.append(f'<path class="guide" d="M{axes.x(axes.low[0])},{axes.y(0)}L{axes.x(axes.high[0])},{axes.y(1)}"/>')
     for number, (x, y) in enumerate(series.values()):
-        style = f'c{number}"' if len(series) <= 8 else f'" style="stroke:{colour(number, len(series))}"'
+        style = f'c{number}"' if len(series) <= COLOURS else f'" style="stroke:{colour(number, len(series))}"'
         parts.append(f'<path class="line {style} d="{axes.path(x, y)}"/>')
         if len(x) <= MOST_DOTS:
             parts.append(f'<path class="line dot {style} d="{axes.path(x, y, dots=True)}"/>')
@@ -77,9 +78,9 @@ def scatter(x, y, groups, marked, num_groups, label="map of the images"):
 
 
 def colour(number, count):
-    """A CSS colour of one of `count` groups: one of the page's eight colours if these are enough, otherwise a hue from
+    """A CSS colour of one of `count` groups: one of the page's ten colours if these are enough, otherwise a hue from
     the colour circle."""
-    return f"var(--c{number})" if count <= 8 else f"hsl({360 * number / count:.0f} 65% var(--spot-light))"
+    return f"var(--c{number})" if count <= COLOURS else f"hsl({360 * number / count:.0f} 65% var(--spot-light))"
 
 
 class _Axes:

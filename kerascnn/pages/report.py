@@ -167,7 +167,8 @@ def _arguments(recipe):
         elif isinstance(value, dict):
             yield from (option, *(f"{key}={json.dumps(item)}" for key, item in value.items()))
         else:
-            yield from (option, str(value))
+            whole = isinstance(value, float) and value.is_integer()
+            yield from (option, str(int(value) if whole else value))
 
 
 def metrics_of(run):
