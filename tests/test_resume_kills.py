@@ -1,4 +1,9 @@
-"""Runs killed at random moments, again and again, end bit for bit as undisturbed ones."""
+"""Runs killed at random moments, again and again, end bit for bit as undisturbed ones.
+
+    KERASCNN_KILLS=100 pytest tests/test_resume_kills.py -m slow -n 0
+
+kills each of them 100 times.
+"""
 
 import os
 import random
@@ -11,7 +16,7 @@ import pytest
 
 from kerascnn import runs
 
-KILLS = 20
+KILLS = int(os.environ.get("KERASCNN_KILLS", "10"))
 LIFE = textwrap.dedent("""
     import os, signal, sys, threading
     import keras, kerascnn
