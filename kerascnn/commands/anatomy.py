@@ -10,6 +10,7 @@ from kerascnn import runs
 from kerascnn.commands.terminal import Json, computing, print_json
 from kerascnn.errors import UsageError, counted
 from kerascnn.models import APPLICATION, FILES, MODELS
+from kerascnn.text_table import text_table
 
 ModelName = Annotated[
     str,
@@ -19,6 +20,7 @@ ModelName = Annotated[
     ),
 ]
 Side = Annotated[int | None, Parameter(help="side of the square input, pixels [default: the network's own]")]
+FIELDS = ["layer", "output_shape", "rf_size", "rf_stride", "rf_offset"]
 UNITS = {"": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -99,7 +101,7 @@ def table(
 
 def receptive_field(
     model: ModelName,
-    layer: str,
+    layer: str | None = None,
     row: int | None = None,
     column: int | None = None,
     /,
@@ -107,12 +109,12 @@ def receptive_field(
     image_size: Side = None,
     json: Json = False,
 ):
-    """Print which pixels of the image the units of a layer see.
+    """Print which pixels of the image the units of a layer, or of every layer, see.
 
     Parameters
     ----------
     layer
-        name of the layer (kerascnn table MODEL)
+        name of the layer (kerascnn table MODEL); without it, a table of all layers
     row, column
         of one unit: print its exact rectangle, clipped to the image
     """
@@ -123,6 +125,10 @@ def receptive_field(
         from kerascnn import anatomy
 
         network, shape = _network(model, image_size)
+        if layer is None:
+            table = anatomy.layer_table(network, input_shape=shape)
+            _print_fields(table.loc[table["type"] != "InputLayer", FIELDS], json)
+            return
         field = anatomy.receptive_field(network, layer, input_shape=shape)
         box = None if row is None else field.box(row, column)
     shown = {
@@ -143,6 +149,29 @@ def receptive_field(
         if name in ("unit", "offset", "top, left, bottom, right") and value:
             text = ", ".join(map(str, value))
         print(f"{name:24} {'whole image, or not the same for all units' if value is None else text}")
+
+
+def _print_fields(table, json):
+    """One line a layer; a layer without a map, and one that has no one field, has dashes."""
+    names = ("map", "size", "stride", "offset")
+    rows = []
+    for name, shape, *field in table.itertuples(index=False):
+        extent = shape[1:3] if isinstance(shape, tuple) and len(shape) == 4 else None
+        rows.append((name, [value if isinstance(value, tuple) else None for value in (extent, *field)]))
+    if json:
+        print_json([{"layer": name, **dict(zip(names, cells, strict=True))} for name, cells in rows])
+        return
+    joints = (" x ", " x ", " x ", ", ")
+    texts = [
+        (
+            name,
+            *("-" if cell is None else joint.join(map(str, cell)) for joint, cell in zip(joints, cells, strict=True)),
+        )
+        for name, cells in rows
+    ]
+    print(text_table(("layer", *names), texts))
+    if any("-" in cells for cells in texts):
+        print("\nA layer without a size sees the whole image, or not the same of it with every unit.")
 
 
 def cost(
