@@ -25,6 +25,7 @@ _HOME = {
     "evaluate": "using.evaluation",
     "export": "using.exporting",
     "scan": "dataset_scan.scanning",
+    "merge": "dataset_scan.merging",
     "microscope": "pages.microscope.build",
 }
 _ROOMS = (

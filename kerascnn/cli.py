@@ -17,6 +17,7 @@ from kerascnn.commands import (
     explain,
     features,
     listings,
+    merge,
     microscope,
     report,
     scan,
@@ -56,6 +57,7 @@ app.command(microscope.microscope)
 app.command(course.course)
 app.command(report.compare)
 app.command(features.features)
+app.command(merge.merge)
 app.command(experiment.app)
 app.command(experiment.list_experiments, name="experiments")
 app.command(study.study)

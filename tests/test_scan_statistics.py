@@ -98,11 +98,11 @@ def test_a_range_that_widens_loses_no_count():
     rng = np.random.default_rng(0)
     blocks = [(rng.normal(size=(5, 4, 2)) * size).astype("float32") for size in (1, 1e-9, 1e9, 0, 1e-3)]
     apart, together = Statistics(4, np.zeros(2), 0), Statistics(4, np.zeros(2), 0)
-    for block in blocks:
+    for number, block in enumerate(blocks):
         sums = [np.zeros((5, 2))] * 4
-        apart.add(np.zeros(5, int), *sums, block)
+        apart.add(number, np.zeros(5, int), *sums, block)
     everything = np.concatenate(blocks)
-    together.add(np.zeros(25, int), *[np.zeros((25, 2))] * 4, everything)
+    together.add(0, np.zeros(25, int), *[np.zeros((25, 2))] * 4, everything)
     np.testing.assert_array_equal(apart.histogram, together.histogram)
     edges = bin_edges(apart.octaves)
     for channel in range(2):

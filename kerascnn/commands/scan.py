@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 from kerascnn import runs
+from kerascnn.commands.merge import check_absent, merge_hint, shard_file
 from kerascnn.commands.terminal import Subject, check_subject, computing, naming, print_table, saying_warnings
 from kerascnn.errors import DataError, UsageError, counted
+from kerascnn.shards import parse_shard
 
 NEW = "scan-new.npz"  # until a scan is whole
 MOST_CLASSES = 96  # in a sheet of classes
@@ -27,6 +29,7 @@ def scan(
     per_image: int = 1,
     split: str | None = None,
     batch_size: int = 128,
+    shard: str | None = None,
     out: Path | None = None,
 ):
     """Find what excites every channel of chosen layers most, and compute statistics of the activations.
@@ -52,11 +55,17 @@ def scan(
         train, validation or test [default: train, or a split that the data has]
     batch_size
         images computed at once
+    shard
+        scan only this part of the images, such as 3/16, and write no tables or sheets; kerascnn merge makes one scan of
+        all parts
     out
-        folder for the tables, the sheets and the scan itself [default: a folder in scan/ in the run, one for each data
-        set and split]
+        folder for the tables, the sheets and the scan itself, or for the file of the shard [default: a folder in scan/
+        in the run, one for each data set and split]
     """
     check_subject(run)
+    part = None if shard is None else parse_shard(shard)
+    if part and channels is not None:
+        raise UsageError("--channels are drawn in sheets, which a shard has not. Leave them out, or type no --shard.")
     if split not in (None, "train", "validation", "test"):
         raise UsageError(f"--split {split!r} is not allowed. Allowed: train, validation, test.")
     drawn = None if channels is None else channel_list(channels)
@@ -68,9 +77,12 @@ def scan(
 
         classifier = subject(run)
         model, prepared = classifier.model, classifier.preprocessing
-        images = using.data_of(classifier, data)
+        images = using.data_of(classifier, data, some=part is not None)
         split = split or next(name for name in ("train", "test", "validation") if name in images.splits)
         folder = out or classifier.folder / "scan" / "-".join([*_name(data), split])
+        target = folder / (NEW if part is None else shard_file("scan", part))
+        if part:
+            check_absent(target)
         with saying_warnings(say):
             chosen = scanned_layers(model, layers)
         _check_channels(drawn, chosen)
@@ -84,14 +96,21 @@ def scan(
                 preprocessing=prepared,
                 per_image=per_image,
                 batch_size=batch_size,
-                out=folder / NEW,
+                out=target,
+                shard=part,
                 say=_Lines(say),
             )
+        if part:
+            say(merge_hint(target, part))
+            return
         others = _keep(result, folder, say)
         for each in chosen:
             _write_layer(result, model, each, drawn, folder)
         _write_deepest(result, model, prepared, drawn, folder, say)
-        _report(result, chosen, say)
+        report_layers(result)
+        for each in chosen:
+            if each.seen != each.name:
+                say(f"{each.name} is scanned as it is; the next layer sees it as {each.seen!r}.")
         earlier = ", ".join(others) if len(others) < 5 else counted(len(others), "layer")
         kept = f" (with {earlier} of earlier scans)" if others else ""
         count = counted(result.manifest["images"], "image")
@@ -151,13 +170,30 @@ def _stem(folder, layer):
 
 
 def _write_layer(result, model, each, drawn, folder):
-    """Write the tables and sheets of one layer."""
+    """Write the tables and sheets of one layer, and of its filters."""
     from kerascnn import plots
     from kerascnn.callbacks.filters import filter_sheets, filters_of, measured
-    from kerascnn.dataset_scan import sheets
     from kerascnn.network.find import layers_of
 
-    layer, stem = each.name, _stem(folder, each.name)
+    write_layer(result, each.name, drawn, folder)
+    if getattr(getattr(layers_of(model).get(each.layer.partition("#")[0]), "kernel", None), "ndim", 0) == 4:
+        filters, stem = filters_of(model, each.layer), _stem(folder, each.name)
+        title = f"{each.layer} of {model.name}: {counted(len(filters), 'filter')}"
+        for ending, figure in filter_sheets(filters, title).items():
+            plots.write(figure, f"{stem}-filters{ending}.png")
+        _write(measured(filters), f"{stem}-filters.csv")
+
+
+def write_layer(result, layer, drawn, folder):
+    """Write the tables and sheets of what a ScanResult holds of one layer.
+
+    Args:
+        drawn: channels in the sheet of patches; None: the most informative.
+    """
+    from kerascnn import plots
+    from kerascnn.dataset_scan import sheets
+
+    stem = _stem(folder, layer)
     _write(result.top(layer).join(result.boxes(layer)[["top", "left", "bottom", "right"]]), f"{stem}-top.csv")
     _write(result.stats(layer), f"{stem}-stats.csv")
     if result.class_names:
@@ -168,16 +204,10 @@ def _write_layer(result, model, each, drawn, folder):
     parts = sheets.pages(len(channels), result.manifest["k"])
     patches = (sheets.patch_sheet(result, layer, channels[rows], ranks=ranks) for rows, ranks in parts)
     _save_pages(patches, f"{stem}-patches")
-    if getattr(getattr(layers_of(model).get(each.layer.partition("#")[0]), "kernel", None), "ndim", 0) == 4:
-        filters = filters_of(model, each.layer)
-        title = f"{each.layer} of {model.name}: {counted(len(filters), 'filter')}"
-        for ending, figure in filter_sheets(filters, title).items():
-            plots.write(figure, f"{stem}-filters{ending}.png")
-        _write(measured(filters), f"{stem}-filters.csv")
 
 
 def _write_deepest(result, model, prepared, drawn, folder, say):
-    """Write the sheets of the deepest layer alone: patches beside maps, and a row per class."""
+    """Write the sheets of the deepest layer: patches beside maps, and a row per class."""
     from kerascnn.dataset_scan import explained, sheets
 
     deepest = result.layers[-1]
@@ -189,7 +219,15 @@ def _write_deepest(result, model, prepared, drawn, folder, say):
         _save_pages((sheets.patch_sheet(result, deepest, part, maps=maps) for part in parts), f"{stem}-explained")
     except UsageError as error:  # a layer without a rule
         say(f"No {stem.name}-explained.png: {error}")
-    classes = result.class_names
+    write_classes(result, folder, say)
+
+
+def write_classes(result, folder, say):
+    """Write the sheet of the deepest layer with a row per class."""
+    from kerascnn.dataset_scan import sheets
+
+    deepest, classes = result.layers[-1], result.class_names
+    stem = _stem(folder, deepest)
     if not classes:
         return
     if len(classes) > MOST_CLASSES:
@@ -209,7 +247,7 @@ def _save_pages(figures, stem):
         plots.write(figure, f"{stem}.png" if number == 1 else f"{stem}-{number}.png")
 
 
-def _report(result, chosen, say):
+def report_layers(result):
     """Print a line for each layer."""
     rows = []
     for layer in result.layers:
@@ -218,9 +256,6 @@ def _report(result, chosen, say):
         dead, zeros = str(int(table["dead"].sum())), f"{table['zeros'].mean():.0%}"
         rows.append((layer, str(len(table)), dead, zeros, telling))
     print_table(("layer", "channels", "never above 0", "zeros", "most informative channel"), rows, "lrrrl")
-    for each in chosen:
-        if each.seen != each.name:
-            say(f"{each.name} is scanned as it is; the next layer sees it as {each.seen!r}.")
 
 
 def _name(data):

@@ -1,11 +1,11 @@
 """One streamed pass over a data set: what excites every neuron most, and the statistics of every channel.
 
 `kerascnn.scan(model, data, layers=..., k=9)` returns a `ScanResult`; `kerascnn.dataset_scan.load(path)` reads one
-again.
+again. `kerascnn.merge(shards)` makes one scan of those of its parts.
 """
 
 from kerascnn.registry import room
 
-_HOME = {"scan": "scanning", "ScanResult": "result", "load": "result"}
+_HOME = {"scan": "scanning", "ScanResult": "result", "load": "result", "merge": "merging"}
 
 __getattr__, __dir__ = room(__name__, _HOME)

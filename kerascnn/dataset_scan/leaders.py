@@ -69,3 +69,10 @@ class Leaders:
             best = best[entries["image"][best] != NONE][: self.k]
             for name, column in entries.items():
                 getattr(self, name)[channel, : len(best)] = column[best]
+
+    def extend(self, later):
+        """Enter the Leaders of other images."""
+        entries = {name: np.concatenate([getattr(self, name), getattr(later, name)], 1) for name in self.FIELDS}
+        best = np.lexsort((entries["place"], entries["image"], -entries["value"]), axis=1)[:, : self.k]
+        for name, column in entries.items():
+            setattr(self, name, np.take_along_axis(column, best, 1))

@@ -1,5 +1,6 @@
 """What a pass has found so far, as arrays that one NPZ file holds: the state of a scan and its result alike."""
 
+import copy
 import dataclasses
 import io
 import json
@@ -9,7 +10,7 @@ from PIL import Image
 
 from kerascnn.dataset_scan.geometry import Geometry
 from kerascnn.dataset_scan.leaders import Leaders
-from kerascnn.dataset_scan.statistics import OCTAVES, Statistics
+from kerascnn.dataset_scan.statistics import Statistics
 from kerascnn.errors import DataError
 from kerascnn.files import read_arrays
 from kerascnn.runs import replacing
@@ -17,22 +18,39 @@ from kerascnn.runs import replacing
 EXACT = 64  # pixels; patches of layers whose fields are at most so high keep every pixel
 
 
-def _has_picture(pixels):
-    return pixels.dtype == np.uint8 and pixels.shape[-1] in (1, 3) and min(pixels.shape) > 0
+@dataclasses.dataclass(frozen=True, eq=False)
+class Webp:
+    """A patch as the bytes of a WebP picture, uint8 (n,), and its shape (h, w, channels)."""
+
+    content: np.ndarray
+    shape: tuple
+
+    @classmethod
+    def of(cls, pixels):
+        """The Webp of a patch; of one that is a Webp already, itself, so that saving it again loses nothing."""
+        if isinstance(pixels, cls):
+            return pixels
+        if not pixels.size:
+            return cls(np.zeros(0, "uint8"), pixels.shape)
+        file = io.BytesIO()
+        picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
+        picture.save(file, "webp", quality=80, method=2)
+        return cls(np.frombuffer(file.getvalue(), "uint8"), pixels.shape)
+
+    def pixels(self):
+        """The patch, uint8 (h, w, channels)."""
+        if not len(self.content):
+            return np.zeros(self.shape, "uint8")
+        with Image.open(io.BytesIO(self.content.tobytes())) as picture:
+            return np.asarray(picture.convert("RGB" if self.shape[-1] == 3 else "L")).reshape(self.shape)
 
 
-def _webp(pixels):
-    """A patch as the bytes of a WebP picture, uint8 (n,)."""
-    file = io.BytesIO()
-    picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
-    picture.save(file, "webp", quality=80, method=2)
-    return np.frombuffer(file.getvalue(), "uint8")
+def _pixels(patch):
+    return patch.pixels() if isinstance(patch, Webp) else patch
 
 
-def _unpacked(content, shape):
-    """The patch (h, w, channels) of `_webp`."""
-    with Image.open(io.BytesIO(content.tobytes())) as picture:
-        return np.asarray(picture.convert("RGB" if shape[-1] == 3 else "L")).reshape(shape)
+def _is_picture(patch):
+    return isinstance(patch, Webp) or (patch.dtype == np.uint8 and patch.shape[-1] in (1, 3))
 
 
 @dataclasses.dataclass(eq=False)
@@ -41,13 +59,29 @@ class Found:
 
     Attributes:
         geometry, leaders, statistics: see those classes.
-        patches: {(image, place): pixels} of the leaders, where images cannot be read again or were saved.
+        patches: {(image, place): pixels, or a Webp} of the leaders, where images cannot be read again or were saved.
     """
 
     geometry: Geometry
     leaders: Leaders
     statistics: Statistics
     patches: dict
+
+    def patch(self, image, place):
+        """The pixels of a patch, (h, w, channels)."""
+        return _pixels(self.patches[image, place])
+
+    def copy(self):
+        """A Found that `extend` can change while this one stays."""
+        statistics = Statistics.from_arrays(self.statistics.to_arrays())
+        return Found(self.geometry, copy.copy(self.leaders), statistics, dict(self.patches))
+
+    def extend(self, later):
+        """Enter what was found in later images."""
+        self.leaders.extend(later.leaders)
+        self.statistics.extend(later.statistics)
+        self.patches = self.patches | later.patches
+        self.forget()
 
     def forget(self):
         """Drop the patches that no leader shows any more."""
@@ -57,21 +91,22 @@ class Found:
 
     def to_arrays(self, small=False):
         """{name: array}; with `small` large uint8 patches as WebP, which changes their pixels a little."""
-        keys = sorted(self.patches)
-        pixels = [self.patches[key] for key in keys]
+        keys, height = sorted(self.patches), self.geometry.size[0]
+        patches = [self.patches[key] for key in keys]
+        coded = small and height > EXACT and patches and all(map(_is_picture, patches))
+        patches = [Webp.of(patch) if coded else _pixels(patch) for patch in patches]
+        held = [patch.content if coded else patch.ravel() for patch in patches]
         geometry = self.geometry
-        coded = small and pixels and all(_has_picture(p) for p in pixels) and max(p.shape[0] for p in pixels) > EXACT
-        held = [_webp(p) if coded else p.ravel() for p in pixels]
         return {
             **{f"leaders/{name}": getattr(self.leaders, name) for name in (*Leaders.FIELDS, "per_image")},
-            **{f"statistics/{name}": getattr(self.statistics, name) for name in Statistics.FIELDS},
+            **{f"statistics/{name}": array for name, array in self.statistics.to_arrays().items()},
             "geometry/map": np.array([geometry.rows, geometry.cols, *geometry.size]),
             "geometry/boxes": geometry.boxes,
             "geometry/starts": geometry.starts,
             "patches/keys": np.array(keys, "int64").reshape(-1, 2),
-            "patches/shapes": np.array([p.shape for p in pixels], "int64").reshape(-1, 3),
+            "patches/shapes": np.array([patch.shape for patch in patches], "int64").reshape(-1, 3),
             "patches/pixels": np.concatenate(held) if held else np.zeros(0, "uint8"),
-            **({"patches/ends": np.cumsum([len(p) for p in held])} if coded else {}),
+            **({"patches/ends": np.cumsum([len(content) for content in held])} if coded else {}),
         }
 
     @classmethod
@@ -81,19 +116,17 @@ class Found:
         leaders = Leaders(*arrays["leaders/value"].shape, int(arrays["leaders/per_image"]))
         for name in Leaders.FIELDS:
             setattr(leaders, name, arrays[f"leaders/{name}"])
-        statistics = Statistics.__new__(Statistics)
-        arrays.setdefault("statistics/octaves", np.array(OCTAVES))  # files of before they could widen
-        for name in Statistics.FIELDS:
-            setattr(statistics, name, arrays[f"statistics/{name}"])
+        start = "statistics/"
+        own = {key.removeprefix(start): value for key, value in arrays.items() if key.startswith(start)}
+        statistics = Statistics.from_arrays(own)
         shapes = arrays["patches/shapes"]
         ends = arrays.get("patches/ends", np.cumsum(shapes.prod(1)))
         parts = np.split(arrays["patches/pixels"], ends[:-1]) if len(shapes) else []
         if "patches/ends" in arrays:
-            parts = [_unpacked(part, shape) for part, shape in zip(parts, shapes.tolist(), strict=True)]
-        patches = {
-            tuple(key): part.reshape(shape)
-            for key, part, shape in zip(arrays["patches/keys"].tolist(), parts, shapes.tolist(), strict=True)
-        }
+            parts = [Webp(part, tuple(shape)) for part, shape in zip(parts, shapes.tolist(), strict=True)]
+        else:
+            parts = [part.reshape(shape) for part, shape in zip(parts, shapes.tolist(), strict=True)]
+        patches = {tuple(key): part for key, part in zip(arrays["patches/keys"].tolist(), parts, strict=True)}
         return cls(geometry, leaders, statistics, patches)
 
 
@@ -103,7 +136,7 @@ class Record:
 
     Attributes:
         manifest: dict that JSON can hold.
-        done: images seen.
+        done: number of the image with which the pass goes on; of a shard, too, it counts from the data's first.
         layers: {path: Found}.
     """
 
@@ -126,6 +159,14 @@ class Record:
         head = {"manifest": self.manifest, "done": self.done, "layers": list(self.layers)}
         with replacing(path) as temporary, open(temporary, "wb") as file:
             save(file, head=np.frombuffer(json.dumps(head).encode(), "uint8"), **arrays)
+
+    @staticmethod
+    def read_manifest(path):
+        """The manifest in a file, without the rest; errors as of `read`."""
+        try:
+            return json.loads(read_arrays(path, ["head"])["head"].tobytes())["manifest"]
+        except (ValueError, KeyError, RecursionError) as error:
+            raise DataError(f"{path} is torn, or no scan result: {error}") from error
 
     @classmethod
     def read(cls, path):

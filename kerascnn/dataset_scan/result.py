@@ -19,8 +19,17 @@ def load(path):
         UsageError: no such file.
         DataError: the file is torn, or no scan's.
     """
+    return ScanResult(_read(Record.read, path))
+
+
+def load_manifest(path):
+    """The manifest of the ScanResult in a file, without the rest; errors as of `load`."""
+    return _read(Record.read_manifest, path)
+
+
+def _read(reader, path):
     try:
-        return ScanResult(Record.read(path))
+        return reader(path)
     except FileNotFoundError:
         raise UsageError(f"There is no scan {path}. Make one: kerascnn scan RUN") from None
 
@@ -47,7 +56,8 @@ class ScanResult:
         self.class_names = tuple(record.manifest["class_names"])
 
     def __repr__(self):
-        images = counted(self.manifest["images"], "image")
+        shard = "shard {}/{} of ".format(*self.manifest["shard"]) if "shard" in self.manifest else ""
+        images = shard + counted(self.manifest["images"], "image")
         return f"ScanResult({self.manifest['model']}: {', '.join(self.layers)}; {images})"
 
     def _repr_html_(self):
@@ -249,7 +259,7 @@ class ScanResult:
 
     def _patch(self, found, image, place):
         if (image, place) in found.patches:
-            return found.patches[image, place]
+            return found.patch(image, place)
         if self._take is None:
             raise UsageError("This scan was saved without patches: save it with patches=True.")
         return found.geometry.cut(self._take(np.array([image]))[0], place)

@@ -22,6 +22,7 @@ from kerascnn.explain.subjects import check_images, opaque_step
 from kerascnn.explain.walk import check_finite
 from kerascnn.network.graph import has_graph, why_no_graph
 from kerascnn.network.plan import make_plan
+from kerascnn.shards import check_shard, shard_range
 
 
 def scan(
@@ -40,6 +41,7 @@ def scan(
     out=None,
     patches=True,
     every=30.0,
+    shard=None,
     say=None,
 ):
     """One pass over a data set: the k largest activations and the statistics of every channel of chosen layers.
@@ -66,6 +68,9 @@ def scan(
             same numbers.
         patches: False leaves the pixels of the patches out of `out`; they are most of the file.
         every: seconds between two states.
+        shard: (i, n), such as (3, 16): scan only the i-th of n parts of the images, numbered from 1; `kerascnn.merge`
+            makes one scan of all n. Each reads its own images, once, and those that tell data sets apart: at most 64.
+            With `batch_size` images in each block, there can be as many shards as blocks.
         say: called with (images done, images in all or 0) after each block.
     Returns:
         ScanResult.
@@ -80,40 +85,59 @@ def scan(
         model, layers, data, labels, split, class_names, preprocessing, k, per_image
     )
     pixels = getattr(preprocessing, "crop", lambda images: images)
+    prepared = (lambda images: images) if preprocessing is None else preprocessing
     chosen = scanned_layers(model, layers)
     passing = BlockPass(plan, tuple(each.value for each in chosen), batch_size, samples)
     check_finite(plan, passing.weights())  # a ReLU may hide NaN
     settings = {"k": k, "per_image": per_image, "samples": samples, "batch_size": batch_size}
     manifest = _described(model, chosen) | settings | _of_data(names, source, preprocessing)
+    start, stop = _share(shard, source, batch_size)
+    manifest |= {} if shard is None else {"shard": list(check_shard(shard))}
+    again = source.again and shard is None  # a shard keeps its patches as its images pass by
     part = Path(f"{out}.part") if out is not None else None
     record, saved = _begun(part, manifest), time.monotonic()
-    for images, block_labels in source.blocks(batch_size, record.done if record else 0):
+    for images, block_labels in source.blocks(batch_size, record.done if record else start, stop):
         _check_labels(block_labels, names)
-        x = _input(model, plan, images if preprocessing is None else preprocessing(images))
+        x = _input(model, plan, prepared(images))
         _check_size(pixels(images[:1]), x)
         if passing.shapes is None:
-            passing.begin(x)
+            passing.begin(_input(model, plan, prepared(source.take([0]))) if start else x[:1])
             if record:
                 passing.centres = [found.statistics.centre.astype("float32") for found in record.layers.values()]
             else:
-                record = _new(model, manifest, passing, len(names), x.shape[1:])
+                record = _new(model, manifest, passing, len(names), x.shape[1:], start)
             if source.again:
                 _check_places(record, k, len(source), per_image)
-        _step(record, plan, passing, x, block_labels, None if source.again else pixels(images))
+        _step(record, plan, passing, x, block_labels, None if again else pixels(images))
         if say:
-            say(record.done, len(source))
+            say(record.done - start, len(source) if stop is None else stop - start)
         if part and time.monotonic() - saved >= every:
             record.write(part)
             saved = time.monotonic()
     if record is None:
         raise UsageError("The data holds no images.")
-    _check_places(record, k, record.done, per_image)
-    record.manifest["images"] = record.done
-    result = ScanResult(record, (lambda index: pixels(source.take(index))) if source.again else None)
+    if shard is None:
+        _check_places(record, k, record.done, per_image)
+        record.manifest["images"] = record.done
+        for found in record.layers.values():
+            found.statistics.finish()
+    result = ScanResult(record, (lambda index: pixels(source.take(index))) if again else None)
     if out is not None:
         _joined(result, out).save(out, patches=patches)
         part.unlink(missing_ok=True)
     return result
+
+
+def _share(shard, source, batch_size):
+    """(first, stop) of the images that are scanned; (0, None) for all."""
+    if shard is None:
+        return 0, None
+    if not source.again:
+        raise UsageError(
+            f"shard={shard!r} goes with data of which any image can be read: an array, an ImageData or a Split, not a "
+            "stream of batches."
+        )
+    return shard_range(shard, len(source), batch_size)
 
 
 def _whole(name, number):
@@ -238,8 +262,8 @@ def _begun(part, manifest):
     return record if record.manifest == manifest else None
 
 
-def _new(model, manifest, passing, num_classes, image_shape):
-    """An empty Record."""
+def _new(model, manifest, passing, num_classes, image_shape, start):
+    """An empty Record, of a pass from image number `start` on."""
     layers = {}
     for name, shape, centre in zip(manifest["layers"], passing.shapes, passing.centres, strict=True):
         layers[name] = Found(
@@ -248,7 +272,7 @@ def _new(model, manifest, passing, num_classes, image_shape):
             Statistics(int(np.prod(shape[:-1])), centre, num_classes),
             {},
         )
-    return Record(manifest, 0, layers)
+    return Record(manifest, start, layers)
 
 
 def _step(record, plan, passing, x, labels, images):
@@ -256,13 +280,13 @@ def _step(record, plan, passing, x, labels, images):
     blocks = passing(x, record.done)
     check_finite(plan, [block.maximum for block in blocks] + [block.total for block in blocks])
     for found, block in zip(record.layers.values(), blocks, strict=True):
-        _enter(found, block, record.done, labels, images)
+        _enter(found, block, record.done // passing.size, record.done, labels, images)
     record.done += len(x)
 
 
-def _enter(found, block, first, labels, images):
+def _enter(found, block, number, first, labels, images):
     """Enters one layer's part of a block; `images` where patches have to be kept because the data passes by once."""
-    found.statistics.add(labels, block.maximum, block.total, block.squares, block.zeros, block.sample)
+    found.statistics.add(number, labels, block.maximum, block.total, block.squares, block.zeros, block.sample)
     rows, channels = found.leaders.candidates(block.maximum)
     if not len(rows):
         return

@@ -45,10 +45,12 @@ class Arrays:
     def __len__(self):
         return len(self.images)
 
-    def blocks(self, size, start=0):
-        """(images, labels) in blocks of `size`, from image number `start` on."""
-        for first in range(start, len(self.images), size):
-            yield self.images[first : first + size], self.labels[first : first + size]
+    def blocks(self, size, start=0, stop=None):
+        """(images, labels) in blocks of `size`, from image number `start` on, up to `stop`."""
+        stop = len(self.images) if stop is None else stop
+        for first in range(start, stop, size):
+            part = slice(first, min(first + size, stop))
+            yield self.images[part], self.labels[part]
 
     def take(self, index):
         """The images at `index`."""
@@ -84,8 +86,11 @@ class Stream:
                 return _checksum(labels, images, preprocessing)
         raise UsageError("The data holds no images.")
 
-    def blocks(self, size, start=0):
-        """(images, labels) in blocks of `size`, however they arrive; images before number `start` are read past."""
+    def blocks(self, size, start=0, stop=None):
+        """(images, labels) in blocks of `size`, however they arrive; images before number `start` are read past.
+
+        The stream goes to its end: `stop` is None.
+        """
         images, labels, held, seen = [], [], 0, 0
         for batch in self.batches():
             x, y = _parted(batch, self.rank)

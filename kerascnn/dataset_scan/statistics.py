@@ -8,6 +8,8 @@ The octaves counted widen as the data need them.
 import numpy as np
 import pandas as pd
 
+from kerascnn.dataset_scan.sums import Sums
+
 OCTAVES = (-12, 12)  # what is counted at first: 2**-12 <= |x| < 2**12
 WIDEST = (-126, 128)  # all of float32 but numbers below 2**-126, which count as zero
 STEPS = 16  # bins an octave
@@ -84,23 +86,41 @@ class Statistics:
         num_classes: rows of the sums; 0: one row for all, whatever their labels.
     """
 
-    FIELDS = ("places", "centre", "images", "total", "squares", "maximum", "zeros", "octaves", "histogram")
+    FIELDS = ("places", "centre", "images", "maximum", "zeros", "octaves", "histogram")
 
     def __init__(self, places, centre, num_classes):
         self.places, self.centre = np.asarray(places), np.asarray(centre, "float64")
         rows, channels = max(1, num_classes), len(centre)
         self.images = np.zeros(rows, "int64")
-        self.total, self.squares = np.zeros((rows, channels)), np.zeros((rows, channels))
+        self.sums, self._whole = Sums((rows, channels)), None
         self.maximum = np.full((rows, channels), -np.inf)
         self.zeros = np.zeros((rows, channels), "int64")
         kept = rows if rows <= CLASSES_WITH_HISTOGRAMS else 1
         self.octaves = np.array(OCTAVES)
         self.histogram = np.zeros((kept, channels, num_bins()), "int64" if kept == 1 else "uint32")
 
-    def add(self, labels, maximum, total, squares, zeros, sample):
+    @property
+    def total(self):
+        """float64 (rows, channels): the sums of x."""
+        return self._totals()[0]
+
+    @property
+    def squares(self):
+        """float64 (rows, channels): the sums of (x - centre)**2."""
+        return self._totals()[1]
+
+    def _totals(self):
+        return self.sums.totals() if self._whole is None else self._whole
+
+    def finish(self):
+        """Keep the sums over all blocks alone, when there are no more to come."""
+        self._whole, self.sums = self._totals(), None
+
+    def add(self, block, labels, maximum, total, squares, zeros, sample):
         """Adds a block.
 
         Args:
+            block: its number in the whole data.
             labels: int (images,).
             maximum, zeros: (images, channels), over the places.
             total, squares: (images, channels), sums over the places of x and of (x - centre)**2.
@@ -110,17 +130,46 @@ class Statistics:
             labels = np.zeros(len(labels), int)
         self._widen(octaves_of(sample, tuple(self.octaves.tolist())))
         bins = bin_numbers(sample, self.octaves) + self.histogram.shape[-1] * np.arange(sample.shape[-1])
-        for label in np.unique(labels):
+        rows, sums = np.unique(labels), []
+        for label in rows:
             own = labels == label
             self.images[label] += own.sum()
-            self.total[label] += total[own].sum(0, dtype="float64")
-            self.squares[label] += squares[own].sum(0, dtype="float64")
-            self.maximum[label] = np.maximum(self.maximum[label], maximum[own].max(0))
+            sums.append([each[own].sum(0, dtype="float64") for each in (total, squares)])
+            largest = maximum[own].max(0) + 0.0  # -0 and 0 are one maximum, whichever comes first
+            self.maximum[label] = np.maximum(self.maximum[label], largest)
             self.zeros[label] += zeros[own].sum(0, dtype="int64")
             if len(self.histogram) > 1:
                 self._count(label, bins[own])
         if len(self.histogram) == 1:
             self._count(0, bins)
+        self.sums.add(block, rows, *np.swapaxes(sums, 0, 1))
+
+    def extend(self, later):
+        """Add the Statistics of the blocks that follow."""
+        self._widen((min(self.octaves[0], later.octaves[0]), max(self.octaves[1], later.octaves[1])))
+        self.histogram = self.histogram + widened(later.histogram, later.octaves, self.octaves)
+        self.images, self.zeros = self.images + later.images, self.zeros + later.zeros
+        self.maximum = np.maximum(self.maximum, later.maximum)
+        self.sums.extend(later.sums)
+
+    def to_arrays(self):
+        """{name: array}."""
+        arrays = {name: getattr(self, name) for name in self.FIELDS}
+        if self._whole is not None:
+            return arrays | {"total": self.total, "squares": self.squares}
+        parts, sums = self.sums.to_arrays()
+        return arrays | {"parts": parts, "sums": sums}
+
+    @classmethod
+    def from_arrays(cls, arrays):
+        statistics = cls.__new__(cls)
+        arrays = {"octaves": np.array(OCTAVES), **arrays}  # which older files lack
+        for name in cls.FIELDS:
+            setattr(statistics, name, arrays[name])
+        finished = "total" in arrays
+        statistics._whole = np.stack([arrays["total"], arrays["squares"]]) if finished else None
+        statistics.sums = None if finished else Sums.from_arrays(arrays["parts"], arrays["sums"])
+        return statistics
 
     def _widen(self, octaves):
         """Count these octaves from now on, which hold those counted so far."""

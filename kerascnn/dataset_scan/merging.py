@@ -1,0 +1,80 @@
+"""The shards of a scan as one."""
+
+import os
+
+from kerascnn.dataset_scan.record import Record
+from kerascnn.dataset_scan.result import ScanResult, load, load_manifest
+from kerascnn.errors import DataError, UsageError
+from kerascnn.shards import in_order
+
+DIFFERENT = {  # what a manifest's entry says, for those who merge
+    "kerascnn": "the version of kerascnn",
+    "model": "the network",
+    "weights": "the network's weights",
+    "class_names": "the names of the classes",
+    "images": "the number of images",
+    "data": "the images or their labels",
+    "outputs": "the layers",
+    "order": "the layers",
+}
+
+
+def merge(shards, *, out=None, patches=True):
+    """The ScanResult of all shards of a scan: the same numbers, bit for bit, as of one scan over everything.
+
+    Args:
+        shards: files that `scan(..., shard=(i, n), out=path)` wrote, or ScanResults of shards, in any order.
+        out: NPZ file for the result; its bytes are those of the file that one scan writes.
+        patches: False leaves the pixels of the patches out of `out`.
+    Raises:
+        UsageError: a shard is missing or twice there, is no shard, or belongs to another scan: to other images or
+            another network; the message says in what they differ. Or `out` exists.
+        DataError: a file is torn, or no scan's.
+    """
+    if out is not None and os.path.exists(out):
+        raise UsageError(f"{out} exists already. Name another file, or delete it.")
+    shards = list(shards)
+    if not shards:
+        raise UsageError("No shard was named.")
+    manifests = []
+    for number, shard in enumerate(shards, 1):
+        given = isinstance(shard, ScanResult)
+        name = f"Number {number} of those given" if given else os.fspath(shard)
+        manifests.append((name, shard.manifest if given else load_manifest(shard)))
+    _check_one_scan(manifests)
+    ordered = [shards[place] for place in in_order([(name, m.get("shard")) for name, m in manifests])]
+    result = _merged(ordered, manifests[0][1])
+    if out is not None:
+        result.save(out, patches=patches)
+    return result
+
+
+def _check_one_scan(manifests):
+    (first, one), *others = manifests
+    for name, other in others:
+        entries = [entry for entry in dict.fromkeys([*one, *other]) if entry != "shard"]
+        differing = [entry for entry in entries if one.get(entry) != other.get(entry)]
+        if differing:
+            told = ", ".join(dict.fromkeys(DIFFERENT.get(entry, entry) for entry in differing))
+            raise UsageError(f"{first} and {name} are not of one scan. They differ in: {told}.")
+
+
+def _merged(shards, manifest):
+    """The ScanResult of shards in order; of files, one at a time is in memory."""
+    manifest, layers = {entry: value for entry, value in manifest.items() if entry != "shard"}, {}
+    for shard in shards:
+        record = (shard if isinstance(shard, ScanResult) else load(shard))._record
+        if not layers:
+            layers = {name: found.copy() for name, found in record.layers.items()}
+            continue
+        for name, found in record.layers.items():
+            if (found.statistics.centre != layers[name].statistics.centre).any():
+                raise DataError(
+                    f"The shards were computed on machines that round the activations of {name} differently, so that "
+                    "their sums do not fit together. Compute all of them on processors of one kind, with the same "
+                    "versions of Keras and its backend."
+                )
+            layers[name].extend(found)
+    for found in layers.values():
+        found.statistics.finish()
+    return ScanResult(Record(manifest, manifest["images"], layers))

@@ -1,0 +1,53 @@
+import pandas as pd
+import pytest
+
+from kerascnn import dataset_scan
+
+
+def test_a_scan_of_a_job_array_is_one_scan(call, trained, tmp_path):
+    arguments = ["scan", trained.folder, "--layers", "c1,c3", "--top", "4", "--batch-size", "8"]
+    code, out, err = call(*arguments, "--out", "one")
+    assert (code, err) == (0, "")
+    for number in (2, 1, 3):
+        code, out, err = call(*arguments, "--out", "parts", "--shard", f"{number}/3")
+        assert (code, err) == (0, "")
+        assert f"parts/scan-{number}-of-3.npz\n" in out
+    assert "When all 3 are there: kerascnn merge parts/scan-*-of-3.npz -o OUT" in out
+    assert len(list((tmp_path / "parts").iterdir())) == 3
+    shards = sorted((tmp_path / "parts").iterdir(), reverse=True)
+    code, out, err = call("merge", *shards, "-o", "all")
+    assert (code, err) == (0, "")
+    assert "of 3 shards; tables, sheets and scan.npz in all" in out
+    assert (tmp_path / "all" / "scan.npz").read_bytes() == (tmp_path / "one" / "scan.npz").read_bytes()
+    for name in ("c1-top.csv", "c3-stats.csv", "c3-selectivity.csv"):
+        assert pd.read_csv(tmp_path / "all" / name).equals(pd.read_csv(tmp_path / "one" / name))
+    for name in ("c1-patches.png", "c3-classes.png", "c3-stats.png"):
+        assert (tmp_path / "all" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+    code, out, err = call("merge", *shards, "-o", "alone.npz")
+    assert (code, err) == (0, "")
+    assert dataset_scan.load(tmp_path / "alone.npz").layers == ["c1", "c3"]
+    for wrong, told in (
+        (["merge", *shards[1:], "-o", "x"], "1 shard is missing: 3/3. Compute it first, and name all 3."),
+        (["merge", *shards, shards[0], "-o", "x"], "Shard 3/3 is there twice"),
+        (["merge", *shards, "-o", "all"], "all exists already. Name another --out, or delete it."),
+        (["merge", *shards, "no.npz", "-o", "x"], "There is no file no.npz."),
+        (["merge", "-o", "x"], "No shard was named. Type: kerascnn merge SHARD SHARD ... -o OUT"),
+        ([*arguments, "--out", "parts", "--shard", "1/3"], "scan-1-of-3.npz exists already"),
+    ):
+        code, _, err = call(*wrong)
+        assert (code, told in err) == (2, True), err
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--shard", "5/4"], "--shard 5/4 is not allowed. Allowed: 1/4 to 4/4."),
+        (["--shard", "3"], "--shard '3' is not allowed: it must be the number of a shard and how many there are"),
+        (["--shard", "1/400"], "so that there can be 1 shard at most"),
+        (["--shard", "1/2", "--channels", "1"], "--channels are drawn in sheets, which a shard has not"),
+    ],
+)
+def test_bad_shards(call, trained, arguments, message):
+    code, _, err = call("scan", trained.folder, "--layers", "c1", *arguments)
+    assert (code, message in err) == (2, True), err
