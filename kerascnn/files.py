@@ -131,7 +131,7 @@ def read_arrays(path, names=None):
     """{name: array} of an NPZ file.
 
     Args:
-        names: those to read; None: all.
+        names: those to read, where there are any; None: all.
     Raises:
         DataError: the file is torn, no NPZ file, holds Python objects, which could run a program, or says that it holds
             more than memory, or than it can.
@@ -146,7 +146,7 @@ def read_arrays(path, names=None):
             _check_headers(path, file)
             file.seek(0)
             with np.load(file, allow_pickle=False) as archive:
-                return {name: archive[name] for name in (archive.files if names is None else names)}
+                return {name: archive[name] for name in archive.files if names is None or name in names}
         except (MemoryError, DataError):
             raise
         except Exception as error:  # zipfile, zlib, tokenize and NumPy raise almost anything

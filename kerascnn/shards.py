@@ -60,6 +60,23 @@ def shard_range(shard, images, block):
     return units * (number - 1) // count * unit, min(images, units * number // count * unit)
 
 
+def check_one_job(manifests, what, words):
+    """Raise a UsageError if shards are not of one job.
+
+    Args:
+        manifests: (name, dict) pairs; their entries must be equal but for "shard".
+        what: what they are shards of, such as "scan".
+        words: {entry: what it says of the job}, for the message.
+    """
+    (first, one), *others = manifests
+    for name, other in others:
+        entries = [entry for entry in dict.fromkeys([*one, *other]) if entry != "shard"]
+        differing = [entry for entry in entries if one.get(entry) != other.get(entry)]
+        if differing:
+            told = ", ".join(dict.fromkeys(words.get(entry, entry) for entry in differing))
+            raise UsageError(f"{first} and {name} are not of one {what}. They differ in: {told}.")
+
+
 def in_order(shards):
     """Shards by number: the places that they have among those given.
 

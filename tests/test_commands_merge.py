@@ -51,3 +51,30 @@ def test_a_scan_of_a_job_array_is_one_scan(call, trained, tmp_path):
 def test_bad_shards(call, trained, arguments, message):
     code, _, err = call("scan", trained.folder, "--layers", "c1", *arguments)
     assert (code, message in err) == (2, True), err
+
+
+def test_features_of_a_job_array_are_those_of_one_job(call, trained, make_folder, tmp_path):
+    folder = make_folder({"cat": 40, "dog": 33}, size=(24, 20))
+    arguments = ["features", trained.folder, folder, "--layer", "f6", "--scales", "16,18,40"]
+    assert call(*arguments, "-o", "one.npz")[0] == 0
+    for number in (3, 1, 2):
+        code, out, err = call(*arguments, "--shard", f"{number}/3")
+        assert (code, err) == (0, "")
+    assert "features-2-of-3.npz\nWhen all 3 are there: kerascnn merge features-*-of-3.npz -o OUT" in out
+    shards = [f"features-{number}-of-3.npz" for number in (2, 1, 3)]
+    code, out, err = call("merge", *shards, "-o", "all.npz")
+    assert (code, out, err) == (0, "all.npz: 73 images, 84 features of f6\n", "")
+    assert (tmp_path / "all.npz").read_bytes() == (tmp_path / "one.npz").read_bytes()
+    assert call("features", trained.folder, folder, "--layer", "f6", "--shard", "1/3", "-o", "other.npz")[0] == 0
+    for wrong, told in (
+        (["merge", *shards[:2], "-o", "x.npz"], "1 shard is missing: 3/3. Compute it first, and name all 3."),
+        (["merge", "other.npz", *shards, "-o", "x.npz"], "are not of one job. They differ in: the scales."),
+        (["merge", "one.npz", "-o", "x.npz"], "one.npz is no shard but whole"),
+        (["merge", *shards, "-o", "x"], "--out x is not allowed: the name must end with .npz"),
+        ([*arguments, "--shard", "1/3"], "features-1-of-3.npz exists already"),
+        ([*arguments, "--shard", "1/4"], "73 images make 3 blocks of 32, so that there can be 3 shards at most"),
+    ):
+        code, _, err = call(*wrong)
+        assert (code, told in err) == (2, True), err
+    (tmp_path / "torn.npz").write_bytes(b"PK")
+    assert call("merge", "torn.npz", "-o", "x.npz")[0] == 1

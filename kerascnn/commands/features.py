@@ -1,15 +1,28 @@
 """`kerascnn features`: what a layer computes from every image of a data set, for use in other programs."""
 
 import importlib
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from kerascnn import runs
+from kerascnn import __version__, runs
+from kerascnn.commands.sharding import check_absent, merge_hint, shard_file
 from kerascnn.commands.terminal import Subject, check_subject, computing
 from kerascnn.datasets.resize import sides_of
 from kerascnn.errors import UsageError
+from kerascnn.files import read_arrays
+from kerascnn.shards import check_one_job, in_order, parse_shard, shard_range
+
+ROWS = ("files", "labels", "splits")  # the columns beside the features with a row for each image
+DIFFERENT = {  # what a manifest's entry says, for those who merge
+    "kerascnn": "the version of kerascnn",
+    "network": "the network's weights",
+    "layer": "the layer",
+    "scales": "the scales",
+    "data": "the images or their labels",
+}
 
 
 def features(
@@ -20,7 +33,8 @@ def features(
     layer: str,
     scales: str | None = None,
     aggregate: Literal["mean", "stack"] = "mean",
-    out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("features.npz"),
+    shard: str | None = None,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
 ):
     """Write the features of all images of a data set at a layer, averaged over places, mirror images and scales.
 
@@ -35,12 +49,23 @@ def features(
         a layer's name, such as that of the last layer before the scores (kerascnn table RUN)
     scales
         sides that images are resized to, pixels, separated by commas, such as 256,384,512 [default: the network's own]
+    shard
+        compute only this part of the images, such as 3/16; kerascnn merge makes one file of all parts
     aggregate
         what to do with several scales: take their mean, or stack them
     out
-        .npz file with features, files, labels, class_names and splits, or .parquet file with a row for each image
+        .npz file with features, files, labels, class_names and splits, or .parquet file with a row for each image; of a
+        shard always .npz [default: features.npz, or of a shard features-3-of-16.npz]
     """
-    _check(out)
+    part = None if shard is None else parse_shard(shard)
+    out = out or Path("features.npz" if part is None else shard_file("features", part))
+    check_target(out)
+    if part:
+        if out.suffix != ".npz":
+            raise UsageError(
+                f"--out {out} is not allowed for a shard: the name must end with .npz. kerascnn merge writes .parquet."
+            )
+        check_absent(out)
     sides = sides_of(scales)
     check_subject(run)
     with computing() as (say, _):
@@ -48,26 +73,86 @@ def features(
 
         from kerascnn import datasets
         from kerascnn.using.classifier import subject
+        from kerascnn.using.features import BATCH_SIZE
         from kerascnn.using.features import features as of_images
 
         classifier = subject(run)
         prepared = classifier.preprocessing
         images, loaded = {}, None
         for side in sides or [prepared.image_size]:
-            size = {"image_size": side, "channels": prepared.channels}
+            size = {"image_size": side, "channels": prepared.channels, **({"memory_limit": 0} if part else {})}
             loaded = datasets.load(data, **size, validation=0, test=0, training=False)
             images[side] = _Together(loaded.splits.values(), prepared.scale)
+        columns, manifest = _columns(loaded), {}
+        if part:
+            own = slice(*shard_range(part, len(columns["splits"]), BATCH_SIZE))
+            manifest = _manifest(classifier.model, images, columns, layer, aggregate) | {"shard": part}
+            images = {side: _Part(each, own) for side, each in images.items()}
+            columns |= {name: columns[name][own] for name in ROWS}
         found = of_images(classifier.model, images, layer, aggregate=aggregate, say=say)
-        parts = loaded.splits.values()
-        files = [file for split in parts for file in split.files]
-        labels = np.concatenate([split.labels for split in parts]) if loaded.class_names else np.array([], int)
-        splits = np.repeat(list(loaded.splits), [len(split) for split in parts])
-        write = _write_parquet if out.suffix == ".parquet" else _write_npz
-        write(out, found, files, labels, loaded.class_names, splits, layer)
-        say(f"{out}: {found.shape[0]} images, {found.shape[1]} features of {layer}")
+        write_features(out, {"features": found, **columns, "layer": np.array(layer)}, manifest)
+        say(merge_hint(out, part) if part else written(out, found, layer))
 
 
-def _check(out):
+def _columns(loaded):
+    """{name: array}: files, labels and splits, a row for each image, where there are any; and class_names."""
+    import numpy as np
+
+    parts = loaded.splits.values()
+    return {
+        "files": np.array([file for split in parts for file in split.files]),
+        "labels": np.concatenate([split.labels for split in parts]) if loaded.class_names else np.array([], int),
+        "class_names": np.array(loaded.class_names),
+        "splits": np.repeat(list(loaded.splits), [len(split) for split in parts]),
+    }
+
+
+def _manifest(model, images, columns, layer, aggregate):
+    """What all shards of one job have in common; the images are told by up to 64 of them."""
+    import hashlib
+
+    import numpy as np
+
+    from kerascnn.dataset_scan.scanning import checksum
+
+    some, digest = next(iter(images.values())), hashlib.sha256()
+    for name, column in columns.items():
+        digest.update(f"{name} {column.tolist()}".encode("utf-8", "surrogateescape"))
+    for number in np.unique(np.linspace(0, len(some) - 1, min(64, len(some))).astype(int)).tolist():
+        digest.update(some[number : number + 1].tobytes())
+    return {
+        "kerascnn": __version__,
+        "network": checksum(model.weights),
+        "layer": layer,
+        "scales": [list(side) if isinstance(side, tuple) else side for side in images],
+        "aggregate": aggregate,
+        "data": digest.hexdigest(),
+    }
+
+
+def merge_features(shards, out, say):
+    """Write one file of the features that shards of them hold, names of NPZ files in any order."""
+    import numpy as np
+
+    parts = [read_arrays(shard) for shard in shards]
+    manifests = [
+        (shard, json.loads(arrays.pop("manifest").tobytes()) if "manifest" in arrays else {})
+        for shard, arrays in zip(shards, parts, strict=True)
+    ]
+    check_one_job(manifests, "job", DIFFERENT)
+    parts = [parts[place] for place in in_order([(name, m.get("shard")) for name, m in manifests])]
+    together = {name: np.concatenate([part[name] for part in parts]) for name in ("features", *ROWS)}
+    arrays = {name: together.get(name, column) for name, column in parts[0].items()}
+    write_features(out, arrays, {})
+    say(written(out, arrays["features"], arrays["layer"]))
+
+
+def written(out, found, layer):
+    """What to say of a file of features."""
+    return f"{out}: {found.shape[0]} images, {found.shape[1]} features of {layer}"
+
+
+def check_target(out):
     """Raise a UsageError if no features can be written to a file of that name."""
     if out.suffix not in (".npz", ".parquet"):
         raise UsageError(
@@ -84,15 +169,20 @@ def _check(out):
             ) from None
 
 
-def _write_npz(out, found, files, labels, class_names, splits, layer):
+def write_features(out, arrays, manifest):
+    """Write features and their columns; the manifest of a shard goes with them."""
     import numpy as np
 
-    arrays = {"features": found, "files": np.array(files), "labels": labels, "class_names": np.array(class_names)}
+    if out.suffix == ".parquet":
+        _write_parquet(out, **arrays)
+        return
+    if manifest:
+        arrays = arrays | {"manifest": np.frombuffer(json.dumps(manifest).encode(), "uint8")}
     with runs.replacing(out) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays, splits=splits, layer=np.array(layer))
+        np.savez(file, **arrays)
 
 
-def _write_parquet(out, found, files, labels, class_names, splits, layer):
+def _write_parquet(out, features, files, labels, class_names, splits, layer):
     """One row for each image: file, split, label and class (if there are labels), and the features as a list."""
     import pandas
 
@@ -100,10 +190,24 @@ def _write_parquet(out, found, files, labels, class_names, splits, layer):
     if len(labels):
         table |= {"label": labels, "class": [class_names[label] for label in labels]}
     table = pandas.DataFrame(table)
-    table["features"] = list(found)
-    table.attrs["layer"] = layer
+    table["features"] = list(features)
+    table.attrs["layer"] = str(layer)
     with runs.replacing(out) as temporary:
         table.to_parquet(temporary, engine="pyarrow", index=False)
+
+
+class _Part:
+    """Some of the images of a `_Together`, those at a slice of it."""
+
+    def __init__(self, together, part):
+        self.together, self.first, self.count = together, part.start, part.stop - part.start
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, part):
+        start, stop, _ = part.indices(self.count)
+        return self.together[self.first + start : self.first + stop]
 
 
 class _Together:

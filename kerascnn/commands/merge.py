@@ -5,27 +5,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from kerascnn.commands.features import check_target, merge_features
+from kerascnn.commands.scan import report_layers, write_classes, write_layer
+from kerascnn.commands.sharding import check_absent
 from kerascnn.commands.terminal import computing
 from kerascnn.errors import UsageError, counted
-
-
-def shard_file(what, shard):
-    """What the file of a shard (i, n) is called, such as scan-03-of-16.npz."""
-    number, count = shard
-    return f"{what}-{number:0{len(str(count))}}-of-{count}.npz"
-
-
-def check_absent(path):
-    """Raise a UsageError if there is something at a path where nothing is to be replaced."""
-    if path.exists():
-        raise UsageError(f"{path} exists already. Name another --out, or delete it.")
-
-
-def merge_hint(path, shard):
-    """What to say when a shard is written: where it is, and how all become one."""
-    name, count = path.name.split("-")[0], shard[1]
-    pattern = path.with_name(f"{name}-*-of-{count}.npz")
-    return f"{path}\nWhen all {count} are there: kerascnn merge {pattern} -o OUT"
+from kerascnn.files import read_arrays
 
 
 def merge(
@@ -48,13 +33,15 @@ def merge(
     for shard in shards:
         if not Path(shard).is_file():
             raise UsageError(f"There is no file {shard}.")
+    of_features = "layer" in read_arrays(shards[0], ["layer"])
+    if of_features:
+        check_target(out)
     with computing() as (say, _):
-        _merge_scans(shards, out, say)
+        (merge_features if of_features else _merge_scans)(shards, out, say)
 
 
 def _merge_scans(shards, out, say):
     import kerascnn
-    from kerascnn.commands.scan import report_layers, write_classes, write_layer
 
     alone = out.suffix == ".npz"
     result = kerascnn.merge(shards, out=out if alone else out / "scan.npz")

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from kerascnn import runs
-from kerascnn.commands.merge import check_absent, merge_hint, shard_file
+from kerascnn.commands.sharding import check_absent, merge_hint, shard_file
 from kerascnn.commands.terminal import Subject, check_subject, computing, naming, print_table, saying_warnings
 from kerascnn.errors import DataError, UsageError, counted
 from kerascnn.shards import parse_shard

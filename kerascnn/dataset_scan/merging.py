@@ -5,7 +5,7 @@ import os
 from kerascnn.dataset_scan.record import Record
 from kerascnn.dataset_scan.result import ScanResult, load, load_manifest
 from kerascnn.errors import DataError, UsageError
-from kerascnn.shards import in_order
+from kerascnn.shards import check_one_job, in_order
 
 DIFFERENT = {  # what a manifest's entry says, for those who merge
     "kerascnn": "the version of kerascnn",
@@ -41,22 +41,12 @@ def merge(shards, *, out=None, patches=True):
         given = isinstance(shard, ScanResult)
         name = f"Number {number} of those given" if given else os.fspath(shard)
         manifests.append((name, shard.manifest if given else load_manifest(shard)))
-    _check_one_scan(manifests)
+    check_one_job(manifests, "scan", DIFFERENT)
     ordered = [shards[place] for place in in_order([(name, m.get("shard")) for name, m in manifests])]
     result = _merged(ordered, manifests[0][1])
     if out is not None:
         result.save(out, patches=patches)
     return result
-
-
-def _check_one_scan(manifests):
-    (first, one), *others = manifests
-    for name, other in others:
-        entries = [entry for entry in dict.fromkeys([*one, *other]) if entry != "shard"]
-        differing = [entry for entry in entries if one.get(entry) != other.get(entry)]
-        if differing:
-            told = ", ".join(dict.fromkeys(DIFFERENT.get(entry, entry) for entry in differing))
-            raise UsageError(f"{first} and {name} are not of one scan. They differ in: {told}.")
 
 
 def _merged(shards, manifest):

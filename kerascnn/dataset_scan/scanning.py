@@ -182,7 +182,7 @@ def _described(model, chosen):
     return {
         "kerascnn": __version__,
         "model": model.name,
-        "weights": _checksum(model.weights),
+        "weights": checksum(model.weights),
         "layers": [each.name for each in chosen],
         "outputs": {each.name: each.output for each in chosen},
         "order": {each.name: each.value for each in chosen},
@@ -244,7 +244,8 @@ def _check_size(images, x):
         )
 
 
-def _checksum(weights):
+def checksum(weights):
+    """A checksum of weights, in their order."""
     digest = hashlib.sha256()
     for weight in weights:
         digest.update(np.ascontiguousarray(ops.convert_to_numpy(weight)).tobytes())

@@ -21,11 +21,12 @@ from kerascnn.network.heads import head_step
 from kerascnn.network.plan import make_plan
 
 AGGREGATES = ("mean", "stack")
+BATCH_SIZE = 32
 FIXED = ("Reshape", "Resizing", "CenterCrop", "Permute", "RepeatVector", "ZeroPadding1D")  # made for one size
 PASSED = ("Dropout", "Activation", "ReLU", "Identity", "SpatialDropout2D", "GaussianNoise", "AlphaDropout")
 
 
-def features(model, images, layer, *, aggregate="mean", flip=True, batch_size=32, say=None):
+def features(model, images, layer, *, aggregate="mean", flip=True, batch_size=BATCH_SIZE, say=None):
     """The features of images at a layer, each of length 1.
 
     Args:
@@ -51,7 +52,7 @@ def features(model, images, layer, *, aggregate="mean", flip=True, batch_size=32
     return aggregated(list(found.values()), aggregate)
 
 
-def scale_features(model, images, layer, *, flip=True, batch_size=32, say=None):
+def scale_features(model, images, layer, *, flip=True, batch_size=BATCH_SIZE, say=None):
     """{scale: float32 (N, channels)}: the features at each scale, each of length 1; the arguments are those of
     `features`."""
     at_scales = images if isinstance(images, dict) else {None: images}
@@ -65,7 +66,7 @@ def scale_features(model, images, layer, *, flip=True, batch_size=32, say=None):
         size = np.shape(each[:1])[1:3]
         _check_places(network, size, scale, layer)
         relative = np.prod(size) / np.prod([a or b for a, b in zip(own, size, strict=True)])
-        found[scale] = _unit(_averaged(network, each, max(1, int(batch_size / relative)), flip))
+        found[scale] = _unit(_averaged(network, each, _at_once(batch_size, relative), flip))
         if say:
             say(f"{size[0]}x{size[1]} pixels: {len(each)} images, {found[scale].shape[1]} features")
     return found
@@ -74,6 +75,13 @@ def scale_features(model, images, layer, *, flip=True, batch_size=32, say=None):
 def aggregated(found, aggregate):
     """Features of several scales, each float32 (N, channels), as one array, each row of length 1."""
     return _unit(np.concatenate(found, 1) if aggregate == "stack" else np.mean(found, 0))
+
+
+def _at_once(batch_size, relative):
+    """Images in a batch where each has `relative` times the pixels: a divisor of `batch_size`, so that batches of all
+    scales end together, and images that are computed in shards lie in the same batches."""
+    most = max(1, int(batch_size / relative))
+    return next(size for size in range(min(most, batch_size), 0, -1) if batch_size % size == 0)
 
 
 def _averaged(network, images, batch_size, flip):

@@ -6,7 +6,7 @@ import json
 import numpy as np
 
 from kerascnn import __version__
-from kerascnn.dataset_scan.scanning import _checksum
+from kerascnn.dataset_scan.scanning import checksum
 from kerascnn.dataset_scan.sources import Arrays
 from kerascnn.errors import UsageError, counted
 from kerascnn.pages.microscope import features, pictures
@@ -88,7 +88,7 @@ def microscope(
     _check(subject, top, maps, looks)
     everything, chosen = all_layers(subject.model), matching(subject.model, layers)
     site = Site(out)
-    before = site.open({"model": subject.model.name, "weights": _checksum(subject.model.weights)})
+    before = site.open({"model": subject.model.name, "weights": checksum(subject.model.weights)})
     _begin(site, subject, before, top)
     addresses = {*before.get("layers", ()), *(each.address for each in chosen)}
     chosen = [each for each in everything if each.address in addresses]
@@ -149,7 +149,7 @@ def _describe(site, subject, chosen, before):
             "format": FORMAT,
             "kerascnn": __version__,
             "model": subject.model.name,
-            "weights": _checksum(subject.model.weights),
+            "weights": checksum(subject.model.weights),
             "layers": [each.address for each in chosen],
             "data": subject.data_name,
             "split": subject.split,

@@ -1,0 +1,22 @@
+"""What the commands with --shard have in common: the names of their files, and what they say."""
+
+from kerascnn.errors import UsageError
+
+
+def shard_file(what, shard):
+    """What the file of a shard (i, n) is called, such as scan-03-of-16.npz."""
+    number, count = shard
+    return f"{what}-{number:0{len(str(count))}}-of-{count}.npz"
+
+
+def check_absent(path):
+    """Raise a UsageError if there is something at a path where nothing is to be replaced."""
+    if path.exists():
+        raise UsageError(f"{path} exists already. Name another --out, or delete it.")
+
+
+def merge_hint(path, shard):
+    """What to say when a shard is written: where it is, and how all become one."""
+    name, count = path.name.split("-")[0], shard[1]
+    pattern = path.with_name(f"{name}-*-of-{count}.npz")
+    return f"{path}\nWhen all {count} are there: kerascnn merge {pattern} -o OUT"
