@@ -19,6 +19,7 @@ from kerascnn.commands import (
     listings,
     merge,
     microscope,
+    pack,
     report,
     scan,
     serve,
@@ -68,8 +69,9 @@ app.command(listings.list_models, name="models")
 app.command(listings.list_datasets, name="datasets")
 app.command(listings.list_recipes, name="recipes")
 app.command(tune.list_searches, name="searches")
-data_app = App(name="data", help="Look at data before training on it.")
+data_app = App(name="data", help="Look at data before training on it, or pack it.")
 data_app.command(listings.check)
+data_app.command(pack.pack)
 app.command(data_app)
 
 

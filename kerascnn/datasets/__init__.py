@@ -20,6 +20,12 @@ DATASETS = Registry("data set", __name__, Path(__file__).parent, hint="kerascnn 
 register = DATASETS.register
 
 
-_PLACES = {"load": "loading", "ImageData": "image_data", "Split": "image_data", "ImageFiles": "image_files"}
+_PLACES = {
+    "load": "loading",
+    "pack": "packing",
+    "ImageData": "image_data",
+    "Split": "image_data",
+    "ImageFiles": "image_files",
+}
 
 __getattr__, __dir__ = room(__name__, _PLACES)

@@ -10,7 +10,6 @@ make the accuracy look better than it is.
 import hashlib
 import itertools
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -222,9 +221,8 @@ def _visit_files(data, size, channels, strict, limit):
 
         def work(row, split=split, name=name, how=(reasons, damages, of_pixels, of_files, thumbnails)):
             reasons, damages, of_pixels, of_files, thumbnails = how
-            path = split.images.path(row)
             try:
-                with opened(path) as picture:
+                with opened(split.images.file(row)) as picture:
                     of_pixels[row] = _digest(itertools.chain([repr(picture.size).encode()], picture.rows()))
                     picture.mode = {1: "L", 3: "RGB"}[channels]
                     pixels = picture.pixels(size)
@@ -233,7 +231,7 @@ def _visit_files(data, size, channels, strict, limit):
                     thumbnails[row] = thumbnail(pixels) if min(picture.size) >= SMALLEST else None
                     if picture.remarks:
                         remarks.append(picture.remarks)
-                content = Path(path).read_bytes()
+                content = split.images.content(row)
                 of_files[row] = _digest([content])
                 damages[row] = damage(content) if content[:2] == b"\xff\xd8" else None
             except BrokenImage as error:

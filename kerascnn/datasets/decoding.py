@@ -45,7 +45,7 @@ class BrokenImage(DataError):  # noqa: N818 (what the file is)
     """A file that is not an image that can be read. `reason` says why in a few words."""
 
     def __init__(self, file, reason):
-        name = os.fspath(file) if isinstance(file, (str, os.PathLike)) else "the image"
+        name = os.fspath(file) if isinstance(file, (str, os.PathLike)) else getattr(file, "name", "the image")
         super().__init__(f"Cannot read {name}: {reason}.")
         self.reason = reason
 
@@ -77,15 +77,16 @@ def opened(file, channels=None):
         yield picture
 
 
-def probe(path):
-    """((height, width), is grey) of one image file from its header, the size as it will be when upright."""
+def probe(file):
+    """((height, width), is grey) of one image file, a path or an open one, from its header, the size as it will be when
+    upright."""
     try:
-        with _binary(path) as stream, _own_limit():
+        with binary(file) as stream, _own_limit():
             image, orientation, _ = _recognised(stream, header_only=True)
             width, height = image.size
             return ((width, height) if orientation >= 5 else (height, width)), image.mode in GREY_MODES
     except Exception as error:
-        raise BrokenImage(path, reason_of(error, path)) from error
+        raise BrokenImage(file, reason_of(error, file)) from error
 
 
 def max_megapixels():
@@ -103,7 +104,7 @@ def max_megapixels():
 def _decoded(file, channels, stack):
     from PIL import Image
 
-    stream = stack.enter_context(_binary(file))
+    stream = stack.enter_context(binary(file))
     stack.enter_context(_own_limit())
     image, orientation, bits = _recognised(stream)
     pixels = image.width * image.height
@@ -218,7 +219,7 @@ def reason_of(error, file):
         return "may not be read (permission denied)"
     if isinstance(error, OSError) and error.errno:
         return (error.strerror or os.strerror(error.errno)).lower()
-    with contextlib.suppress(OSError), _binary(file) as stream:
+    with contextlib.suppress(OSError), binary(file) as stream:
         read = _reader(stream)
         name = format_of(read(0, 32))
         text = str(error)
@@ -247,7 +248,7 @@ def _reader(stream):
 
 
 @contextlib.contextmanager
-def _binary(file):
+def binary(file):
     """The open binary file of a path; an open file as it is. Pipes and devices, which may never end, are refused."""
     if not isinstance(file, (str, os.PathLike)):
         yield file

@@ -7,17 +7,19 @@ import os
 
 import numpy as np
 
-from kerascnn.datasets.decoding import BrokenImage, opened, probe, read_image
+from kerascnn.datasets.decoding import BrokenImage, binary, opened, probe, read_image
 from kerascnn.datasets.resize import for_each, stack
 from kerascnn.errors import DataError
 
 
-def is_complete(path):
-    """True if a JPEG or PNG file has its end mark; False says nothing (the file may be of another format)."""
-    with open(path, "rb") as file:
-        start = file.read(4)
-        file.seek(-min(64, os.fstat(file.fileno()).st_size), os.SEEK_END)
-        end = file.read()
+def is_complete(file):
+    """True if a JPEG or PNG file, a path or an open one, has its end mark; False says nothing (it may be of another
+    format)."""
+    with binary(file) as stream:
+        stream.seek(0)
+        start = stream.read(4)
+        stream.seek(-min(64, stream.seek(0, os.SEEK_END)), os.SEEK_END)
+        end = stream.read()
     return (start[:2] == b"\xff\xd8" and b"\xff\xd9" in end) or (start == b"\x89PNG" and b"IEND" in end)
 
 
@@ -72,13 +74,30 @@ class ImageFiles:
         """Where the file of one row lies on disk."""
         return os.path.join(self.root, self.name(row))
 
+    def file(self, row):
+        """The file of one row: a path, or an open binary file."""
+        return self._file(self.index[row])
+
+    def header(self, row):
+        """The file of one row, of which little will be read: a path, or an open binary file."""
+        return self.file(row)
+
+    def content(self, row):
+        """The bytes of the file of one row."""
+        with open(self.path(row), "rb") as file:
+            return file.read()
+
+    def num_bytes(self):
+        """Bytes of all files."""
+        return sum(os.path.getsize(self.path(row)) for row in range(len(self)))
+
     def take(self, index):
         """The images at `index`, in that order, none of them decoded."""
-        return ImageFiles(self.root, self.names, self.size, self.channels, self.index[index])
+        return type(self)(self.root, self.names, self.size, self.channels, self.index[index])
 
     def at(self, size, channels):
         """The same files, to be brought to another size and number of channels."""
-        return ImageFiles(self.root, self.names, tuple(size), channels, self.index)
+        return type(self)(self.root, self.names, tuple(size), channels, self.index)
 
     def decode(self):
         """All of them as one array."""
@@ -93,10 +112,12 @@ class ImageFiles:
     def __array__(self, dtype=None, copy=None):
         return np.asarray(self[:], dtype)
 
-    def _read(self, row):
-        path = os.path.join(self.root, self.names[row])
+    def _file(self, number):
+        return os.path.join(self.root, self.names[number])
+
+    def _read(self, number):
         try:
-            return read_image(path, self.size, self.channels)
+            return read_image(self._file(number), self.size, self.channels)
         except BrokenImage as error:
             raise DataError(
                 f"{error} Its header could be read when the data were loaded; find every broken file with: "
@@ -105,12 +126,12 @@ class ImageFiles:
 
 
 def _visit(images, work, pixels, strict):
-    """Call work(row, path) for every file; returns {row: reason} of those that fail; strict raises for the first."""
+    """Call work(row) for every file; returns {row: reason} of those that fail; strict raises for the first."""
     broken = {}
 
     def one(row):
         try:
-            work(row, images.path(row))
+            work(row)
         except BrokenImage as error:
             broken[row] = error.reason
 
@@ -143,8 +164,8 @@ def decode_all(images, *, same_size=False, all_grey=False, strict=False):
     out = np.empty(images.shape, np.uint8)
     size, channels = images.size, images.channels
 
-    def work(row, path):
-        with opened(path, None if all_grey else channels) as picture:
+    def work(row):
+        with opened(images.file(row), None if all_grey else channels) as picture:
             if (same_size and picture.size != size) or (all_grey and picture.mode != "L"):
                 raise Mixed
             out[row] = picture.pixels(size)
@@ -172,10 +193,11 @@ def survey(images, *, strict=False, complete=False):
     """
     sizes, grey = np.zeros((len(images), 2), int), np.zeros(len(images), bool)
 
-    def work(row, path):
-        sizes[row], grey[row] = probe(path)
-        if complete and not is_complete(path):
-            read_image(path)
+    def work(row):
+        file = images.header(row)
+        sizes[row], grey[row] = probe(file)
+        if complete and not is_complete(file):
+            read_image(images.file(row))
 
     broken = _visit(images, work, 0, strict)
     return sizes, grey, broken

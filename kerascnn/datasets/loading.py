@@ -276,7 +276,7 @@ def _first_shape(data):
     images = next(iter(data.splits.values())).images
     for row in range(min(5, len(images))):
         try:
-            (height, width), grey = probe(images.path(row))
+            (height, width), grey = probe(images.file(row))
         except Exception:  # a broken file; it is counted when all are visited
             continue
         return height, width, 1 if grey else 3

@@ -20,6 +20,7 @@ import pandas
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from kerascnn import runs
+from kerascnn.datasets.shard_index import is_packed, pack_at
 from kerascnn.errors import DataError, counted
 from kerascnn.files import check_regular, read_arrays
 from kerascnn.training import measures, pictures
@@ -95,10 +96,15 @@ def copy_wrong(evaluation, folder):
     table = evaluation.predictions
     table = table[~table["correct"]].sort_values("margin", kind="stable")
     folder.mkdir(parents=True, exist_ok=True)
+    packed = pack_at(evaluation.source) if is_packed(evaluation.source) else None
     for place, row in enumerate(table.itertuples(), 1):
         source = Path(evaluation.source) / row.file
         name = f"{place:05d}-{runs.plain(row.label)}-as-{runs.plain(row.predicted)}-{runs.plain(source.stem)[-60:]}"
-        shutil.copyfile(source, folder / f"{name}{source.suffix}")
+        target = folder / f"{name}{source.suffix}"
+        if packed:
+            target.write_bytes(packed.content(packed.rows[row.file]))
+        else:
+            shutil.copyfile(source, target)
     return f"{counted(len(table), 'image')} copied to {folder}"
 
 

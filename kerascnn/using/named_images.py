@@ -1,6 +1,7 @@
 """The image files that a user names, read batch by batch, and what a network makes of them. Imports no Keras."""
 
 import glob
+import io
 from pathlib import Path
 
 import numpy as np
@@ -8,18 +9,26 @@ import numpy as np
 from kerascnn.datasets.decoding import SUFFIXES, BrokenImage, read_image
 from kerascnn.datasets.folder_tree import look_below
 from kerascnn.datasets.resize import resize_batch
+from kerascnn.datasets.shard_index import is_packed, pack_at
 from kerascnn.errors import UsageError
 
 
-def image_paths(names):
+def image_paths(names, shards=False):
     """The image files that files, folders and glob patterns name, in order.
+
+    Args:
+        names: what was typed.
+        shards: True takes folders of shards, too; their files are (Pack, row) pairs (`kerascnn.datasets.shard_index`).
 
     Raises:
         UsageError: a name that matches nothing, or a folder without images.
     """
     paths = []
     for name in map(str, names):
-        if Path(name).is_dir():
+        if shards and is_packed(name):
+            pack = pack_at(name)
+            found = [(pack, row) for row in range(len(pack.names))]
+        elif Path(name).is_dir():
             below = look_below(Path(name), Path(name))
             pipes = [file for file in below.special if file.lower().endswith(SUFFIXES)]  # said to be broken
             found = sorted(Path(name) / file for file in below.images + pipes)
@@ -60,7 +69,7 @@ def predictions(answer, prepared, labels, images, *, top, size):
             )
         paths = None
     else:
-        paths = image_paths([images] if isinstance(images, (str, Path)) else images)
+        paths = image_paths([images] if isinstance(images, (str, Path)) else images, shards=True)
     rows, broken = [], []
     for first in range(0, len(images if paths is None else paths), size):
         part = slice(first, first + size)
@@ -85,8 +94,12 @@ def _read(paths, prepared, broken):
     """(names, uint8 (N, H, W, C)) of the files that can be read; (name, reason) of the others joins `broken`."""
     names, pixels = [], []
     for path in paths:
+        file = path
+        if isinstance(path, tuple):
+            pack, row = path
+            path, file = Path(pack.root) / pack.names[row], io.BytesIO(pack.content(row))
         try:
-            pixels.append(read_image(path, prepared.resize_to, prepared.channels))
+            pixels.append(read_image(file, prepared.resize_to, prepared.channels))
             names.append(str(path))
         except BrokenImage as error:
             broken.append((str(path), error.reason))
