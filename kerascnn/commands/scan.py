@@ -80,9 +80,7 @@ def scan(
         images = using.data_of(classifier, data, some=part is not None)
         split = split or next(name for name in ("train", "test", "validation") if name in images.splits)
         folder = out or classifier.folder / "scan" / "-".join([*_name(data), split])
-        target = folder / (NEW if part is None else shard_file("scan", part))
-        if part:
-            check_absent(target)
+        target = folder / NEW if part is None else check_absent(folder / shard_file("scan", part))
         with saying_warnings(say):
             chosen = scanned_layers(model, layers)
         _check_channels(drawn, chosen)
@@ -107,10 +105,7 @@ def scan(
         for each in chosen:
             _write_layer(result, model, each, drawn, folder)
         _write_deepest(result, model, prepared, drawn, folder, say)
-        report_layers(result)
-        for each in chosen:
-            if each.seen != each.name:
-                say(f"{each.name} is scanned as it is; the next layer sees it as {each.seen!r}.")
+        _report(result, chosen, say)
         earlier = ", ".join(others) if len(others) < 5 else counted(len(others), "layer")
         kept = f" (with {earlier} of earlier scans)" if others else ""
         count = counted(result.manifest["images"], "image")
@@ -245,6 +240,14 @@ def _save_pages(figures, stem):
         path.unlink()
     for number, figure in enumerate(figures, 1):
         plots.write(figure, f"{stem}.png" if number == 1 else f"{stem}-{number}.png")
+
+
+def _report(result, chosen, say):
+    """Print a line for each layer, and for each that the next layer sees in another form."""
+    report_layers(result)
+    for each in chosen:
+        if each.seen != each.name:
+            say(f"{each.name} is scanned as it is; the next layer sees it as {each.seen!r}.")
 
 
 def report_layers(result):

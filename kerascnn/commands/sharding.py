@@ -10,9 +10,10 @@ def shard_file(what, shard):
 
 
 def check_absent(path):
-    """Raise a UsageError if there is something at a path where nothing is to be replaced."""
+    """The path, a UsageError if there is something that should not be replaced."""
     if path.exists():
         raise UsageError(f"{path} exists already. Name another --out, or delete it.")
+    return path
 
 
 def merge_hint(path, shard):

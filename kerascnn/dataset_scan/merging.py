@@ -65,6 +65,6 @@ def _merged(shards, manifest):
                     "versions of Keras and its backend."
                 )
             layers[name].extend(found)
-    for found in layers.values():
-        found.statistics.finish()
-    return ScanResult(Record(manifest, manifest["images"], layers))
+    whole = Record(manifest, manifest["images"], layers)
+    whole.finish()
+    return ScanResult(whole)

@@ -144,6 +144,12 @@ class Record:
     done: int
     layers: dict
 
+    def finish(self):
+        """Say that all images have been seen."""
+        self.manifest["images"] = self.done
+        for found in self.layers.values():
+            found.statistics.finish()
+
     def write(self, path, *, small=False):
         """Write one NPZ file, atomically; ZIP's checksums guard it.
 

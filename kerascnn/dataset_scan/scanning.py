@@ -81,9 +81,8 @@ def scan(
     k, per_image = _whole("k", k), _whole("per_image", per_image)
     batch_size = _whole("batch_size", batch_size)
     samples = None if samples is None else _whole("samples", samples)
-    model, layers, plan, source, names = _opened(
-        model, layers, data, labels, split, class_names, preprocessing, k, per_image
-    )
+    given = data, labels, split, class_names, preprocessing
+    model, layers, plan, source, names = _opened(model, layers, *given, k, per_image)
     pixels = getattr(preprocessing, "crop", lambda images: images)
     prepared = (lambda images: images) if preprocessing is None else preprocessing
     chosen = scanned_layers(model, layers)
@@ -91,8 +90,7 @@ def scan(
     check_finite(plan, passing.weights())  # a ReLU may hide NaN
     settings = {"k": k, "per_image": per_image, "samples": samples, "batch_size": batch_size}
     manifest = _described(model, chosen) | settings | _of_data(names, source, preprocessing)
-    start, stop = _share(shard, source, batch_size)
-    manifest |= {} if shard is None else {"shard": list(check_shard(shard))}
+    start, stop = _share(shard, source, batch_size, manifest)
     again = source.again and shard is None  # a shard keeps its patches as its images pass by
     part = Path(f"{out}.part") if out is not None else None
     record, saved = _begun(part, manifest), time.monotonic()
@@ -102,10 +100,8 @@ def scan(
         _check_size(pixels(images[:1]), x)
         if passing.shapes is None:
             passing.begin(_input(model, plan, prepared(source.take([0]))) if start else x[:1])
-            if record:
-                passing.centres = [found.statistics.centre.astype("float32") for found in record.layers.values()]
-            else:
-                record = _new(model, manifest, passing, len(names), x.shape[1:], start)
+            record = record or _new(model, manifest, passing, len(names), x.shape[1:], start)
+            passing.centres = [found.statistics.centre.astype("float32") for found in record.layers.values()]
             if source.again:
                 _check_places(record, k, len(source), per_image)
         _step(record, plan, passing, x, block_labels, None if again else pixels(images))
@@ -118,9 +114,7 @@ def scan(
         raise UsageError("The data holds no images.")
     if shard is None:
         _check_places(record, k, record.done, per_image)
-        record.manifest["images"] = record.done
-        for found in record.layers.values():
-            found.statistics.finish()
+        record.finish()
     result = ScanResult(record, (lambda index: pixels(source.take(index))) if again else None)
     if out is not None:
         _joined(result, out).save(out, patches=patches)
@@ -128,8 +122,8 @@ def scan(
     return result
 
 
-def _share(shard, source, batch_size):
-    """(first, stop) of the images that are scanned; (0, None) for all."""
+def _share(shard, source, batch_size, manifest):
+    """(first, stop) of the images that are scanned, (0, None) for all; a shard is entered into the manifest."""
     if shard is None:
         return 0, None
     if not source.again:
@@ -137,6 +131,7 @@ def _share(shard, source, batch_size):
             f"shard={shard!r} goes with data of which any image can be read: an array, an ImageData or a Split, not a "
             "stream of batches."
         )
+    manifest["shard"] = list(check_shard(shard))
     return shard_range(shard, len(source), batch_size)
 
 
