@@ -28,6 +28,8 @@ def test_a_search_makes_its_trials_and_ends(chief):
     "tuner", [pytest.param(name, marks=[pytest.mark.slow] * (name == "bayesian")) for name in TUNERS]
 )
 def test_a_chief_that_is_started_again_after_every_trial_suggests_the_same(tuner, tmp_path, chief):
+    if tuner == "tpe":
+        pytest.importorskip("optuna")
     asked = {
         "tuner": tuner,
         "trials": 7,

@@ -1,8 +1,8 @@
-"""KerasTuner's search algorithms, unpatched."""
+"""The search algorithms: KerasTuner's, unpatched, and Optuna's TPE (tuning.tpe)."""
 
 import warnings
 
-TUNERS = ("random", "bayesian", "hyperband", "grid")
+TUNERS = ("random", "bayesian", "hyperband", "grid", "tpe")
 SEED_ZERO = 2**31 - 1  # KerasTuner takes seed 0 for no seed
 
 
@@ -12,7 +12,7 @@ def direction_of(objective):
 
 
 def oracle(settings, hyperparameters):
-    """KerasTuner's oracle of a search.
+    """The KerasTuner oracle of a search.
 
     Args:
         settings: dict with tuner, objective, trials, epochs and seed.
@@ -35,6 +35,10 @@ def oracle(settings, hyperparameters):
         "hyperband": lambda: oracles.HyperbandOracle(max_epochs=settings["epochs"], **common),
         "grid": lambda: oracles.GridSearchOracle(max_trials=settings["trials"], **common),
     }
+    if settings["tuner"] == "tpe":
+        from tuning.tpe import TpeOracle
+
+        kinds["tpe"] = lambda: TpeOracle(max_trials=settings["trials"], **common)
     made = kinds[settings["tuner"]]()
     made.verbose = 0
     return made

@@ -14,7 +14,7 @@ from kerascnn.errors import UsageError, command, counted, unknown
 from kerascnn.files import read_json
 from kerascnn.processes import listening_socket
 from kerascnn.recipes import FIELDS, Recipe
-from tuning import spaces, tables
+from tuning import optuna_storage, spaces, tables
 from tuning.chief import Chief
 from tuning.oracles import TUNERS, direction_of
 from tuning.stopping import RULES
@@ -28,7 +28,7 @@ from tuning.workers.worker import check_token
 OBJECTIVES = ("val_accuracy", "val_loss", "accuracy", "loss")
 DEFAULTS = {"tuner": "random", "epochs": 20, "seed": 0, "objective": "val_accuracy", "max_failures": 3}
 DEFAULTS |= {"workers": 1, "winner": "keep"}
-DEFAULT_TRIALS = 30  # of random and bayesian; hyperband and grid end by themselves
+DEFAULT_TRIALS = 30  # of random, bayesian and tpe; hyperband and grid end by themselves
 FAREWELL = 3  # seconds that workers have to hear that the work is done, also from a chief that is started again
 HYPERMODEL_FIELDS = ("data", "image_size", "resize_to", "channels", "validation", "test", "normalize")
 LONGEST_FAREWELL = 10  # likewise for those that asked before and may have died since
@@ -63,7 +63,7 @@ def search(
         data: name or path of the data; None: the space's own.
         search: name of a space (kerascnn searches), a .py or .toml file (tuning.spaces), or a function hp -> Recipe;
             None: "cifar_net".
-        tuner: "random" (None), "bayesian", "hyperband" or "grid": KerasTuner's oracles.
+        tuner: "random" (None), "bayesian", "hyperband" or "grid": KerasTuner's oracles; "tpe": Optuna's TPE.
         trials: number of trials at most; None: 30, or all that hyperband and grid make.
         epochs: epochs of a whole trial; None: 20.
         seed: seed of the suggestions and of every training; None: 0.
@@ -119,7 +119,8 @@ def search(
                 say(f"Workers join with: kerascnn tune-worker --join {reached}" + (" --token ..." if token else ""))
             application = service(chief, folder, host=host, token=token)
             try:
-                _serve(chief, application, sock, LocalWorkers(address, token, settings["workers"]), say)
+                follow = optuna_storage.follower(folder, settings, say)
+                _serve(chief, application, sock, LocalWorkers(address, token, settings["workers"]), say, follow)
             except KeyboardInterrupt:
                 say(f"Interrupted; what was done is kept. Go on with: {command('tune', '--resume', '--out', folder)}")
                 raise
@@ -197,7 +198,7 @@ def _described(search, space, data, settings, fixed):
 def _checked(settings, hypermodel, lease_seconds):
     """The settings with their defaults, after checking what needs no data and no space."""
     settings = {name: DEFAULTS.get(name) if value is None else value for name, value in settings.items()}
-    if settings["trials"] is None and settings["tuner"] in ("random", "bayesian"):
+    if settings["trials"] is None and settings["tuner"] in ("random", "bayesian", "tpe"):
         settings["trials"] = DEFAULT_TRIALS
     usual, why = "halving", ""
     if settings["tuner"] == "hyperband":
@@ -212,6 +213,8 @@ def _checked(settings, hypermodel, lease_seconds):
             raise unknown(kind, settings[kind], known)
     if hypermodel and settings["winner"] == "retrain":
         raise UsageError("winner='retrain' is not allowed: a HyperModel makes no recipe to train. Use winner='keep'")
+    if settings["tuner"] == "tpe":
+        optuna_storage.check_installed()
     lows = {"trials": 1, "epochs": 1, "seed": 0, "max_failures": 1, "seconds": 1, "workers": 0, "lease_seconds": 1}
     for name, value in {**settings, "lease_seconds": lease_seconds}.items():
         if name in lows and value is not None and not value >= lows[name]:
@@ -302,7 +305,7 @@ def _listening(host, port):
         yield sock, f"[{host}]:{sock.getsockname()[1]}" if ":" in host else f"{host}:{sock.getsockname()[1]}"
 
 
-def _serve(chief, application, sock, local, say):
+def _serve(chief, application, sock, local, say, follow):
     """Answer workers on a thread until the search is over, while our own are tended; then until they have gone."""
     server = uvicorn.Server(uvicorn.Config(application, log_level="error", lifespan="off", timeout_graceful_shutdown=5))
     serving = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
@@ -313,6 +316,7 @@ def _serve(chief, application, sock, local, say):
             local.tend()
             chief.settle(time.time())
             _tell_news(chief.store, told, say)
+            follow()
             time.sleep(0.2)
         _tell_news(chief.store, told, say)
         if not chief.over:
@@ -326,6 +330,7 @@ def _serve(chief, application, sock, local, say):
     finally:
         try:
             local.stop()  # while the service still takes back their trials
+            follow(last=True)
         finally:
             server.should_exit = True
             serving.join()

@@ -38,7 +38,7 @@ def tune(
     lease: float = 20.0,
     fields: Annotated[Fixed, Parameter(name="*")] = Fixed(),  # noqa: B008 (frozen by never being written)
 ):
-    """Search for the best settings with KerasTuner; every trial is a run, and --resume continues a killed search.
+    """Search for the best settings; every trial is a run, and --resume continues a killed search.
 
     Recipe fields that you type, such as --image-size 16, replace the values that the search space fixes. Fields that
     the space does not mention have their default values. Fields that the space searches cannot be typed.
@@ -50,7 +50,7 @@ def tune(
     search
         a space: its name (kerascnn searches), or a .py or .toml file [default: cifar_net]
     tuner
-        random, bayesian, hyperband or grid [default: random]
+        random, bayesian, hyperband, grid, or tpe (needs the extra optuna) [default: random]
     trials
         largest number of trials [default: 30; with hyperband and grid, all of theirs]
     epochs
@@ -174,13 +174,17 @@ def tune_status(search: Folder = "last", /, *, json: Json = False):
 
 
 def tune_report(search: Folder = "last", /):
-    """Write a search's page, report.html, and its table, results.csv; also while it runs."""
-    from tuning import tables
+    """Write a search's page, report.html, and its table, results.csv; also while it runs.
+
+    With the extra optuna and where the search does not run, write its trials for optuna-dashboard, too: optuna.log.
+    """
+    from tuning import optuna_storage, tables
     from tuning.page.report import write
 
     folder = tables.find(search)
-    for path in write(folder):
-        print(path)
+    for path in (*write(folder), optuna_storage.write(folder)):
+        if path is not None:
+            print(path)
 
 
 def list_searches(*, json: Json = False):

@@ -1,0 +1,104 @@
+"""Optuna's TPE as an oracle: it finds, repeats, resumes, and keeps to steps and conditions."""
+
+import contextlib
+
+import keras_tuner
+import pytest
+from tuning_chief import SETTINGS, accuracy, run, search, space, suggested
+
+from kerascnn.errors import UsageError
+from kerascnn.recipes import Recipe
+from tuning import optuna_storage, spaces
+from tuning.chief import Chief
+from tuning.searching import search as run_search
+from tuning.store import Store
+
+optuna = pytest.importorskip("optuna")
+
+
+def test_tpe_finds_better_values_than_chance(chief, tmp_path):
+    """The planted curve is best at a learning rate of 0.01; only the trials after the ten random ones can aim at it."""
+    scores = {}
+    for tuner in ("tpe", "random"):
+        (tmp_path / tuner).mkdir()
+        values = search(chief(folder=tmp_path / tuner, tuner=tuner, trials=30))
+        scores[tuner] = [accuracy(value, 0) for value in values[10:]]
+    assert sum(scores["tpe"]) / 20 > sum(scores["random"]) / 20 + 0.03
+    assert min(scores["tpe"][-10:]) > 0.9  # within one decade
+
+
+def test_a_search_that_is_resumed_suggests_what_an_undisturbed_one_does(chief, tmp_path):
+    (tmp_path / "undisturbed").mkdir()
+    undisturbed = search(chief(folder=tmp_path / "undisturbed", tuner="tpe", trials=12))
+    made = chief(tuner="tpe", trials=12)
+    while (job := made.ask("worker", 0.0))["do"] == "trial":
+        made = chief(tuner="tpe", trials=12)
+        run(made, job)
+    assert suggested(made) == undisturbed
+
+
+def test_workers_at_the_same_time_get_different_values(chief):
+    made = chief(tuner="tpe", trials=30)
+    for _ in range(12):
+        run(made, made.ask("worker", 0.0))
+    jobs = [made.ask(f"worker {number}", 0.0) for number in range(6)]
+    assert len({job["recipe"]["learning_rate"] for job in jobs}) == 6
+
+
+def conditional(hp):
+    optimizer = hp.Choice("optimizer", ["adam", "sgd"])
+    with hp.conditional_scope("optimizer", ["sgd"]):
+        momentum = hp.Float("momentum", 0.5, 0.9, step=0.1)
+    return Recipe(
+        optimizer=optimizer,
+        momentum=momentum if optimizer == "sgd" else 0.9,
+        batch_size=hp.Int("batch_size", 16, 128, step=2, sampling="log"),
+        learning_rate=hp.Float("learning_rate", 1e-3, 1e-1, sampling="reverse_log"),
+    )
+
+
+def searched(folder, space, trials):
+    """What TPE suggests in a space, and why the search ended."""
+    with contextlib.closing(
+        Chief(Store(folder), space, SETTINGS | {"tuner": "tpe", "trials": trials}, now=0.0)
+    ) as made:
+        return search(made), made.store.fact("reason")
+
+
+def test_conditions_and_steps_are_kept(tmp_path):
+    values, _ = searched(tmp_path, conditional, 25)
+    assert len(values) == 25
+    assert {"momentum" in value for value in values} == {True, False}
+    for value in values:
+        assert ("momentum" in value) == (value["optimizer"] == "sgd")
+        assert value.get("momentum", 0.5) == pytest.approx(round(10 * value.get("momentum", 0.5)) / 10)
+        assert value["batch_size"] in (16, 32, 64, 128)
+        assert isinstance(value["batch_size"], int)
+        assert 1e-3 <= value["learning_rate"] <= 1e-1
+
+
+def test_a_small_space_is_searched_to_its_end(tmp_path):
+    values, reason = searched(tmp_path, lambda hp: Recipe(batch_size=hp.Choice("batch_size", [16, 32, 64])), 30)
+    assert sorted(value["batch_size"] for value in values) == [16, 32, 64]
+    assert reason == "the space was searched to its end"
+
+
+def test_where_optuna_is_missing_the_message_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setattr(optuna_storage, "installed", lambda: False)
+    with pytest.raises(UsageError, match=r"pip install 'kerascnn\[optuna\]'"):
+        run_search("digits", search=space, tuner="tpe", out=tmp_path / "search")
+    assert not (tmp_path / "search").exists()
+
+
+def test_a_hyperparameter_becomes_its_distribution():
+    hp = keras_tuner.HyperParameters()
+    conditional(hp)
+
+    rows = spaces.described(hp)
+    found = {name: optuna_storage.distribution(row) for name, row in rows.items()}
+    assert found == {
+        "optimizer": optuna.distributions.CategoricalDistribution(("adam", "sgd")),
+        "momentum": optuna.distributions.FloatDistribution(0.5, 0.9, step=0.1),
+        "batch_size": optuna.distributions.IntDistribution(16, 128, log=True),
+        "learning_rate": optuna.distributions.FloatDistribution(1e-3, 1e-1, log=True),
+    }
