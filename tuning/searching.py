@@ -22,12 +22,14 @@ from tuning.store import FINAL, NAME, Store
 from tuning.trials import results
 from tuning.winner import WINNERS, close
 from tuning.workers.local import LocalWorkers
+from tuning.workers.on_ray import RayCluster, RayWorkers, share
 from tuning.workers.service import LOOPBACK, service
 from tuning.workers.worker import check_token
 
 OBJECTIVES = ("val_accuracy", "val_loss", "accuracy", "loss")
 DEFAULTS = {"tuner": "random", "epochs": 20, "seed": 0, "objective": "val_accuracy", "max_failures": 3}
 DEFAULTS |= {"workers": 1, "winner": "keep"}
+ENGINES = ("local", "ray")
 DEFAULT_TRIALS = 30  # of random, bayesian and tpe; hyperband and grid end by themselves
 FAREWELL = 3  # seconds that workers have to hear that the work is done, also from a chief that is started again
 HYPERMODEL_FIELDS = ("data", "image_size", "resize_to", "channels", "validation", "test", "normalize")
@@ -51,7 +53,10 @@ def search(
     winner=None,
     out=None,
     resume=False,
-    listen="127.0.0.1:0",
+    engine="local",
+    address="auto",
+    storage=None,
+    listen=None,
     token="",
     lease_seconds=20.0,
     say=print,
@@ -67,7 +72,8 @@ def search(
         trials: number of trials at most; None: 30, or all that hyperband and grid make.
         epochs: epochs of a whole trial; None: 20.
         seed: seed of the suggestions and of every training; None: 0.
-        workers: worker processes on this machine, which share its cores; None: 1; 0: only those that join.
+        workers: worker processes on this machine, which share its cores; None: 1; 0: only those that join. With Ray:
+            workers on the cluster; None: as many as it has machines.
         seconds: time of the whole search; None: no limit.
         objective: what is searched for: val_accuracy (None), val_loss, accuracy or loss.
         stop_early: "halving", "median" or "none" (tuning.stopping); None: halving, but none for hyperband, which halves
@@ -78,7 +84,12 @@ def search(
         out: the search's folder; None: saved_models/<date>-search-<name>.
         resume: True goes on with the search in `out`. What is None then is as it was; only trials, seconds,
             max_failures, workers and winner may differ.
-        listen: HOST:PORT that workers join; port 0: any that is free.
+        engine: "local", or "ray" (needs the extra ray): workers run over a Ray cluster (tuning.workers.on_ray).
+        address: of the Ray cluster: "auto" (this machine is in it), HOST:PORT, or "local" (this process starts one).
+        storage: with Ray, the search's folder in place of `out`, which all machines see under the same path; the
+            same call goes on with the search that it holds.
+        listen: HOST:PORT that workers join; port 0: any that is free. None: 127.0.0.1:0; with Ray, this machine's
+            address in the cluster.
         token: what workers must show; needed beyond the loopback address.
         lease_seconds: silence after which a worker is taken for dead and its trial is given to another.
         say: called with each line of progress.
@@ -87,7 +98,8 @@ def search(
         UsageError: a setting that is not allowed; nothing was written.
         DataError: no trial was completed.
     """
-    host, port = _address(listen, token)
+    out, resume = _stored(engine, storage, out, resume)
+    host, port = _address(listen or "127.0.0.1:0", token)
     for name in fixed:
         if name not in FIELDS:
             raise unknown("recipe field", name, FIELDS)
@@ -105,27 +117,59 @@ def search(
     _check_made(out, old, settings)
     described = _described(search, space, data, settings, old.get("fixed", {}) | fixed)
     settings = json.loads(json.dumps({**described, **settings}))
-    with _listening(host, port) as (sock, address):
+    with contextlib.ExitStack() as held:
+        cluster = None
+        if engine == "ray":
+            cluster = held.enter_context(contextlib.closing(RayCluster(address)))
+            host, token = (cluster.host if listen is None else host), token or cluster.token
+            settings["workers"] = len(cluster.cpus) if workers is None else workers
+            share(cluster.cpus, settings["workers"])
+        sock, reached = held.enter_context(_listening(host, port))
         folder = _folder(out, old, settings, say)
-        with (
-            _alone(folder, settings),
-            contextlib.closing(Chief(Store(folder), space, settings, lease_seconds=lease_seconds)) as chief,
-        ):
-            if chief.over and not chief.why_not(time.time()):
-                chief.reopen()
-            say(f"{settings['name']} on {settings['data']}: {_words(settings)}; in {folder}")
-            if not settings["workers"] or host not in LOOPBACK:
-                reached = address.replace("0.0.0.0", socket.gethostname())
-                say(f"Workers join with: kerascnn tune-worker --join {reached}" + (" --token ..." if token else ""))
-            application = service(chief, folder, host=host, token=token)
-            try:
-                follow = optuna_storage.follower(folder, settings, say)
-                _serve(chief, application, sock, LocalWorkers(address, token, settings["workers"]), say, follow)
-            except KeyboardInterrupt:
-                say(f"Interrupted; what was done is kept. Go on with: {command('tune', '--resume', '--out', folder)}")
-                raise
-            close(folder, settings["winner"], say)
-            return results(folder)
+        held.enter_context(_alone(folder, settings))
+        chief = Chief(Store(folder), space, settings, lease_seconds=lease_seconds)
+        held.enter_context(contextlib.closing(chief))
+        if chief.over and not chief.why_not(time.time()):
+            chief.reopen()
+        say(f"{settings['name']} on {settings['data']}: {_words(settings)}; in {folder}")
+        team = _team(settings["workers"], cluster, reached, host, token, folder, say)
+        follow = optuna_storage.follower(folder, settings, say)
+        try:
+            _serve(chief, service(chief, folder, host=host, token=token), sock, team, say, follow)
+        except KeyboardInterrupt:
+            say(f"Interrupted; what was done is kept. Go on with: {command('tune', '--resume', '--out', folder)}")
+            raise
+        close(folder, settings["winner"], say)
+        return results(folder)
+
+
+def _stored(engine, storage, out, resume):
+    """The folder of the search and whether it goes on, given `storage` where that is used."""
+    if engine not in ENGINES:
+        raise unknown("engine", engine, ENGINES)
+    if storage is None:
+        return out, resume
+    if engine != "ray" or out is not None:
+        other = "out" if out is not None else f"engine={engine!r}"
+        raise UsageError(
+            f"storage={str(storage)!r} is not allowed with {other}. Use storage with engine='ray', else out."
+        )
+    if "://" in str(storage):
+        raise UsageError(
+            f"storage={str(storage)!r} is a URL. It must be a folder that all machines see: mount it and give its path."
+        )
+    return storage, (Path(storage) / "search.json").exists()
+
+
+def _team(count, cluster, address, host, token, folder, say):
+    """The workers that the search starts itself; `say` tells how others join."""
+    if cluster is not None:
+        say(f"{counted(count, 'worker')} on the Ray cluster of {counted(len(cluster.cpus), 'machine')}")
+        return RayWorkers(cluster, address, token, count, folder)
+    if not count or host not in LOOPBACK:
+        reached = address.replace("0.0.0.0", socket.gethostname())
+        say(f"Workers join with: kerascnn tune-worker --join {reached}" + (" --token ..." if token else ""))
+    return LocalWorkers(address, token, count)
 
 
 def _old(out, resume):

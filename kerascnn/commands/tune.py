@@ -33,7 +33,10 @@ def tune(
     winner: str | None = None,
     out: str | None = None,
     resume: Flag = False,
-    listen: str = "127.0.0.1:0",
+    engine: str = "local",
+    address: str = "auto",
+    storage: str | None = None,
+    listen: str | None = None,
     token: Token = "",
     lease: float = 20.0,
     fields: Annotated[Fixed, Parameter(name="*")] = Fixed(),  # noqa: B008 (frozen by never being written)
@@ -58,7 +61,8 @@ def tune(
     seed
         seed of the suggestions and of every training [default: 0]
     workers
-        worker processes on this machine, which share its cores; 0: only those that join with tune-worker [default: 1]
+        worker processes on this machine, which share its cores; 0: only those that join with tune-worker [default: 1;
+        with ray, as many as the cluster has machines]
     time
         time for the whole search, such as 2h, 30m or 90 (seconds); time while it is interrupted does not count
     objective
@@ -73,8 +77,14 @@ def tune(
         folder of the search, new or empty; with --resume, the folder of the search to continue
     resume
         continue the search in --out; options that are not typed stay as they were
+    engine
+        local, or ray: workers run over a Ray cluster (needs the extra ray)
+    address
+        the Ray cluster: auto (this machine belongs to it), HOST:PORT, or local (start one here)
+    storage
+        with --engine ray, the search's folder, which all machines share; the same command resumes the search
     listen
-        HOST:PORT that workers join; port 0 means any free port
+        HOST:PORT that workers join; port 0 means any free port [default: 127.0.0.1:0; with ray, this machine's address]
     lease
         seconds of silence after which a worker counts as dead and another worker gets its trial
     """
@@ -98,6 +108,9 @@ def tune(
             winner=winner,
             out=out,
             resume=resume,
+            engine=engine,
+            address=address,
+            storage=storage,
             listen=listen,
             token=token,
             lease_seconds=lease,

@@ -81,7 +81,7 @@ def work(address, *, token="", name=None, number=None, cores=None, patience=PATI
         address: HOST:PORT of the chief.
         token: the chief's token, where it has one.
         name: what the chief calls this worker, with some random letters; None: host and process.
-        number: of a worker that the chief itself has started, in place of the name: one that is started again under
+        number: of a worker that the search itself has started, in place of the letters: one that is started again under
             its number goes on with the trial of the one before.
         cores: numbers of the processor cores that trials may use; None: all.
         patience: seconds without a chief after which to give up.
@@ -90,7 +90,7 @@ def work(address, *, token="", name=None, number=None, cores=None, patience=PATI
     if number is None:
         name = f"{name or f'{os.uname().nodename}-{os.getpid()}'}-{secrets.token_hex(4)}"
     else:
-        name = f"local {number}"
+        name = f"{name or 'local'} {number}"
     if cores and hasattr(os, "sched_getaffinity") and not set(cores) <= os.sched_getaffinity(0):
         there = ",".join(map(str, sorted(os.sched_getaffinity(0))))
         raise UsageError(f"cores={','.join(map(str, cores))} are not all there. Allowed: {there}.")
