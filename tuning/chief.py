@@ -16,8 +16,8 @@ from threadpoolctl import threadpool_limits
 
 from kerascnn.errors import UsageError, counted
 from tuning import spaces
-from tuning.oracles import direction_of, oracle
-from tuning.stopping import below_median, best_so_far, rungs, who_goes_on
+from tuning.oracles import oracle
+from tuning.stopping import below_median, best_so_far, direction_of, rungs, who_goes_on
 from tuning.store import FINAL
 
 OWN = ("tuner/epochs", "tuner/initial_epoch", "tuner/bracket", "tuner/round", "tuner/trial_id")  # Hyperband's marks

@@ -12,7 +12,7 @@ from kerascnn.errors import UsageError
 from kerascnn.recipes import Recipe
 from kerascnn.training.prepare import described, write_samples
 from kerascnn.training.reading import load_data
-from tuning.oracles import direction_of
+from tuning.stopping import direction_of
 
 
 class HyperModelSpace:

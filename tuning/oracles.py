@@ -2,13 +2,10 @@
 
 import warnings
 
+from tuning.stopping import direction_of
+
 TUNERS = ("random", "bayesian", "hyperband", "grid", "tpe")
 SEED_ZERO = 2**31 - 1  # KerasTuner takes seed 0 for no seed
-
-
-def direction_of(objective):
-    """Whether the objective should be as small ("min") or as large ("max") as possible."""
-    return "min" if "loss" in objective else "max"
 
 
 def oracle(settings, hyperparameters):

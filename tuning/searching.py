@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import socket
 import threading
 import time
 from pathlib import Path
@@ -16,20 +15,18 @@ from kerascnn.processes import listening_socket
 from kerascnn.recipes import FIELDS, Recipe
 from tuning import optuna_storage, spaces, tables
 from tuning.chief import Chief
-from tuning.oracles import TUNERS, direction_of
-from tuning.stopping import RULES
+from tuning.oracles import TUNERS
+from tuning.stopping import RULES, direction_of
 from tuning.store import FINAL, NAME, Store
 from tuning.trials import results
 from tuning.winner import WINNERS, close
-from tuning.workers.local import LocalWorkers
-from tuning.workers.on_ray import RayCluster, RayWorkers, share
+from tuning.workers import engines
 from tuning.workers.service import LOOPBACK, service
 from tuning.workers.worker import check_token
 
 OBJECTIVES = ("val_accuracy", "val_loss", "accuracy", "loss")
 DEFAULTS = {"tuner": "random", "epochs": 20, "seed": 0, "objective": "val_accuracy", "max_failures": 3}
 DEFAULTS |= {"workers": 1, "winner": "keep"}
-ENGINES = ("local", "ray")
 DEFAULT_TRIALS = 30  # of random, bayesian and tpe; hyperband and grid end by themselves
 FAREWELL = 3  # seconds that workers have to hear that the work is done, also from a chief that is started again
 HYPERMODEL_FIELDS = ("data", "image_size", "resize_to", "channels", "validation", "test", "normalize")
@@ -98,17 +95,12 @@ def search(
         UsageError: a setting that is not allowed; nothing was written.
         DataError: no trial was completed.
     """
-    out, resume = _stored(engine, storage, out, resume)
+    out, resume = engines.stored(engine, storage, out, resume)
     host, port = _address(listen or "127.0.0.1:0", token)
-    for name in fixed:
-        if name not in FIELDS:
-            raise unknown("recipe field", name, FIELDS)
-        if name in spaces.OPTIONS:
-            raise UsageError(f"{name} cannot be fixed: it is the search's own {spaces.OPTIONS[name]}.")
+    _check_fixed(fixed)
     old = _old(out, resume)
-    asked = {"tuner": tuner, "trials": trials, "epochs": epochs, "seed": seed, "seconds": seconds}
-    asked |= {"objective": objective, "stop_early": stop_early, "max_failures": max_failures}
-    asked |= {"workers": workers, "winner": winner}
+    asked = {"tuner": tuner, "trials": trials, "epochs": epochs, "seed": seed, "seconds": seconds, "winner": winner}
+    asked |= {"objective": objective, "stop_early": stop_early, "max_failures": max_failures, "workers": workers}
     if search is None:
         search = old.get("search", "cifar_net")
     settings = {name: old.get(name) if value is None else value for name, value in asked.items()}
@@ -118,12 +110,10 @@ def search(
     described = _described(search, space, data, settings, old.get("fixed", {}) | fixed)
     settings = json.loads(json.dumps({**described, **settings}))
     with contextlib.ExitStack() as held:
-        cluster = None
-        if engine == "ray":
-            cluster = held.enter_context(contextlib.closing(RayCluster(address)))
-            host, token = (cluster.host if listen is None else host), token or cluster.token
-            settings["workers"] = len(cluster.cpus) if workers is None else workers
-            share(cluster.cpus, settings["workers"])
+        cluster, workers = engines.connected(engine, address, workers, held)
+        if cluster is not None:
+            settings["workers"], token = workers, token or cluster.token
+            host = cluster.host if listen is None else host
         sock, reached = held.enter_context(_listening(host, port))
         folder = _folder(out, old, settings, say)
         held.enter_context(_alone(folder, settings))
@@ -132,7 +122,7 @@ def search(
         if chief.over and not chief.why_not(time.time()):
             chief.reopen()
         say(f"{settings['name']} on {settings['data']}: {_words(settings)}; in {folder}")
-        team = _team(settings["workers"], cluster, reached, host, token, folder, say)
+        team = engines.team(settings["workers"], cluster, reached, token, folder, say)
         follow = optuna_storage.follower(folder, settings, say)
         try:
             _serve(chief, service(chief, folder, host=host, token=token), sock, team, say, follow)
@@ -143,33 +133,13 @@ def search(
         return results(folder)
 
 
-def _stored(engine, storage, out, resume):
-    """The folder of the search and whether it goes on, given `storage` where that is used."""
-    if engine not in ENGINES:
-        raise unknown("engine", engine, ENGINES)
-    if storage is None:
-        return out, resume
-    if engine != "ray" or out is not None:
-        other = "out" if out is not None else f"engine={engine!r}"
-        raise UsageError(
-            f"storage={str(storage)!r} is not allowed with {other}. Use storage with engine='ray', else out."
-        )
-    if "://" in str(storage):
-        raise UsageError(
-            f"storage={str(storage)!r} is a URL. It must be a folder that all machines see: mount it and give its path."
-        )
-    return storage, (Path(storage) / "search.json").exists()
-
-
-def _team(count, cluster, address, host, token, folder, say):
-    """The workers that the search starts itself; `say` tells how others join."""
-    if cluster is not None:
-        say(f"{counted(count, 'worker')} on the Ray cluster of {counted(len(cluster.cpus), 'machine')}")
-        return RayWorkers(cluster, address, token, count, folder)
-    if not count or host not in LOOPBACK:
-        reached = address.replace("0.0.0.0", socket.gethostname())
-        say(f"Workers join with: kerascnn tune-worker --join {reached}" + (" --token ..." if token else ""))
-    return LocalWorkers(address, token, count)
+def _check_fixed(fixed):
+    """Fixed fields must be fields of a recipe that the search does not set itself."""
+    for name in fixed:
+        if name not in FIELDS:
+            raise unknown("recipe field", name, FIELDS)
+        if name in spaces.OPTIONS:
+            raise UsageError(f"{name} cannot be fixed: it is the search's own {spaces.OPTIONS[name]}.")
 
 
 def _old(out, resume):

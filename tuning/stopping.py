@@ -8,6 +8,11 @@ FACTOR = 3  # of halving: one in three goes on from each rung
 STARTUP = 5  # finished curves that the median rule waits for
 
 
+def direction_of(objective):
+    """Whether the objective should be as small ("min") or as large ("max") as possible."""
+    return "min" if "loss" in objective else "max"
+
+
 def best_so_far(values, direction):
     """The best of the values up to each epoch, a list as long as they are."""
     better = max if direction == "max" else min

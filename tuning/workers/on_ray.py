@@ -21,6 +21,8 @@ from tuning.workers.worker import ChiefGone, work
 SEEN_WITHIN = 30  # seconds in which a new file appears on a shared file system
 CONNECT_SECONDS = 5  # for a cluster that is there
 SAVE_SECONDS = 60  # for a worker that is told to stop
+BRIEF = 60  # seconds; a worker that fails within them has hardly begun
+MOST_BRIEF = 5  # so many such failures in a row, and starting more is in vain
 
 
 class RayCluster:
@@ -119,6 +121,7 @@ class RayWorkers:
         asked = str(Path(folder).resolve() / "search.json")
         self._start = lambda number: task.remote(address, token, number, cpus, asked, _digest(asked), __version__)
         self._running, self._count = {}, count
+        self._failures, self._began = 0, {}
 
     def tend(self):
         """Start every worker that does not run.
@@ -131,20 +134,22 @@ class RayWorkers:
         for number in range(self._count):
             task = self._running.get(number)
             if task is None or ray.wait([task], timeout=0)[0]:
-                self._check(task)
-                self._running[number] = self._start(number)
+                if task is not None:
+                    self._check(task, time.monotonic() - self._began[number])
+                self._running[number], self._began[number] = self._start(number), time.monotonic()
 
-    def _check(self, task):
-        """Raise what a task ended with, as an error that says where the fault lies."""
+    def _check(self, task, seconds):
+        """Raise an error if a task that ended after so many seconds says or shows that it is vain to start another."""
         import ray
 
-        if task is None:
-            return
         try:
             refusal = ray.get(task)
         except ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None) or error
-            raise UsageError(f"A worker on the Ray cluster cannot begin: {type(cause).__name__}: {cause}") from None
+            self._failures = self._failures + 1 if seconds < BRIEF else 0
+            if self._failures >= MOST_BRIEF:
+                raise UsageError(f"Workers on the Ray cluster cannot run: {type(cause).__name__}: {cause}") from None
+            return
         if refusal:
             raise UsageError(refusal)
 

@@ -136,7 +136,8 @@ def _run_trial(line, job, cores, stopping):
         ended.set()
         process.kill()
         process.wait()
-        process.stdin.close()
+        with contextlib.suppress(OSError):  # an answer that a killed process did not read
+            process.stdin.close()
         process.stdout.close()
 
 
