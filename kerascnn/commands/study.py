@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from kerascnn.commands.terminal import Flag, Json, computing, let_interrupts_through, print_json, print_table
-from kerascnn.errors import TrainingFailed, counted
+from kerascnn.errors import TrainingFailed, UsageError, counted
 from kerascnn.studies import STUDIES
 
 
@@ -26,6 +26,8 @@ def study(
     quick: Flag = False,
     seeds: int | None = None,
     data: str | None = None,
+    other_data: str | None = None,
+    run: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
     out: Path | None = None,
     rows: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
     workers: int = 1,
@@ -46,6 +48,10 @@ def study(
         how many times to train each row, each with its own seed [default: what the study asks for]
     data
         a data set's name, a folder or a file in place of the study's own
+    other_data
+        likewise in place of the second data set of a study that has one, such as scenes
+    run
+        finished runs that stand for rows, as ROW=RUN: they are copied into the study and not trained again
     out
         folder for runs and page, new or of the same study [default: saved_models/study-<name>]
     rows
@@ -59,7 +65,8 @@ def study(
         from kerascnn.studies.frame.running import run_study
 
         let_interrupts_through()
-        results = run_study(name, quick=quick, seeds=seeds, data=data, out=out, rows=rows, workers=workers, say=say)
+        given = {"quick": quick, "seeds": seeds, "data": data, "other_data": other_data, "out": out, "rows": rows}
+        results = run_study(name, **given, runs_of=_runs_of(run), workers=workers, say=say)
         if json:
             print_json(page.as_json(results, data))
         else:
@@ -71,3 +78,12 @@ def study(
             rows = counted(len(results.failures), "row")
             reason = next(iter(results.failures.values()))
             raise TrainingFailed(f"{rows} failed; the page shows which and why. The first: {reason}")
+
+
+def _runs_of(texts):
+    """{row: run} of texts like "network=saved_models/mine"."""
+    pairs = [text.partition("=") for text in texts]
+    for text, (row, _, folder) in zip(texts, pairs, strict=True):
+        if not row or not folder:
+            raise UsageError(f"run={text} is not allowed: give ROW=RUN, such as network=saved_models/my-run.")
+    return {row: folder for row, _, folder in pairs}

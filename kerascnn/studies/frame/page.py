@@ -46,6 +46,7 @@ def again(results, data=None):
     words = ["study", results.study.name, *(["--quick"] if results.quick else [])]
     words += ["--seeds", results.seeds] if results.seeds != (1 if results.quick else results.study.seeds) else []
     words += ["--data", data] if data else []
+    words += ["--other-data", results.other] if results.other else []
     words += ["--out", results.folder] if results.folder != usual_folder(results.study.name, results.quick) else []
     return command(*words)
 

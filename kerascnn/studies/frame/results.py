@@ -47,15 +47,21 @@ class Place:
     Attributes:
         folder: Path, the row's own folder.
         quick: True where it should take few seconds.
+        other: name or path of the study's other data; digits in a quick run.
         say: called with lines of progress.
     """
 
     def __init__(self, results, name, say):
         self.results, self.folder, self.quick, self.say = results, results.folder_of(name), results.quick, say
+        self.other = results.other or ("digits" if results.quick else results.study.other)
 
     def run(self, row):
         """The first finished Run of a training row."""
-        return self.results.trained(row)[0].run
+        return self.runs(row)[0]
+
+    def runs(self, row):
+        """The finished Runs of a training row, a seed each."""
+        return [each.run for each in self.results.trained(row)]
 
 
 @dataclass(frozen=True)
@@ -74,11 +80,12 @@ class Results:
         folder: Path.
         seeds: how many seeds count.
         quick: True for the few steps of a quick run, which get no verdicts but for counts.
+        other: name or path of data in place of the study's other ones; None: as the study has them.
         failures: {"row" or "row/seed-0": reason}.
     """
 
-    def __init__(self, study, folder, seeds, *, quick=False, failures=None):
-        self.study, self.folder, self.seeds, self.quick = study, Path(folder), seeds, quick
+    def __init__(self, study, folder, seeds, *, quick=False, other=None, failures=None):
+        self.study, self.folder, self.seeds, self.quick, self.other = study, Path(folder), seeds, quick, other
         self.failures = failures or {}
 
     def folder_of(self, row, seed=None):

@@ -15,14 +15,16 @@ from kerascnn.files import read_json
 from kerascnn.processes import num_cpus
 from kerascnn.recipes import Recipe
 from kerascnn.studies import STUDIES
-from kerascnn.studies.frame import page
+from kerascnn.studies.frame import page, taken
 from kerascnn.studies.frame.results import Place, Results
 from kerascnn.studies.frame.study import Computed, NotRun, Training, shortened
 
 STATE = "study.json"
 
 
-def run_study(name, *, quick=False, seeds=None, data=None, out=None, rows=(), workers=1, say=print):
+def run_study(
+    name, *, quick=False, seeds=None, data=None, other_data=None, out=None, rows=(), runs_of=None, workers=1, say=print
+):
     """Run what a study lacks, and write its page.
 
     Args:
@@ -30,14 +32,17 @@ def run_study(name, *, quick=False, seeds=None, data=None, out=None, rows=(), wo
         quick: True runs every row for a few steps on embedded data: the page then gives no verdicts but of counts.
         seeds: trainings of each row, seeds 0, 1 ...; None: what the study asks for.
         data: a data set's name or a path in place of the study's.
+        other_data: likewise in place of the study's other data set, where it has one.
         out: the study's folder, new or of the same study; None: saved_models/study-<name>.
         rows: names of rows, to run these alone; none: all.
+        runs_of: {name of a row: run}, finished runs of these rows' recipes that stand for their first training.
         workers: how many trainings run at once, each in a process of its own.
         say: called with lines of progress.
     Returns:
         Results; the page is at `folder / "study.html"`.
     Raises:
-        UsageError: the study or a row is unknown, a number is not allowed, or the folder holds something else.
+        UsageError: the study or a row is unknown, a number is not allowed, the folder holds something else, or a run of
+            `runs_of` has not finished or has another recipe.
         Stopped, KeyboardInterrupt: it was stopped; the same call goes on.
     """
     study = STUDIES.get(name)()
@@ -45,12 +50,18 @@ def run_study(name, *, quick=False, seeds=None, data=None, out=None, rows=(), wo
         if number is not None and number < 1:
             raise UsageError(f"{what}={number} is not allowed: it must be at least 1.")
     chosen = study.only(rows)
-    data = _anchored(data)
+    taken.check_rows(study, runs_of)
+    data, other = _anchored(data), _anchored(other_data)
+    if other and not study.other:
+        raise UsageError(f"{name} has no other data: leave other_data={other_data} out.")
     folder = page.usual_folder(name, quick) if out is None else Path(out)
     seeds = seeds or (1 if quick else study.seeds)
-    known = _opened(folder, study, quick, data)
+    known = _opened(folder, study, quick, data, other)
     with runs.locked(folder / ".lock"):
-        results = Results(study, folder, max(seeds, known["seeds"]), quick=quick, failures=known["failures"])
+        results = Results(
+            study, folder, max(seeds, known["seeds"]), quick=quick, other=other, failures=known["failures"]
+        )
+        taken.take(results, {row: _recipe(results, row, 0, data) for row in runs_of or {}}, runs_of, say)
         _note(results, data)
         try:
             _perform(results, chosen, seeds, data, workers, say)
@@ -75,7 +86,7 @@ def _anchored(data):
     return data if data in DATASETS else str(Path(data).expanduser().resolve())
 
 
-def _opened(folder, study, quick, data):
+def _opened(folder, study, quick, data, other):
     """{"seeds", "failures"} of study.json; raises a UsageError where the folder holds something else."""
     path = folder / STATE
     if not path.exists():
@@ -86,7 +97,7 @@ def _opened(folder, study, quick, data):
         runs.check_writable(folder)
         return {"seeds": 0, "failures": {}}
     known = read_json(path)
-    asked = {"study": study.name, "version": study.version, "quick": quick, "data": data}
+    asked = {"study": study.name, "version": study.version, "quick": quick, "data": data, "other_data": other}
     for what, value in asked.items():
         if not isinstance(known, dict) or known.get(what) != value:
             has = known.get(what) if isinstance(known, dict) else None
@@ -101,6 +112,7 @@ def _note(results, data):
     """Write study.json: which study the folder belongs to, and what failed."""
     study = results.study
     state = {"study": study.name, "version": study.version, "quick": results.quick, "data": data}
+    state |= {"other_data": results.other}
     runs.write_json(results.folder / STATE, {**state, "seeds": results.seeds, "failures": results.failures})
 
 
@@ -170,7 +182,8 @@ def _recipe(results, row, seed, data):
     """The recipe of a row's training."""
     asked = results.study.row(row)
     recipe = shortened(asked.recipe).replace(**asked.quick) if results.quick else asked.recipe
-    return recipe.replace(seed=seed, data=data or recipe.data)
+    wanted = (results.other or (not results.quick and results.study.other)) if asked.other else data
+    return recipe.replace(seed=seed, data=wanted or recipe.data)
 
 
 def train_row(results, row, seed, data, say, missing=None):
@@ -210,7 +223,7 @@ def _at_once(results, jobs, data, workers, say):
     """Train several rows at a time, each in a process of its own with its share of the processors."""
     threads = str(max(1, num_cpus() // workers))
     spawn = multiprocessing.get_context("spawn")
-    asked = (results.study.name, str(results.folder), results.seeds, results.quick)
+    asked = (results.study.name, str(results.folder), results.seeds, results.quick, results.other)
     executor = concurrent.futures.ProcessPoolExecutor(workers, spawn, _limited, (threads,), max_tasks_per_child=1)
     say(f"{counted(len(jobs), 'training')}, {workers} at a time")
     stopped = False
@@ -244,8 +257,8 @@ def _limited(threads):
 
 def _job(asked, row, seed, data):
     """A training in a process of its own: ("done" or "stopped", why it failed or "")."""
-    name, folder, seeds, quick = asked
-    results = Results(STUDIES.get(name)(), folder, seeds, quick=quick)
+    name, folder, seeds, quick, other = asked
+    results = Results(STUDIES.get(name)(), folder, seeds, quick=quick, other=other)
     try:
         return "done", train_row(
             results, row, seed, data, lambda line: print(f"{row}, seed {seed}: {line}", flush=True)

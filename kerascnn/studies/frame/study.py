@@ -37,6 +37,7 @@ class Training:
     Attributes:
         name: of the row and its folder.
         recipe: Recipe; its seed is replaced. Its `data` is the data set of the study, which --data replaces.
+        other: True where its data are the study's other ones, which --other-data replaces.
         watch: looks during training (`kerascnn.callbacks`).
         quick: further changes of the recipe in a quick run, such as smaller images.
         note: what differs from the other rows, for the page.
@@ -44,6 +45,7 @@ class Training:
 
     name: str
     recipe: Recipe
+    other: bool = False
     watch: tuple = ()
     quick: dict = field(default_factory=dict)
     note: str = ""
@@ -189,6 +191,7 @@ class Study:
         chosen: what the source does not print, so that we had to choose it.
         differences: what is known to differ from the source.
         seeds: how many seeds each training has unless --seeds says otherwise.
+        other: name of a second data set that some rows use, such as scenes; "" where all use one.
         version: goes up where results of an earlier one would mean something else.
     """
 
@@ -205,6 +208,7 @@ class Study:
     chosen: tuple = ()
     differences: tuple = ()
     seeds: int = 1
+    other: str = ""
     version: int = 1
 
     def __post_init__(self):
@@ -247,6 +251,7 @@ def shortened(recipe):
     """The recipe of a quick run: four steps on scikit-learn's digits, evaluated twice."""
     changes = {"data": "digits", "steps": 4, "eval_every": 2, "batch_size": 16, "precision": "float32", "classes": None}
     changes["channels"] = recipe.channels or 3
+    changes["validation"] = recipe.validation if recipe.validation < 1 else 0.1  # a count may be more than there are
     if recipe.start_from or "weights" in recipe.model_options:
         options = {key: value for key, value in recipe.model_options.items() if key not in ("weights", "skip")}
         changes |= {"start_from": "", "model_options": options}

@@ -1,0 +1,369 @@
+"""COMP576 homework 2, section 1.3 (P. Tang, 2017): its summary of Zeiler and Fergus 2013, tried on cifar_net."""
+
+import functools
+
+import numpy as np
+
+from kerascnn.recipes import RECIPES
+from kerascnn.studies import register
+from kerascnn.studies.frame import looks
+from kerascnn.studies.frame.looks import CHANGES, COUNTS, DEPTHS
+from kerascnn.studies.frame.results import on_test
+from kerascnn.studies.frame.study import Claim, Computed, Lines, Listing, Picture, Study, Training, Value
+
+# Row: (layers that are left out, what that is)
+WITHOUT = {
+    "whole": ("", "the network as it is, trained as long as the others"),
+    "without fc2": ("fc2", "one hidden dense layer left"),
+    "without fc1, fc2": ("fc1,fc2", "no hidden dense layer"),
+    "without conv2, conv3": ("conv2,conv3", "the two middle convolutions"),
+    "without all four": ("conv2,conv3,fc1,fc2", "both"),
+}
+WHOLE, NO_DENSE, NO_MIDDLE, NEITHER = "whole", "without fc1, fc2", "without conv2, conv3", "without all four"
+LAYERS = dict(zip(DEPTHS, ("conv1", "conv2", "conv3", "conv4", "fc1", "fc2"), strict=True))
+CONVOLUTIONS = 4
+# Eyes, from left to right as we see them, and nose of dogs of CIFAR-10's test images, (column, row) in pixels
+DOGS = {
+    stem: {"left eye": left, "right eye": right, "nose": nose}
+    for stem, left, right, nose in (
+        ("blenheim_spaniel_s_001110", (13, 11), (23, 11), (19, 15)),
+        ("chihuahua_s_001006", (12, 13), (21, 13), (17, 21)),
+        ("lapdog_s_001911", (10, 12), (20, 12), (15, 18)),
+        ("maltese_dog_s_001090", (12, 14), (19, 17), (14, 21)),
+        ("maltese_s_001906", (13, 14), (19, 14), (15, 17)),
+        ("maltese_s_002170", (15, 11), (20, 12), (18, 16)),
+        ("pekingese_s_001636", (12, 11), (21, 11), (16, 14)),
+        ("puppy_s_000009", (14, 9), (18, 9), (16, 14)),
+        ("puppy_s_000354", (10, 9), (23, 9), (18, 28)),
+        ("puppy_s_002465", (12, 13), (20, 14), (15, 22)),
+    )
+}
+PARTS = ("left eye", "right eye", "nose")
+SIDE = 6  # of the squares that hide a part, pixels
+
+
+def network_rows():
+    """The network, and its variants without some layers, trained for fewer epochs."""
+    recipe = RECIPES.get("cifar-net-88")().replace(data="cifar10")
+    variants = tuple(
+        Training(
+            name=name,
+            recipe=recipe.replace(epochs=3, model_options={"without": gone} if gone else {}),
+            note=note,
+        )
+        for name, (gone, note) in WITHOUT.items()
+    )
+    return Training(name="network", recipe=recipe, note="what is looked at"), variants
+
+
+def look_rows(notes):
+    """The computed rows of both studies; `notes` are the places in the source."""
+    functions = {
+        "features": looks.features,
+        "evolution": looks.evolution,
+        "invariance": looks.invariance,
+        "occlusion": looks.occlusion,
+        "correspondence": functools.partial(looks.correspondence, parts=DOGS, side=SIDE),
+        "probes": looks.probes,
+        "generalisation": looks.generalisation,
+    }
+    return tuple(
+        Computed(name=name, compute=function, needs=("network",), note=notes[name])
+        for name, function in functions.items()
+    )
+
+
+def accuracy(row, what, measure, where, split="test", **more):
+    """A Value of an accuracy that is better the higher it is."""
+    return Value(
+        row=row, what=what, measure=measure, unit="accuracy", split=split, better="higher", where=where, **more
+    )
+
+
+def _values():
+    ablated = [accuracy(name, f"accuracy: {note}", on_test(), "Experiments") for name, (_, note) in WITHOUT.items()]
+    settled = [
+        Value(
+            row="evolution",
+            what=f"epoch from which {LAYERS[depth]} stays nearer its end than halfway",
+            measure=f"settled {depth}",
+            unit="epoch",
+            where="Feature evolution",
+            **(
+                {
+                    "published": 45,
+                    "half": 5,
+                    "printed": "40-50 epochs",
+                    "cannot": "the paper's network, data and rate, which never ends its training",
+                }
+                if depth == CONVOLUTIONS
+                else {}
+            ),
+        )
+        for depth in range(1, CONVOLUTIONS + 1)
+    ]
+    specific = [
+        Value(
+            row="features",
+            what=f"share of a channel's nine strongest images of one class, {LAYERS[depth]}",
+            measure=f"specific {depth}",
+            where="Feature visualization",
+        )
+        for depth in DEPTHS
+    ]
+    moved = [
+        Value(
+            row="invariance",
+            what=f"relative distance under {change}, {layer}",
+            measure=f"{change} {name}",
+            where="Feature invariance",
+        )
+        for change in CHANGES
+        for name, layer in (("first", "conv1"), ("top", "fc2"))
+    ]
+    svm = [
+        accuracy("probes", f"support vector machine on {LAYERS[depth]}", f"svm {depth}", "Feature analysis")
+        for depth in DEPTHS
+    ]
+    return (
+        accuracy("network", "accuracy of the network that is looked at", on_test(), "1.3, none printed"),
+        *specific,
+        *settled,
+        *moved,
+        *svm,
+        *ablated,
+    )
+
+
+# What the claims of this study and of notes-zeiler-fergus measure: (True, False or None; a sentence).
+
+
+def more_specific(results):
+    """Do the nine strongest images of a channel agree more in their class, the deeper its layer?"""
+    shares = [results.mean("features", f"specific {depth}") for depth in DEPTHS]
+    told = ", ".join(f"{LAYERS[depth]} {share:.0%}" for depth, share in zip(DEPTHS, shares, strict=True))
+    return bool(np.all(np.diff(shares) > 0)), f"Of a channel's nine strongest images, of one class: {told}."
+
+
+def upper_settle_later(results):
+    """Does each convolution settle no earlier than the one below it, and the last later than the first?"""
+    epochs = [results.mean("evolution", f"settled {depth}") for depth in range(1, CONVOLUTIONS + 1)]
+    told = ", ".join(f"{LAYERS[depth]} {epoch:g}" for depth, epoch in enumerate(epochs, start=1))
+    holds = all(np.diff(epochs) >= 0) and epochs[-1] > epochs[0]
+    return bool(holds), f"Epoch from which a layer stays nearer its end than halfway: {told}."
+
+
+def small_changes(results):
+    """Do the least translation and scaling move the first layer more than the top one?"""
+    told, holds = [], []
+    for change, least in (("translation", "2 pixels"), ("scale", "the least step")):
+        first, top = (results.mean("invariance", f"{change} least {name}") for name in ("first", "top"))
+        holds.append(first > top)
+        told.append(f"{change} by {least} moves conv1's features by {first:.0%} of their length, fc2's by {top:.0%}")
+    return all(holds), f"{'; '.join(told)}.".capitalize()
+
+
+def stable_output(results):
+    """Does the class keep a higher probability under translation and scaling than under rotation?"""
+    kept = {change: results.mean("invariance", f"{change} probability") for change in CHANGES}
+    told = ", ".join(f"{change} {value:.2f}" for change, value in kept.items())
+    return min(kept["translation"], kept["scale"]) > kept["rotation"], f"Mean probability of the class: {told}."
+
+
+def falls_where_hidden(results):
+    """Does the strongest map's activity fall where its projection is hidden?"""
+    values = results.sample("occlusion", "falls")
+    changes = results.mean("occlusion", "changes")
+    return float(np.mean(values)) < 0, (
+        f"Rank correlation of the activity with the hidden share of its projection: {np.mean(values):+.2f} over "
+        f"{len(values)} images; in {changes:.0%} of them the answer depends on where the square is."
+    )
+
+
+def parts_alike(results, layer="deep"):
+    """Is each part treated more alike than random places, by two standard errors?"""
+    below = {
+        part: [results.mean("correspondence", f"{part} {layer}{end}") for end in (" below", " error")] for part in PARTS
+    }
+    told = ", ".join(f"{part} {value:+.3f} +- {error:.3f}" for part, (value, error) in below.items())
+    holds = [value > 2 * error for value, error in below.values()]
+    return all(holds), f"Below random places, in {results.mean('correspondence', 'images'):.0f} dogs: {told}."
+
+
+def rises(results):
+    """{row of WITHOUT but the whole: by how much its test errors are above those of the whole}."""
+    whole = results.mean(WHOLE, on_test())
+    return {name: whole - results.mean(name, on_test()) for name in WITHOUT if name != WHOLE}
+
+
+def both_needed(results):
+    """Does leaving out both cost more than the two alone together?"""
+    more = rises(results)
+    told = ", ".join(f"{name} {100 * value:+.1f}" for name, value in more.items())
+    holds = more[NEITHER] > more[NO_DENSE] + more[NO_MIDDLE]
+    return holds, f"Points of test errors more than the whole network: {told}."
+
+
+def features_help(results):
+    """Are frozen features better than training from scratch for every number of images?"""
+    told, holds = [], []
+    for count in COUNTS:
+        frozen, scratch = (results.mean("generalisation", f"{name} {count}") for name in ("frozen", "scratch"))
+        holds.append(frozen > scratch)
+        told.append(f"{count} images a class {frozen:.1%} and {scratch:.1%}")
+    return all(holds), f"Frozen features and training from scratch: {', '.join(told)}."
+
+
+def deeper_is_better(results, row="probes"):
+    """Does a support vector machine do better on each layer than on the one below?"""
+    right = [results.mean(row, f"svm {depth}") for depth in DEPTHS]
+    told = ", ".join(f"{LAYERS[depth]} {share:.1%}" for depth, share in zip(DEPTHS, right, strict=True))
+    return bool(np.all(np.diff(right) > 0)), f"{told}."
+
+
+CLAIMS = (
+    Claim(text="Deeper layers are more class specific", where="Feature visualization", test=more_specific),
+    Claim(text="Lower layers converge early, upper layers late", where="Feature evolution", test=upper_settle_later),
+    Claim(
+        text="Small transformations affect the first layer dramatically, later ones less",
+        where="Feature invariance",
+        test=small_changes,
+    ),
+    Claim(
+        text="The output is stable to translation (the paper: and scaling), not to rotation",
+        where="Feature invariance",
+        test=stable_output,
+    ),
+    Claim(
+        text="Hiding what a feature map projects to lowers its activity",
+        where="Occlusion sensitivity",
+        test=falls_where_hidden,
+    ),
+    Claim(
+        text="The model establishes correspondence of features between images",
+        where="Correspondence analysis",
+        test=parts_alike,
+    ),
+    Claim(
+        text="Dense layers or middle convolutions can go, but not both at the same time",
+        where="Experiments",
+        test=both_needed,
+    ),
+    Claim(text="Features do better on other data than training from scratch", where="Experiments", test=features_help),
+    Claim(
+        text="A support vector machine is more accurate on deeper layers",
+        where="Feature analysis",
+        test=deeper_is_better,
+    ),
+)
+
+
+def pictures(where):
+    """The figures of both studies' computed rows; `where` names the place in the source by row."""
+    layers = tuple(
+        Picture(
+            name=f"layer-{depth}",
+            title=f"Features of {name}: the nine strongest patches and their deconvnet projections",
+            row="features",
+            file=f"layer-{depth}.png",
+            where=where["features"],
+            wide=True,
+        )
+        for depth, name in LAYERS.items()
+    )
+    turned = tuple(
+        Picture(
+            name=f"invariance-{change}",
+            title=f"Features under {change}",
+            row="invariance",
+            file=f"invariance-{change}.png",
+            where=where["invariance"],
+            wide=True,
+        )
+        for change in CHANGES
+    )
+    others = tuple(
+        Picture(name=row, title=title, row=row, file=f"{file}.png", where=where[row], wide=wide)
+        for row, file, title, wide in (
+            ("occlusion", "occlusion-trio", "A square hidden at every place", True),
+            ("correspondence", "correspondence", "Parts hidden in ten dogs", False),
+            ("probes", "probes", "Linear classifiers on each layer", False),
+            ("generalisation", "generalisation", "Features on other data", False),
+        )
+    )
+    evolution = Picture(
+        name="evolution",
+        title="Features through training",
+        row="evolution",
+        file="evolution.png",
+        where=where["evolution"],
+        wide=True,
+    )
+    return (*layers, evolution, *turned, *others)
+
+
+def ablation(where):
+    """The curves of the variants' training."""
+    return Lines(
+        name="without",
+        title="Validation accuracy without some layers",
+        series=lambda results: {name: results.curve(name, "val_accuracy")[:2] for name in WITHOUT},
+        x_label="epochs",
+        y_label="accuracy (fraction)",
+        where=where,
+    )
+
+
+def listings(where):
+    """The tables of both studies' computed rows."""
+    return (
+        Listing(title="How specific layers are", row="features", file="layers.csv", where=where["features"]),
+        Listing(title="When layers settle", row="evolution", file="settled.csv", where=where["evolution"]),
+        Listing(title="Linear classifiers on each layer", row="probes", file="accuracies.csv", where=where["probes"]),
+    )
+
+
+CHOSEN = (
+    "The network: cifar_net, trained on CIFAR-10 by the recipe cifar-net-88; variants without layers for three epochs.",
+    f"The dogs: ten of CIFAR-10's test images in which we clicked eyes and nose; squares of {SIDE} pixels.",
+    "A layer has settled when its features stay nearer to those at the end than half of their first distance.",
+    "Transformations: up to 8 pixels, factors of 1/1.8 to 1.8, whole turns in steps of 30 degrees; 200 test images.",
+)
+WHERE = {
+    "features": "Feature visualization",
+    "evolution": "Feature evolution",
+    "invariance": "Feature invariance",
+    "occlusion": "Occlusion sensitivity",
+    "correspondence": "Correspondence analysis",
+    "probes": "Feature analysis",
+    "generalisation": "Experiments",
+}
+
+
+@register("comp576-zeiler-fergus", source="COMP 576 report 2017, section 1.3")
+def comp576_zeiler_fergus():
+    """The summary of Zeiler and Fergus, tried on our own network: features, evolution, invariance, parts, ablation."""
+    network, variants = network_rows()
+    return Study(
+        name="comp576-zeiler-fergus",
+        title="COMP576: what Zeiler and Fergus saw, on our own network",
+        source="P. Tang, COMP 576 homework 2, section 1.3, October 2017",
+        about="The report sums up Zeiler and Fergus (2013) without running anything. Here each item of the summary is "
+        "tried on a network of our own, which is small and sees images of 32x32 pixels.",
+        rows=(network, *variants, *look_rows(WHERE)),
+        values=_values(),
+        claims=CLAIMS,
+        figures=(*pictures(WHERE), ablation("Experiments")),
+        listings=listings(WHERE),
+        other="miniplaces",
+        slips=(
+            "The summary says that removing the dense layers, or the middle convolutions, costs little. The paper's "
+            "table 3 has both: a few points each.",
+        ),
+        chosen=CHOSEN,
+        differences=(
+            "The report prints two numbers of its own: the epochs after which layers converge, and that errors were "
+            "nearly halved. Both are of the paper's network on ImageNet.",
+            "The first layer's filters, which the summary calls architecture selection, are in notes-zeiler-fergus.",
+        ),
+    )
