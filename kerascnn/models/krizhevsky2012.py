@@ -28,6 +28,8 @@ def alexnet(
     dense_units=4096,
     dropout=0.5,
     initialization="glorot",
+    response_norm=True,
+    pool_size=3,
     name="alexnet",
 ):
     """Five convolutions of 96 to 384 filters, three overlapping pools, two dense layers of 4096 with dropout, softmax.
@@ -40,6 +42,9 @@ def alexnet(
         dropout: fraction of fc6 and of fc7 dropped in training.
         initialization: "glorot", or "2012": weights from a normal of standard deviation 0.01, biases 1 in conv2, conv4,
             conv5, fc6 and fc7 and 0 elsewhere (the paper's section 5).
+        response_norm: False leaves the two response normalisations out.
+        pool_size: side of the pools' windows, which are 2 apart: 3 overlap, 2 do not. Both give maps of one size where
+            conv1's have an odd one, as 55x55 of 227x227 pixels and 23x23 of 99x99.
         name: the model's name.
     Returns:
         keras.Model, images float32 (N, height, width, channels) -> probabilities float32 (N, num_classes).
@@ -60,17 +65,20 @@ def alexnet(
             filters, size, groups=groups, padding="same", activation="relu", name=name, **start(bias=1)
         )
 
+    def normalised(x, name):
+        return LocalResponseNormalization(name=name)(x) if response_norm else x
+
     inputs = Input(input_shape, name="image")
     x = layers.Conv2D(96, 11, strides=4, activation="relu", name="conv1", **start(bias=0))(inputs)
-    x = LocalResponseNormalization(name="norm1")(x)
-    x = layers.MaxPooling2D(3, 2, name="pool1")(x)
+    x = normalised(x, "norm1")
+    x = layers.MaxPooling2D(pool_size, 2, name="pool1")(x)
     x = grouped(256, 5, "conv2")(x)
-    x = LocalResponseNormalization(name="norm2")(x)
-    x = layers.MaxPooling2D(3, 2, name="pool2")(x)
+    x = normalised(x, "norm2")
+    x = layers.MaxPooling2D(pool_size, 2, name="pool2")(x)
     x = layers.Conv2D(384, 3, padding="same", activation="relu", name="conv3", **start(bias=0))(x)
     x = grouped(384, 3, "conv4")(x)
     x = grouped(256, 3, "conv5")(x)
-    x = layers.MaxPooling2D(3, 2, name="pool5")(x)
+    x = layers.MaxPooling2D(pool_size, 2, name="pool5")(x)
     x = layers.Flatten(name="flatten")(x)
     x = layers.Dense(dense_units, activation="relu", name="fc6", **start(bias=1))(x)
     x = layers.Dropout(dropout, name="drop6")(x)

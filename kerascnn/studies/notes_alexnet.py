@@ -1,0 +1,390 @@
+"""Notes on AlexNet, VGG and visualising (2020): what they list of AlexNet (Krizhevsky et al. 2012), made again."""
+
+import math
+
+import numpy as np
+import pandas
+from matplotlib.figure import Figure
+
+from kerascnn import anatomy, plots
+from kerascnn.models import MODELS
+from kerascnn.recipes import RECIPES
+from kerascnn.studies import register
+from kerascnn.studies.frame.listings import of_layers
+from kerascnn.studies.frame.looks import asked
+from kerascnn.studies.frame.results import on_test
+from kerascnn.studies.frame.study import Claim, Computed, Lines, Listing, NotRun, Picture, Study, Training, Value
+
+# Section 3.5 and figure 2: neurons of each layer
+NEURONS = {
+    "conv1": 253_440,
+    "conv2": 186_624,
+    "conv3": 64_896,
+    "conv4": 64_896,
+    "conv5": 43_264,
+    "fc6": 4096,
+    "fc7": 4096,
+    "fc8": 1000,
+}
+# Section 3.5: filters, (number, side, side, channels that each sees)
+FILTERS = {
+    "conv1": (96, 11, 11, 3),
+    "conv2": (256, 5, 5, 48),
+    "conv3": (384, 3, 3, 256),
+    "conv4": (384, 3, 3, 192),
+    "conv5": (256, 3, 3, 192),
+}
+WITH, NO_NORM, APART = "alexnet", "without normalisation", "pools apart"
+VARIANTS = {
+    WITH: ({}, "response normalisation and overlapping pools, as in the paper"),
+    NO_NORM: ({"response_norm": False}, "without response normalisation"),
+    APART: ({"pool_size": 2}, "pools of 2x2, which do not overlap; the maps have the same sizes"),
+}
+# Gains in top-1 accuracy that sections 3.3 and 3.4 print
+GAINS = {NO_NORM: ("response normalisation", 0.014, "3.3"), APART: ("overlapping pools", 0.004, "3.4")}
+STARTS = ("from scratch", "pre-trained", "extra, removed", "extra, stays")  # of the pre-training
+OTHERS = "other images, a smaller network"
+SHOWN = 8  # test images with their probabilities
+
+
+def _values():
+    counts = [
+        Value(
+            row="layers",
+            what=f"neurons of {layer}",
+            measure=f"{layer} neurons",
+            published=count,
+            unit="neurons",
+            where="section 3.5",
+            better="exact",
+        )
+        for layer, count in NEURONS.items()
+    ]
+    counts += [
+        Value(
+            row="layers",
+            what=f"weights of {layer}: {filters[0]} filters of {'x'.join(map(str, filters[1:]))}",
+            measure=f"{layer} weights",
+            published=math.prod(filters),
+            unit="weights",
+            where="section 3.5",
+            better="exact",
+        )
+        for layer, filters in FILTERS.items()
+    ]
+    sums = [
+        Value(
+            row="layers",
+            what=what,
+            measure=what,
+            published=published,
+            half=half,
+            printed=printed,
+            unit=unit,
+            where="abstract",
+            better="exact",
+        )
+        for what, published, half, printed, unit in (
+            ("parameters", 60e6, 5e6, "60 million", "parameters"),
+            ("neurons", 650_000, 5000, "650,000", "neurons"),
+            ("layers with weights", 8, 0, "", ""),
+        )
+    ]
+    return (*counts, *sums, *_trained_values())
+
+
+def _trained_values():
+    """The values of rows that need trainings."""
+    shared = {"unit": "accuracy", "split": "test", "cannot": OTHERS, "half": 0.0005}
+    accuracies = [
+        Value(
+            row=row,
+            what="accuracy",
+            measure=on_test(),
+            published=0.625 if row == WITH else None,
+            printed="37.5% errors" if row == WITH else "",
+            protocol="the paper: top-1 on ILSVRC-2010" if row == WITH else "",
+            where="table 1",
+            better="higher",
+            **shared,
+        )
+        for row in VARIANTS
+    ]
+    gains = [
+        Value(row="gains", what=f"gain by {what}", measure=what, published=gain, where=f"section {where}", **shared)
+        for what, gain, where in GAINS.values()
+    ]
+    errors = [
+        Value(row=row, what=what, measure=measure, published=error, where=where, better="lower", **shared)
+        for row, what, measure, error, where in (
+            ("ensemble", "error of a network alone, mean", "alone", 0.407, "table 2: 1 CNN, top-1"),
+            ("ensemble", "error of all together", "together", 0.381, "table 2: 5 CNNs, top-1"),
+            ("pre-training", f"error {STARTS[0]}", STARTS[0], 0.407, "table 2: 1 CNN, top-1"),
+            ("pre-training", "error with a sixth convolution, pre-trained", STARTS[3], 0.390, "table 2: 1 CNN*, top-1"),
+        )
+    ]
+    nearest = Value(
+        row="nearest",
+        what="share of the six nearest training images that are of the image's class, fc7",
+        measure="same",
+        where="figure 4, right, without numbers",
+    )
+    return (*accuracies, *gains, *errors, nearest)
+
+
+def _layers(place):
+    model = MODELS.get("alexnet")()
+    table = anatomy.layer_table(model)
+    of_layers(table).to_csv(place.folder / "layers.csv", index=False)
+    outputs = {f"{layer} neurons": math.prod(model.get_layer(layer).output.shape[1:]) for layer in NEURONS}
+    weights = {f"{layer} weights": math.prod(model.get_layer(layer).kernel.shape) for layer in FILTERS}
+    counts = {"parameters": model.count_params(), "neurons": sum(outputs.values()), "layers with weights": len(outputs)}
+    return {**outputs, **weights, **counts}
+
+
+def _gains(place):
+    """By how much the accuracy of the network as it is exceeds that of each variant, seed by seed."""
+    accuracies = {row: [run.read("run")["result"]["accuracy"] for run in place.runs(row)] for row in VARIANTS}
+    return {
+        what: [round(ours - without, 5) for ours, without in zip(accuracies[WITH], accuracies[row], strict=False)]
+        for row, (what, _, _) in GAINS.items()
+    }
+
+
+def _probabilities(place):
+    """Test images with their five most probable classes, as figure 4's left part."""
+    from kerascnn.explain.answers import class_probabilities
+
+    of = asked(place, WITH)
+    rows = np.unique(np.linspace(0, len(of.split) - 1, SHOWN).astype(int))
+    few = of.split.take(rows)
+    images = of.prepared(few)[:]
+    answers = np.asarray(class_probabilities(of.model, of.model.predict_on_batch(images)))
+    names, truth = of.classifier.labels, of.labels(few)
+    order = np.argsort(-answers, axis=1, kind="stable")[:, :5]
+    table = pandas.DataFrame(
+        {
+            "image": np.repeat(rows, order.shape[1]),
+            "true class": [names[label] for label in np.repeat(truth, order.shape[1])],
+            "class": [names[number] for number in order.ravel()],
+            "probability": np.take_along_axis(answers, order, 1).ravel().round(4),
+        }
+    )
+    plots.save(_drawn(few.images[:], answers, order, names, truth), table, place.folder / "probabilities.png")
+    return {"right": (order[:, 0] == truth).astype(int).tolist()}
+
+
+def _drawn(images, answers, order, names, truth):
+    """The matplotlib Figure: image, true class, bars of the most probable classes, the true one in another colour."""
+    columns = 4
+    lines = math.ceil(len(images) / columns)
+    figure = Figure(figsize=(2.4 * columns, 3.6 * lines), layout="constrained")
+    axes = figure.subplots(2 * lines, columns, squeeze=False, height_ratios=(3, 2) * lines)
+    for ax in axes.ravel():
+        ax.set_axis_off()
+    for number, (image, answer, classes, label) in enumerate(zip(images, answers, order, truth, strict=True)):
+        line, column = divmod(number, columns)
+        above, below = axes[2 * line, column], axes[2 * line + 1, column]
+        above.imshow(np.squeeze(image), cmap="gray", interpolation="nearest")
+        above.set_title(plots.shortened(str(names[label]), 22), fontsize="medium")
+        below.set_axis_on()
+        colours = [plots.ORANGE if each == label else plots.BLUE for each in classes]
+        below.barh(range(len(classes)), answer[classes], color=colours)
+        below.set_yticks(range(len(classes)), [plots.shortened(str(names[each]), 14) for each in classes], fontsize=7)
+        below.invert_yaxis()
+        below.set_xlim(0, 1)
+        below.tick_params(axis="x", labelsize=7)
+        below.set_xlabel("probability", fontsize=7)
+    figure.suptitle("The five most probable classes; orange: the true one", fontsize="medium")
+    return figure
+
+
+def _nearest(place):
+    from kerascnn.experiments.nearest import command
+
+    outcome = command(asked(place, WITH), images=5 if place.quick else 100)
+    outcome.save(place.folder)
+    same = outcome.table.groupby("query")["same"].mean()
+    chance = pandas.Series(asked(place, WITH).loaded.train.labels).value_counts(normalize=True).iloc[0]
+    return {"same": same.round(4).tolist(), "chance": float(chance)}
+
+
+def _ensemble(place):
+    """Every network that was trained, alone and together."""
+    from kerascnn.experiments.asked import Asked
+    from kerascnn.experiments.ensemble import command
+
+    runs = []
+    for row in VARIANTS:
+        try:
+            runs += place.runs(row)
+        except NotRun:
+            continue
+    if len(runs) < 2:
+        raise NotRun("an ensemble needs two trained networks")
+    outcome = command(Asked([run.folder for run in runs], None, place.folder, place.say), images=10_000)
+    outcome.save(place.folder)
+    table, mistakes = outcome.table, outcome.arrays["mistakes"]
+    table.assign(members=[plots.shortened(name, 60) for name in table["members"]]).round(4).to_csv(
+        place.folder / "members.csv", index=False
+    )
+    alone = table[table["count"] == 1]["error"]
+    return {
+        "alone": alone.round(5).tolist(),
+        "best": float(alone.min()),
+        "together": float(table["error"].iloc[-1]),
+        "networks": len(mistakes),
+    }
+
+
+def _pretraining(place):
+    """Pre-training on every second class, with and without a sixth convolution behind pool5."""
+    from kerascnn.experiments.pretraining import pretraining
+    from kerascnn.recipes import Recipe
+
+    recipe = Recipe.from_dict(place.run(WITH).read("recipe"))
+    outcome = pretraining(recipe, place.folder / "runs", "pool5", seeds=(0,), say=place.say)
+    outcome.save(place.folder)
+    return {row.start: float(row.test_error) for row in outcome.table.itertuples()}
+
+
+def _gain(row):
+    what = GAINS[row][0]
+
+    def test(results):
+        gains = results.sample("gains", what)
+        told = ", ".join(f"{100 * gain:+.2f}" for gain in gains)
+        return float(np.mean(gains)) > 0, f"Points of test accuracy gained by {what}, a number a seed: {told}."
+
+    return test
+
+
+def _together(results):
+    together, best = results.mean("ensemble", "together"), results.mean("ensemble", "best")
+    count = results.mean("ensemble", "networks")
+    return together < best, f"{count:.0f} networks together: {together:.2%} errors; the best of them: {best:.2%}."
+
+
+def _sixth(results):
+    errors = {start: results.mean("pre-training", start) for start in STARTS}
+    told = ", ".join(f"{start} {error:.2%}" for start, error in errors.items())
+    return errors[STARTS[3]] < errors[STARTS[0]], f"Test errors on half of the classes: {told}."
+
+
+def _alike(results):
+    same, chance = results.mean("nearest", "same"), results.mean("nearest", "chance")
+    return (
+        same > chance,
+        f"{same:.0%} of the six nearest images are of the image's class; at most {chance:.0%} by chance.",
+    )
+
+
+CLAIMS = (
+    Claim(
+        text="Response normalisation helps (the next paper does not find that)",
+        where="Architecture",
+        test=_gain(NO_NORM),
+    ),
+    Claim(text="Overlapping pooling helps", where="Architecture", test=_gain(APART)),
+    Claim(text="An ensemble is better", where="Results", test=_together),
+    Claim(text="Pre-training with a sixth convolution lowers the error", where="Results", test=_sixth),
+    Claim(text="The nearest training images show the same thing", where="Qualitative evaluations", test=_alike),
+)
+
+
+def _figures():
+    return (
+        Picture(
+            name="probabilities",
+            title="Test images and their most probable classes",
+            row="probabilities",
+            file="probabilities.png",
+            where="figure 4, left",
+            wide=True,
+        ),
+        Picture(
+            name="nearest",
+            title="Test images and the training images nearest to them at fc7",
+            row="nearest",
+            file="nearest.png",
+            where="figure 4, right",
+            wide=True,
+        ),
+        Picture(
+            name="ensemble",
+            title="Networks alone and together",
+            row="ensemble",
+            file="ensemble.png",
+            where="table 2",
+            wide=True,
+        ),
+        Picture(
+            name="pre-training",
+            title="Pre-training on other classes",
+            row="pre-training",
+            file="pretraining.png",
+            where="section 7",
+        ),
+        Lines(
+            name="variants",
+            title="Validation accuracy of the variants",
+            series=lambda results: {name: results.curve(name, "val_accuracy") for name in VARIANTS},
+            x_label="epochs",
+            y_label="accuracy (fraction)",
+            where="sections 3.3 and 3.4",
+        ),
+    )
+
+
+@register("notes-alexnet", source="Notes on AlexNet, VGG and visualising CNNs, 2020")
+def notes_alexnet():
+    """AlexNet counted; response normalisation or not, overlapping pools or not, figure 4, ensemble, pre-training."""
+    recipe = RECIPES.get("zfnet-scenes")().replace(model="alexnet", data="miniplaces", image_size=99, epochs=10)
+    trainings = tuple(
+        Training(name=name, recipe=recipe.replace(model_options={"dense_units": 1024, **changes}), note=note)
+        for name, (changes, note) in VARIANTS.items()
+    )
+    return Study(
+        name="notes-alexnet",
+        title="AlexNet: its layers counted, its choices tried",
+        source="Notes on AlexNet, VGG and visualising CNNs, 28 February 2020; A. Krizhevsky, I. Sutskever and G. E. "
+        "Hinton, ImageNet classification with deep convolutional neural networks, 2012",
+        about="What the notes list of AlexNet. Its layers are counted; a smaller form is trained on scenes with and "
+        "without response normalisation and with pools that do not overlap; its answers and nearest images are shown; "
+        "the networks answer together; and a sixth convolution is pre-trained on other classes.",
+        rows=(
+            Computed(name="layers", compute=_layers, note="the network of section 3.5, counted"),
+            *trainings,
+            Computed(name="gains", compute=_gains, needs=tuple(VARIANTS), note="sections 3.3 and 3.4"),
+            Computed(name="probabilities", compute=_probabilities, needs=(WITH,), note="figure 4, left"),
+            Computed(name="nearest", compute=_nearest, needs=(WITH,), note="figure 4, right"),
+            Computed(name="ensemble", compute=_ensemble, needs=tuple(VARIANTS), note="all networks that were trained"),
+            Computed(
+                name="pre-training", compute=_pretraining, needs=(WITH,), note="section 7, on half of the classes"
+            ),
+        ),
+        values=_values(),
+        claims=CLAIMS,
+        figures=_figures(),
+        listings=(
+            Listing(title="The layers", row="layers", file="layers.csv", where="section 3.5"),
+            Listing(title="Networks alone and together", row="ensemble", file="members.csv", where="table 2"),
+        ),
+        seeds=2,
+        slips=(
+            "Section 3.5 prints 253,440 neurons for the first layer. With its 55x55 maps there are 290,400; 253,440 is "
+            "55x48x96.",
+            "The sum of the layers is 659,272 neurons with that, and 622,312 as printed; the abstract says 650,000.",
+            "The input is said to be 224x224, of which 11x11 filters 4 apart make no 55x55 maps: it is 227x227.",
+        ),
+        chosen=(
+            "Scenes of 99x99 pixels, so that pools of 2 and of 3 give maps of one size; dense layers of 1,024; the "
+            "recipe of zfnet-scenes for ten epochs, two seeds.",
+            "The ensemble has all networks of this study; the paper's five differ in their seeds alone.",
+            "Pre-training: every second class of the same images; the paper has all of ImageNet.",
+        ),
+        differences=(
+            "ImageNet is not here, so that errors are shown and not compared.",
+            "Where MiniPlaces is not there, --data takes other scenes.",
+        ),
+    )
