@@ -73,3 +73,17 @@ def test_groups_that_do_not_divide():
         models.alexnet(groups=5)
     with graph.without_weights():
         assert models.alexnet(groups=1).get_layer("conv4").kernel.shape == (3, 3, 384, 384)
+
+
+def test_without_normalisation_and_with_pools_that_do_not_overlap():
+    """99 pixels make maps of 23, odd, which pools of 3 and of 2 both bring to 11, 5 and 2: no weight changes."""
+    with graph.without_weights():
+        plain, without, apart = (
+            models.alexnet((99, 99, 3), 10, dense_units=64, **options)
+            for options in ({}, {"response_norm": False}, {"pool_size": 2})
+        )
+    assert not [layer.name for layer in without.layers if "norm" in layer.name]
+    assert apart.get_layer("pool1").pool_size == (2, 2)
+    for model in (plain, without, apart):
+        assert [model.get_layer(f"pool{number}").output.shape[1] for number in (1, 2, 5)] == [11, 5, 2]
+        assert model.count_params() == plain.count_params()

@@ -13,7 +13,7 @@ from kerascnn.errors import DataError, Stopped, TrainingFailed, UsageError
 from kerascnn.recipes import Recipe
 from kerascnn.studies import STUDIES
 from kerascnn.studies.frame import page, running
-from kerascnn.studies.frame.results import Results, best, last, on_test, when_best, when_first
+from kerascnn.studies.frame.results import Place, Results, best, last, on_test, when_best, when_first
 from kerascnn.studies.frame.running import run_study
 from kerascnn.studies.frame.study import (
     Claim,
@@ -236,6 +236,57 @@ def test_a_training_by_another_recipe_is_not_taken_for_the_rows(folder):
     assert "holds a training with another learning_rate" in reason
 
 
+def test_a_run_from_elsewhere_stands_for_a_row(folder, tmp_path):
+    elsewhere, said = folder / "rows" / "small" / "seed-0", []
+    given = {"rows": ("needy",), "runs_of": {"small": elsewhere}, "say": said.append}
+    results = run_study("toy", out=tmp_path / "b", **given)
+    assert results.mean("needy", "epochs") == 2
+    assert said == [f"small: {elsewhere} stands for its first training", "needy"]
+    copied = tmp_path / "b" / "rows" / "small" / "seed-0"
+    assert (copied / "best.keras").read_bytes() == (elsewhere / "best.keras").read_bytes()
+    assert not (copied / "checkpoint").exists()
+    run_study("toy", out=tmp_path / "b", **given)
+    assert len(said) == 2  # nothing is done twice
+
+
+@pytest.mark.parametrize(
+    ("row", "match"),
+    [
+        ("sheet", r"runs_of=sheet is not a row of 'toy' that is trained\. Those are: small, absent"),
+        ("absent", "was trained with another data than absent is"),
+    ],
+)
+def test_a_run_that_cannot_stand_for_a_row(folder, tmp_path, row, match):
+    elsewhere = folder / "rows" / "small" / "seed-0"
+    with pytest.raises(UsageError, match=match):
+        run_study("toy", out=tmp_path / "b", rows=("needy",), runs_of={row: elsewhere}, say=lambda line: None)
+
+
+def test_a_run_that_has_not_finished_cannot_stand_for_a_row(folder, tmp_path):
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    (begun / "recipe.json").write_bytes((folder / "rows" / "small" / "seed-0" / "recipe.json").read_bytes())
+    with pytest.raises(UsageError, match="begun has not finished, so it cannot stand for small"):
+        run_study("toy", out=tmp_path / "b", runs_of={"small": begun}, say=lambda line: None)
+
+
+@pytest.mark.parametrize(
+    ("options", "data"),
+    [({}, "miniplaces"), ({"other": "shapes"}, "shapes"), ({"quick": True}, "digits")],
+)
+def test_rows_of_other_data(tmp_path, options, data):
+    row = Training(name="small", recipe=SMALL.replace(data="miniplaces"), other=True)
+    study = dataclasses.replace(toy(), rows=(row,), values=(), claims=(), figures=(), listings=(), other="miniplaces")
+    results = Results(study, tmp_path, 1, **options)
+    assert running._recipe(results, "small", 3, "cifar10").data == data
+    assert Place(results, "small", print).other == data
+
+
+def test_other_data_of_a_study_that_has_none(tmp_path):
+    with pytest.raises(UsageError, match="toy has no other data: leave other_data=digits out"):
+        run_study("toy", out=tmp_path / "b", other_data="digits")
+
+
 class _Run:
     """A run with the metrics of four epochs."""
 
@@ -319,6 +370,7 @@ def test_nothing_run_is_told_everywhere(name, tmp_path):
 def test_a_quick_recipe_needs_no_data():
     recipe = shortened(Recipe(data="cifar10", model="resnet18", model_options={"weights": "imagenet", "skip": ["fc"]}))
     assert (recipe.data, recipe.steps, recipe.model_options) == ("digits", 4, {})
+    assert shortened(Recipe(validation=5000)).validation == 0.1
 
 
 LISTED = """

@@ -13,6 +13,7 @@ from kerascnn.explain.sheets import map_colours
 from kerascnn.plots import BLUE, GREEN, RED
 
 CELL, LEAST, WIDEST = 0.9, 6.0, 10.3  # inches: a cell, and the least and largest width of a figure
+LETTER = 0.044  # inches: a letter under a patch
 SIDE, BORDER, GAP = 64, 4, 6  # pixels of a cell's picture, its border, and the space between cells
 ROWS, COLUMNS = 12, 10  # channels and patches of a page
 COLUMNS_EXPLAINED = 4  # patches of a channel where maps are beside them
@@ -70,7 +71,7 @@ def patch_sheet(result, layer, channels=None, *, maps=None, title=None, names=No
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
         if group == "patch":
-            _label(ax, rows, names or channels, bool(result.class_names))
+            _label(ax, rows, names or channels, _letters(cell) if result.class_names else 0)
     title = title or f"{layer} of {result.manifest['model']}: what excites each channel most"
     figure.suptitle(f"{title}\n{_caption(result, ranks, bool(maps))}", fontsize=8)
     return figure
@@ -102,15 +103,15 @@ def _row(result, layer, channel, maps, ranks):
     return row
 
 
-def _label(ax, rows, names, classes):
-    """Write each row's name beside it, and value and class under each patch."""
+def _label(ax, rows, names, letters):
+    """Write each row's name beside it, and value and class, of so many letters, under each patch."""
     ax.set_yticks([_corner(line, True) + SIDE / 2 for line in range(len(rows))])
     ax.set_yticklabels(names, fontsize=7)
     ax.tick_params(length=0)
     for line, row in enumerate(rows):
         below = _corner(line, True) + SIDE + BORDER + 1
         for column, leader in enumerate(row["leaders"]):
-            text = f"{_number(leader.value)} {_short(leader.label) if classes else ''}"
+            text = f"{_number(leader.value)} {_short(leader.label, letters) if letters else ''}"
             ax.text(_corner(column) + SIDE / 2, below, text, fontsize=5.5, ha="center", va="top")
         if not row["leaders"]:
             told = "never above 0" if isinstance(names[line], (int, np.integer)) else "no channel is most excited by it"
@@ -122,7 +123,12 @@ def _number(value):
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
-def _short(name, most=12):
+def _letters(cell):
+    """How many letters of a class fit beside the value under a patch, by the width of a cell in inches."""
+    return min(12, max(3, int(cell / LETTER) - 5))
+
+
+def _short(name, most):
     """A class name that fits under a patch."""
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
