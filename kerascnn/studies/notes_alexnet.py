@@ -153,14 +153,10 @@ def _gains(place):
 
 def _probabilities(place):
     """Test images with their five most probable classes, as figure 4's left part."""
-    from kerascnn.explain.answers import class_probabilities
-
     of = asked(place, WITH)
     rows = np.unique(np.linspace(0, len(of.split) - 1, SHOWN).astype(int))
     few = of.split.take(rows)
-    images = of.prepared(few)[:]
-    answers = np.asarray(class_probabilities(of.model, of.model.predict_on_batch(images)))
-    names, truth = of.classifier.labels, of.labels(few)
+    answers, names, truth = _answers(of, few), of.classifier.labels, of.labels(few)
     order = np.argsort(-answers, axis=1, kind="stable")[:, :5]
     table = pandas.DataFrame(
         {
@@ -172,6 +168,15 @@ def _probabilities(place):
     )
     plots.save(_drawn(few.images[:], answers, order, names, truth), table, place.folder / "probabilities.png")
     return {"right": (order[:, 0] == truth).astype(int).tolist()}
+
+
+def _answers(of, split):
+    """float (N, classes): the class probabilities of a split's images by the network of an Asked."""
+    from kerascnn.explain.answers import class_probabilities
+
+    given = of.prepared(split)
+    parts = [of.model.predict_on_batch(given[first : first + 64]) for first in range(0, len(split), 64)]
+    return np.asarray(class_probabilities(of.model, np.concatenate(parts)))
 
 
 def _drawn(images, answers, order, names, truth):
@@ -212,17 +217,20 @@ def _nearest(place):
 def _ensemble(place):
     """Every network that was trained, alone and together."""
     from kerascnn.experiments.asked import Asked
-    from kerascnn.experiments.ensemble import command
+    from kerascnn.experiments.ensemble import ensemble
 
-    runs = []
+    answers = {}
     for row in VARIANTS:
         try:
-            runs += place.runs(row)
+            runs = place.runs(row)
         except NotRun:
             continue
-    if len(runs) < 2:
+        for run in runs:
+            of = Asked([run.folder], None, place.folder, place.say)
+            answers[f"{row}, {run.folder.name.replace('-', ' ')}"] = _answers(of, of.split)
+    if len(answers) < 2:
         raise NotRun("an ensemble needs two trained networks")
-    outcome = command(Asked([run.folder for run in runs], None, place.folder, place.say), images=10_000)
+    outcome = ensemble(answers, of.labels(of.split))
     outcome.save(place.folder)
     table, mistakes = outcome.table, outcome.arrays["mistakes"]
     table.assign(members=[plots.shortened(name, 60) for name in table["members"]]).round(4).to_csv(

@@ -17,6 +17,7 @@ from kerascnn.studies.frame.study import Computed, Lines, NotRun, Training, show
 from kerascnn.studies.frame.verdicts import NOT_RUN, WORDS
 
 COLOURS = (*(plots.BLUE, plots.ORANGE, plots.GREEN, plots.PURPLE), "#56B4E9", "#B8A000", plots.RED, "#777777")
+NUMERIC = ("", *"0123456789+-.")  # how a cell begins that stands on the right; words stand on the left
 MARKS = {"reproduced": "right", "not reproduced": "wrong"}  # classes of the page's style
 
 
@@ -191,12 +192,13 @@ def _drawn(figure, series):
 
 def _listing(results, listing):
     """{"title", "where", "columns", "rows", "why"} of a table that a row has written."""
-    told = {"title": listing.title, "where": listing.where, "columns": [], "rows": [], "why": ""}
+    told = {"title": listing.title, "where": listing.where, "columns": [], "rows": [], "words": [], "why": ""}
     try:
         table = pandas.read_csv(results.file(listing.row, listing.file), dtype=str, keep_default_na=False)
     except NotRun as error:
         return told | {"why": f"not computed: {error}"}
-    return told | {"columns": list(table.columns), "rows": table.to_numpy().tolist()}
+    words = [not all(cell[:1] in NUMERIC for cell in table[column]) for column in table]
+    return told | {"columns": list(table.columns), "rows": table.to_numpy().tolist(), "words": words}
 
 
 def _machine(results):
@@ -231,7 +233,7 @@ def _markdown(page):
             value["row"],
             ", ".join(filter(None, [value["what"], value["split"], value["protocol"], value["where"]])),
             *(value[name] for name in ("published", "ours", "interval", "difference", "n")),
-            value["verdict"] + (f" ({value['why']})" if value["why"] else ""),
+            value["verdict"] + (f" ({value['why']})" if value["why"] not in ("", value["verdict"]) else ""),
         ]
         for value in page["values"]
     ]
