@@ -16,6 +16,7 @@ from kerascnn.commands import (
     experiment,
     explain,
     features,
+    launch,
     listings,
     merge,
     microscope,
@@ -30,7 +31,7 @@ from kerascnn.commands import (
 )
 from kerascnn.commands.terminal import in_options
 from kerascnn.datasets.decoding import MAX_MEGAPIXELS, max_megapixels
-from kerascnn.errors import DataError, Stopped, TrainingFailed, UsageError, disk_full
+from kerascnn.errors import DataError, HostLost, Stopped, TrainingFailed, UsageError, disk_full
 
 OURS = UsageError | DataError | TrainingFailed  # which name parameters
 
@@ -52,6 +53,7 @@ for command in (anatomy.table, anatomy.receptive_field, anatomy.cost, anatomy.dr
     app.command(command)
 for command in (tune.tune, tune.tune_worker, tune.tune_status, tune.tune_report):
     app.command(command)
+app.command(launch.launch)
 app.command(adopt.adopt)
 app.command(report.report)
 app.command(microscope.microscope)
@@ -76,7 +78,8 @@ app.command(data_app)
 
 
 def run_command(argv: typing.Sequence[str]) -> int:
-    """Run one command line; returns the exit code: 0 ok, 1 failed, 2 usage, 130 interrupted, 143 terminated.
+    """Run one command line; returns the exit code: 0 ok, 1 failed, 2 usage, 75 another host of a training is gone,
+    130 interrupted, 143 terminated.
 
     With --debug among the arguments, errors are raised instead of explained; --max-megapixels sets the limit of images.
     """
@@ -160,6 +163,8 @@ def _explained(error, options=types.MappingProxyType({})):
         text = f"{error.strerror or error}" + (f": {name}" if name else "")
     elif isinstance(error, Stopped):
         code = 128 + error.signal_number
+    elif isinstance(error, HostLost):
+        code = os.EX_TEMPFAIL
     elif not isinstance(error, DataError | TrainingFailed):
         text = f"{type(error).__name__}: {error}. This was not foreseen; add --debug to see where it happened."
     print(f"kerascnn: {text}", file=sys.stderr)

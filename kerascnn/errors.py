@@ -20,13 +20,17 @@ class TrainingFailed(RuntimeError):  # noqa: N818 (what happened, in the words o
     """Training could not go on; the run folder says why and keeps the best weights so far."""
 
 
+class HostLost(RuntimeError):  # noqa: N818 (what happened)
+    """Another host of a training is gone. The command line exits 75, which says that the same command may go on."""
+
+
 class Stopped(Exception):  # noqa: N818 (not an error)
     """Training was stopped by a signal; its state was saved in the run's folder."""
 
-    def __init__(self, signal_number, folder, epoch, step):
+    def __init__(self, signal_number, folder, epoch, step, hosts=1):
+        again = f"with: {command('train', '--resume', folder)}" if hosts == 1 else "with the same command on all hosts."
         super().__init__(
-            f"stopped by {signal.Signals(signal_number).name} in epoch {epoch + 1} after step {step}. "
-            f"Go on with: {command('train', '--resume', folder)}"
+            f"stopped by {signal.Signals(signal_number).name} in epoch {epoch + 1} after step {step}. Go on {again}"
         )
         self.signal_number = signal_number
 

@@ -53,6 +53,7 @@ KINDS = {
         "versions": dict,
         "precision": (str, type(None)),
         "data_parallel": int,
+        "hosts": int,
         "watch": [str],
         "stopped": (int, type(None)),
     },

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,6 +23,7 @@ from kerascnn.commands.terminal import (
 )
 from kerascnn.datasets import DATASETS
 from kerascnn.errors import UsageError, command, counted, disk_full
+from kerascnn.hosts import check_hosts
 from kerascnn.models import facts, is_file
 from kerascnn.recipes import FIELDS, RECIPES, Recipe, read_config
 
@@ -208,6 +210,7 @@ def train(
     resume: str | None = None,
     watch: Watch = None,
     devices: int | Literal["all"] | None = None,
+    hosts: str | None = None,
     minutes: float | None = None,
     checkpoint_minutes: float = 10.0,
     keep_checkpoints: Flag = False,
@@ -234,6 +237,9 @@ def train(
         run to continue exactly where it stopped: its folder, its name or "last"
     devices
         how many devices of this machine share each batch, a number or all; needs KERAS_BACKEND=jax [default: 1]
+    hosts
+        auto shares each batch out among the hosts that Slurm, Open MPI, Kubernetes or a TPU pod started with this
+        command; needs KERAS_BACKEND=jax. Typed again with the same --out, it goes on from the last checkpoint
     minutes
         how long the whole run may take, instead of --epochs: some steps are timed, and the run trains for as many
         epochs as fit
@@ -260,8 +266,9 @@ def train(
         typed = settings | typed
     else:
         asked, typed = asked_recipe(data, recipe, config, fields), {}
-        if out is not None:
+        if out is not None and hosts is None:
             runs.check_new(out)
+    check_hosts(hosts, os.environ.get("KERAS_BACKEND", "tensorflow"))
     with computing(json) as (say, log):
         from kerascnn.training.train import train as train_run
 
@@ -276,6 +283,7 @@ def train(
             strict=strict,
             watch=looks,
             devices=devices,
+            hosts=hosts,
             minutes=minutes,
             checkpoint_minutes=checkpoint_minutes,
             keep_checkpoints=keep_checkpoints,
@@ -283,6 +291,8 @@ def train(
             on_run=begun,
             **typed,
         )
+        if run is None:  # on a host that is not the first
+            return
         exported, page = _exported(run), _reported(run)
         if json:
             print_json({"run": str(run.folder), **run.read("run")})

@@ -1,4 +1,5 @@
-"""The batches of training, each a function of (seed, step) alone: any one can be made again after a kill."""
+"""The batches of training, each a function of (seed, step) alone: any one can be made again after a kill, and a host
+can make its part of it."""
 
 import keras
 import numpy as np
@@ -24,6 +25,8 @@ class Batches(keras.utils.PyDataset):
         balanced: True weighs every image by the inverse frequency of its class.
         multiple: every batch has a multiple of so many images, as devices that share it need; up to `multiple` - 1
             images are left out of a pass, others in each.
+        share: (number of this host from 0, number of hosts): only its part of each batch comes, with mixup, which
+            blends images of all parts, made from the whole. `multiple` is a multiple of the number of hosts.
 
     Attributes:
         epoch: the epoch whose batches come, set before it begins.
@@ -45,10 +48,12 @@ class Batches(keras.utils.PyDataset):
         total=0,
         balanced=False,
         multiple=1,
+        share=(0, 1),
     ):
         super().__init__(workers=1)
         self.split, self.preprocessing, self.batch_size = split, preprocessing, batch_size
         self.augmentations, self.seed, self.num_classes = augmentations, seed, num_classes
+        self.share = share
         self.multiple, self.pass_images = multiple, len(split) - len(split) % multiple
         self.pass_steps = -(-self.pass_images // batch_size)
         self.period = period or self.pass_steps
@@ -91,15 +96,24 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, step):
         number, step = divmod(self.epoch * self.period + self.start + step, self.pass_steps)
         index = self.order(number)[step * self.batch_size : (step + 1) * self.batch_size]
+        part = part_of(len(index), self.share)
+        if "mixup" in self.augmentations:
+            whole = self._made(index, slice(None), number, step)
+            return tuple(array[part] for array in whole)
+        return self._made(index, part, number, step)
+
+    def _made(self, index, part, number, step):
+        """A part of the batch whose images have these numbers: step `step` of pass `number`."""
         rng = np.random.default_rng([self.seed, number, step])
-        size = self.preprocessing.image_size
+        batch, index = (len(index), part), index[part]
         images = augment(
             self.split.images[index],
             rng,
             self.augmentations,
-            size,
+            self.preprocessing.image_size,
             mirrored=self.first_mirrored[index] ^ (number % 2 == 1),
             components=self.components,
+            batch=batch,
         )
         images, labels = self.preprocessing.scale(images), self.split.labels[index]
         if "mixup" in self.augmentations:
@@ -112,6 +126,17 @@ class Batches(keras.utils.PyDataset):
         return (images, labels) if self.weights is None else (images, labels, self.weights[labels])
 
 
+def part_of(count, share):
+    """The slice of a batch of `count` images that a host makes.
+
+    Args:
+        share: (number of the host from 0, number of hosts, which divides `count`).
+    """
+    rank, hosts = share
+    size = count // hosts
+    return slice(rank * size, (rank + 1) * size)
+
+
 class InOrder(keras.utils.PyDataset):
     """A split in its own order, unchanged, for evaluation: (float32 (B, H, W, C), int64 (B,)).
 
@@ -119,19 +144,23 @@ class InOrder(keras.utils.PyDataset):
         one_hot: number of classes for labels float32 (B, num_classes); 0: numbers.
         multiple: every batch has a multiple of so many images; up to `multiple` - 1 at the end are left out.
         place: where larger images are cut, as of `Preprocessing.crop`; None: at their centre.
+        share: as of `Batches`.
     """
 
-    def __init__(self, split, preprocessing, batch_size, one_hot=0, multiple=1, place=None):
+    def __init__(self, split, preprocessing, batch_size, one_hot=0, multiple=1, place=None, share=(0, 1)):
         super().__init__(workers=1)
         self.split, self.preprocessing, self.batch_size, self.one_hot = split, preprocessing, batch_size, one_hot
         self.images = len(split) - len(split) % multiple
         self.cut = {} if place is None else {"place": place}
+        self.share = share
 
     def __len__(self):
         return -(-self.images // self.batch_size)
 
     def __getitem__(self, step):
-        part = slice(step * self.batch_size, min((step + 1) * self.batch_size, self.images))
+        first = step * self.batch_size
+        part = part_of(min(self.batch_size, self.images - first), self.share)
+        part = slice(first + part.start, first + part.stop)
         labels = self.split.labels[part]
         if self.one_hot:
             labels = np.eye(self.one_hot, dtype="float32")[labels]

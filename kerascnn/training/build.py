@@ -67,11 +67,12 @@ def without_weights(recipe):
     return recipe.replace(model_options={**options, "weights": None}) if "weights" in options else recipe
 
 
-def ready(recipe, data, precision, devices=1):
+def ready(recipe, data, precision, devices=1, share=(0, 1)):
     """(Preprocessing, the network, not compiled, training Batches) of a recipe and its ImageData; the seed is set.
 
     Args:
         devices: how many share each batch; the caller opens `backends.data_parallel`.
+        share: (number of this host from 0, number of hosts that share each batch).
     """
     keras.utils.set_random_seed(recipe.seed)
     size, images = image_size(recipe), data.train.images
@@ -100,6 +101,7 @@ def ready(recipe, data, precision, devices=1):
         total=recipe.steps,
         balanced=recipe.class_weights == "balanced",
         multiple=devices,
+        share=share,
     )
     return prepared, model, batches
 

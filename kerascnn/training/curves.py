@@ -10,9 +10,10 @@ from kerascnn.training.batches import InOrder
 
 
 def measuring(path, recipe, data, batches, *, test):
-    """The callbacks that write metrics.csv at `path`, with the test split's curve if recipe and `test` ask for it."""
+    """The callbacks that write metrics.csv at `path`, with the test split's curve if recipe and `test` ask for it; a
+    host that writes nothing has None for `path`."""
     curve = [TestCurve(in_batches(data, "test", recipe, batches))] if recipe.test_curve and test else []
-    return [*curve, Rows(path, batches, by_step=recipe.eval_every > 0)]
+    return [*curve, *([Rows(path, batches, by_step=recipe.eval_every > 0)] if path else [])]
 
 
 def in_batches(data, name, recipe, batches, most=None):
@@ -31,7 +32,7 @@ def in_batches(data, name, recipe, batches, most=None):
         split = split.take(np.arange(min(most, len(split))))
     soft = len(data.class_names) if "mixup" in recipe.augment else 0
     size = -(-max(recipe.batch_size, 256) // batches.multiple) * batches.multiple
-    return backends.stream(InOrder(split, batches.preprocessing, size, soft, batches.multiple))
+    return backends.stream(InOrder(split, batches.preprocessing, size, soft, batches.multiple, share=batches.share))
 
 
 class TestCurve(keras.callbacks.Callback):

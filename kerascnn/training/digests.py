@@ -19,6 +19,7 @@ from kerascnn.errors import DataError, command
 from kerascnn.files import read_arrays
 
 NAME = "checkpoint/data.npz"
+COLUMNS = {"images": "pixels", "labels": "labels", "files": "file names"}
 MOST_BYTES = 16 << 30  # of files that are read from end to end
 PIXELS, SOURCES, BYTES, TIMES = "pixels", "pixels before resizing", "bytes", "times"
 
@@ -46,6 +47,21 @@ def digests(data, kinds=None):
             f"{name}/files": np.array([_name_digest(file) for file in split.files], "uint64"),
         }
     return arrays
+
+
+def summary(data):
+    """{what, in words: short digest of it} of an ImageData, for hosts that must all have the same; of files that are
+    told by size and time alone, as copies differ in them, only names and labels."""
+    told = {}
+    for name, array in digests(data).items():
+        split, _, column = name.partition("/")
+        if column == "images" and _cheapest(data.splits[split].images) == TIMES:
+            continue
+        told[f"the number of {split} images"] = len(data.splits[split])
+        if column != "kind":
+            content = hashlib.blake2b(array.tobytes(), digest_size=4).hexdigest()
+            told[f"the digest of the {COLUMNS[column]} of the {split} images"] = content
+    return told
 
 
 def changes(run, data, *, times=True):

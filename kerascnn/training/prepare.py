@@ -11,6 +11,7 @@ from PIL import Image
 from kerascnn import backends, datasets, models, runs
 from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.errors import DataError, UsageError, command, counted
+from kerascnn.hosts import ALONE
 from kerascnn.recipes import Recipe
 from kerascnn.training.reading import check_counts
 
@@ -37,19 +38,27 @@ def precision_of(recipe):
     return backends.fastest_precision() if large else "float32"
 
 
-def device_count(devices, batch_size, run=None):
+def device_count(devices, batch_size, run=None, group=ALONE):
     """The number of devices that share a batch: what was asked for, or what the run that goes on had, or 1.
 
     Args:
         devices: a number, "all" or None.
         batch_size: images a step, of all devices together.
         run: the Run that goes on, if any.
+        group: the Hosts, all of whose devices share a batch where there are several.
     Raises:
         UsageError: more devices than there are, not JAX, a batch that they do not divide, or another number than the
             run had.
     """
-    had = run.read("run").get("data_parallel", 1) if run else None
+    before = run.read("run") if run else {}
+    had = before.get("data_parallel", 1) if run else None
+    if before.get("hosts", group.count) != group.count:
+        raise UsageError(
+            f"The run {run.folder} was made on {counted(before['hosts'], 'host')}, so it cannot go on exactly on "
+            f"{group.count}. Start it on as many again, or start a new run."
+        )
     there = backends.data_parallel_devices()
+    devices = "all" if group.count > 1 else devices
     count = there if devices == "all" else devices if devices is not None else had or 1
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise UsageError(f"devices={count!r} is not allowed: it must be a whole number above 0, or all.")
@@ -68,7 +77,8 @@ def device_count(devices, batch_size, run=None):
     if batch_size % count:
         near = max(count, batch_size - batch_size % count)
         raise UsageError(
-            f"batch_size={batch_size} cannot be shared out evenly among {count} devices. Give batch_size={near}"
+            f"batch_size={batch_size} cannot be shared out evenly among {count} devices. Give batch_size={near}, or "
+            f"another multiple of {count}."
         )
     return count
 

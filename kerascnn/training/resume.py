@@ -5,8 +5,10 @@ compressed-free NPZ file holds everything, with the checksums that ZIP files car
 name, synced and renamed, and the last two are kept, so that a kill at any moment leaves one that can be read.
 """
 
+import io
 import json
 import os
+import signal
 import time
 
 import keras
@@ -19,6 +21,7 @@ from kerascnn.runs import Run, replacing
 
 KEPT = 2
 BEST = "best.weights.h5"
+KINDS = ("trainable", "other", "optimizer", "metrics")  # of variables in a state
 COUNTERS = ("best", "wait", "cooldown_counter", "stopped_epoch", "best_epoch", "_ema_weights_in_model")
 
 
@@ -31,12 +34,14 @@ class Checkpoint(keras.callbacks.Callback):
         callbacks: patience and best-weights callbacks of Keras, whose counters are part of the state.
         minutes: between two states within an epoch.
         began: when the training began, of `time.monotonic`, as if it had never paused.
+        group: the Hosts of the training; `folder` is None on all but the first, which alone saves.
     """
 
-    def __init__(self, folder, batches, callbacks, minutes, began):
+    def __init__(self, folder, batches, callbacks, minutes, began, group):
         super().__init__()
         self.seconds, self._saved = 60 * minutes, time.monotonic()
         self.folder, self.batches, self.callbacks, self.began = folder, batches, callbacks, began
+        self.group = group
         self.state = None
         self._signal = None
 
@@ -57,6 +62,8 @@ class Checkpoint(keras.callbacks.Callback):
             self.state = None
 
     def on_train_batch_end(self, step, logs=None):
+        if self.group.stopping(self.batches.epoch * self.batches.period + self.batches.start + step + 1):
+            self.stop(signal.SIGTERM)
         if step + 1 < len(self.batches):
             if self._signal:
                 self._stop(self.batches.epoch, self.batches.start + step + 1)
@@ -64,35 +71,35 @@ class Checkpoint(keras.callbacks.Callback):
                 self.save(self.batches.epoch, self.batches.start + step + 1)
 
     def on_epoch_end(self, epoch, logs=None):
-        new = self.folder / f"new.{BEST}"
-        if new.exists():  # ModelCheckpoint found this epoch the best
+        if self.folder and (new := self.folder / f"new.{BEST}").exists():  # ModelCheckpoint found this epoch the best
             os.replace(new, self.folder / BEST)
         self.batches.start = 0
         self.save(epoch + 1, 0)
         if self._signal and not self.model.stop_training and epoch + 1 < self.batches.epochs:
-            raise Stopped(self._signal, self.folder.parent, epoch, self.batches.steps)
+            raise self._stopped(epoch, self.batches.steps)
 
     def _stop(self, epoch, step):
         self.save(epoch, step)
-        raise Stopped(self._signal, self.folder.parent, epoch, step)
+        raise self._stopped(epoch, step)
+
+    def _stopped(self, epoch, step):
+        return Stopped(self._signal, self.folder and self.folder.parent, epoch, step, self.group.count)
 
     def save(self, epoch, step):
         """Write the state before step `step` of epoch `epoch` (both from 0); older states but one are deleted."""
+        if self.folder is None:
+            return
         backends.sync(self.model)
-        arrays = {
-            f"{kind}/{i}": np.asarray(keras.ops.convert_to_numpy(variable))
-            for kind, variables in _variables(self.model).items()
-            for i, variable in enumerate(variables)
-        }
         state = {
             "epoch": epoch,
             "step": step,
             "stop_training": bool(self.model.stop_training),
             "callbacks": [_counters(callback) for callback in self.callbacks],
         }
-        arrays["state"] = np.frombuffer(json.dumps(state).encode(), "uint8")
+        for kind, variables in _variables(self.model).items():
+            state[kind] = [np.asarray(keras.ops.convert_to_numpy(variable)) for variable in variables]
         with replacing(self.folder / f"state-{epoch:05d}-{step:07d}.npz") as temporary:
-            np.savez(temporary, **arrays)
+            np.savez(temporary, **_arrays(state))
         self._saved = time.monotonic()
         Run(self.folder.parent).update(seconds=round(self._saved - self.began, 2))  # a kill forgets what comes after
         for old in sorted(self.folder.glob("state-*.npz"))[:-KEPT]:
@@ -129,19 +136,41 @@ def _counters(callback):
     }
 
 
+def _arrays(state):
+    """{name: array} of a state, for an NPZ file."""
+    rest = {name: value for name, value in state.items() if name not in KINDS}
+    arrays = {f"{kind}/{i}": array for kind in KINDS for i, array in enumerate(state[kind])}
+    return {**arrays, "state": np.frombuffer(json.dumps(rest).encode(), "uint8")}
+
+
+def _state(arrays):
+    """The state of the arrays of an NPZ file."""
+    state = json.loads(arrays["state"].tobytes())
+    for kind in KINDS:
+        count = sum(name.startswith(f"{kind}/") for name in arrays)
+        state[kind] = [arrays[f"{kind}/{i}"] for i in range(count)]
+    return state
+
+
 def newest(folder, say=print):
     """The newest state that can be read, as a dict, or None where there is none; `say` hears of torn files."""
     for path in sorted(folder.glob("state-*.npz"), reverse=True):
         try:
-            arrays = read_arrays(path)
-            state = json.loads(arrays.pop("state").tobytes())
-            for kind in ("trainable", "other", "optimizer", "metrics"):
-                count = sum(name.startswith(f"{kind}/") for name in arrays)
-                state[kind] = [arrays[f"{kind}/{i}"] for i in range(count)]
-            return state
+            return _state(read_arrays(path))
         except (OSError, ValueError, KeyError, RecursionError) as error:
             say(f"{path.name} cannot be read ({error}); the checkpoint before it is used.")
     return None
+
+
+def shared(group, state):
+    """The state (or None) that the first of the Hosts `group` has, on every host."""
+    if group.count == 1:
+        return state
+    packed = io.BytesIO()
+    if state is not None:
+        np.savez(packed, **_arrays(state))
+    content = group.share(packed.getvalue())
+    return _state(dict(np.load(io.BytesIO(content)))) if content else None
 
 
 def check_table(folder, path, state):

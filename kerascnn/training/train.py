@@ -3,26 +3,25 @@
 import contextlib
 import datetime
 import errno
+import json
 import math
 import os
 import platform
-import signal
-import threading
 import time
-
-import keras
+from pathlib import Path
 
 from kerascnn import __version__, backends, runs
 from kerascnn.callbacks import LOOKS
 from kerascnn.datasets.balance import CURE, balance
-from kerascnn.errors import Stopped, UsageError, command, counted, disk_full
-from kerascnn.recipes import RECIPES
+from kerascnn.errors import HostLost, Stopped, UsageError, command, counted, disk_full
+from kerascnn.hosts import join
+from kerascnn.recipes import RECIPES, Recipe
 from kerascnn.training import digests
 from kerascnn.training import resume as resuming
 from kerascnn.training.build import compile_model, ready, without_weights
-from kerascnn.training.curves import in_batches, keep_rows, measuring
 from kerascnn.training.failures import check_size, foreseen, memory, memory_ran_out, not_a_number
 from kerascnn.training.finish import delete_checkpoints, fetch_best, results, spent, write_best
+from kerascnn.training.fit import fit
 from kerascnn.training.minutes import fitted
 from kerascnn.training.prepare import (
     anchored,
@@ -36,10 +35,14 @@ from kerascnn.training.prepare import (
     precision_of,
     write_samples,
 )
-from kerascnn.training.progress import EpochLines
 from kerascnn.training.reading import load_data
-from kerascnn.training.resume import BEST, Checkpoint
 from kerascnn.training.transfer import transfer
+
+_ALONE = {  # why hosts do not allow them
+    "devices": "all devices of all hosts share each batch. Leave devices out.",
+    "minutes": "hosts time a step differently. Give epochs or steps instead.",
+    "watch": "looks compute on one host, and the network is on all. Leave watch out, and look at the finished run.",
+}
 
 
 def train(
@@ -51,6 +54,7 @@ def train(
     callbacks=(),
     watch=None,
     devices=None,
+    hosts=None,
     minutes=None,
     checkpoint_minutes=10.0,
     keep_checkpoints=False,
@@ -60,6 +64,8 @@ def train(
     **fields,
 ):
     """Train as a recipe asks; returns the finished Run with its best weights, metrics, plots and test result.
+
+    Of several hosts, all but the first get None.
 
     Args:
         recipe: a Recipe; None: LeNet-5 on the handwritten digits.
@@ -71,6 +77,9 @@ def train(
             change what is learned. None: none, or on resuming those that the run had.
         devices: how many devices of this machine share each batch, or "all"; JAX only. None: one, or on resuming those
             that the run had. `batch_size` counts the images of all together.
+        hosts: "auto" shares each batch out among all devices of the hosts that the cluster names, on each of which the
+            same call is made; JAX only (`kerascnn.hosts`). Only the first host writes and says anything. If `out` holds
+            a run that was begun so, it goes on from its last checkpoint, as a job that is started again does.
         minutes: how long the whole run may take: some steps are timed, and as many epochs (or `steps`) trained as fit.
             None: the recipe's own length.
         checkpoint_minutes: minutes between checkpoints within an epoch; there is one at every epoch's end anyway.
@@ -85,55 +94,65 @@ def train(
         UsageError, DataError: the recipe or the data cannot be used; nothing was written.
         Stopped: SIGINT or SIGTERM came; the state was saved, `resume` goes on exactly.
         TrainingFailed: the loss became NaN or infinite, or memory ran out.
+        HostLost: another host is gone.
     """
     began = time.monotonic()
-    _check_asked(checkpoint_minutes, watch, minutes, resume, fields)
-    run = None if resume is None else runs.as_run(resume)
-    recipe, precision, state = _continued(run, recipe, fields, say) if run else _asked(recipe, fields)
-    count = device_count(devices, recipe.batch_size, run)
-    check_size(recipe, precision)
-    say(f"Reading {recipe.data}")
-    data = load_data(recipe, strict=strict)
-    check(recipe, data)
+    _check_asked(checkpoint_minutes, watch, minutes, resume, fields, hosts, devices)
+    group = join(hosts)
+    say = say if group.first else _say_nothing
+    run, recipe, precision, state = _agreed(group, recipe, out, resume, fields, say)
+    with group.agreeing() as values:
+        count = device_count(devices, recipe.batch_size, run, group)
+        check_size(recipe, precision)
+        say(f"Reading {recipe.data}")
+        data = load_data(recipe, strict=strict)
+        check(recipe, data)
+        values |= digests.summary(data) if group.count > 1 else {}
     if minutes is not None:
         recipe = fitted(recipe, data, precision, count, minutes, began, say)
-    with backends.data_parallel(count):
-        prepared, model, batches = ready(without_weights(recipe) if state else recipe, data, precision, count)
-        if run:
-            check_whole(run, state, batches)
-        notes = transfer(recipe, model, data, prepared, fill=not state)
-        compile_model(model, recipe, batches.total, batches.period, nll=resuming.has_nll(recipe, state))
+    prepared, model, batches, notes = _built(group, recipe, data, precision, count, run, state)
+    fitting = model, batches, data, state
+    if not group.first:
+        _fit(group, None, recipe, *fitting, count, callbacks, checkpoint_minutes, began, say, test=test)
+        return None
     if watch is None:
         watch = run.read("run").get("watch", ()) if run else ()
     looks = _looks(watch, recipe, model, data, prepared)
     check_space(run.folder if run else out or runs.ROOT, model.count_params())
     known = run is not None
-    run = run or runs.create(out, model=recipe.model, data=data.name)
+    run = run or _new(group, out, recipe, data)
     with runs.locked(run / "checkpoint" / "lock"):
         began -= _open(run, known, recipe, data, prepared)
-        _begin(run, recipe, model, precision, count, watch)
+        _begin(run, recipe, model, precision, count, group, watch)
         for look in looks:
             look.parent = run / "watch"
         with _recorded_failures(run, recipe, began):
             if on_run:
                 on_run(run)
-            _announce(recipe, data, model, precision, count, say, test=test)
+            _announce(recipe, data, model, precision, count, group, say, test=test)
             free = memory()
             for note in filter(None, [*notes, foreseen(recipe, model, precision, free)]):
                 say(note)
-            with _told_failures(run, recipe, model, precision, free, batches), backends.data_parallel(count):
+            with _told_failures(run, recipe, model, precision, free, batches):
                 if state:
                     fetch_best(run)
                 looks += callbacks
-                _fit(run, recipe, model, batches, data, state, looks, checkpoint_minutes, began, say, test=test)
+                _fit(group, run, recipe, *fitting, count, looks, checkpoint_minutes, began, say, test=test)
             final = write_best(run, recipe)
             result = results(run, recipe, final, data, prepared, test=test)
         _finish(run, recipe, model, state, result, final, began, keep_checkpoints)
         return run
 
 
-def _check_asked(checkpoint_minutes, watch, minutes, resume, fields):
+def _say_nothing(line):
+    pass
+
+
+def _check_asked(checkpoint_minutes, watch, minutes, resume, fields, hosts, devices):
     """Raise a UsageError for arguments of `train` that cannot be."""
+    for name, value in (("devices", devices), ("minutes", minutes), ("watch", watch)) if hosts else ():
+        if value:
+            raise UsageError(f"hosts={hosts!r} and {name}={value!r} cannot both be given: {_ALONE[name]}")
     if not checkpoint_minutes >= 0:
         raise UsageError(f"checkpoint_minutes={checkpoint_minutes} is not allowed: it must be 0 or more.")
     for name in watch or ():
@@ -170,6 +189,72 @@ def _finish(run, recipe, model, state, result, final, began, keep_checkpoints):
         delete_checkpoints(run, recipe, stopped=stopped)
 
 
+def _agreed(group, recipe, out, resume, fields, say):
+    """(run that goes on, recipe, precision, state of its newest checkpoint), the same on all hosts but for the run,
+    which only the first one knows; run and state are None for a new run."""
+    state = run = None
+    with group.agreeing() as values:
+        if group.first:
+            run = _known(group, out, resume)
+        if group.count > 1:
+            values |= {"resume": resume and str(resume), "versions": {"kerascnn": __version__, **backends.versions()}}
+            values |= fields if resume is not None else _asked(recipe, fields)[0].to_dict()
+        if run:
+            recipe, precision, state = _continued(run, recipe, fields, say)
+        elif resume is None:
+            recipe, precision, state = _asked(recipe, fields)
+    if group.count > 1:
+        told = json.dumps([recipe.to_dict(), precision]).encode() if group.first else b""
+        fields, precision = json.loads(group.share(told))
+        recipe, state = Recipe.from_dict(fields), resuming.shared(group, state)
+    return run, recipe, precision, state
+
+
+def _known(group, out, resume):
+    """The run that goes on, or None: the one that is named, or, on several hosts, the one that was begun in `out`."""
+    if resume is None and group.count > 1 and out is not None:
+        if (Path(out) / "run.json").exists():
+            resume = out
+        elif not (Path(out) / "checkpoint").exists():
+            runs.check_new(out)
+    return None if resume is None else runs.as_run(resume)
+
+
+def _new(group, out, recipe, data):
+    """A new run folder; on several hosts also the one of a job that was killed as it began."""
+    if group.count > 1 and out is not None and (Path(out) / "checkpoint").exists():
+        return runs.Run(out)
+    return runs.create(out, model=recipe.model, data=data.name)
+
+
+def _built(group, recipe, data, precision, count, run, state):
+    """(Preprocessing, the compiled network, its training Batches, notes of `transfer`)."""
+    with group.watching(), backends.data_parallel(count):
+        first = without_weights(recipe) if state else recipe
+        prepared, model, batches = ready(first, data, precision, count, (group.rank, group.count))
+        if run:
+            check_whole(run, state, batches)
+        notes = transfer(recipe, model, data, prepared, fill=not state)
+        compile_model(model, recipe, batches.total, batches.period, nll=resuming.has_nll(recipe, state))
+    return prepared, model, batches, notes
+
+
+def _fit(group, run, recipe, model, batches, data, state, count, *rest, test):
+    """Fit on all devices of the hosts, which part at the end."""
+    with group.watching(), backends.data_parallel(count):
+        try:
+            fit(group, run, recipe, model, batches, data, state, *rest, test=test)
+        except (Stopped, RuntimeError) as error:
+            if isinstance(error, Stopped) or _diverged(error):  # on all hosts at once
+                group.leave()
+            raise
+    group.leave()
+
+
+def _diverged(error):
+    return isinstance(error, RuntimeError) and "NaN or Inf loss" in str(error)
+
+
 def _asked(recipe, fields):
     """(recipe, precision, None) of a new run."""
     recipe = anchored((recipe or RECIPES.get("digits")()).replace(**fields))
@@ -184,7 +269,7 @@ def _continued(run, recipe, fields, say):
     return recipe, run.read("run").get("precision") or precision_of(recipe), state
 
 
-def _begin(run, recipe, model, precision, count, watch):
+def _begin(run, recipe, model, precision, count, group, watch):
     """Write into run.json that a training runs, where and with what."""
     run.update(
         status="running",
@@ -200,6 +285,7 @@ def _begin(run, recipe, model, precision, count, watch):
         processor=backends.processor(),
         precision=precision,
         data_parallel=count,
+        hosts=group.count,
         seed=recipe.seed,
         watch=list(watch),
         parameters=model.count_params(),
@@ -214,6 +300,9 @@ def _recorded_failures(run, recipe, began):
     except Stopped as stop:
         write_best(run, recipe)
         run.update(status="interrupted", reason=str(stop), **spent(began))
+        raise
+    except HostLost as lost:  # soon JAX will end this process, too
+        run.update(status="interrupted", reason=str(lost))
         raise
     except BaseException as error:
         full = disk_full(error)
@@ -243,7 +332,7 @@ def _open(run, known, recipe, data, prepared):
     return 0.0
 
 
-def _announce(recipe, data, model, precision, count, say, *, test):
+def _announce(recipe, data, model, precision, count, group, say, *, test):
     """Say what is about to be trained, and what was done to the data."""
     counts = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
     shape = "x".join(map(str, model.input_shape[1:]))
@@ -268,7 +357,8 @@ def _announce(recipe, data, model, precision, count, say, *, test):
     say(f"{model.count_params():,} parameters, {precision} on {', '.join(backends.devices())} ({backends.backend()})")
     if count > 1:
         left = [f"{len(data.splits[n]) % count} {n}" for n in ("train", "validation") if data.splits.get(n)]
-        say(f"{count} devices share each batch; left out of each pass: {' and '.join(left)} images")
+        those = f"{counted(count, 'device')} of {group.count} hosts" if group.count > 1 else f"{count} devices"
+        say(f"{those} share each batch; left out of each pass: {' and '.join(left)} images")
 
 
 @contextlib.contextmanager
@@ -278,130 +368,10 @@ def _told_failures(run, recipe, model, precision, free, batches):
     try:
         yield
     except Exception as error:
-        diverged = isinstance(error, RuntimeError) and "NaN or Inf loss" in str(error)
+        diverged = _diverged(error)
         if not diverged and not backends.out_of_memory(error):
             raise
         kept = "the best weights so far are kept" if write_best(run, recipe) else "no epoch was finished"
         if diverged:
             raise not_a_number(recipe, batches.epoch, kept) from None
         raise memory_ran_out(recipe, model, precision, free, batches.epoch, kept) from error
-
-
-def _fit(run, recipe, model, batches, data, state, callbacks, checkpoint_minutes, began, say, *, test):
-    """Fit until the recipe's epochs are done, from the state of a checkpoint where there is one."""
-    folder = run / "checkpoint"
-    folder.mkdir(exist_ok=True)
-    counting = _counting(recipe, folder)
-    for name in ("rate_patience", "stop_patience"):
-        if getattr(recipe, name) >= batches.epochs:
-            say(f"Note: {name}={getattr(recipe, name)} is not below epochs={batches.epochs}, so it never acts.")
-    measured = measuring(run / "metrics.csv", recipe, data, batches, test=test)
-    lines = EpochLines(batches, say, by_step=recipe.eval_every > 0)
-    checkpoint = Checkpoint(folder, batches, counting, checkpoint_minutes, began)
-    nan = keras.callbacks.TerminateOnNaN(raise_error=True)
-    validation = in_batches(data, "validation", recipe, batches)
-
-    epoch = step = 0
-    if state:
-        epoch, step = state["epoch"], state["step"]
-        model.optimizer.build(model.trainable_variables)
-        model.test_on_batch(*batches[0])  # makes the metrics' variables
-        resuming.restore(model, state)
-        checkpoint.state = state
-        say(f"Going on with epoch {epoch + 1}" + (f", step {step + 1}" if step else ""))
-        if state["stop_training"]:
-            say("The run had already stopped by its patience.")
-            return
-    keep_rows(run / "metrics.csv", epoch)
-    try:
-        with _signals(checkpoint, say):
-            while epoch < batches.epochs:
-                batches.epoch, batches.start = epoch, step
-                last = epoch + 1 if step else batches.whole_epochs if epoch < batches.whole_epochs else batches.epochs
-                model.fit(
-                    backends.stream(batches),
-                    validation_data=validation,
-                    initial_epoch=epoch,
-                    epochs=last,
-                    shuffle=False,
-                    verbose=0,
-                    callbacks=[_Monitored(recipe.monitor), *counting, nan, *measured, lines, *callbacks, checkpoint],
-                )
-                if model.stop_training:
-                    worn = recipe.stop_patience and counting[-1].wait >= recipe.stop_patience
-                    patience = f"{recipe.monitor} has not improved for {counted(recipe.stop_patience, 'epoch')}"
-                    say(f"Stopped: {patience if worn else 'a callback asked for it'}.")
-                    break
-                epoch, step = last, 0
-                if epoch < batches.epochs:
-                    checkpoint.state = resuming.newest(folder, say)
-                    resuming.restore(model, checkpoint.state)  # the end of a fit changes moving averages
-    finally:
-        lines.close()
-
-
-def _counting(recipe, folder):
-    """The callbacks that count epochs and choose weights; a checkpoint keeps their state."""
-    best = keras.callbacks.ModelCheckpoint(
-        str(folder / f"new.{BEST}"),
-        monitor=recipe.monitor,
-        save_best_only=recipe.keep == "best",
-        save_weights_only=True,
-    )
-    counting = [_SwapAverages(swap_on_epoch=True), best] if recipe.ema else [best]
-    if recipe.rate_patience:
-        counting.append(
-            keras.callbacks.ReduceLROnPlateau(
-                recipe.monitor, factor=recipe.rate_factor, patience=recipe.rate_patience, min_delta=recipe.min_delta
-            )
-        )
-    if recipe.stop_patience:
-        counting.append(
-            keras.callbacks.EarlyStopping(recipe.monitor, min_delta=recipe.min_delta, patience=recipe.stop_patience)
-        )
-    return counting
-
-
-class _Monitored(keras.callbacks.Callback):
-    """Ends a training whose monitored quantity is NaN, as `TerminateOnNaN` does, before such weights are kept: nothing
-    is better than NaN, to Keras."""
-
-    def __init__(self, monitor):
-        super().__init__()
-        self.monitor = monitor
-
-    def on_epoch_end(self, epoch, logs=None):
-        if math.isnan(logs[self.monitor]):
-            raise RuntimeError(f"NaN or Inf loss: {self.monitor}")
-
-
-class _SwapAverages(keras.callbacks.SwapEMAWeights):
-    """Keras' callback, without what it does at the end of a fit: there the weights that go on being trained would be
-    overwritten, and a training that goes on in another fit would not be the same."""
-
-    def _finalize_ema_values(self):
-        pass
-
-
-@contextlib.contextmanager
-def _signals(checkpoint, say):
-    """Within this block the first SIGINT or SIGTERM saves after the current step; a second one stops at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
-
-    def handle(number, frame):
-        say("Saving; once more stops at once.")
-        checkpoint.stop(number)
-        for n in numbers:
-            signal.signal(n, before[n])
-
-    for number in numbers:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            signal.signal(number, before[number])

@@ -1,0 +1,151 @@
+"""The processes of one training on this machine: started together, watched, and started again when one dies."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from kerascnn.errors import counted
+from kerascnn.processes import num_cpus, python_module
+
+GRACE = 3.0  # seconds that processes get to end by themselves, and to say why, once one has ended with an error
+LAST_LINES = 5  # of its output, where a process that says nothing has ended with an error
+GONE = (os.EX_TEMPFAIL, -signal.SIGABRT)  # how a process ends that another has left
+
+
+class Launch:
+    """N processes that train one network together, as hosts would.
+
+    Args:
+        arguments: of `kerascnn`, without its name; the same for each.
+        processes: how many.
+        restarts: how often all are started again where one was killed.
+        say: called with a line for each restart.
+    """
+
+    def __init__(self, arguments, processes, restarts, say):
+        self.arguments, self.processes, self.restarts, self.say = arguments, processes, restarts, say
+        self._running = []
+        self._signal = None
+
+    def run(self):
+        """Start them, wait for their end, and start them again where it may help; returns the exit code."""
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = [signal.signal(number, self._stop) for number in numbers]
+        try:
+            with tempfile.TemporaryDirectory(prefix="kerascnn-launch-") as folder:
+                return self._run(Path(folder))
+        finally:
+            self._kill()
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
+
+    def _run(self, folder):
+        for restart in range(self.restarts + 1):
+            self._start(folder)
+            first, codes = self._wait()
+            if self._signal:
+                return 128 + self._signal
+            if not any(codes):
+                return 0
+            wrong = next((number for number, code in enumerate(codes) if code > 0 and code not in GONE), None)
+            number = first if wrong is None else wrong
+            self._tell(number, folder)
+            if wrong is not None:  # it would only happen again
+                return codes[wrong]
+            if restart < self.restarts:
+                told = f"All start again from the last checkpoint, restart {restart + 1} of {self.restarts}"
+                self.say(f"{self._ended(number, codes[number])}. {told}")
+        again = counted(self.restarts, "restart")
+        self.say(f"{self._ended(number, codes[number])} after {again}. Type the same command to go on")
+        return 1
+
+    def _start(self, folder):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        common = {
+            **os.environ,
+            "KERAS_BACKEND": "jax",
+            "JAX_COORDINATOR_ADDRESS": address,
+            "JAX_COORDINATOR_BIND_ADDRESS": address,
+            "JAX_NUM_PROCESSES": str(self.processes),
+        }
+        command = [*python_module("kerascnn"), *self.arguments]
+        self._running = []
+        for number in range(self.processes):
+            environment = {**common, "JAX_PROCESS_ID": str(number), "JAX_LOCAL_DEVICE_IDS": str(number)}
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(_share_of_cores(number, self.processes))
+                output = None if number == 0 else stack.enter_context(open(_log(folder, number), "wb"))
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    env=environment,
+                    start_new_session=True,  # Ctrl-C comes to us alone
+                )
+            self._running.append(process)
+
+    def _wait(self):
+        """(number of the process that ended first with an error, or None; exit codes by number) once all have ended."""
+        first = deadline = None
+        while None in (codes := [process.poll() for process in self._running]):
+            if first is None and any(codes):
+                first = next(number for number, code in enumerate(codes) if code)
+                deadline = time.monotonic() + GRACE
+            if deadline and time.monotonic() > deadline and not self._signal:
+                self._kill()
+            time.sleep(0.1)
+        return next((n for n, code in enumerate(codes) if code), None) if first is None else first, codes
+
+    def _stop(self, number, frame):
+        """The first signal lets all save and stop, the second one ends them at once."""
+        if self._signal:
+            self._kill()
+        self._signal = number
+        for process in self._running:
+            if process.poll() is None:
+                process.terminate()
+
+    def _kill(self):
+        for process in self._running:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+    def _tell(self, number, folder):
+        """Print the last lines of a process whose output was kept back."""
+        path = _log(folder, number)
+        if number and path.exists():
+            for line in path.read_text(errors="replace").splitlines()[-LAST_LINES:]:
+                print(f"process {number}: {line}", file=sys.stderr)
+
+    @staticmethod
+    def _ended(number, code):
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else "lost the others"
+        return f"Process {number} {how}"
+
+
+def _log(folder, number):
+    return folder / f"process-{number}.log"
+
+
+@contextlib.contextmanager
+def _share_of_cores(number, count):
+    """Within this block processes are started on their share of this one's processors."""
+    if not hasattr(os, "sched_setaffinity") or num_cpus() == 1:
+        yield
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[number::count] or [cores[number % len(cores)]])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
