@@ -81,6 +81,13 @@ def saturation(operations, gradient_bytes, host):
         hosts += 1
 
 
+def fastest(operations, gradient_bytes, host):
+    """The number of hosts with which a step takes least: with more, the latency of the ring's turns costs more than
+    their computing saves."""
+    times = {hosts: sum(step(operations, gradient_bytes, host, hosts)) for hosts in range(1, 2001)}
+    return min(times, key=times.get)
+
+
 def table(case):
     """The table of a case, as text."""
     with graph.without_weights():
@@ -103,18 +110,13 @@ def table(case):
         rows.append((f"{hosts:,}", *map(_shown, numbers), f"{100 * alone / hosts / (compute + reduce):.0f}%"))
     header = ("hosts", "images a host", "compute, ms", "all-reduce, ms", "sent a host, MB")
     header += ("images/s", "read by all, MB/s", "of ideal")
-    least = saturation(operations, measured.gradient_bytes, case.host)
+    sizes = operations, measured.gradient_bytes, case.host
     kept = measured.weight_bytes + measured.optimizer_bytes
-    return "\n".join(
-        (
-            case.title,
-            "",
-            text_table(header, rows, "r" * len(header)),
-            "",
-            f"gradients {measured.gradient_bytes / 1e6:,.1f} MB, a checkpoint {kept / 1e6:,.1f} MB; from {least:,} hosts "
-            "on, the all-reduce takes as long as computing",
-        )
+    last = (
+        f"gradients {measured.gradient_bytes / 1e6:,.1f} MB, a checkpoint {kept / 1e6:,.1f} MB; from "
+        f"{saturation(*sizes):,} hosts on, the all-reduce takes as long as computing; {fastest(*sizes):,} are fastest"
     )
+    return "\n".join((case.title, "", text_table(header, rows, "r" * len(header)), "", last))
 
 
 def _shown(number):

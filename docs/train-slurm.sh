@@ -15,11 +15,11 @@
 
 DATA=${DATA:-$HOME/photos}
 RUN=${RUN:-$HOME/runs/photos}
+OPTIONS=${OPTIONS:---model resnet18 --batch-size 512 --epochs 90 --checkpoint-minutes 2}
 KERASCNN=${KERASCNN:-kerascnn}
 export KERAS_BACKEND=jax
 
-srun --kill-on-bad-exit=1 $KERASCNN train "$DATA" --model resnet18 --batch-size 512 --epochs 90 \
-    --checkpoint-minutes 2 --out "$RUN" --hosts auto
+srun --kill-on-bad-exit=1 $KERASCNN train "$DATA" $OPTIONS --out "$RUN" --hosts auto
 code=$?
 if [ $code -ne 0 ] && [ $code -ne 1 ] && [ $code -ne 2 ]; then # not an error that would only come again
     scontrol requeue "$SLURM_JOB_ID"

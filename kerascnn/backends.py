@@ -83,6 +83,18 @@ def data_parallel(count):
     return keras.distribution.DataParallel(devices=names, auto_shard_dataset=False).scope()
 
 
+@contextlib.contextmanager
+def alone():
+    """Within this block new variables are on the first device only, as outside `data_parallel`: for what one of several
+    hosts does, as the others do not take part in making theirs."""
+    before = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(before)
+
+
 def data_parallel_devices():
     """Number of devices that `data_parallel` can use: 1 on TensorFlow and PyTorch."""
     return len(keras.distribution.list_devices()) if backend() == "jax" else 1

@@ -19,7 +19,7 @@ from kerascnn.errors import DataError, HostLost, UsageError
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 JOINING = 300  # seconds that hosts wait for each other at the start
 SILENCE = 8  # seconds without a sign of life after which a host counts as dead
-LEAVING = 120  # seconds that hosts wait for the last checkpoint at the end
+LEAVING = 600  # seconds that hosts wait for the last checkpoint at the end
 REASONS = {
     "tensorflow": "Keras' fit does not run under TensorFlow's strategy for many workers (keras-team/keras#20585)",
     "torch": "Keras has no data parallelism for PyTorch",

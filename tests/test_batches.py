@@ -134,6 +134,38 @@ def test_every_batch_is_a_multiple_where_devices_share_it(split):
     assert [len(labels) for _, labels in read(InOrder(split, AS_IS, 12, multiple=4))] == [12, 8]
 
 
+@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize(
+    "augmentations", [(), ("flip", "crop", "cutout"), ("translate", "colour", "pca"), ("crop", "mixup")], ids="-".join
+)
+def test_the_parts_of_the_hosts_are_the_batch_of_one(augmentations, balanced):
+    """Bit by bit, whatever is drawn: also in the second pass, whose last batch is shorter."""
+    draw = np.random.default_rng(0)
+    images, labels = draw.integers(0, 256, (21, 16, 16, 3), np.uint8), draw.integers(3, size=21)
+    colours = Preprocessing((16, 16), (16, 16), 3, (0.4,) * 3, (0.3,) * 3)
+    options = {"augmentations": augmentations, "num_classes": 3, "balanced": balanced, "multiple": 4, "epochs": 2}
+
+    def made(rank, hosts):
+        batches = Batches(Split(images, labels), colours, 8, share=(rank, hosts), **options)
+        batches.epoch = 1
+        return read(batches)
+
+    whole, parts = made(0, 1), [made(rank, 4) for rank in range(4)]
+    assert [len(step[0]) for step in whole] == [8, 8, 4]
+    for step, own in enumerate(whole):
+        for place, array in enumerate(own):
+            joined = np.concatenate([part[step][place] for part in parts])
+            np.testing.assert_array_equal(joined, array)
+            assert joined.dtype == array.dtype
+
+
+def test_the_parts_of_the_hosts_are_the_whole_split_in_its_order(split):
+    parts = [read(InOrder(split, AS_IS, 12, multiple=4, share=(rank, 4))) for rank in range(4)]
+    assert [[list(labels) for _, labels in part] for part in parts][1] == [[3, 4, 5], [14, 15]]
+    joined = np.concatenate([part[step][1] for step in range(2) for part in parts])
+    np.testing.assert_array_equal(joined, np.arange(20))
+
+
 def test_pca_noise_is_of_the_training_set_s_colours_whatever_the_batch():
     """Red changes in the data and other colours do not: so does the noise, in a batch of one image, each time alike."""
     images = np.full((64, 4, 4, 3), 100, "uint8")

@@ -96,7 +96,7 @@ def _counting(recipe, folder):
     """
     best = keras.callbacks.Callback()  # in the place of the one that saves
     if folder:
-        best = keras.callbacks.ModelCheckpoint(
+        best = _BestWeights(
             str(folder / f"new.{BEST}"),
             monitor=recipe.monitor,
             save_best_only=recipe.keep == "best",
@@ -127,6 +127,14 @@ class _Monitored(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if math.isnan(logs[self.monitor]):
             raise RuntimeError(f"NaN or Inf loss: {self.monitor}")
+
+
+class _BestWeights(keras.callbacks.ModelCheckpoint):
+    """Keras' callback; the variables that saving makes are not shared out among hosts, of which only one saves."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        with backends.alone():
+            super().on_epoch_end(epoch, logs)
 
 
 class _SwapAverages(keras.callbacks.SwapEMAWeights):

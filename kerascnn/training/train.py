@@ -99,7 +99,7 @@ def train(
     began = time.monotonic()
     _check_asked(checkpoint_minutes, watch, minutes, resume, fields, hosts, devices)
     group = join(hosts)
-    say = say if group.first else _say_nothing
+    say = say if group.first else lambda line: None
     run, recipe, precision, state = _agreed(group, recipe, out, resume, fields, say)
     with group.agreeing() as values:
         count = device_count(devices, recipe.batch_size, run, group)
@@ -111,12 +111,10 @@ def train(
     if minutes is not None:
         recipe = fitted(recipe, data, precision, count, minutes, began, say)
     prepared, model, batches, notes = _built(group, recipe, data, precision, count, run, state)
-    fitting = model, batches, data, state
+    built = model, batches, data, state, count
     if not group.first:
-        _fit(group, None, recipe, *fitting, count, callbacks, checkpoint_minutes, began, say, test=test)
-        return None
-    if watch is None:
-        watch = run.read("run").get("watch", ()) if run else ()
+        return _fit(group, None, recipe, built, callbacks, checkpoint_minutes, began, say, test=test)
+    watch = (run.read("run").get("watch", ()) if run else ()) if watch is None else watch
     looks = _looks(watch, recipe, model, data, prepared)
     check_space(run.folder if run else out or runs.ROOT, model.count_params())
     known = run is not None
@@ -129,23 +127,18 @@ def train(
         with _recorded_failures(run, recipe, began):
             if on_run:
                 on_run(run)
-            _announce(recipe, data, model, precision, count, group, say, test=test)
             free = memory()
-            for note in filter(None, [*notes, foreseen(recipe, model, precision, free)]):
-                say(note)
+            notes = [*notes, foreseen(recipe, model, precision, free)]
+            _announce(recipe, data, model, precision, count, group, notes, say, test=test)
             with _told_failures(run, recipe, model, precision, free, batches):
                 if state:
                     fetch_best(run)
                 looks += callbacks
-                _fit(group, run, recipe, *fitting, count, looks, checkpoint_minutes, began, say, test=test)
+                _fit(group, run, recipe, built, looks, checkpoint_minutes, began, say, test=test)
             final = write_best(run, recipe)
             result = results(run, recipe, final, data, prepared, test=test)
         _finish(run, recipe, model, state, result, final, began, keep_checkpoints)
         return run
-
-
-def _say_nothing(line):
-    pass
 
 
 def _check_asked(checkpoint_minutes, watch, minutes, resume, fields, hosts, devices):
@@ -239,11 +232,12 @@ def _built(group, recipe, data, precision, count, run, state):
     return prepared, model, batches, notes
 
 
-def _fit(group, run, recipe, model, batches, data, state, count, *rest, test):
-    """Fit on all devices of the hosts, which part at the end."""
+def _fit(group, run, recipe, built, *rest, test):
+    """Fit on all devices of the hosts, which part at the end; `built` is (model, batches, data, state, devices)."""
+    *built, count = built
     with group.watching(), backends.data_parallel(count):
         try:
-            fit(group, run, recipe, model, batches, data, state, *rest, test=test)
+            fit(group, run, recipe, *built, *rest, test=test)
         except (Stopped, RuntimeError) as error:
             if isinstance(error, Stopped) or _diverged(error):  # on all hosts at once
                 group.leave()
@@ -332,7 +326,7 @@ def _open(run, known, recipe, data, prepared):
     return 0.0
 
 
-def _announce(recipe, data, model, precision, count, group, say, *, test):
+def _announce(recipe, data, model, precision, count, group, notes, say, *, test):
     """Say what is about to be trained, and what was done to the data."""
     counts = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
     shape = "x".join(map(str, model.input_shape[1:]))
@@ -359,6 +353,8 @@ def _announce(recipe, data, model, precision, count, group, say, *, test):
         left = [f"{len(data.splits[n]) % count} {n}" for n in ("train", "validation") if data.splits.get(n)]
         those = f"{counted(count, 'device')} of {group.count} hosts" if group.count > 1 else f"{count} devices"
         say(f"{those} share each batch; left out of each pass: {' and '.join(left)} images")
+    for note in filter(None, notes):
+        say(note)
 
 
 @contextlib.contextmanager
