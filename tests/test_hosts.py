@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,19 +20,61 @@ from kerascnn.runs import Run
 from kerascnn.training.prepare import device_count
 
 ROOT = Path(__file__).parents[1]
+TRAIN = """
+import sys
+import kerascnn
+from kerascnn.recipes import Recipe
+
+kerascnn.train(
+    Recipe(epochs=2, batch_size=64, validation=149, optimizer="sgd", learning_rate=0.05, augment=("crop",)),
+    dropout=0.3,
+    out=sys.argv[1],
+    hosts=sys.argv[2] if len(sys.argv) > 2 else None,
+    keep="last",
+    say=lambda line: None,
+)
+"""
 RECIPE = ("--epochs", "2", "--batch-size", "64", "--validation", "149", "--optimizer", "sgd", "--learning-rate", "0.05")
-RECIPE += ("--augment", "crop", "--dropout", "0.3", "--keep", "last")
+RECIPE += ("--augment", "crop", "--dropout", "0.3", "--keep", "last", "--checkpoint-minutes", "0")
+# What two hosts tell each other; the second one then differs, and then fails.
+TALK = """
+from kerascnn import hosts
+from kerascnn.errors import DataError, UsageError
+
+group = hosts.join("auto")
+print(group.gather("ab" * group.rank), group.share(b"from %d" % group.rank), group.share(b""))
+with group.agreeing() as values:
+    values["seed"] = 7
+for tried in ("differs", "fails"):
+    try:
+        with group.agreeing() as values:
+            values["seed"] = 7 + group.rank
+            if tried == "fails" and group.rank:
+                raise DataError("There is no folder photos.")
+    except (UsageError, DataError) as error:
+        print(type(error).__name__, error)
+group.leave()
+"""
 
 
-def start(folder, *arguments, **environment):
+def start(folder, *command, **environment):
     return subprocess.Popen(
-        [sys.executable, "-m", "kerascnn", *arguments],
+        [sys.executable, *command],
         env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT), **environment},
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def start_two(folder, *command):
+    """Two processes as two hosts."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    common = {"JAX_COORDINATOR_ADDRESS": address, "JAX_COORDINATOR_BIND_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+    return [start(folder, *command, **common, JAX_PROCESS_ID=str(number)) for number in range(2)]
 
 
 def weights(folder):
@@ -41,28 +84,40 @@ def weights(folder):
 @pytest.mark.slow
 def test_two_processes_learn_what_one_learns_and_go_on_exactly_when_one_is_killed(tmp_path):
     pytest.importorskip("jax")
-    two = ("launch", "--processes", "2", "train", "digits", *RECIPE, "--checkpoint-minutes", "0")
-    whole, killed = start(tmp_path, *two, "--out", "two"), start(tmp_path, *two, "--out", "killed")
+    two = start_two(tmp_path, "-c", TRAIN, "two", "auto")
+    killed = ("launch", "--processes", "2", "train", "digits", *RECIPE, "--out", "killed")
+    killed = start(tmp_path, "-m", "kerascnn", *killed)
     _kill_a_child(killed, tmp_path / "killed")
-    said = {"killed": killed.communicate(timeout=300), "two": whole.communicate(timeout=300)}
-    assert (whole.returncode, killed.returncode) == (0, 0), said
-    assert (
-        "Process 1 was killed by SIGKILL. All start again from the last checkpoint, restart 1 of 3" in said["killed"][0]
-    )
-    assert "Going on with epoch" in said["killed"][0]
-    assert (
-        "2 devices of 2 hosts share each batch; left out of each pass: 0 train and 1 validation images"
-        in said["two"][0]
-    )
-    assert said["two"][0].count("epoch 1/2") == 1
-    assert said["two"][1] == ""
-    one = start(tmp_path, "train", "digits", *RECIPE, "--out", "one")
-    assert "Test accuracy" in one.communicate(timeout=300)[0]
-    for alone, shared, again in zip(*map(weights, (tmp_path / n for n in ("one", "two", "killed"))), strict=True):
+    one = start(tmp_path, "-c", TRAIN, "one")
+    said = [process.communicate(timeout=600) for process in (killed, *two, one)]
+    assert [process.returncode for process in (killed, *two, one)] == [0] * 4, said
+    told = said[0][0]
+    assert "Process 1 was killed by SIGKILL. All start again from the last checkpoint, restart 1 of 3" in told
+    assert "2 devices of 2 hosts share each batch; left out of each pass: 0 train and 1 validation images" in told
+    assert re.search("Going on with epoch .*epoch 2/2 .*Test accuracy", told, re.DOTALL)
+    assert said[0][1] == said[1][0] == said[2][0] == ""
+    for alone, shared, again in zip(*(weights(tmp_path / name) for name in ("one", "two", "killed")), strict=True):
         np.testing.assert_allclose(alone, shared, atol=1e-6)
         np.testing.assert_array_equal(shared, again)
     assert (tmp_path / "two" / "metrics.csv").read_bytes() == (tmp_path / "killed" / "metrics.csv").read_bytes()
     assert Run(tmp_path / "two").read("run")["hosts"] == 2
+
+
+@pytest.mark.slow
+def test_what_two_processes_tell_each_other(tmp_path):
+    pytest.importorskip("jax")
+    for number, process in enumerate(start_two(tmp_path, "-c", TALK)):
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        told, differs, fails = out.splitlines()
+        assert told == "['', 'ab'] b'from 0' b''"
+        assert re.fullmatch(
+            r"UsageError Host 1 \(.*\) disagrees with Host 0 \(.*\): seed is 8, not 7\. Type .*", differs
+        )
+        named = (
+            r"DataError There is no folder photos\." if number else r"DataError Host 1 \(.*\): There is no folder .*"
+        )
+        assert re.fullmatch(named, fails)
 
 
 def _kill_a_child(launched, folder):

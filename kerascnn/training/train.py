@@ -14,7 +14,7 @@ from kerascnn import __version__, backends, runs
 from kerascnn.callbacks import LOOKS
 from kerascnn.datasets.balance import CURE, balance
 from kerascnn.errors import HostLost, Stopped, UsageError, command, counted, disk_full
-from kerascnn.hosts import join
+from kerascnn.hosts import ALONE, join
 from kerascnn.recipes import RECIPES, Recipe
 from kerascnn.training import digests
 from kerascnn.training import resume as resuming
@@ -204,8 +204,8 @@ def _agreed(group, recipe, out, resume, fields, say):
 
 
 def _known(group, out, resume):
-    """The run that goes on, or None: the one that is named, or, on several hosts, the one that was begun in `out`."""
-    if resume is None and group.count > 1 and out is not None:
+    """The run that goes on, or None: the one that is named, or, with `hosts`, the one that was begun in `out`."""
+    if resume is None and group is not ALONE and out is not None:
         if (Path(out) / "run.json").exists():
             resume = out
         elif not (Path(out) / "checkpoint").exists():
@@ -214,8 +214,8 @@ def _known(group, out, resume):
 
 
 def _new(group, out, recipe, data):
-    """A new run folder; on several hosts also the one of a job that was killed as it began."""
-    if group.count > 1 and out is not None and (Path(out) / "checkpoint").exists():
+    """A new run folder; with `hosts` also the one of a job that was killed as it began."""
+    if group is not ALONE and out is not None and (Path(out) / "checkpoint").exists():
         return runs.Run(out)
     return runs.create(out, model=recipe.model, data=data.name)
 
