@@ -6,6 +6,7 @@ the options of the command (`kerascnn.commands.experiment`). Without one, `usual
 
 import functools
 import inspect
+from pathlib import Path
 
 import numpy as np
 from sklearn.model_selection import train_test_split
@@ -49,6 +50,10 @@ class Asked:
     def folder(self):
         """Where the results go."""
         return self.out or self.classifier.folder / "experiments"
+
+    def kept(self, name):
+        """Where the measurements of an experiment are saved as they are made (`kerascnn.experiments.kept`)."""
+        return Path(self.folder) / "kept" / name
 
     @property
     def split(self):

@@ -12,23 +12,27 @@ import numpy as np
 import pandas
 from matplotlib.figure import Figure
 
-from kerascnn.errors import DataError, UsageError, counted
+from kerascnn.errors import UsageError
 from kerascnn.experiments import register
-from kerascnn.experiments.asked import layer_names
+from kerascnn.experiments.asked import layer_names, some
 from kerascnn.experiments.invariance import usual_layers
+from kerascnn.experiments.kept import Kept
 from kerascnn.experiments.outcome import Outcome
+from kerascnn.experiments.parts import WITHOUT_CORNERS, parts_of_masks, read_boxes
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.subjects import opaque_step
 from kerascnn.network.find import find_all
 from kerascnn.network.plan import make_plan
 from kerascnn.plots import BLUE, GREEN, ORANGE, PURPLE, RED
+from kerascnn.progress import Progress
 
 RANDOM = "random places"
-SIDES = ("top", "left", "bottom", "right")
 
 
 @register(source="Zeiler and Fergus 2013, table 1")
-def correspondence(model, images, parts, layers, *, fill="mean", repeats=10, batch_size=64, seed=0):
+def correspondence(
+    model, images, parts, layers, *, fill="mean", repeats=10, batch_size=64, seed=0, keep=None, say=None
+):
     """How far the signs of feature differences disagree between images when the same part is hidden.
 
     Args:
@@ -39,7 +43,10 @@ def correspondence(model, images, parts, layers, *, fill="mean", repeats=10, bat
         layers: names of layers; the paper uses the fifth and the seventh of its eight.
         fill: what replaces the part: "mean" (the image's own mean colour) or a number.
         repeats: how often random places of each image are hidden, with the sizes of its parts in turn.
+        batch_size: images computed at once; the result does not depend on it.
         seed: seed of the random places.
+        keep: folder in which what was measured is saved, so that a stopped experiment continues; None: none.
+        say: called with lines of progress.
     Returns:
         Outcome. Table: part, layer, distance (mean Hamming distance of the signs over all pairs of images, from 0:
         always alike, to 1), error (its standard error, by the jackknife over images), below_random (random places'
@@ -49,19 +56,31 @@ def correspondence(model, images, parts, layers, *, fill="mean", repeats=10, bat
             is called "random places".
     """
     images = np.asarray(images, "float32")
-    boxes = _checked(images, parts)
+    boxes = _checked(images, parts, repeats)
     names = [place.name for place in find_all(make_plan(model, opaque_step), layers)]
     whole = _features(model, images, names, batch_size)
     rng = np.random.default_rng(seed)
-    signs = {part: _signs(model, images, whole, names, of_part, fill, batch_size) for part, of_part in boxes.items()}
     sizes = itertools.cycle(boxes.values())
-    places = [_elsewhere(next(sizes), images.shape[1:3], rng) for _ in range(repeats)]
-    random = [_signs(model, images, whole, names, place, fill, batch_size) for place in places]
+    places = dict(boxes) | {
+        f"{RANDOM} {number + 1}": _elsewhere(next(sizes), images.shape[1:3], rng) for number in range(repeats)
+    }
+    progress = Progress("part", len(places), say)
+    kept = Kept(keep, model, images, names, fill, progress=progress)
+
+    def distances(where):
+        signs = _signs(model, images, whole, names, where, fill, batch_size)
+        return np.stack([pair_distances(signs[name]) for name in names])
+
+    found = {
+        part: kept.measure(f"{part} {where.tolist()}", lambda where=where: distances(where))
+        for part, where in places.items()
+    }
+    random = np.mean([found[part] for part in places if part not in boxes], axis=0)
     rows, table_arrays = [], {}
-    for layer in names:
-        chance = np.mean([pair_distances(signs_of[layer]) for signs_of in random], axis=0)
+    for number, layer in enumerate(names):
+        chance = random[number]
         for part in boxes:
-            between = pair_distances(signs[part][layer])
+            between = found[part][number]
             table_arrays[f"{part}/{layer}"] = between
             below = chance - between
             rows.append((part, layer, *jackknife(between), *jackknife(below), len(images)))
@@ -99,69 +118,6 @@ def hidden(images, boxes, fill="mean"):
     return out
 
 
-def read_boxes(path, files, size, patch=None):
-    """Parts from a CSV file with columns file, part, top, left, bottom, right, or file, part, x, y.
-
-    Args:
-        path: the CSV file.
-        files: names of the images; a file in the table stands for the image whose name ends with it.
-        size: (height, width) of the images, pixels.
-        patch: side of the square about each place x, y (column and row), which is moved inside the image; None: a
-            quarter of the image's shorter side.
-    Returns:
-        (int (N,): which of the files have boxes, {part: int (N, 4)}).
-    Raises:
-        UsageError: the patch is larger than the image.
-        DataError: a column is missing, a box is not whole numbers, a place lies outside the image, a file matches none
-            or several of the images, or a part is missing in one of them.
-    """
-    try:
-        table = pandas.read_csv(path, dtype={"file": str, "part": str}, keep_default_na=False)
-    except ValueError as error:  # pandas' own, and that of text that is not UTF-8
-        raise DataError(f"{path} is not a table of boxes: {error}") from error
-    if {"x", "y"} <= set(table.columns) and not set(SIDES) & set(table.columns):
-        table = _about_places(table, path, size, patch)
-    missing = [column for column in ("file", "part", *SIDES) if column not in table]
-    if missing or table.empty or any(table[side].dtype.kind not in "iu" for side in SIDES):
-        raise DataError(
-            f"{path} needs the columns file, part, {', '.join(SIDES)}, the last four whole numbers, or x, y."
-        )
-    rows = {}
-    for name in dict.fromkeys(table["file"]):
-        same = [row for row, file in enumerate(files) if file == name or file.endswith(f"/{name}")]
-        if len(same) != 1:
-            raise DataError(f"{path}: {name!r} names {counted(len(same), 'image')} of the data; one is needed.")
-        rows[name] = same[0]
-    parts = {}
-    for part, of_part in table.groupby("part", sort=False):
-        of_file = of_part.set_index("file")[list(SIDES)]
-        lacking = [name for name in rows if (of_file.index == name).sum() != 1]
-        if lacking:
-            raise DataError(f"{path}: {lacking[0]!r} needs one box of {part!r}, as every image does.")
-        parts[part] = of_file.loc[list(rows)].to_numpy()
-    return np.array(list(rows.values())), parts
-
-
-def _about_places(table, path, size, patch):
-    """The table with the sides of a square about each place x, y."""
-    patch = max(1, min(size) // 4) if patch is None else patch
-    if not 1 <= patch <= min(size):
-        raise UsageError(f"patch={patch} is not allowed for images of {size[0]}x{size[1]} pixels: 1 to {min(size)}.")
-    places = table[["y", "x"]]
-    if any(kind.kind not in "iuf" for kind in places.dtypes) or not np.isfinite(places.to_numpy("float64")).all():
-        raise DataError(f"{path} needs numbers as x and y, pixels from the left and from the top.")
-    places = places.to_numpy("float64")
-    outside = ((places < 0) | (places >= size)).any(1)
-    if outside.any():
-        row = table[outside].iloc[0]
-        raise DataError(
-            f"{path}: x={row['x']:g}, y={row['y']:g} of {row['file']!r} lies outside the image of {size[0]}x{size[1]} "
-            "pixels."
-        )
-    corners = np.clip(np.floor(places - patch / 2 + 0.5), 0, np.array(size) - patch).astype(int)
-    return table.assign(**dict(zip(SIDES, np.hstack([corners, corners + patch]).T, strict=True)))
-
-
 def _features(model, images, names, batch_size):
     found = activations(model, images, names, batch_size=batch_size)
     return {name: found[name].reshape(len(images), -1) for name in names}
@@ -180,9 +136,11 @@ def _elsewhere(boxes, size, rng):
     return np.stack([tops, lefts, tops + heights, lefts + widths], 1)
 
 
-def _checked(images, parts):
+def _checked(images, parts, repeats):
     if len(images) < 2:
         raise UsageError(f"Correspondence is between images: {len(images)} were given, two or more are needed.")
+    if repeats < 1:
+        raise UsageError(f"repeats={repeats} is not allowed: it must be at least 1.")
     if not parts or RANDOM in parts:
         raise UsageError(f"parts={list(parts)} is not allowed: name one or more parts, none of them {RANDOM!r}.")
     height, width = images.shape[1:3]
@@ -242,9 +200,10 @@ def _figure(table, names, model):
 def command(
     asked,
     *,
-    boxes: Path,
+    boxes: Path | None = None,
     patch: int | None = None,
     layers: str | None = None,
+    images: int = 100,
     repeats: int = 10,
     seed: int = 0,
 ):
@@ -254,18 +213,44 @@ def command(
     ----------
     boxes
         CSV file with columns file, part, top, left, bottom, right, or file, part, x, y: pixels of the image as the
-        network sees it
+        network sees it [default: the centre and the outermost corner of each object, if the data are shapes]
     patch
         side of the square that is hidden about each place x, y, pixels [default: a quarter of the image's shorter side]
     layers
         names of layers, separated by commas [default: the last convolution and the last layer before the scores]
+    images
+        how many test images to use without a CSV file
     repeats
         how often to hide random places for comparison
     seed
-        of the random places
+        of the random places, and of the choice of images
     """
-    if not boxes.is_file():
+    if boxes is not None and not boxes.is_file():
         raise UsageError(f"There is no file {boxes}. Its columns are file, part, top, left, bottom, right.")
-    rows, parts = read_boxes(boxes, asked.split.files, asked.classifier.preprocessing.image_size, patch)
+    if boxes is None:
+        split, parts = _with_masks(asked, images, seed, patch)
+    else:
+        size = asked.classifier.preprocessing.image_size
+        rows, parts = read_boxes(boxes, asked.split.files, size, patch)
+        split = asked.split.take(rows)
     chosen = layer_names(layers) or usual_layers(asked.model)[1:]
-    return correspondence(asked.model, asked.prepared(asked.split)[rows], parts, chosen, repeats=repeats, seed=seed)
+    options = {"repeats": repeats, "seed": seed, "keep": asked.kept("correspondence"), "say": asked.say}
+    return correspondence(asked.model, asked.prepared(split)[:], parts, chosen, **options)
+
+
+def _with_masks(asked, images, seed, patch):
+    """(Split of some images whose objects have corners, their parts), of data with masks."""
+    if asked.split.masks is None:
+        raise UsageError(
+            "It is not known where the parts of these images are. Give a table of them: boxes=FILE.csv with the "
+            "columns file, part, x, y"
+        )
+    names = np.asarray(asked.loaded.class_names)[asked.split.labels]
+    split = some(asked.split.take(np.flatnonzero(~np.isin(names, WITHOUT_CORNERS))), images, seed)
+    size = asked.classifier.preprocessing.image_size
+    if split.masks.shape[1:3] != tuple(size):
+        raise UsageError(
+            f"The masks of these images have {split.masks.shape[1]}x{split.masks.shape[2]} pixels, and the network "
+            f"takes {size[0]}x{size[1]}. Name a network that takes the whole image."
+        )
+    return split, parts_of_masks(split.masks, patch)

@@ -14,12 +14,14 @@ from scipy import ndimage
 from kerascnn.errors import UsageError, unknown
 from kerascnn.experiments import register
 from kerascnn.experiments.asked import layer_names
+from kerascnn.experiments.kept import Kept, blocks
 from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.subjects import opaque_step
 from kerascnn.network.find import convolutions, find_all
 from kerascnn.network.plan import make_plan
 from kerascnn.plots import BLUE, GREEN, ORANGE, PURPLE, RED
+from kerascnn.progress import Progress
 
 FILLS = ("zeros", "mirror", "mean")
 CHANGES = {  # name: (usual amounts, the amount that changes nothing, name of the axis)
@@ -37,59 +39,98 @@ COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE)
 
 @register(source="Zeiler and Fergus 2013, figure 5")
 def invariance(
-    model, images, labels=None, *, change="translation", amounts=None, layers=None, fill="zeros", batch_size=64, seed=0
+    model,
+    images,
+    labels=None,
+    *,
+    change="translation",
+    amounts=None,
+    layers=None,
+    fill="zeros",
+    batch_size=64,
+    seed=0,
+    keep=None,
+    say=None,
 ):
     """How far features move as images change, and how the probability of the class changes.
 
     Args:
         model: keras.Model with one image input, ending in class probabilities.
-        images: float (N, H, W, C) as the model takes them.
+        images: float (N, H, W, C) as the model takes them, or anything of that length that gives such arrays for
+            slices; only a batch of them is in memory at a time.
         labels: int (N,), the true classes; None: the classes predicted for the unchanged images.
         change: a name in `CHANGES`.
-        amounts: how much, in the unit of the change; None: the usual amounts.
+        amounts: how much, in the unit of the change; None: the usual amounts; the usual pixels are those for images of
+            32 pixels, and more for larger images.
         layers: names of layers; None: the first convolution, the last one, and the last layer before the scores.
         fill: what fills the border: "zeros", "mirror" or "mean" (the image's own mean colour).
         batch_size: images computed at once; the result does not depend on it.
         seed: seed of the noise.
+        keep: folder in which what was measured is saved, so that a stopped experiment continues; None: none.
+        say: called with lines of progress.
     Returns:
         Outcome. Table: layer, amount, distance (mean Euclidean distance of the features over the images), relative
         (each distance divided by the length of the unchanged features), low and high (95% interval of the mean of
-        relative), images; the rows of layer "probability" have the probability of the class in relative. Arrays:
-        "relative" (layers, amounts, N) and "probability" (amounts, N).
+        relative), images; the rows of layer "probability" have the probability of the class in relative. Table "areas":
+        layer, area (the mean of relative over the amounts), low, high, images, to compare networks. Arrays: "relative"
+        and "distance" (layers, amounts, N) and "probability" (amounts, N).
     Raises:
         UsageError: the change, the fill or a layer is unknown, or an amount is not possible.
     """
-    images = np.asarray(images, "float32")
-    amounts = _checked(change, amounts, fill)
-    plan = make_plan(model, opaque_step)
-    names = _layers(plan, layers)
-    rng = np.random.default_rng(seed)
-    pattern = rng.standard_normal(images.shape).astype("float32") if change == "noise" else None
+    amounts = _checked(change, amounts, fill, np.shape(images[:1])[1:3])
+    names = _layers(make_plan(model, opaque_step), layers)
+    labels = None if labels is None else np.asarray(labels)
+    parts = blocks(len(images), batch_size)
+    progress = Progress(f"{change}, batch", len(parts), say)
+    kept = Kept(keep, model, images, labels, change, amounts, names, fill, batch_size, seed, progress=progress)
+    measured = []
+    for part in parts:
 
-    def features(changed):
-        found = activations(model, changed, names, batch_size=batch_size)
-        probabilities = np.asarray(model.predict(changed, batch_size=batch_size, verbose=0))
-        return [found[name].reshape(len(changed), -1) for name in names], probabilities
+        def of_batch(part=part):
+            few = np.asarray(images[part], "float32")
+            noise = [np.random.default_rng([seed, number]).standard_normal(few.shape[1:]) for number in _numbers(part)]
+            options = (change, amounts, fill, np.array(noise, "float32"))
+            return _distances(model, few, None if labels is None else labels[part], names, *options)
 
-    original, probabilities = features(images)
-    labels = probabilities.argmax(1) if labels is None else np.asarray(labels)
-    lengths = [np.maximum(np.linalg.norm(layer, axis=1), 1e-12) for layer in original]
-    distance = np.zeros((len(names), len(amounts), len(images)))
-    probability = np.zeros((len(amounts), len(images)))
-    for place, amount in enumerate(amounts):
-        moved, answers = features(changed(images, change, amount, fill, pattern))
-        for layer, (before, after) in enumerate(zip(original, moved, strict=True)):
-            distance[layer, place] = np.linalg.norm(after - before, axis=1)
-        probability[place] = _of_class(answers, labels)
-    relative = distance / np.array(lengths)[:, None]
-    table = _table(names, amounts, distance, relative, probability)
+        measured.append(kept.measure(f"images {part.start}", of_batch))
+    distance, length, probability = (
+        np.concatenate([each[key] for each in measured], -1) for key in ("distance", "length", "probability")
+    )
+    relative = distance / length[:, None]
     return Outcome(
         f"invariance-{change}",
-        table,
+        _table(names, amounts, distance, relative, probability),
         (*_findings(names, relative, change), *_straight(names, relative, change, amounts)),
         lambda: _figure(names, amounts, relative, probability, change, fill, model.name),
         {"amounts": amounts, "relative": relative, "distance": distance, "probability": probability},
+        {"areas": areas(names, relative)},
     )
+
+
+def _numbers(part):
+    return range(part.start, part.stop)
+
+
+def _distances(model, images, labels, names, change, amounts, fill, noise):
+    """{"distance": (layers, amounts, N), "length": (layers, N) of the unchanged features, "probability": (amounts, N)}
+    of a batch of images."""
+
+    def features(given):
+        found = activations(model, given, names, batch_size=len(given))
+        answers = np.asarray(model.predict_on_batch(given))
+        return [found[name].reshape(len(given), -1) for name in names], answers
+
+    original, answers = features(images)
+    labels = answers.argmax(1) if labels is None else labels
+    distance = np.zeros((len(names), len(amounts), len(images)))
+    probability = np.zeros((len(amounts), len(images)))
+    for place, amount in enumerate(amounts):
+        moved, answers = features(changed(images, change, amount, fill, noise))
+        for layer, (before, after) in enumerate(zip(original, moved, strict=True)):
+            distance[layer, place] = np.linalg.norm(after - before, axis=1)
+        probability[place] = _of_class(answers, labels)
+    length = np.array([np.maximum(np.linalg.norm(layer, axis=1), 1e-12) for layer in original])
+    return {"distance": distance, "length": length, "probability": probability}
 
 
 def changed(images, change, amount, fill="zeros", pattern=None):
@@ -131,12 +172,17 @@ def _turned(images, change, amount, mode):
     return ndimage.affine_transform(images, full, (0, *offset, 0), order=1, mode=mode)
 
 
-def _checked(change, amounts, fill):
+def _checked(change, amounts, fill, size):
+    """The amounts as numbers, or an error; `size` is (height, width) of the images."""
     if change not in CHANGES:
         raise unknown("change of images", change, CHANGES)
     if fill not in FILLS:
         raise unknown("filling", fill, FILLS)
-    amounts = np.asarray(CHANGES[change][0] if amounts is None else amounts, "float64").ravel()
+    if amounts is None:
+        amounts = CHANGES[change][0]
+        if change in ("translation", "horizontal"):
+            amounts = amounts * max(1, min(size) // 32)
+    amounts = np.asarray(amounts, "float64").ravel()
     lowest = {"scale": 1e-3, "blur": 0.0, "noise": 0.0}.get(change, -np.inf)
     if not len(amounts) or not np.isfinite(amounts).all() or amounts.min() < lowest:
         least = "" if lowest == -np.inf else f" of at least {lowest:g}"
@@ -176,17 +222,22 @@ def _table(names, amounts, distance, relative, probability):
     return pandas.DataFrame(rows, columns=columns).sort_values(["layer", "amount"], kind="stable", ignore_index=True)
 
 
+def areas(names, relative):
+    """A DataFrame with the area under each layer's curve, as the mean of relative (layers, amounts, N) over amounts."""
+    rows = [(name, *mean_interval(area), len(area)) for name, area in zip(names, relative.mean(1), strict=True)]
+    return pandas.DataFrame(rows, columns=["layer", "area", "low", "high", "images"])
+
+
 def _findings(names, relative, change):
     """The area under each layer's curve, and whether the first layer moves more than the last."""
-    areas = relative.mean(1)  # (layers, N): the mean over the amounts
-    said = []
-    for name, area in zip(names, areas, strict=True):
-        mean, low, high = mean_interval(area)
-        said.append(
-            f"{name}: mean relative distance over the amounts {mean:.3f} (95% interval {low:.3f} to {high:.3f})"
-        )
+    said = [
+        f"{row.layer}: mean relative distance over the amounts {row.area:.3f} (95% interval {row.low:.3f} to "
+        f"{row.high:.3f})"
+        for row in areas(names, relative).itertuples()
+    ]
     if len(names) > 1:
-        mean, low, high = mean_interval(areas[0] - areas[-1])
+        area = relative.mean(1)
+        mean, low, high = mean_interval(area[0] - area[-1])
         verdict = "more than" if low > 0 else "less than" if high < 0 else "not measurably otherwise than"
         said.append(
             f"Under {change} the features of {names[0]} move {verdict} those of {names[-1]}: difference {mean:.3f} "
@@ -283,6 +334,8 @@ def command(
     seed
         seed for the choice of images and for the noise
     """
-    x, labels = asked.test(images, seed)
+    split = asked.some(images, seed)
+    labels = asked.labels(split) if asked.loaded.class_names else None
     options = {"change": change, "amounts": amounts or None, "layers": layer_names(layers), "fill": fill, "seed": seed}
-    return invariance(asked.model, x, labels, **options)
+    options |= {"keep": asked.kept("invariance"), "say": asked.say}
+    return invariance(asked.model, asked.prepared(split), labels, **options)

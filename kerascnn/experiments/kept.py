@@ -1,51 +1,93 @@
-"""Measurements that are saved to a file as they are made, so that a stopped experiment can continue."""
+"""Measurements that are saved to files as they are made, so that a stopped experiment can continue."""
 
 import hashlib
-import json
+import zipfile
+from pathlib import Path
 
 import numpy as np
 
-from kerascnn.errors import DataError
-from kerascnn.files import read_json
-from kerascnn.runs import replacing
+from kerascnn.runs import plain, replacing
 
 
 class Kept:
-    """Numbers by name, in a JSON file.
+    """Measurements by name: arrays, or dicts of arrays, each in a file of a folder.
 
     Args:
-        path: path of the file; None: nothing is saved.
-        settings: values and arrays that the numbers depend on. If the file has other settings, it is replaced.
+        folder: Path of the folder, which is made when the first measurement is saved; None: nothing is saved.
+        settings: what the measurements depend on: a keras.Model, images, arrays or values. With other settings
+            everything is measured again.
+        progress: `kerascnn.progress.Progress` that counts the measurements; None: none.
     """
 
-    def __init__(self, path, *settings):
-        self.path, self.settings, self.numbers = path, digest(settings), {}
-        if path is not None and path.exists():
-            try:
-                found = read_json(path)
-                if found.get("settings") == self.settings:
-                    self.numbers = dict(found["numbers"])
-            except (DataError, AttributeError, KeyError, TypeError):
-                pass  # torn: it is begun anew
+    def __init__(self, folder, *settings, progress=None):
+        self.folder, self.progress = None if folder is None else Path(folder), progress
+        self.settings = None if folder is None else digest(settings)
 
-    def __contains__(self, name):
-        return name in self.numbers
+    def _file(self, name):
+        return self.folder / f"{plain(name)[:60]}-{digest((self.settings, name))}.npz"
 
-    def measure(self, name, function):
-        """The number with that name, from the file if it is there, otherwise from the function."""
-        if name not in self.numbers:
-            self.numbers[name] = float(function())
-            if self.path is not None:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                with replacing(self.path) as temporary:
-                    temporary.write_text(json.dumps({"settings": self.settings, "numbers": self.numbers}))
-        return self.numbers[name]
+    def measure(self, name, function, tell=None):
+        """The measurement with that name, from its file if it is there, otherwise from the function.
+
+        Args:
+            name: text.
+            function: function without arguments that gives an array, a number, or {name: array}.
+            tell: function (measurement) -> text for its line of progress; None: it is only counted.
+        Returns:
+            An array (of no dimensions for a number), or a mapping of arrays, which reads each from its file when asked.
+        """
+        value = self._saved(name)
+        worked = value is None
+        if worked:
+            value = function()
+            value = value if isinstance(value, dict) else np.asarray(value)
+            self._save(name, value)
+        if self.progress:
+            self.progress.step(tell(value) if tell and worked else None, worked=worked)
+        return value
+
+    def _saved(self, name):
+        if self.folder is None or not self._file(name).exists():
+            return None
+        try:
+            arrays = np.load(self._file(name), allow_pickle=False)
+            if arrays.files != ["value"]:
+                return arrays
+            with arrays:
+                return arrays["value"]
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            return None  # torn: it is measured again
+
+    def _save(self, name, value):
+        if self.folder is not None:
+            with replacing(self._file(name)) as temporary, temporary.open("wb") as file:
+                np.savez(file, **(value if isinstance(value, dict) else {"value": value}))
+
+
+def blocks(count, size):
+    """Slices of at most `size` that cover `count` things."""
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def digest(settings):
-    """A short text that changes with any of the values and arrays."""
-    found = hashlib.sha256()
+    """A short text that changes with any of the values, arrays, images and weights."""
+    state = hashlib.sha256()
     for value in settings:
-        plain = np.ascontiguousarray(value) if isinstance(value, np.ndarray) else repr(value).encode()
-        found.update(plain.tobytes() if isinstance(plain, np.ndarray) else plain)
-    return found.hexdigest()[:16]
+        for part in _parts(value):
+            state.update(f"{getattr(part, 'dtype', '')}{getattr(part, 'shape', '')}".encode())
+            state.update(np.ascontiguousarray(part).tobytes() if isinstance(part, np.ndarray) else repr(part).encode())
+    return state.hexdigest()[:16]
+
+
+def _parts(value):
+    """What a setting consists of: arrays and values. Of images that are read when they are asked for, the first eight,
+    the last one and their number stand for all."""
+    if hasattr(value, "get_weights"):
+        return [[(layer.name, type(layer).__name__) for layer in value.layers], *value.get_weights()]
+    if isinstance(value, dict):
+        return [part for key, each in value.items() for part in (key, *_parts(each))]
+    if isinstance(value, (list, tuple)):
+        return [len(value), *(part for each in value for part in _parts(each))]
+    if isinstance(value, (np.ndarray, str, range)) or not hasattr(value, "__getitem__"):
+        return [value]
+    return [len(value), np.asarray(value[: min(8, len(value))]), np.asarray(value[len(value) - 1 :])]

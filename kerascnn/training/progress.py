@@ -6,6 +6,8 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from kerascnn.progress import clock
+
 
 class EpochLines(keras.callbacks.Callback):
     """Says one line an epoch, or evaluation; on a terminal, a bar that vanishes shows the steps within it.
@@ -64,10 +66,3 @@ class EpochLines(keras.callbacks.Callback):
         if self._bar:
             self._bar.stop()
             self._bar = None
-
-
-def clock(seconds):
-    """Seconds as h:mm:ss, or m:ss below an hour."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

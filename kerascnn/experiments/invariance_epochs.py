@@ -1,0 +1,152 @@
+"""How invariance grows during training: the area under the curves of `invariance`, after each of some epochs.
+
+Zeiler and Fergus (2013) show figure 5 for a trained network only, and how features develop in figure 4.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import pandas
+from matplotlib.figure import Figure
+
+from kerascnn import keras_file
+from kerascnn.errors import UsageError, counted
+from kerascnn.experiments import register
+from kerascnn.experiments.asked import layer_names
+from kerascnn.experiments.invariance import COLOURS, invariance, usual_layers
+from kerascnn.experiments.kept import Kept
+from kerascnn.experiments.kept_epochs import saved
+from kerascnn.experiments.outcome import Outcome, mean_interval
+from kerascnn.progress import Progress
+
+
+@register(source="Zeiler and Fergus 2013, figures 4 and 5")
+def invariance_epochs(
+    models, images, labels=None, *, change="translation", amounts=None, layers=None, fill="zeros", keep=None, say=None
+):
+    """How far the features of each layer move as images change, after each of some epochs of training.
+
+    Args:
+        models: {epochs done: keras.Model, or a function without arguments that gives one}, two or more.
+        images, labels, change, amounts, layers, fill: as for `invariance`.
+        keep: folder in which what was measured is saved, so that a stopped experiment continues; None: none.
+        say: called with a line for each epoch.
+    Returns:
+        Outcome. Table: layer, epochs, area (mean relative distance over the amounts and the images), low and high (its
+        95% interval), images. Arrays: "<layer>" (epochs, N), the mean over the amounts for each image.
+    Raises:
+        UsageError: there are fewer than two epochs; and as for `invariance`.
+    """
+    if len(models) < 2:
+        raise UsageError(f"models holds {counted(len(models), 'epoch')}; two or more are needed to see a course.")
+    order = sorted(models)
+    last = _model(models[order[-1]])
+    names = usual_layers(last) if layers is None else layers
+    progress = Progress("network", len(order), say)
+    found = {}
+    for epochs in order:
+        model = last if epochs == order[-1] else _model(models[epochs])
+        kept = Kept(keep, model, images, labels, change, amounts, names, fill, progress=progress)
+
+        def of_epoch(model=model):
+            options = {"change": change, "amounts": amounts, "layers": names, "fill": fill}
+            result = invariance(model, images, labels, **options)
+            layers = list(result.tables["areas"]["layer"])
+            return dict(zip(layers, result.arrays["relative"].mean(1), strict=True))
+
+        def tell(areas, epochs=epochs):
+            return f"epoch {epochs}: {', '.join(f'{name} {area.mean():.3f}' for name, area in areas.items())}"
+
+        found[epochs] = dict(kept.measure(f"epoch {epochs}", of_epoch, tell))
+    arrays = {name: [found[epochs][name] for epochs in order] for name in found[order[0]]}
+    rows = [
+        (name, epochs, *mean_interval(area), len(area))
+        for name, values in arrays.items()
+        for epochs, area in zip(order, values, strict=True)
+    ]
+    table = pandas.DataFrame(rows, columns=["layer", "epochs", "area", "low", "high", "images"])
+    title = f"{last.name}: {change}, border {fill}"
+    name = f"invariance-epochs-{change}"
+    return Outcome(name, table, _findings(order, arrays), lambda: _figure(table, title), arrays)
+
+
+def _model(model):
+    return model if hasattr(model, "layers") else model()
+
+
+def _findings(order, arrays):
+    """How each layer's area changes from the first of the epochs to the last."""
+    said = []
+    for name, values in arrays.items():
+        mean, low, high = mean_interval(values[-1] - values[0])
+        verdict = "rises" if low > 0 else "falls" if high < 0 else "does not measurably change"
+        said.append(
+            f"{name}: mean relative distance {verdict} from epoch {order[0]} to epoch {order[-1]}: "
+            f"{values[0].mean():.3f} to {values[-1].mean():.3f}, {mean:+.3f} (95% interval {low:+.3f} to {high:+.3f}, "
+            f"{len(values[0])} images)."
+        )
+    return tuple(said)
+
+
+def _figure(table, title):
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    order = sorted(set(table["epochs"]))
+    for number, (name, rows) in enumerate(table.groupby("layer", sort=False)):
+        colour = COLOURS[number % len(COLOURS)]
+        axes.fill_between(range(len(order)), rows["low"], rows["high"], color=colour, alpha=0.2, linewidth=0)
+        axes.plot(range(len(order)), rows["area"], color=colour, marker="o", markersize=4, label=name)
+    axes.set_xticks(range(len(order)), order)
+    axes.set(xlabel="epochs done", ylabel="mean relative distance of the features", ylim=(0, None))
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize="small")
+    axes.set_title(f"{title}\nmean of {table['images'].iloc[0]} images with its 95% band", fontsize="medium")
+    return figure
+
+
+def command(
+    asked,
+    *,
+    epochs: Path | None = None,
+    change: Literal[
+        "translation", "horizontal", "scale", "rotation", "brightness", "contrast", "blur", "noise"
+    ] = "translation",
+    amounts: tuple[float, ...] = (),
+    layers: str | None = None,
+    fill: Literal["zeros", "mirror", "mean"] = "zeros",
+    images: int = 100,
+    seed: int = 0,
+):
+    """Measure how far layers' features move as images change, after each of the epochs that were kept of a training.
+
+    Parameters
+    ----------
+    epochs
+        folder with networks that are named after the number of epochs done, such as 5.keras [default: those that
+        kerascnn experiment evolution kept of this run]
+    change
+        what to do to the images
+    amounts
+        how much, in the unit of the change: pixels, scale factor, degrees or standard deviations
+    layers
+        names of layers, separated by commas
+    fill
+        what comes in over the border
+    images
+        how many test images to use
+    seed
+        seed for the choice of images
+    """
+    folder = epochs or Path(asked.classifier.folder) / "experiments" / "evolution" / "epochs"
+    paths = saved(folder)
+    if len(paths) < 2:
+        raise UsageError(
+            f"{folder} holds {counted(len(paths), 'network')} named after epochs, such as 5.keras; two or more are "
+            "needed. To train the run again and keep some: kerascnn experiment evolution RUN"
+        )
+    split = asked.some(images, seed)
+    labels = asked.labels(split) if asked.loaded.class_names else None
+    options = {"change": change, "amounts": amounts or None, "layers": layer_names(layers), "fill": fill}
+    options |= {"keep": asked.kept("invariance-epochs"), "say": asked.say}
+    models = {number: (lambda path=path: keras_file.load(path)) for number, path in paths.items()}
+    return invariance_epochs(models, asked.prepared(split)[:], labels, **options)

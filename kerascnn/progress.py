@@ -1,0 +1,47 @@
+"""Lines that say how far a long piece of work is, and how much time is left."""
+
+import time
+
+EVERY = 5.0  # seconds between lines that only count
+
+
+class Progress:
+    """Counts steps and says lines such as "network 2/5  9.4% errors  ETA 1:20".
+
+    Args:
+        what: what is counted, in the singular.
+        total: number of steps.
+        say: called with each line; None: nothing is said.
+        now: function without arguments that gives the time, seconds.
+    """
+
+    def __init__(self, what, total, say=None, now=time.monotonic):
+        self.what, self.total, self.say, self.now = what, total, say, now
+        self.done = self.worked = 0
+        self.began = self.told = now()
+
+    def step(self, text=None, *, worked=True):
+        """One more step is done. Without a text, a line is said at most every five seconds.
+
+        Args:
+            text: what came out.
+            worked: False if it took no time, because its result was there already; it counts for nothing in the time
+                that is left, and no line is said.
+        """
+        self.done += 1
+        self.worked += worked
+        now = self.now()
+        if not self.say or not worked or (text is None and now - self.told < EVERY):
+            return
+        self.told = now
+        left = (now - self.began) / self.worked * (self.total - self.done)
+        told = f"  {text}" if text else ""
+        ahead = f"  ETA {clock(left)}" if self.done < self.total else ""
+        self.say(f"{self.what} {self.done:{len(str(self.total))}}/{self.total}{told}{ahead}")
+
+
+def clock(seconds):
+    """Seconds as h:mm:ss, or m:ss below an hour."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
