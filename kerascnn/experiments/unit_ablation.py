@@ -5,6 +5,7 @@ the importance of single directions for generalization" (2018), who found that c
 others.
 """
 
+import functools
 from typing import Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from kerascnn.dataset_scan.scanned_layers import scanned_layers
 from kerascnn.dataset_scan.statistics import selectivity_index
 from kerascnn.errors import UsageError
 from kerascnn.experiments import register
+from kerascnn.experiments.kept import Kept, blocks
 from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.explain.answers import probabilities
 from kerascnn.explain.subjects import check_images, opaque_step
@@ -24,23 +26,29 @@ from kerascnn.explain.targets import score_value
 from kerascnn.explain.walk import Task, needed_steps, run
 from kerascnn.network.plan import make_plan
 from kerascnn.plots import BLUE, ORANGE
+from kerascnn.progress import Progress
 
 FILLS = ("zero", "mean")
 STEPS = 16  # points of a cumulative curve
+IN_MEMORY = 1024  # images whose maps are in memory at a time
+GROUP = 16  # channels that are measured and saved together
 
 
 @register(source="Morcos, Barrett, Rabinowitz and Botvinick 2018")
-def unit_ablation(model, images, labels, layer=None, *, fill="zero", batch_size=64):
+def unit_ablation(model, images, labels, layer=None, *, fill="zero", batch_size=64, keep=None, say=None):
     """Loss and accuracy with each channel of a layer switched off, and with more and more of them.
 
     Args:
         model: keras.Model with one image input and one answer, class probabilities or scores.
-        images: float (N, H, W, C) as the model takes them.
+        images: float (N, H, W, C) as the model takes them, or anything of that length that gives such arrays for
+            slices; the layer's maps of at most 1,024 images are in memory at a time.
         labels: int (N,), the true classes.
         layer: a layer's name; "conv1 (after relu)" for what the next layer sees of it. None: what the next layer sees
             of the deepest convolution.
         fill: the value that replaces a channel: "zero", or "mean" (its mean over all images and places).
         batch_size: images computed at once; the result does not depend on it.
+        keep: folder in which what was measured is saved, so that a stopped experiment continues; None: none.
+        say: called with lines of progress.
     Returns:
         Outcome. Table: channel, loss (mean negative log-likelihood without it), loss_change, low and high (95% interval
         over images of this change), accuracy, accuracy_change, selectivity (of Morcos et al., of the channel's means by
@@ -52,25 +60,66 @@ def unit_ablation(model, images, labels, layer=None, *, fill="zero", batch_size=
     """
     chosen = scanned_layers(model, layer)[-1]
     plan = make_plan(model, opaque_step)
-    arrays = check_images(model, plan, images)
     if fill not in FILLS:
         raise UsageError(f"fill={fill!r} is not allowed: it must be {' or '.join(map(repr, FILLS))}.")
-    tail = Tail(plan, arrays, chosen.value, batch_size)
-    labels = _checked_labels(labels, tail.whole)
-    loss, correct = _judged(tail.whole, labels)
-    filling = np.zeros(tail.channels) if fill == "zero" else tail.maps.reshape(-1, tail.channels).mean(0)
-    each = [_judged(tail.without([channel], filling), labels) for channel in range(tail.channels)]
-    losses, hits = (np.array(values) for values in zip(*each, strict=True))
-    table = _table(loss, correct, losses, hits, selectivity(tail.maps, labels))
+    labels = _checked_labels(labels, len(images))
+
+    @functools.lru_cache(1)
+    def tail(start):
+        few = check_images(model, plan, np.asarray(images[start : start + IN_MEMORY]))
+        return Tail(plan, few, chosen.value, batch_size)
+
+    parts = blocks(len(images), IN_MEMORY)
+    kept = Kept(keep, model, images, labels, chosen.name, fill)
+    channels = chosen.channels
+    groups = blocks(channels, GROUP)
+    kept.progress = Progress("part", len(parts) * (len(groups) + 3), say)
+    whole = [kept.measure(f"whole {p.start}", lambda p=p: _whole(tail(p.start), labels[p])) for p in parts]
+    loss, correct, means = (np.concatenate([each[key] for each in whole]) for key in ("loss", "correct", "means"))
+    filling = np.zeros(channels) if fill == "zero" else means.mean(0)
+
+    def of_group(part, group):
+        each = [
+            _judged(tail(part.start).without([channel], filling), labels[part])
+            for channel in range(group.start, group.stop)
+        ]
+        return dict(zip(("loss", "correct"), map(np.array, zip(*each, strict=True)), strict=True))
+
+    measured = [
+        [kept.measure(f"channels {g.start} of {p.start}", lambda p=p, g=g: of_group(p, g)) for g in groups]
+        for p in parts
+    ]
+    losses, hits = (
+        np.concatenate([np.concatenate([each[key] for each in of_part]) for of_part in measured], 1)
+        for key in ("loss", "correct")
+    )
+    table = _table(loss, correct, losses, hits, selectivity(means, labels))
     order = table["channel"].to_numpy()[1:][np.argsort(table["rank"].to_numpy()[1:], kind="stable")]
-    off = np.unique(np.linspace(0, tail.channels, min(STEPS, tail.channels) + 1).astype(int))
+    off = np.unique(np.linspace(0, channels, min(STEPS, channels) + 1).astype(int))
+
+    def course(part, first):
+        return [_judged(tail(part.start).without(first[:n], filling), labels[part])[1].sum() for n in off]
+
     curves = {
-        name: np.array([_judged(tail.without(first[:count], filling), labels)[1].mean() for count in off])
+        name: sum(kept.measure(f"{name} {p.start}", lambda p=p, first=first: course(p, first)) for p in parts)
+        / len(labels)
         for name, first in (("most_important_first", order), ("least_important_first", order[::-1]))
     }
     arrays = {"loss": losses, "off": off, **curves}
     title = f"{model.name}, {chosen.name}: channels set to {fill}, {len(labels)} images"
     return Outcome("unit-ablation", table, _findings(chosen.name, table), lambda: _figure(table, arrays, title), arrays)
+
+
+def _whole(tail, labels):
+    """{"loss": (N,), "correct": (N,), "means": (N, channels) over the places} of the whole network."""
+    if labels.min() < 0 or labels.max() >= tail.whole.shape[1]:
+        raise UsageError(
+            f"labels from {labels.min()} to {labels.max()} are not allowed: the network has {tail.whole.shape[1]} "
+            f"classes, 0 to {tail.whole.shape[1] - 1}."
+        )
+    loss, correct = _judged(tail.whole, labels)
+    means = tail.maps.reshape(len(labels), -1, tail.channels).mean(1)
+    return {"loss": loss, "correct": correct, "means": means}
 
 
 class Tail:
@@ -113,17 +162,12 @@ def _judged(answers, labels):
     return -np.log(np.maximum(of_class, 1e-30)), answers.argmax(1) == labels
 
 
-def _checked_labels(labels, answers):
+def _checked_labels(labels, count):
     labels = np.asarray(labels)
-    if labels.shape != (len(answers),) or labels.dtype.kind not in "iu":
+    if not count or labels.shape != (count,) or labels.dtype.kind not in "iu":
         raise UsageError(
             f"labels of shape {labels.shape} and dtype {labels.dtype} are not allowed: a whole number for each of the "
-            f"{len(answers)} images is needed."
-        )
-    if labels.min() < 0 or labels.max() >= answers.shape[1]:
-        raise UsageError(
-            f"labels from {labels.min()} to {labels.max()} are not allowed: the network has {answers.shape[1]} "
-            f"classes, 0 to {answers.shape[1] - 1}."
+            f"{count} images is needed."
         )
     return labels
 
@@ -223,4 +267,6 @@ def command(
         seed for the choice of images
     """
     asked.need_labels("the loss needs")
-    return unit_ablation(asked.model, *asked.test(images, seed), layer, fill=fill)
+    split = asked.some(images, seed)
+    options = {"fill": fill, "keep": asked.kept("unit-ablation"), "say": asked.say}
+    return unit_ablation(asked.model, asked.prepared(split), asked.labels(split), layer, **options)
