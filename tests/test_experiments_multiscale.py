@@ -105,7 +105,7 @@ def test_fine_tuning_trains_a_copy_and_helps(model, task, tmp_path):
         np.testing.assert_array_equal(weight, old)
     # What was kept is not computed again, and gives the same.
     kept = sorted((tmp_path / "kept").iterdir())
-    assert len(kept) == 4
+    assert len(kept) == 7  # the weights, and for each network features of two splits and an SVM
     again = multiscale(model, *given, **options)
     np.testing.assert_allclose(again.table["accuracy"], result.table["accuracy"])
     assert sorted((tmp_path / "kept").iterdir()) == kept

@@ -15,6 +15,7 @@ from kerascnn.experiments import register
 from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.models import MODELS
 from kerascnn.plots import BLUE, GREEN, ORANGE, shortened
+from kerascnn.progress import Progress
 from kerascnn.recipes import Recipe
 from kerascnn.training.build import ALTERED, network
 from kerascnn.training.prepare import anchored
@@ -57,14 +58,14 @@ def architecture(recipe, folder, *, without=(), widths=(), seeds=(0, 1, 2), say=
     }
     _built(recipes, say)  # what cannot be is told before the first training
     errors, parameters = np.zeros((len(variants), len(seeds), 3)), []
+    progress = Progress("training", len(variants) * len(seeds), say)
     for row, (name, of_variant) in enumerate(recipes.items()):
         for column, seed in enumerate(seeds):
             place = folder / f"{runs.plain(name)}-seed{seed}"
-            say(f"{name}, seed {seed} ({row * len(seeds) + column + 1} of {len(variants) * len(seeds)} trainings)")
-            run = run_of(of_variant.replace(seed=seed), place, say)
+            run, worked = run_of(of_variant.replace(seed=seed), place, say, f"{name}, seed {seed}")
             errors[row, column] = errors_of(run)
             told = ", ".join(f"{part} {error:.2%}" for part, error in zip(PARTS, errors[row, column], strict=True))
-            say(f"{name}, seed {seed}: errors {told}")
+            progress.step(f"{name}, seed {seed}: errors {told}", worked=worked)
         parameters.append(run.read("run")["parameters"])
     table = _table(list(variants), parameters, errors)
     title = f"{recipe.model} on {recipe.data.rpartition('/')[2]}, {counted(len(seeds), 'seed')} each"
@@ -102,10 +103,11 @@ def input_shape(recipe, data):
     return (size, size, channels) if size else (height, width, channels)
 
 
-def run_of(recipe, folder, say):
-    """The finished Run of a recipe in a folder: found, continued or made."""
+def run_of(recipe, folder, say, name):
+    """(the finished Run of a recipe in a folder, True if it was trained or continued now); says the name if it was."""
     if not (folder / "recipe.json").exists():
-        return train(recipe, out=folder, say=say)
+        say(name)
+        return train(recipe, out=folder, say=say), True
     run = runs.as_run(folder)
     if Recipe.from_dict(run.read("recipe")) != recipe:
         raise UsageError(
@@ -115,7 +117,10 @@ def run_of(recipe, folder, say):
         finished = run.read("run").get("status") == "finished"
     except DataError:
         finished = False
-    return run if finished else train(resume=folder, say=say)
+    if finished:
+        return run, False
+    say(f"{name}, continued")
+    return train(resume=folder, say=say), True
 
 
 def _table(names, parameters, errors):

@@ -131,10 +131,11 @@ def usual(function):
 
 
 class Prepared:
-    """Images as the network takes them, a slice at a time."""
+    """Images as the network takes them, a slice at a time; `origin` are those that were prepared."""
 
     def __init__(self, images, preprocessing):
         self.images, self.preprocessing = images, preprocessing
+        self.origin = (images,)
 
     def __len__(self):
         return len(self.images)

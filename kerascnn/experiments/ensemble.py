@@ -13,9 +13,11 @@ from matplotlib.figure import Figure
 
 from kerascnn.errors import UsageError
 from kerascnn.experiments import register
+from kerascnn.experiments.kept import Kept, blocks
 from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.explain.answers import class_probabilities
 from kerascnn.plots import BLUE, ORANGE, SHARES, shortened
+from kerascnn.progress import Progress
 from kerascnn.training.evaluate import interval
 from kerascnn.using.ensemble_export import export_ensemble
 
@@ -136,14 +138,16 @@ def command(asked, *, images: int = 10_000, export: Path | None = None, seed: in
     """
     answers, first = {}, None
     every = asked.each()
+    progress = Progress("network", len(every), asked.say)
     for number, each in enumerate(every):
-        member = _member(each, images, seed)
+        member = _member(each, images, seed, asked.kept("ensemble"))
         first = first or member
         _check_together(member, first)
         order = [member.classes.index(name) for name in first.classes]
         name = f"{member.name} ({number + 1})" if member.name in answers else member.name
         answers[name] = member.answers[:, order]
-        asked.say(f"{name}: {(answers[name].argmax(1) != first.labels).mean():.2%} errors")
+        wrong = (answers[name].argmax(1) != first.labels).mean()
+        progress.step(f"{name}: {wrong:.2%} errors")
     result = ensemble(answers, first.labels)
     if export is not None:
         difference = export_ensemble([each.classifier for each in every], export)
@@ -164,13 +168,17 @@ class _Member:
     truth: list
 
 
-def _member(asked, images, seed):
+def _member(asked, images, seed, keep):
     """The _Member of a run, on some of its own test images or of other data."""
     asked.need_labels("errors need")
     split, model = asked.some(images, seed), asked.model
     given = asked.prepared(split)
-    parts = [model.predict_on_batch(given[start : start + 64]) for start in range(0, len(split), 64)]
-    answers = np.asarray(class_probabilities(model, np.concatenate(parts)))
+
+    def answered():
+        parts = [np.asarray(model.predict_on_batch(given[part])) for part in blocks(len(split), 64)]
+        return np.asarray(class_probabilities(model, np.concatenate(parts)))
+
+    answers = Kept(keep, model, given).measure("answers", answered)
     truth = [split.files, [asked.loaded.class_names[label] for label in split.labels]]
     name = Path(str(asked.runs[0])).name
     return _Member(name, list(asked.classifier.labels), answers, asked.labels(split), truth)

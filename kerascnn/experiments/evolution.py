@@ -18,11 +18,13 @@ from kerascnn.dataset_scan.sheets import enlarged, natural
 from kerascnn.errors import UsageError, counted
 from kerascnn.experiments import register
 from kerascnn.experiments.asked import layer_names
+from kerascnn.experiments.kept import Kept, blocks
 from kerascnn.experiments.kept_epochs import KeptEpochs, saved
 from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.sheets import map_colours
 from kerascnn.plots import BLUE, GREEN, ORANGE, PURPLE, RED
+from kerascnn.progress import Progress
 from kerascnn.recipes import Recipe
 from kerascnn.training.train import train
 
@@ -32,7 +34,7 @@ GAP = 4  # pixels between cells
 
 
 @register(source="Zeiler and Fergus 2013, figure 4")
-def evolution(models, images, layers=None, *, channels=2, batch_size=64, say=None):
+def evolution(models, images, layers=None, *, channels=2, batch_size=64, keep=None, say=None):
     """The strongest patches of feature maps of all layers through training, and when each layer settles.
 
     Args:
@@ -43,6 +45,7 @@ def evolution(models, images, layers=None, *, channels=2, batch_size=64, say=Non
         channels: how many channels of each layer are drawn, evenly spread over those above 0 at the end; or
             {name of a layer: numbers of channels}.
         batch_size: images computed at once; the result does not depend on it.
+        keep: folder in which what was measured is saved, so that a stopped experiment continues; None: none.
         say: called with a line for each epoch.
     Returns:
         Outcome. Table: layer, epochs, distance (mean over the images of the Euclidean distance of the features to those
@@ -58,20 +61,30 @@ def evolution(models, images, layers=None, *, channels=2, batch_size=64, say=Non
     last = _model(models[order[-1]])
     chosen = scanned_layers(last, layers)
     names = [each.name for each in chosen]
-    final = _features(last, images, chosen, batch_size)
     found = scan(last, images, names, 1, batch_size=batch_size)
     drawn = {name: _channels(found, name, channels) for name in names}
-    distance, patches = {name: [] for name in names}, {name: {} for name in names}
+    patches = {name: {} for name in names}
+    progress = Progress("network", len(order), say)
+    measured = []
     for epochs in order:
         model = last if epochs == order[-1] else _model(models[epochs])
-        now = final if model is last else _features(model, images, chosen, batch_size)
-        found = found if model is last else scan(model, images, names, 1, batch_size=batch_size)
+        kept = Kept(keep, model, last, images, names, list(drawn.items()), batch_size, progress=progress)
+
+        def of_epoch(model=model):
+            here = found if model is last else scan(model, images, names, 1, batch_size=batch_size)
+            values = _distances(model, last, images, chosen, batch_size)
+            for name in names:
+                values |= _packed(name, _patches(here, model, name, drawn[name]))
+            return values
+
+        def tell(values, epochs=epochs):
+            told = ", ".join(f"{name} {values[f'{name}/distance'].mean():.2f}" for name in names)
+            return f"epoch {epochs}: distances {told}"
+
+        measured.append(kept.measure(f"epoch {epochs}", of_epoch, tell))
         for name in names:
-            distance[name].append(_distance(now[name], final[name]))
-            patches[name][epochs] = _patches(found, model, name, drawn[name])
-        if say:
-            say(f"epoch {epochs}: distances {', '.join(f'{n} {distance[n][-1].mean():.2f}' for n in names)}")
-    distance = {name: np.array(values) for name, values in distance.items()}
+            patches[name][epochs] = _unpacked(name, drawn[name], measured[-1])
+    distance = {name: np.array([values[f"{name}/distance"] for values in measured]) for name in names}
     table = _table(order, distance)
     settled = {name: settles(order, table[table["layer"] == name]["share"].to_numpy()) for name in names}
     tables = {
@@ -101,9 +114,36 @@ def _features(model, images, chosen, batch_size):
     return {name: found[output].reshape(len(images), -1) for name, output in outputs.items()}
 
 
-def _distance(now, final):
-    """(N,): the distance of features to those at the end, relative to the mean length there."""
-    return np.linalg.norm(now - final, axis=1) / max(float(np.linalg.norm(final, axis=1).mean()), 1e-12)
+def _distances(model, last, images, chosen, batch_size):
+    """{"<layer>/distance": (N,)}: the distance of features to those at the end, relative to the mean length there.
+
+    Only the features of a batch of images are in memory at a time.
+    """
+    apart, length = ({each.name: [] for each in chosen} for _ in range(2))
+    for part in blocks(len(images), batch_size):
+        final = _features(last, images[part], chosen, batch_size)
+        now = final if model is last else _features(model, images[part], chosen, batch_size)
+        for name, features in final.items():
+            apart[name].append(np.linalg.norm(now[name] - features, axis=1))
+            length[name].append(np.linalg.norm(features, axis=1))
+    return {
+        f"{name}/distance": np.concatenate(apart[name]) / max(float(np.concatenate(length[name]).mean()), 1e-12)
+        for name in apart
+    }
+
+
+def _packed(name, patches):
+    """{"<layer>/<channel>/<number>": array} of `_patches`, as they are saved."""
+    return {
+        f"{name}/{channel}/{number}": np.asarray(array)
+        for channel, arrays in patches.items()
+        for number, array in enumerate(arrays)
+    }
+
+
+def _unpacked(name, channels, values):
+    """What `_packed` was made from."""
+    return {channel: tuple(values[f"{name}/{channel}/{number}"] for number in range(5)) for channel in channels}
 
 
 def _channels(found, name, channels):
@@ -143,7 +183,7 @@ def _table(order, distance):
 
 def _patch_table(patches, drawn):
     rows = [
-        (name, channel, epochs, *of_epochs[channel][3:])
+        (name, channel, epochs, *(value.item() for value in of_epochs[channel][3:]))
         for name, by_epochs in patches.items()
         for epochs, of_epochs in by_epochs.items()
         for channel in drawn[name]
@@ -264,7 +304,8 @@ def command(
         )
     split = spread(asked.loaded.train, images)
     given = {n: load for n, load in found.items() if n in (0, *wanted)}
-    return evolution(given, asked.prepared(split)[:], layer_names(layers), channels=channels, say=asked.say)
+    options = {"channels": channels, "keep": asked.kept("evolution"), "say": asked.say}
+    return evolution(given, asked.prepared(split)[:], layer_names(layers), **options)
 
 
 def _epochs(text, recipe):

@@ -6,8 +6,8 @@ trained on ImageNet to Caltech-101, Caltech-256 and PASCAL. The result here also
 training from scratch catches up.
 """
 
+import functools
 import tempfile
-from pathlib import Path
 
 import numpy as np
 import pandas
@@ -25,6 +25,7 @@ from kerascnn.experiments.softmax_head import predicted, trained, with_softmax
 from kerascnn.explain.subjects import opaque_step
 from kerascnn.network.plan import make_plan
 from kerascnn.plots import BLUE, ORANGE
+from kerascnn.progress import Progress
 from kerascnn.using.features import feature_place
 
 FROZEN, SCRATCH = "frozen features", "from scratch"
@@ -67,8 +68,8 @@ def generalisation(
         batch_size: images whose features are computed at once; the result does not depend on it.
         seed: seed of the draws, the weights and the cross-validation that chooses the regularisation of the softmax
             classifier.
-        keep: Path of a JSON file; measurements that it holds are not repeated.
-        say: called with a line for each measurement.
+        keep: folder in which features and measurements are saved, so that a stopped experiment continues; None: none.
+        say: called with lines of progress.
     Returns:
         Outcome. Table: images_per_class, method ("frozen features", "from scratch"), accuracy (mean over the repeats),
         low and high (its 95% interval by Student's t), repeats, test_images. Arrays: "accuracy" (methods, counts,
@@ -81,16 +82,22 @@ def generalisation(
     feature_place(make_plan(model, opaque_step), layer)
     _check(images, labels, test_images, test_labels, counts, repeats, steps)
     with tempfile.TemporaryDirectory(prefix="kerascnn-generalisation-") as folder:
-        train = np.array(pooled_features(model, images, [layer], 1, batch_size, Path(folder, "train"))[layer])
-        test = np.array(pooled_features(model, test_images, [layer], 1, batch_size, Path(folder, "test"))[layer])
-    kept = Kept(keep, train, labels, test, test_labels, steps, train_batch, learning_rate, seed)
+        folder = folder if keep is None else keep
+        options = [layer], 1, batch_size, folder, say
+        needed = np.unique(np.concatenate([drawn(labels, *draw) for draw in _draws(counts, repeats, seed)]))
+        features = pooled_features(model, Taken(images, needed), *options)(layer)
+        test = pooled_features(model, test_images, *options)(layer)
+    progress = Progress("training", 2 * len(counts) * repeats, say)
+    settings = features, needed, labels, test, test_labels, steps, train_batch, learning_rate, seed
+    kept = Kept(keep, *settings, progress=progress)
     accuracy = np.zeros((2, len(counts), repeats))
     for place, count in enumerate(counts):
         for repeat in range(repeats):
             rows = drawn(labels, count, np.random.default_rng([seed, repeat]))
 
             def by_features(rows=rows):
-                chosen = fitted("softmax", train[rows], labels[rows], STRENGTHS, FOLDS, seed)
+                of_rows = features[np.searchsorted(needed, rows)]
+                chosen = fitted("softmax", of_rows, labels[rows], STRENGTHS, FOLDS, seed)
                 return (chosen.predict(test) == test_labels).mean()
 
             def by_training(rows=rows, repeat=repeat):
@@ -100,10 +107,8 @@ def generalisation(
 
             for method, function in enumerate((by_features, by_training)):
                 name = f"{(FROZEN, SCRATCH)[method]}, {count or 'all'} images a class, draw {repeat + 1}"
-                new = name not in kept
-                accuracy[method, place, repeat] = kept.measure(name, function)
-                if say and new:
-                    say(f"{name}: {accuracy[method, place, repeat]:.1%}")
+                tell = functools.partial("{}: {:.1%}".format, name)
+                accuracy[method, place, repeat] = kept.measure(name, function, tell)
     sizes = np.array([len(drawn(labels, n, np.random.default_rng(0))) / len(np.unique(labels)) for n in counts])
     table = _table(accuracy, sizes, len(test_labels))
     cross = crossing(sizes, *accuracy.mean(2))
@@ -112,6 +117,25 @@ def generalisation(
     title = f"{model.name}: features of {layer} on other data"
     said = _findings(accuracy, sizes, cross)
     return Outcome("generalisation", table, said, lambda: _figure(table, cross, chance, title), arrays)
+
+
+class Taken:
+    """Some of the images, a slice at a time."""
+
+    def __init__(self, images, rows):
+        self.images, self.rows = images, rows
+        self.origin = rows, images
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, part):
+        return self.images[self.rows[part]]
+
+
+def _draws(counts, repeats, seed):
+    """(images of each class, random generator) of every draw."""
+    return [(count, np.random.default_rng([seed, repeat])) for count in counts for repeat in range(repeats)]
 
 
 def drawn(labels, count, rng):
@@ -254,6 +278,6 @@ def command(
         steps=steps,
         learning_rate=learning_rate,
         seed=seed,
-        keep=Path(asked.folder) / "generalisation-kept.json",
+        keep=asked.kept("generalisation"),
         say=asked.say,
     )

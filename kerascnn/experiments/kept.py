@@ -34,9 +34,9 @@ class Kept:
             function: function without arguments that gives an array, a number, or {name: array}.
             tell: function (measurement) -> text for its line of progress; None: it is only counted.
         Returns:
-            An array (of no dimensions for a number), or a mapping of arrays, which reads each from its file when asked.
+            An array (of no dimensions for a number), or a dict of arrays.
         """
-        value = self._saved(name)
+        value = self.saved(name)
         worked = value is None
         if worked:
             value = function()
@@ -46,16 +46,16 @@ class Kept:
             self.progress.step(tell(value) if tell and worked else None, worked=worked)
         return value
 
-    def _saved(self, name):
+    def saved(self, name, key=None):
+        """The measurement with that name from its file, or one of its arrays; None if it was not saved."""
         if self.folder is None or not self._file(name).exists():
             return None
         try:
-            arrays = np.load(self._file(name), allow_pickle=False)
-            if arrays.files != ["value"]:
-                return arrays
-            with arrays:
-                return arrays["value"]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            with self._file(name).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                if arrays.files == ["value"]:
+                    return arrays["value"]
+                return dict(arrays) if key is None else arrays[key]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None  # torn: it is measured again
 
     def _save(self, name, value):
@@ -80,8 +80,11 @@ def digest(settings):
 
 
 def _parts(value):
-    """What a setting consists of: arrays and values. Of images that are read when they are asked for, the first eight,
-    the last one and their number stand for all."""
+    """What a setting consists of: arrays and values.
+
+    Images that are read when they are asked for are told apart by what they come from (`origin`, or the names `files`),
+    by their number, and by what the first eight of them and the last one show.
+    """
     if hasattr(value, "get_weights"):
         return [[(layer.name, type(layer).__name__) for layer in value.layers], *value.get_weights()]
     if isinstance(value, dict):
@@ -90,4 +93,5 @@ def _parts(value):
         return [len(value), *(part for each in value for part in _parts(each))]
     if isinstance(value, (np.ndarray, str, range)) or not hasattr(value, "__getitem__"):
         return [value]
-    return [len(value), np.asarray(value[: min(8, len(value))]), np.asarray(value[len(value) - 1 :])]
+    source = _parts(getattr(value, "origin", getattr(value, "files", ())))
+    return [*source, len(value), np.asarray(value[: min(8, len(value))]), np.asarray(value[len(value) - 1 :])]

@@ -9,7 +9,6 @@ images first, and both are compared.
 
 import functools
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pandas
@@ -23,11 +22,11 @@ from kerascnn.errors import UsageError
 from kerascnn.experiments import register
 from kerascnn.experiments.asked import some
 from kerascnn.experiments.invariance import usual_layers
-from kerascnn.experiments.kept import digest
+from kerascnn.experiments.kept import Kept
 from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.experiments.softmax_head import trained, with_softmax
 from kerascnn.plots import BLUE, ORANGE
-from kerascnn.runs import replacing
+from kerascnn.progress import Progress
 from kerascnn.training.evaluate import interval
 from kerascnn.using.features import aggregated, check_sizes, scale_features
 
@@ -71,7 +70,7 @@ def multiscale(
         strengths: values of C of the SVM; cross-validation on the training images in 3 folds chooses one.
         batch_size: images of the model's own size computed at once; the result does not depend on it.
         seed: seed of the fine-tuning, the folds and the solver.
-        keep: folder in which the features of each scale are kept, so that a stopped experiment continues; None: none.
+        keep: folder in which what was measured is saved, so that a stopped experiment continues; None: none.
         say: called with lines of progress.
     Returns:
         Outcome. Table: network ("as it is", "fine-tuned"), scales, aggregate ("one", "mean", "stack"), features (how
@@ -85,24 +84,35 @@ def multiscale(
     labels, test_labels = np.asarray(labels), np.asarray(test_labels)
     layer = usual_layers(model)[-1] if layer is None else layer
     _check(model, images, labels, test_images, test_labels, fine_tune)
+    settings = model, images, labels, test_images, test_labels, layer, flip, batch_size, fine_tune, learning_rate
+    every = choices(list(images))
+    count = bool(fine_tune) + (1 + bool(fine_tune)) * (2 * len(images) + len(every))
+    progress = Progress("part", count, say)
+    kept = Kept(keep, *settings, train_batch, strengths, seed, progress=progress)
     networks = {PLAIN: model}
     rows, arrays = [], {}
     if fine_tune:
-        networks[TUNED] = _fine_tuned(model, layer, images, labels, fine_tune, train_batch, learning_rate, seed, say)
+        options = fine_tune, train_batch, learning_rate, seed
+        networks[TUNED] = _fine_tuned(model, layer, images, labels, *options, kept)
     for network, each in networks.items():
-        options = {"flip": flip, "batch_size": batch_size, "say": say}
-        train = _features(each, images, layer, keep, options)
-        test = _features(each, test_images, layer, keep, options)
-        for chosen, aggregate in choices(list(images)):
+        options = {"flip": flip, "batch_size": batch_size}
+        train = _features(each, images, layer, kept, f"{network}, training images", options)
+        test = _features(each, test_images, layer, kept, f"{network}, test images", options)
+        for chosen, aggregate in every:
             name = ",".join(map(str, chosen))
-            search = svm(aggregated([train[s] for s in chosen], aggregate), labels, strengths, seed)
-            correct = search.predict(aggregated([test[s] for s in chosen], aggregate)) == test_labels
-            arrays[f"{network}/{name}/{aggregate}"] = correct
+
+            def of_choice(chosen=chosen, aggregate=aggregate, train=train, test=test):
+                search = svm(aggregated([train[s] for s in chosen], aggregate), labels, strengths, seed)
+                numbers = np.array([search.n_features_in_, search.best_params_["C"], search.best_score_])
+                correct = search.predict(aggregated([test[s] for s in chosen], aggregate)) == test_labels
+                return {"correct": correct, "numbers": numbers}
+
+            told = f"{network}, scales {name}, {aggregate}"
+            found = kept.measure(told, of_choice, lambda f, told=told: f"{told}: {f['correct'].mean():.1%}")
+            correct = arrays[f"{network}/{name}/{aggregate}"] = found["correct"]
+            size, strength, score = found["numbers"].tolist()
             accuracy = correct.mean(), *interval(correct.sum(), len(correct))
-            found = search.n_features_in_, search.best_params_["C"], search.best_score_
-            rows.append((network, name, aggregate, *found, *accuracy, len(correct)))
-            if say:
-                say(f"{network}, scales {name}, {aggregate}: {accuracy[0]:.1%}")
+            rows.append((network, name, aggregate, int(size), strength, score, *accuracy, len(correct)))
     columns = ["network", "scales", "aggregate", "features", "strength", "validation", "accuracy", "low", "high"]
     table = pandas.DataFrame(rows, columns=[*columns, "images"])
     chance = np.bincount(test_labels).max() / len(test_labels)
@@ -129,17 +139,22 @@ def svm(features, labels, strengths, seed):
         return search.fit(features, labels)
 
 
-def _fine_tuned(model, layer, images, labels, steps, train_batch, learning_rate, seed, say):
+def _fine_tuned(model, layer, images, labels, steps, train_batch, learning_rate, seed, kept):
     """A copy of the network, trained on the images of the smallest scale."""
     smallest = min(images.values(), key=lambda each: np.prod(np.shape(each[:1])[1:3]))
     sides = zip(model.input_shape[1:3], np.shape(smallest[:1])[1:3], strict=True)
     height, width = (own or size for own, size in sides)
-    if say:
-        say(f"fine-tuning in {steps} steps of {min(train_batch, len(labels))} images")
     network = with_softmax(model, layer, int(labels.max()) + 1, seed, fresh=False)
     rows = np.arange(len(labels))
     views = functools.partial(_cut, height, width)
-    trained(network, smallest, labels, rows, steps, train_batch, learning_rate, seed, views)
+
+    def weights():
+        trained(network, smallest, labels, rows, steps, train_batch, learning_rate, seed, views)
+        return {str(number): array for number, array in enumerate(network.get_weights())}
+
+    told = f"fine-tuned in {steps} steps of {min(train_batch, len(labels))} images"
+    found = kept.measure("fine-tuned weights", weights, lambda _: told)
+    network.set_weights([found[str(number)] for number in range(len(found))])
     return network
 
 
@@ -154,23 +169,16 @@ def _cut(height, width, images, rng):
     return np.stack([part[:, ::step] for part, step in zip(parts, steps, strict=True)])
 
 
-def _features(network, images, layer, keep, options):
-    """{scale: features} of a network, those that were kept from there."""
-    found = {}
-    weights = None if keep is None else digest(network.get_weights())
-    for scale, each in images.items():
-        if keep is None:
-            found |= scale_features(network, {scale: each}, layer, **options)
-            continue
-        few = np.asarray(each[: min(8, len(each))]), np.asarray(each[-1:])
-        file = Path(keep) / f"{digest((weights, layer, options['flip'], len(each), *few))}.npy"
-        if file.exists():
-            found[scale] = np.load(file)
-            continue
-        found |= scale_features(network, {scale: each}, layer, **options)
-        with replacing(file) as temporary, temporary.open("wb") as opened:
-            np.save(opened, found[scale])
-    return found
+def _features(network, images, layer, kept, name, options):
+    """{scale: features} of a network; `name` says which."""
+    return {
+        scale: kept.measure(
+            f"{name} at {scale}",
+            lambda scale=scale, each=each: scale_features(network, {scale: each}, layer, **options)[scale],
+            lambda found, scale=scale: f"{name} at {scale}: {found.shape[0]} images, {found.shape[1]} features",
+        )
+        for scale, each in images.items()
+    }
 
 
 def _check(model, images, labels, test_images, test_labels, fine_tune):
@@ -300,6 +308,6 @@ def command(
         (train[side], labels), (test[side], test_labels) = (
             (other.prepared(part), part.labels) for part in (some(split, images, seed) for split in other.both(seed))
         )
-    keep = Path(asked.folder) / "multiscale-kept"
+    keep = asked.kept("multiscale")
     options = {"fine_tune": fine_tune, "learning_rate": learning_rate, "seed": seed, "keep": keep, "say": asked.say}
     return multiscale(asked.model, train, labels, test, test_labels, layer, **options)

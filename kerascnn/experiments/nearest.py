@@ -10,19 +10,22 @@ import numpy as np
 import pandas
 from matplotlib.figure import Figure
 
-from kerascnn.errors import UsageError
+from kerascnn.errors import UsageError, counted
 from kerascnn.experiments import register
 from kerascnn.experiments.asked import some
 from kerascnn.experiments.invariance import usual_layers
+from kerascnn.experiments.kept import Kept, blocks
 from kerascnn.experiments.outcome import Outcome, mean_interval
-from kerascnn.explain.nearest import nearest_images
+from kerascnn.explain.nearest import check_top, nearest_images
 from kerascnn.explain.sheets import draw_image
 from kerascnn.explain.subjects import opaque_step
 from kerascnn.network.plan import make_plan
 from kerascnn.plots import GREEN, RED, shortened
+from kerascnn.progress import Progress
 from kerascnn.using.features import feature_place
 
 DRAWN = 5  # rows of the figure, as in the paper
+BLOCK = 4096  # images whose nearest are saved together
 
 
 @register(source="Krizhevsky, Sutskever and Hinton 2012, figure 4")
@@ -39,6 +42,8 @@ def nearest(
     top=6,
     metric="euclidean",
     batch_size=64,
+    keep=None,
+    say=None,
 ):
     """The images whose features at a layer are nearest to those of other images, and whether their classes agree.
 
@@ -53,6 +58,8 @@ def nearest(
         top: how many neighbours.
         metric: "euclidean" or "cosine".
         batch_size: images computed at once; the result does not depend on it.
+        keep: folder in which what was measured is saved, so that a stopped experiment continues; None: none.
+        say: called with lines of progress.
     Returns:
         Outcome. Table: query, rank (from 1), image (its number), distance; with labels query_class, class and same;
         with files file.
@@ -63,8 +70,22 @@ def nearest(
     if (query_labels is None) != (labels is None):
         raise UsageError("query_labels and labels go together: one of them is missing.")
     feature_place(make_plan(model, opaque_step), layer)
-    batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
-    indices, distances = nearest_images(model, queries, batches, layer, top=top, metric=metric, batch_size=batch_size)
+    check_top(top, len(images))
+    parts = blocks(len(images), BLOCK)
+    progress = Progress(f"block of {counted(min(BLOCK, len(images)), 'image')}", len(parts), say)
+    kept = Kept(keep, model, queries, images, layer, top, metric, progress=progress)
+
+    def of_block(part):
+        batches = (images[start : min(start + batch_size, part.stop)] for start in range(*_bounds(part), batch_size))
+        nearest_of = min(top, part.stop - part.start)
+        options = {"top": nearest_of, "metric": metric, "batch_size": batch_size}
+        indices, distances = nearest_images(model, queries, batches, layer, **options)
+        return {"indices": indices + part.start, "distances": distances}
+
+    found = [kept.measure(f"images {part.start}", lambda part=part: of_block(part)) for part in parts]
+    indices, distances = (np.concatenate([each[key] for each in found], 1) for key in ("indices", "distances"))
+    order = np.argsort(distances, axis=1, kind="stable")[:, :top]
+    indices, distances = (np.take_along_axis(values, order, 1) for values in (indices, distances))
     rows = {
         "query": np.repeat(np.arange(len(queries)), top),
         "rank": np.tile(np.arange(1, top + 1), len(queries)),
@@ -89,6 +110,10 @@ def nearest(
     return Outcome(
         "nearest", table, said, lambda: _figure(queries, drawn, neighbours, table, title), {"indices": indices}
     )
+
+
+def _bounds(part):
+    return part.start, part.stop
 
 
 def _findings(layer, indices, labels, query_labels):
@@ -150,4 +175,5 @@ def command(
     if asked.loaded.class_names:
         known |= {"query_labels": test.labels, "labels": train.labels, "class_names": asked.loaded.class_names}
     given = asked.prepared(test)[:], asked.prepared(train), layer or usual_layers(asked.model)[-1]
+    known |= {"keep": asked.kept("nearest"), "say": asked.say}
     return nearest(asked.model, *given, top=top, metric=metric, **known)

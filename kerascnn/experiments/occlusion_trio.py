@@ -18,6 +18,7 @@ from kerascnn.dataset_scan.scanned_layers import scanned_layers
 from kerascnn.dataset_scan.sheets import class_colours
 from kerascnn.errors import UsageError, counted
 from kerascnn.experiments import register
+from kerascnn.experiments.kept import Kept, digest
 from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.explain.methods.deconvnet import deconvnet
 from kerascnn.explain.methods.occlusion import occlusion_trio as trio
@@ -26,6 +27,7 @@ from kerascnn.explain.recorded import activations
 from kerascnn.explain.sheets import draw_image, map_colours
 from kerascnn.explain.targets import Neuron
 from kerascnn.plots import UNSIGNED, shortened
+from kerascnn.progress import Progress
 
 OTHERS = 3  # images whose projections stand beside the image's own, as in the paper
 MOST = 9  # classes with a colour of their own; all others are grey
@@ -44,6 +46,8 @@ def occlusion_trio(
     fill="mean",
     class_names=None,
     batch_size=64,
+    keep=None,
+    say=None,
 ):
     """How hiding a square changes the strongest feature map, the probability of the class, and the answer.
 
@@ -59,6 +63,8 @@ def occlusion_trio(
         fill: what the square shows: "mean" (the image's own mean colour) or a number.
         class_names: what the classes are called; None: their numbers.
         batch_size: images of `others` computed at once; the result does not depend on it.
+        keep: folder in which what was measured is saved, so that a stopped experiment continues; None: none.
+        say: called with lines of progress.
     Returns:
         Outcome. Table: image, row and column (first pixel of the square), activity, probability, label (the most
         probable class), covered (the share of the projection that the square hides). Tables by panel: "activity",
@@ -74,7 +80,14 @@ def occlusion_trio(
     patch = max(1, min(images.shape[1:3]) // 4) if patch is None else patch
     stride = max(1, patch // 4) if stride is None else stride
     layer = scanned_layers(model, layer)[-1].output
-    found = trio(model, images, labels, patch=patch, stride=stride, fill=fill, layer=layer)
+    progress = Progress("image", len(images), say)
+    kept = Kept(keep, model, layer, patch, stride, fill, progress=progress)
+    options = {"patch": patch, "stride": stride, "fill": fill, "layer": layer}
+    each = [
+        kept.measure(digest((image, label)), lambda few=image[None], label=label: trio(model, few, [label], **options))
+        for image, label in _pairs(images, labels)
+    ]
+    found = {name: np.concatenate([of_image[name] for of_image in each]) for name in each[0]}
     strongest = _strongest(model, others, layer, found["channel"], batch_size)
     seen = [np.concatenate([image[None], *(others[i : i + 1] for i in of)]) for image, of in _pairs(images, strongest)]
     projection = np.stack(
@@ -288,4 +301,5 @@ def command(
     beside = asked.split.take(np.sort(rest[:others]))
     given = asked.prepared(chosen)[:], asked.labels(chosen), asked.prepared(beside)
     options = {"layer": layer, "patch": patch, "stride": stride, "class_names": asked.classifier.labels}
+    options |= {"keep": asked.kept("occlusion-trio"), "say": asked.say}
     return occlusion_trio(asked.model, *given, **options)

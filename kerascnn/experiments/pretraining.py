@@ -17,6 +17,7 @@ from kerascnn.experiments.architecture import asked_recipe, errors_of, input_sha
 from kerascnn.experiments.generalisation import drawn
 from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.plots import BLUE
+from kerascnn.progress import Progress
 from kerascnn.runs import replacing
 from kerascnn.training.build import network
 from kerascnn.training.prepare import anchored
@@ -59,14 +60,17 @@ def pretraining(recipe, folder, extra, *, count=None, rate=1.0, seeds=(0, 1, 2),
     network(recipe.replace(model_options=with_extra), input_shape(recipe, data), len(data.class_names))  # can be built
     halves, tests = _halves(data, folder, count, seeds)
     errors, parameters = np.zeros((4, len(seeds), 3)), [0] * 4
+    progress = Progress("training", 6 * len(seeds), say)
     for column, seed in enumerate(seeds):
         first = recipe.replace(data=str(halves["first"]), seed=seed)
         second = recipe.replace(data=str(halves[seed]), seed=seed)
         tuned = second.replace(learning_rate=recipe.learning_rate * rate)
 
         def run(name, of, seed=seed):
-            say(f"{name}, seed {seed}")
-            return run_of(anchored(of), folder / f"{name}-seed{seed}", say)
+            told = f"{name}, seed {seed}"
+            found, worked = run_of(anchored(of), folder / f"{name}-seed{seed}", say, told)
+            progress.step(f"{told}: test errors {errors_of(found)[2]:.2%}", worked=worked)
+            return found
 
         plain = run("pre-training", first)
         sixth = run("pre-training-extra", first.replace(model_options=with_extra))

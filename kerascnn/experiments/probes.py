@@ -5,10 +5,10 @@ layer. The paper uses Caltech-101 and -256, and every feature of a layer. Here m
 so that early layers with their large maps can be compared with late ones in little memory.
 """
 
+import functools
 import itertools
 import tempfile
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pandas
@@ -21,15 +21,17 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from kerascnn.dataset_scan.scanned_layers import scanned_layers
-from kerascnn.errors import UsageError, unknown
+from kerascnn.errors import UsageError, counted, unknown
 from kerascnn.experiments import register
 from kerascnn.experiments.asked import layer_names, some
+from kerascnn.experiments.kept import Kept, blocks
 from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.subjects import opaque_step
 from kerascnn.network.find import convolutions, find_all
 from kerascnn.network.plan import make_plan
 from kerascnn.plots import BLUE, ORANGE
+from kerascnn.progress import Progress
 from kerascnn.training.evaluate import interval
 from kerascnn.using.features import feature_place
 
@@ -55,12 +57,13 @@ def probes(
     folds=3,
     batch_size=64,
     seed=0,
+    keep=None,
     say=None,
 ):
     """Accuracy of linear classifiers on the features of each layer.
 
-    One pass over the images gives the features of all layers. They are stored in temporary files, and only one layer at
-    a time is in memory. Each feature is scaled to mean 0 and standard deviation 1 over the training images.
+    One pass over the images gives the features of all layers. They are stored in files, and only one layer at a time is
+    in memory. Each feature is scaled to mean 0 and standard deviation 1 over the training images.
 
     Args:
         model: keras.Model with one image input; its weights stay as they are.
@@ -74,7 +77,9 @@ def probes(
         folds: number of folds of this cross-validation.
         batch_size: images computed at once; the result does not depend on it.
         seed: seed of the folds and the solvers.
-        say: called with a line for each classifier that is trained.
+        keep: folder in which features and results are saved, so that a stopped experiment continues; None: the features
+            are stored in a temporary folder.
+        say: called with lines of progress.
     Returns:
         Outcome. Table: layer, features (how many), classifier, strength (the chosen C), validation (mean accuracy
         over the folds), accuracy (of the test images), low and high (its 95% Wilson interval), images. Arrays:
@@ -89,38 +94,59 @@ def probes(
     _check(images, labels, test_images, test_labels, classifiers, places, folds)
     rows, arrays = [], {}
     with tempfile.TemporaryDirectory(prefix="kerascnn-probes-") as folder:
-        train = pooled_features(model, images, names, places, batch_size, Path(folder, "train"))
-        test = pooled_features(model, test_images, names, places, batch_size, Path(folder, "test"))
+        folder = folder if keep is None else keep
+        train = pooled_features(model, images, names, places, batch_size, folder, say)
+        test = pooled_features(model, test_images, names, places, batch_size, folder, say)
+        progress = Progress("classifier", len(names) * len(classifiers), say)
+        settings = model, images, labels, test_images, test_labels, places, strengths, folds, seed
+        kept = Kept(keep, *settings, progress=progress)
         for name in names:
+            here = functools.lru_cache(1)(lambda name=name: (train(name), test(name)))
             for kind in classifiers:
-                search = fitted(kind, train[name], labels, strengths, folds, seed)
-                correct = search.predict(test[name]) == test_labels
-                arrays[f"{name}/{kind}"] = correct
-                strength = next(iter(search.best_params_.values()))
+
+                def of_layer(kind=kind, here=here):
+                    search = fitted(kind, here()[0], labels, strengths, folds, seed)
+                    strength = next(iter(search.best_params_.values()))
+                    numbers = np.array([here()[0].shape[1], strength, search.best_score_])
+                    return {"correct": search.predict(here()[1]) == test_labels, "numbers": numbers}
+
+                def tell(found, name=name, kind=kind):
+                    return f"{name}: {kind} {found['correct'].mean():.1%}"
+
+                found = kept.measure(f"{name}, {kind}", of_layer, tell)
+                correct = arrays[f"{name}/{kind}"] = found["correct"]
+                size, strength, score = found["numbers"].tolist()
                 accuracy = correct.mean(), *interval(correct.sum(), len(correct))
-                row = (name, train[name].shape[1], kind, strength, search.best_score_, *accuracy, len(correct))
-                rows.append(row)
-                if say:
-                    say(f"{name}: {kind} {accuracy[0]:.1%}")
-        del train, test  # their files are still open
+                rows.append((name, int(size), kind, strength, score, *accuracy, len(correct)))
     columns = ["layer", "features", "classifier", "strength", "validation", "accuracy", "low", "high", "images"]
     table = pandas.DataFrame(rows, columns=columns)
     chance = np.bincount(np.unique(labels, return_inverse=True)[1]).max() / len(labels)
     return Outcome("probes", table, _findings(names, arrays), lambda: _figure(table, chance, model.name), arrays)
 
 
-def pooled_features(model, images, names, places, batch_size, folder):
-    """{layer: float32 (N, features)} of several layers from one pass over images, as files in a new folder."""
-    folder.mkdir(parents=True)
-    features = {}
-    for start in range(0, len(images), batch_size):
-        batch = np.asarray(images[start : start + batch_size], "float32")
-        for number, (name, maps) in enumerate(activations(model, batch, names, batch_size=batch_size).items()):
-            flat = pooled(maps, places).reshape(len(batch), -1)
-            if name not in features:
-                shape = (len(images), flat.shape[1])
-                features[name] = np.lib.format.open_memmap(folder / f"{number}.npy", "w+", "float32", shape)
-            features[name][start : start + len(batch)] = flat
+def pooled_features(model, images, names, places, batch_size, folder, say=None):
+    """Function (layer) -> float32 (N, features) of several layers from one pass over images.
+
+    They are stored in a folder, in files of 256 images each; what is there already is not computed again.
+    """
+    parts = blocks(len(images), 256)
+    progress = Progress(f"{counted(len(images), 'image')}, block", len(parts), say)
+    kept = Kept(folder, model, images, names, places, progress=progress)
+
+    def of_block(part):
+        found = {name: [] for name in names}
+        for start in range(part.start, part.stop, batch_size):
+            batch = np.asarray(images[start : min(start + batch_size, part.stop)], "float32")
+            for name, maps in activations(model, batch, names, batch_size=batch_size).items():
+                found[name].append(pooled(maps, places).reshape(len(batch), -1))
+        return {name: np.concatenate(features) for name, features in found.items()}
+
+    for part in parts:
+        kept.measure(f"features {part.start}", lambda part=part: of_block(part))
+
+    def features(name):
+        return np.concatenate([kept.saved(f"features {part.start}", name) for part in parts])
+
     return features
 
 
@@ -241,4 +267,5 @@ def command(asked, *, layers: str | None = None, places: int = 2, images: int = 
     train, test = (some(split, images, seed) for split in asked.both(seed))
     chosen = layer_names(layers) or every_layer(asked.model)
     given = asked.prepared(train), train.labels, asked.prepared(test), test.labels
-    return probes(asked.model, *given, chosen, places=places, seed=seed, say=asked.say)
+    options = {"places": places, "seed": seed, "keep": asked.kept("probes"), "say": asked.say}
+    return probes(asked.model, *given, chosen, **options)

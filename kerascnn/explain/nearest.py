@@ -26,8 +26,7 @@ def nearest_images(model, queries, images, layer, *, top=6, metric="euclidean", 
     """
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS)
-    if isinstance(top, bool) or not isinstance(top, (int, np.integer)) or top < 1:
-        raise UsageError(f"top={top!r} is not allowed: it must be a whole number, at least 1.")
+    check_top(top)
     wanted = _flat(activations(model, queries, layer), metric)
     best = np.full((len(wanted), top), np.inf), np.full((len(wanted), top), -1)
     seen = 0
@@ -40,10 +39,17 @@ def nearest_images(model, queries, images, layer, *, top=6, metric="euclidean", 
         order = np.argsort(distances, axis=1, kind="stable")[:, :top]
         best = np.take_along_axis(distances, order, 1), np.take_along_axis(indices, order, 1)
         seen += len(found)
-    if top > seen:
-        raise UsageError(f"top={top} is not allowed: it must be 1 to {seen}, the number of images.")
+    check_top(top, seen)
     distances = best[0] / 2 if metric == "cosine" else np.sqrt(best[0])
     return best[1], distances.astype("float32")
+
+
+def check_top(top, count=None):
+    """Raise a UsageError if `top` is no whole number from 1 up to the number of images, if that is known."""
+    if isinstance(top, bool) or not isinstance(top, (int, np.integer)) or top < 1:
+        raise UsageError(f"top={top!r} is not allowed: it must be a whole number, at least 1.")
+    if count is not None and top > count:
+        raise UsageError(f"top={top} is not allowed: it must be 1 to {count}, the number of images.")
 
 
 def _flat(maps, metric):

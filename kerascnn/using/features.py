@@ -7,6 +7,7 @@ scale.
 """
 
 import dataclasses
+import math
 
 import keras
 import numpy as np
@@ -19,6 +20,7 @@ from kerascnn.network.find import find
 from kerascnn.network.graph import flatten
 from kerascnn.network.heads import head_step
 from kerascnn.network.plan import make_plan
+from kerascnn.progress import Progress
 
 AGGREGATES = ("mean", "stack")
 BATCH_SIZE = 32
@@ -39,7 +41,7 @@ def features(model, images, layer, *, aggregate="mean", flip=True, batch_size=BA
         flip: True takes the mean of the features of each image and its mirror image.
         batch_size: images of the model's own size computed at once; fewer if images are larger. The result does not
             depend on it.
-        say: called with a line for each scale.
+        say: called with lines of progress.
     Returns:
         float32 (N, channels), or (N, scales x channels) with "stack".
     Raises:
@@ -66,7 +68,7 @@ def scale_features(model, images, layer, *, flip=True, batch_size=BATCH_SIZE, sa
         size = np.shape(each[:1])[1:3]
         _check_places(network, size, scale, layer)
         relative = np.prod(size) / np.prod([a or b for a, b in zip(own, size, strict=True)])
-        found[scale] = _unit(_averaged(network, each, _at_once(batch_size, relative), flip))
+        found[scale] = _unit(_averaged(network, each, _at_once(batch_size, relative), flip, say))
         if say:
             say(f"{size[0]}x{size[1]} pixels: {len(each)} images, {found[scale].shape[1]} features")
     return found
@@ -84,14 +86,15 @@ def _at_once(batch_size, relative):
     return next(size for size in range(min(most, batch_size), 0, -1) if batch_size % size == 0)
 
 
-def _averaged(network, images, batch_size, flip):
+def _averaged(network, images, batch_size, flip, say):
     """float32 (N, channels): the mean over places and mirror images."""
-    parts = []
+    parts, progress = [], Progress("batch", math.ceil(len(images) / batch_size), say)
     for start in range(0, len(images), batch_size):
         batch = np.asarray(images[start : start + batch_size], "float32")
         views = [batch, batch[:, :, ::-1]] if flip else [batch]
         maps = [ops.convert_to_numpy(network(np.ascontiguousarray(view), training=False)) for view in views]
         parts.append(np.mean([each.mean((1, 2)) for each in maps], 0))
+        progress.step()
     return np.concatenate(parts)
 
 
