@@ -70,7 +70,6 @@ def nearest(
     if (query_labels is None) != (labels is None):
         raise UsageError("query_labels and labels go together: one of them is missing.")
     feature_place(make_plan(model, opaque_step), layer)
-    check_top(top, len(images))
     parts = blocks(len(images), BLOCK)
     progress = Progress(f"block of {counted(min(BLOCK, len(images)), 'image')}", len(parts), say)
     kept = Kept(keep, model, queries, images, layer, top, metric, progress=progress)
@@ -83,6 +82,7 @@ def nearest(
         return {"indices": indices + part.start, "distances": distances}
 
     found = [kept.measure(f"images {part.start}", lambda part=part: of_block(part)) for part in parts]
+    check_top(top, len(images))
     indices, distances = (np.concatenate([each[key] for each in found], 1) for key in ("indices", "distances"))
     order = np.argsort(distances, axis=1, kind="stable")[:, :top]
     indices, distances = (np.take_along_axis(values, order, 1) for values in (indices, distances))
