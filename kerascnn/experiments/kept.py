@@ -91,7 +91,7 @@ def _parts(value):
         return [part for key, each in value.items() for part in (key, *_parts(each))]
     if isinstance(value, (list, tuple)):
         return [len(value), *(part for each in value for part in _parts(each))]
-    if isinstance(value, (np.ndarray, str, range)) or not hasattr(value, "__getitem__"):
+    if isinstance(value, (np.ndarray, str, range)) or not hasattr(value, "__len__"):
         return [value]
     source = _parts(getattr(value, "origin", getattr(value, "files", ())))
     return [*source, len(value), np.asarray(value[: min(8, len(value))]), np.asarray(value[len(value) - 1 :])]
