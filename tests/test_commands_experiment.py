@@ -106,7 +106,7 @@ def test_an_ensemble_of_a_run_and_its_own_file(call, trained, tmp_path):
     code, _, err = call("experiment", "ensemble", trained.folder, trained.folder, "--export", tmp_path, "--images", 5)
     assert code == 2
     assert f"--export {tmp_path} is not allowed: it holds something else." in err
-    code, _, err = call("experiment", "ensemble", trained.folder)
+    code, _, err = call("ensemble", trained.folder)
     assert code == 2
     assert "two or more networks; 1 given. Type RUN RUN ..." in err
 
@@ -124,7 +124,7 @@ def test_networks_with_other_test_images_do_not_answer_together(call, tmp_path, 
     assert "run1 has other test images than run0, and may have been trained on these." in err
     assert "Name images that none of them has seen: --data FOLDER" in err
     assert not (tmp_path / "out").exists()
-    code, out, err = call("experiment", "ensemble", *runs, "--data", folder, "--images", 30, "--out", tmp_path / "out")
+    code, out, err = call("ensemble", *runs, folder, "--images", 30, "--out", tmp_path / "out")
     assert (code, err) == (0, "")
     assert "Together the 2 networks are" in out
     for name in ("probes", "unit-ablation"):

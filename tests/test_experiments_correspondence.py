@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from keras import layers
 
+from kerascnn import datasets
 from kerascnn.errors import DataError, UsageError
-from kerascnn.experiments.correspondence import RANDOM, correspondence, hidden, jackknife, pair_distances, read_boxes
+from kerascnn.experiments.correspondence import RANDOM, correspondence, hidden, jackknife, pair_distances
+from kerascnn.experiments.parts import parts_of_masks, read_boxes
 
 
 def test_distances_of_signs_by_pencil():
@@ -148,3 +150,30 @@ def test_squares_about_places_from_a_table(tmp_path):
     path.write_text("file,part,x,y\na.png,eye,here,4\n")
     with pytest.raises(DataError, match="needs numbers as x and y"):
         read_boxes(path, files, (12, 16))
+
+
+def test_parts_of_masks_by_pencil():
+    """A right triangle whose tip is in row 2, column 9, and a dot in the corner of the image."""
+    masks = np.zeros((2, 12, 12), bool)
+    for row in range(3):
+        masks[0, 2 + row, 3 : 10 - 2 * row] = True
+    masks[1, 0, 11] = True
+    parts = parts_of_masks(masks, 3)
+    centre = np.argwhere(masks[0]).mean(0)  # row 2.6, column 5.4
+    np.testing.assert_allclose(centre, [2.6, 5.4])
+    assert parts["corner"].tolist() == [[1, 8, 4, 11], [0, 9, 3, 12]]
+    assert parts["centre"].tolist() == [[2, 4, 5, 7], [0, 9, 3, 12]]
+    with pytest.raises(DataError, match="The mask of image 1 is empty"):
+        parts_of_masks(masks * np.array([True, False])[:, None, None])
+    with pytest.raises(UsageError, match="patch=20 is not allowed for images of 12x12 pixels"):
+        parts_of_masks(masks, 20)
+
+
+def test_the_corner_of_a_square_is_one_of_its_corners():
+    data = datasets.load("shapes", image_size=48, count=80, validation=0, test=0)
+    rows = np.flatnonzero(np.array(data.class_names)[data.train.labels] == "square")
+    masks = data.train.masks[rows]
+    found = parts_of_masks(masks, 1)
+    for mask, centre, corner in zip(masks, found["centre"], found["corner"], strict=True):
+        reach = np.hypot(*(corner[:2] - centre[:2]))
+        assert reach == pytest.approx(np.sqrt(mask.sum() / 2), rel=0.12)  # half the diagonal of a square of that area

@@ -1,4 +1,5 @@
-"""What holds for every experiment: the batch size does not matter, and the model stays as it is."""
+"""What holds for every experiment: the batch size does not matter, the model stays as it is, and one that was stopped
+goes on."""
 
 import keras
 import numpy as np
@@ -16,21 +17,24 @@ PLACES = {"part": np.tile([1, 1, 4, 4], (18, 1))}
 HALVES = (IMAGES[:12], LABELS[:12], IMAGES[12:], LABELS[12:])
 AT_SCALES = ({8: IMAGES[:12]}, LABELS[:12], {8: IMAGES[12:]}, LABELS[12:])
 CALLS = {
-    "invariance": lambda model, size: experiments.invariance(model, IMAGES, LABELS, amounts=[0, 1, 2], batch_size=size),
-    "correspondence": lambda model, size: experiments.correspondence(
-        model, IMAGES, PLACES, ["conv", "hidden"], repeats=2, batch_size=size
+    "invariance": lambda model, **more: experiments.invariance(model, IMAGES, LABELS, amounts=[0, 1, 2], **more),
+    "invariance_epochs": lambda model, batch_size=None, **more: experiments.invariance_epochs(
+        {0: model, 1: lambda: model}, IMAGES, LABELS, amounts=[0, 1], **more
     ),
-    "occlusion_trio": lambda model, size: experiments.occlusion_trio(
-        model, IMAGES[:2], LABELS[:2], IMAGES[2:], batch_size=size
+    "correspondence": lambda model, **more: experiments.correspondence(
+        model, IMAGES, PLACES, ["conv", "hidden"], repeats=2, **more
     ),
-    "probes": lambda model, size: experiments.probes(model, *HALVES, ["conv", "hidden"], batch_size=size),
-    "multiscale": lambda model, size: experiments.multiscale(model, *AT_SCALES, batch_size=size),
-    "generalisation": lambda model, size: experiments.generalisation(
-        model, *HALVES, counts=[4], repeats=1, steps=1, batch_size=size
+    "occlusion_trio": lambda model, **more: experiments.occlusion_trio(
+        model, IMAGES[:2], LABELS[:2], IMAGES[2:], **more
     ),
-    "nearest": lambda model, size: experiments.nearest(model, IMAGES[:2], IMAGES[2:], "hidden", batch_size=size),
-    "unit_ablation": lambda model, size: experiments.unit_ablation(model, IMAGES, LABELS, batch_size=size),
-    "evolution": lambda model, size: experiments.evolution({0: model, 1: model, 2: model}, IMAGES, batch_size=size),
+    "probes": lambda model, **more: experiments.probes(model, *HALVES, ["conv", "hidden"], **more),
+    "multiscale": lambda model, **more: experiments.multiscale(model, *AT_SCALES, **more),
+    "generalisation": lambda model, **more: experiments.generalisation(
+        model, *HALVES, counts=[4], repeats=1, steps=1, **more
+    ),
+    "nearest": lambda model, **more: experiments.nearest(model, IMAGES[:2], IMAGES[2:], "hidden", top=3, **more),
+    "unit_ablation": lambda model, **more: experiments.unit_ablation(model, IMAGES, LABELS, **more),
+    "evolution": lambda model, **more: experiments.evolution({0: model, 1: model, 2: model}, IMAGES, **more),
 }
 
 
@@ -47,10 +51,28 @@ def model():
 def test_the_batch_size_does_not_matter_and_the_model_stays_as_it_is(model, name):
     before = [weight.copy() for weight in model.get_weights()]
     structure = model.to_json()
-    small, whole = (CALLS[name](model, size) for size in (5, 64))
+    small, whole = (CALLS[name](model, batch_size=size) for size in (5, 64))
     pandas.testing.assert_frame_equal(small.table, whole.table, rtol=1e-3, atol=1e-5)
     for weight, old in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, old)
     assert model.to_json() == structure
     assert not model.compiled
     assert model.trainable
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CALLS)
+def test_a_stopped_experiment_goes_on_and_gives_the_same(model, name, tmp_path):
+    """Half of what was measured is still there: it is used as it is, and the rest is measured again."""
+    whole = CALLS[name](model, keep=tmp_path)
+    files = sorted(tmp_path.iterdir())
+    assert len(files) >= 1
+    for file in files[::2]:
+        file.unlink()
+    left = {file: file.stat().st_mtime_ns for file in files[1::2]}
+    again = CALLS[name](model, keep=tmp_path)
+    pandas.testing.assert_frame_equal(again.table, whole.table, rtol=1e-6)
+    assert sorted(tmp_path.iterdir()) == files
+    assert {file: file.stat().st_mtime_ns for file in left} == left
+    assert again.findings == whole.findings
+    again.figure()

@@ -21,11 +21,13 @@ from kerascnn.commands.terminal import (
     print_json,
     print_table,
 )
+from kerascnn.datasets import DATASETS
 from kerascnn.errors import UsageError, command
 from kerascnn.experiments import EXPERIMENTS
 
 app = App(name="experiment", help="Repeat experiments of the papers with a run's network.")
 Data = Annotated[str | None, Parameter(help="a data set's name, a folder or a file [default: the run's test images]")]
+SEVERAL = "two or more runs or model files, then the data, unless they are the runs' own test images"
 Out = Annotated[Path | None, Parameter(help="folder for the figure, the numbers and the verdict [default: in the run]")]
 WORDS = {"Literal": Literal, "Path": Path}  # what annotations of `command` may be made of, besides Python's own
 USUAL = '''
@@ -60,7 +62,7 @@ def made(name):
     several = facts.get("several", False)
     kinds = inspect.Parameter
     if several:
-        given = [kinds("runs", kinds.VAR_POSITIONAL, annotation=Subject)]
+        given = [kinds("runs", kinds.VAR_POSITIONAL, annotation=Annotated[str, Parameter(help=SEVERAL)])]
         data = kinds("data", kinds.KEYWORD_ONLY, default=None, annotation=Data)
     else:
         given = [kinds("run", kinds.POSITIONAL_ONLY, annotation=Subject)]
@@ -72,8 +74,10 @@ def made(name):
         bound = signature.bind(*arguments, **options)
         bound.apply_defaults()
         values = dict(bound.arguments)
-        runs = values.pop("runs") if several else (values.pop("run"),)
-        _perform(name, facts, runs, values.pop("data"), values.pop("out"), values)
+        runs, data = values.pop("runs") if several else (values.pop("run"),), values.pop("data")
+        if several and data is None:
+            runs, data = _data_last(runs)
+        _perform(name, facts, runs, data, values.pop("out"), values)
 
     function.__name__ = name
     function.__signature__ = signature
@@ -81,6 +85,17 @@ def made(name):
     doc = inspect.cleandoc(ast.get_docstring(node) or "")
     function.__doc__ = f"{facts['doc']}\n\n{doc}" if doc.startswith("Parameters") else doc or facts["doc"]
     return function
+
+
+def _data_last(runs):
+    """(runs, data): the last of several names is the data if it is no network and may be data."""
+    *others, last = runs or ("",)
+    try:
+        check_subject(last)
+    except UsageError:
+        if others and (last in DATASETS or Path(last).expanduser().exists()):
+            return tuple(others), last
+    return runs, None
 
 
 def _command(text):
