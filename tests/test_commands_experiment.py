@@ -179,3 +179,30 @@ def test_evolution_of_a_run_goes_on_where_it_was(call, trained, tmp_path):
     assert code == 2
     assert "was trained without looking at epoch 3" in err
     assert "Give another folder for this experiment: --out FOLDER" in err
+
+
+@pytest.mark.slow
+def test_what_an_experiment_of_a_run_says_while_it_goes_on(call, trained, tmp_path):
+    """Kept networks, by name; parts of shapes; a command that is given again measures nothing."""
+    for epochs in (1, 2):
+        (tmp_path / "epochs").mkdir(exist_ok=True)
+        shutil.copy(trained.folder / "best.keras", tmp_path / "epochs" / f"{epochs}.keras")
+    options = "--epochs", tmp_path / "epochs", "--amounts", 0, 2, "--images", 8, "--out", tmp_path
+    code, out, err = call("experiment", "invariance-epochs", trained.folder, *options)
+    assert (code, err) == (0, "")
+    assert "network 1/2  epoch 1: " in out
+    assert "does not measurably change from epoch 1 to epoch 2" in out
+    assert "network" not in call("experiment", "invariance-epochs", trained.folder, *options)[1]
+    code, _, err = call("experiment", "invariance-epochs", trained.folder)
+    assert code == 2
+    assert "holds 0 networks named after epochs, such as 5.keras; two or more are needed" in err
+    code, out, err = call("experiment", "correspondence", trained.folder, "shapes", "--images", 6, "--out", tmp_path)
+    assert (code, err) == (0, "")
+    assert pandas.read_csv(tmp_path / "correspondence.csv")["part"].tolist()[:3] == [
+        "centre",
+        "corner",
+        "random places",
+    ]
+    code, _, err = call("experiment", "correspondence", trained.folder)
+    assert code == 2
+    assert "Give a table of them: --boxes FILE.csv" in err

@@ -88,7 +88,7 @@ def generalisation(
         features = pooled_features(model, Taken(images, needed), *options)(layer)
         test = pooled_features(model, test_images, *options)(layer)
     progress = Progress("training", 2 * len(counts) * repeats, say)
-    settings = features, needed, labels, test, test_labels, steps, train_batch, learning_rate, seed
+    settings = model, images, labels, test_images, test_labels, layer, steps, train_batch, learning_rate, seed
     kept = Kept(keep, *settings, progress=progress)
     accuracy = np.zeros((2, len(counts), repeats))
     for place, count in enumerate(counts):
