@@ -1,19 +1,25 @@
 """How long a microscope takes to build, and how large it is.
 
     python benchmarks/microscope.py [--model FILE.keras|RUN|NAME] [--data DATA] [--images 1000] [--layers all]
-        [--maps 3] [--looks 10] [--features 64] [--json microscope.json]
+        [--maps 3] [--looks 10] [--features 64] [--out FOLDER] [--name cifar_net]
 
 Four builds into one folder: the passes over the images and the pages; the maps, too; the explanations of images, too;
-and one in which nothing has changed. With --features, units a second of the stage --feature-images: one at a time, and
-as many at once as the stage takes. Without --model it is cifar_net, freshly initialised, on images of noise: weights
-and images do not change the work. Processor seconds are counted beside wall seconds; on a busy machine only the former
-mean something. Sizes are bytes of the files, those of state/, which only later builds need, apart.
+and one in which nothing has changed. The first three together are what one build does, and a little more, since each
+writes pages. With --features, units a second of the stage --feature-images: one at a time, and as many at once as the
+stage takes. Where Playwright and Chromium are installed, the largest page of a layer and one of a unit are opened, each
+five times in a new window, until all their pictures are there. Without --model it is cifar_net, freshly initialised, on
+images of noise. Processor seconds of the process and its children are counted beside wall seconds; on a busy machine
+only the former mean something, and the load is kept beside them. Sizes are bytes of the files, those of state/, which
+only later builds need, apart. With --name, the row of this name in benchmarks/results/microscope.json is written.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import resource
+import shutil
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -30,6 +36,8 @@ from kerascnn.datasets.image_data import ImageData, Split
 from kerascnn.pages.microscope import features
 from kerascnn.pages.microscope.layers import matching
 from kerascnn.pages.microscope.subject import opened
+
+RESULTS = Path(__file__).parent / "results" / "microscope.json"
 
 
 def noise(count, classes=10):
@@ -53,10 +61,11 @@ def subject(options):
 
 
 def timed(function):
-    """(wall seconds, processor seconds, what the function returns)."""
-    wall, cpu = time.monotonic(), time.process_time()
-    found = function()
-    return round(time.monotonic() - wall, 1), round(time.process_time() - cpu, 1), found
+    """{"seconds", "processor_seconds", "load"} of a call, the load that of the whole machine."""
+    wall, cpu = time.monotonic(), sum(os.times()[:4])
+    function()
+    seconds, cpu = time.monotonic() - wall, sum(os.times()[:4]) - cpu
+    return {"seconds": round(seconds, 1), "processor_seconds": round(cpu, 1), "load": round(os.getloadavg()[0], 1)}
 
 
 def sizes(folder):
@@ -87,6 +96,33 @@ def feature_speeds(model, data, preprocessing, count):
     return speeds
 
 
+def opening_seconds(paths):
+    """{path: median seconds until a page and all its pictures are there}; {} without Playwright or Chromium."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        return {}
+    chromium, found = shutil.which("chromium"), {}
+    if chromium is None:
+        return {}
+    with sync_playwright() as play, contextlib.closing(play.chromium.launch(executable_path=chromium)) as browser:
+        for path in paths:
+            times = []
+            for _ in range(6):
+                with contextlib.closing(browser.new_context()) as window:
+                    page, began = window.new_page(), time.monotonic()
+                    page.goto(path.as_uri(), wait_until="load")
+                    times.append(time.monotonic() - began)
+            found[f"{path.parent.name}/{path.name}"] = round(statistics.median(times[1:]), 3)
+    return found
+
+
+def kept(name, row):
+    """Write one row of the results."""
+    rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    RESULTS.write_text(json.dumps(rows | {name: row}, indent=2) + "\n")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model")
@@ -96,12 +132,13 @@ def main():
     parser.add_argument("--maps", type=int, default=3)
     parser.add_argument("--looks", type=int, default=10)
     parser.add_argument("--features", type=int, default=0, help="units of the deepest convolution to make images for")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--out", type=Path, help="a new folder, which stays; usually a temporary one")
+    parser.add_argument("--name", help="of the row in the results; without it nothing is written")
     options = parser.parse_args()
     model, data, preprocessing = subject(options)
     rows = {}
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "site"
+        out = options.out or Path(folder) / "site"
         settings = {"layers": options.layers, "images": options.images, "out": out, "preprocessing": preprocessing}
         builds = {
             "passes and pages": (0, 0),
@@ -110,24 +147,23 @@ def main():
             "again, nothing changed": (options.maps, options.looks),
         }
         for name, (maps, looks) in builds.items():
-            rows[name] = timed(
+            rows[name] = row = timed(
                 lambda maps=maps, looks=looks: kerascnn.microscope(model, data, maps=maps, looks=looks, **settings)
-            )[:2]
-            print(f"{name:24} {rows[name][0]:8.1f} s, {rows[name][1]:8.1f} processor seconds", flush=True)
+            )
+            print(f"{name:24} {row['seconds']:8.1f} s, {row['processor_seconds']:8.1f} processor seconds", flush=True)
         found = sizes(out)
-        units = len(list(out.glob("units/*/*.html")))
-        slowest = max(out.glob("layers/*.html"), key=lambda path: path.stat().st_size).stat().st_size
+        units = sorted(out.glob("units/*/*.html"))
+        largest = max(out.glob("layers/*.html"), key=lambda path: path.stat().st_size)
+        opening = opening_seconds((largest, units[len(units) // 2]))
     speeds = feature_speeds(model, data, preprocessing, options.features) if options.features else {}
-    for name, speed in speeds.items():
-        print(f"feature images, {name:14} {speed:8.2f} units a second")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{units:,} units; {found['site_bytes'] / 1e6:.1f} MB in {found['files']:,} files")
-    print(f"{found['state_bytes'] / 1e6:.1f} MB of state; largest layer page {slowest / 1e3:.0f} kB")
-    print(f"{peak:,.0f} MB memory")
-    if options.json:
-        told = {"units": units, **found, "peak_mb": round(peak), "images": options.images, "seconds": rows}
-        told |= {"feature_units_per_second": speeds, "processor": backends.processor()}
-        options.json.write_text(json.dumps(told | {"versions": {"keras": keras.__version__}}, indent=2) + "\n")
+    told = {"images": options.images, "layers": options.layers, "units": len(units), **found, "stages": rows}
+    told |= {"peak_mb": round(peak), "opening_seconds": opening, "feature_units_per_second": speeds}
+    told |= {"processor": backends.processor(), "versions": {"keras": keras.__version__}}
+    for name, value in told.items():
+        print(f"{name:24} {value}")
+    if options.name:
+        kept(options.name, told)
 
 
 if __name__ == "__main__":

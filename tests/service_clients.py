@@ -123,6 +123,15 @@ def misdeeds(good, name):
         connection.sendall(request("predict", good)[:-20])
         return 0, b""
 
+    def endless(connection):
+        try:
+            connection.sendall(b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ")
+            for _ in range(40):
+                connection.sendall(b"x" * 1_000_000)
+            return 200, b"A head of 40 MB was read."
+        except OSError:
+            return 0, b""
+
     def huge(connection):
         try:
             connection.sendall(b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 40000000\r\n\r\n")
@@ -140,6 +149,7 @@ def misdeeds(good, name):
         "a bomb": (sent(request("predict", bomb())), {400}),
         "a photograph": (sent(request("predict", large())), {200}),
         "no HTTP": (sent(b"\x16\x03\x01\x00 hello\r\n\r\n"), {0, 400}),
+        "a head without end": (endless, {0, 400}),
         "no such page": (sent(request("nothing", b"x")), {404}),
         "another host": (sent(request("predict", good).replace(b"127.0.0.1", b"evil.test")), {421}),
         "no JSON": (sent(request(f"v1/models/{name}:predict", b"{")), {400}),

@@ -7,7 +7,19 @@ import kerascnn
 
 ROOT = Path(kerascnn.__file__).parent
 FLOORS = (
-    ("errors", "registry", "runs", "files", "native_log", "processes", "notebook", "text_table", "shards", "progress"),
+    (
+        "errors",
+        "registry",
+        "runs",
+        "files",
+        "native_log",
+        "processes",
+        "notebook",
+        "text_table",
+        "shards",
+        "http_server",
+        "progress",
+    ),
     ("recipes", "named_recipes", "plots", "layers", "backends", "hosts", "launching"),
     ("network", "models", "datasets", "keras_file"),
     ("anatomy", "training", "explain", "dataset_scan", "callbacks"),
@@ -20,7 +32,7 @@ FLOORS = (
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 WITHOUT_KERAS = (
     *("errors", "registry", "runs", "files", "native_log", "processes", "recipes", "named_recipes", "plots"),
-    *("notebook", "text_table", "shards", "progress", "hosts", "launching"),
+    *("notebook", "text_table", "shards", "http_server", "progress", "hosts", "launching"),
     *("datasets", "studies", "commands", "cli"),
 )
 

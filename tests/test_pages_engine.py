@@ -105,6 +105,26 @@ def test_only_so_many_looks_wait(engine):
     assert asyncio.run(ask()) == ([True] * LOOKS, 7)
 
 
+def test_what_waits_while_batches_are_computed_is_one_batch(engine):
+    pixels = np.random.default_rng(3).integers(0, 256, (5, 12, 10, 3), "uint8")
+    free, before = threading.Event(), (engine.batches, engine.images)
+
+    async def ask():
+        for _ in range(engine.at_once):
+            engine.answering.submit(free.wait)
+        waiting = [asyncio.ensure_future(engine.answer(each)) for each in pixels]
+        await asyncio.sleep(0)
+        sizes = list(engine.computing.values()), len(engine.pending)
+        free.set()
+        return sizes, await asyncio.gather(*waiting)
+
+    sizes, found = asyncio.run(ask())
+    assert sizes == ([1] * engine.at_once, 5 - engine.at_once)
+    assert (engine.batches - before[0], engine.images - before[1]) == (engine.at_once + 1, 5)
+    expected = engine.classifier.model.predict_on_batch(pixels / np.float32(255))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_maps_have_the_scale_that_is_asked_for(engine):
     own = engine.maps_of(PIXELS, "b")
     assert engine.maps_of(PIXELS, "b", largest=own["largest"])["sheet"] == own["sheet"]

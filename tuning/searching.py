@@ -6,9 +6,7 @@ import threading
 import time
 from pathlib import Path
 
-import uvicorn
-
-from kerascnn import runs
+from kerascnn import http_server, runs
 from kerascnn.errors import UsageError, command, counted, unknown
 from kerascnn.files import read_json
 from kerascnn.processes import listening_socket
@@ -321,7 +319,7 @@ def _listening(host, port):
 
 def _serve(chief, application, sock, local, say, follow):
     """Answer workers on a thread until the search is over, while our own are tended; then until they have gone."""
-    server = uvicorn.Server(uvicorn.Config(application, log_level="error", lifespan="off", timeout_graceful_shutdown=5))
+    server = http_server.server(application, log_level="error", lifespan="off")
     serving = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
     serving.start()
     told = {row["trial"] for row in chief.store.trials(*FINAL)}

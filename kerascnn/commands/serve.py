@@ -35,8 +35,7 @@ def serve(run: Subject, /, *, host: str = "127.0.0.1", port: int = 8000, token: 
     if token is not None and not re.fullmatch(r"[\w.~-]{8,200}", token):
         raise UsageError("--token must be 8 to 200 letters, digits, dots, hyphens, underscores or tildes.")
     with computing() as (say, _):
-        import uvicorn
-
+        from kerascnn.http_server import server
         from kerascnn.pages.guard import LOOPBACK
         from kerascnn.pages.live import service
 
@@ -52,7 +51,7 @@ def serve(run: Subject, /, *, host: str = "127.0.0.1", port: int = 8000, token: 
             ) from error
         say(f"http://{host}:{port}{f'/?token={token}' if token else ''}  (Ctrl-C stops)")
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(uvicorn.Config(application, log_level="warning")).run(sockets=[listening])
+            server(application, log_level="warning").run(sockets=[listening])
 
 
 def _names(host):

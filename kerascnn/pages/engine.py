@@ -1,4 +1,4 @@
-"""What computes for the service: one thread, all images of one moment as one batch, and a bounded queue."""
+"""What computes for the service: all images of one moment as one batch, in few threads, and a bounded queue."""
 
 import asyncio
 import base64
@@ -38,12 +38,17 @@ class Refused(Exception):  # noqa: N818
 
 
 class Engine:
-    """Computes with one classifier in one thread, since Keras on JAX takes the weights out of a model that predicts."""
+    """Computes with one classifier: looks in one thread, batches of answers in as many as the backend allows.
+
+    If it allows one, that is the thread of the looks: Keras on JAX takes the weights out of a model that predicts.
+    """
 
     def __init__(self, classifier):
         self.classifier = classifier
         self.pool = ThreadPoolExecutor(1)
-        self.pending, self.running, self.draining = [], False, None
+        self.at_once = backends.predictions_at_once()
+        self.answering = ThreadPoolExecutor(self.at_once) if self.at_once > 1 else self.pool
+        self.pending, self.computing = [], {}  # (pixels, future) that wait, and {task: images} of batches
         self.layers = _layers(classifier.model)
         self.plan = make_plan(classifier.model, opaque_step)
         self.predict, self.looking = backends.predictor(classifier.model), 0
@@ -55,26 +60,36 @@ class Engine:
             raise Busy
         future = asyncio.get_running_loop().create_future()
         self.pending.append((pixels, future))
-        if not self.running:
-            self.running = True
-            self.draining = asyncio.ensure_future(self._drain())
+        self._compute()
         return await future
 
-    async def _drain(self):
-        while self.pending:
+    def _compute(self):
+        """Begin a batch of what waits: if none is being computed, or beside one that is no larger."""
+        sizes = self.computing.values()
+        while self.pending and len(sizes) < self.at_once and len(self.pending) >= min(sizes, default=1):
             some, self.pending = self.pending[:AT_ONCE], self.pending[AT_ONCE:]
-            try:
-                found = await self.do(self._answers, np.stack([pixels for pixels, _ in some]))
-            except Exception as error:
-                for _, future in some:
-                    if not future.done():
-                        future.set_exception(error)
-                continue
-            self.batches, self.images = self.batches + 1, self.images + len(some)
-            for (_, future), row in zip(some, found, strict=True):
+            task = asyncio.ensure_future(self._answer(some))
+            self.computing[task] = len(some)
+            task.add_done_callback(self._computed)
+
+    def _computed(self, task):
+        del self.computing[task]
+        self._compute()
+
+    async def _answer(self, some):
+        """Give each image of a batch its answer, or all of them the error."""
+        pixels = np.stack([pixels for pixels, _ in some])
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(self.answering, self._answers, pixels)
+        except Exception as error:
+            for _, future in some:
                 if not future.done():
-                    future.set_result(row)
-        self.running = False
+                    future.set_exception(error)
+            return
+        self.batches, self.images = self.batches + 1, self.images + len(some)
+        for (_, future), row in zip(some, found, strict=True):
+            if not future.done():
+                future.set_result(row)
 
     async def look_at(self, function, *arguments):
         """The result of a function that looks at one image; of a bounded number at a time."""

@@ -13,7 +13,7 @@ POST /v1/models/NAME:predict     TensorFlow Serving's REST form
 POST /v2/models/NAME/infer       the Open Inference Protocol; GET /v2/health/live and /v2/health/ready
 GET  /metrics      requests, errors and seconds, as Prometheus reads them
 
-All images of one moment are answered as one batch. One thread computes; what waits is bounded.
+All images of one moment are answered as one batch; what waits is bounded.
 """
 
 import asyncio
