@@ -187,6 +187,26 @@ def test_the_search_box_finds_a_unit_by_keys_alone(opened, site):
     assert page.locator("#found a").first.inner_text() == "class <i>one</i>"
 
 
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("units/conv1/9999.html", "Layer conv1 has no unit 9999; it has the units 0 to 3."),
+        ("units/conv9/0001.html", "This site has no layer conv9; it has conv1, conv2, softmax."),
+        ("layers/conv9.html", "This site has no layer conv9; it has conv1, conv2, softmax."),
+        ("images/none.html", "This site has no page at that address."),
+    ],
+)
+def test_an_address_without_a_page_is_told(opened, site, tmp_path, address, said):
+    shutil.copytree(site, tmp_path / "site")
+    (tmp_path / "site" / address).parent.mkdir(exist_ok=True)
+    shutil.copy(site / "404.html", tmp_path / "site" / address)  # as a server shows it
+    page = opened(tmp_path / "site" / address)
+    assert page.locator("#missing").inner_text() == said
+    assert page.locator("#find").is_visible()
+    page.get_by_role("link", name="the network").click()
+    page.wait_for_url("**/site/index.html")
+
+
 def test_units_are_sorted_and_filtered_and_the_address_says_how(opened, site):
     page = opened(site / "layers" / "conv1.html")
     means = "[...document.querySelectorAll('.grid li')].filter(e => !e.hidden).map(e => Number(e.dataset.m))"

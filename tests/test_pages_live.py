@@ -1,10 +1,13 @@
 """The service: answers, the forms of other servers, units switched off, and whom it refuses."""
 
+import asyncio
 import base64
+import dataclasses
 import io
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,7 +24,7 @@ from service_clients import bomb, chaos, memory, misdeeds, steady, top
 
 import kerascnn
 from kerascnn import cli, using
-from kerascnn.pages.live import _is_small
+from kerascnn.pages.live import _is_small, service
 
 pytest.importorskip("uvicorn")
 
@@ -277,6 +280,39 @@ def test_names_and_pages_from_elsewhere_are_refused(address):
     assert asked(Origin=address.rpartition(":")[0] + ":1") == 403
 
 
+async def asked_of(application, path):
+    """(status, body) of a GET request, without a server."""
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": [(b"host", b"127.0.0.1")]}
+    await application({**scope, "root_path": "", "http_version": "1.1"}, receive, send)
+    return sent[0]["status"], b"".join(each.get("body", b"") for each in sent[1:]).decode()
+
+
+def test_the_microscope_of_this_network_is_served_and_that_of_another_is_not(trained, tmp_path):
+    classifier = dataclasses.replace(using.subject(trained), folder=tmp_path)
+    images = np.random.default_rng(0).random((6, 16, 16, 3), "float32")
+    small = {"layers": "c1", "top": 2, "maps": 0, "looks": 0, "out": tmp_path / "microscope"}
+    kerascnn.microscope(classifier.model, images, **small)
+    application = service(classifier)
+    assert 'opened = {"c1": "c1"}' in asyncio.run(asked_of(application, "/"))[1]
+    assert asyncio.run(asked_of(application, "/microscope/units/c1/0005.html"))[0] == 200
+    status, body = asyncio.run(asked_of(application, "/microscope/units/c1/0006.html"))
+    assert (status, "There is no such page" in body) == (404, True)
+    shutil.rmtree(tmp_path / "microscope")
+    other = keras.models.clone_model(classifier.model)
+    kerascnn.microscope(other, images, **small)
+    application = service(classifier)
+    assert "opened = null" in asyncio.run(asked_of(application, "/"))[1]
+    assert asyncio.run(asked_of(application, "/microscope/units/c1/0005.html"))[0] == 404
+
+
 def test_requests_are_counted(address, photo):
     before = get(f"{address}/metrics")[1]
     posted(address, "predict", photo)
@@ -286,8 +322,6 @@ def test_requests_are_counted(address, photo):
 
 
 def test_a_token_opens_the_service():
-    import asyncio
-
     from kerascnn.pages.guard import Guard
 
     async def application(scope, receive, send):

@@ -4,6 +4,7 @@ import html
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -23,7 +24,7 @@ import kerascnn
 from kerascnn import explain
 from kerascnn.cli import app
 from kerascnn.datasets.image_data import ImageData, Split
-from kerascnn.errors import DataError, UsageError
+from kerascnn.errors import DataError, UsageError, disk_full
 from kerascnn.pages.microscope import book, maps, relations
 from kerascnn.pages.microscope import layers as site_layers
 from kerascnn.pages.microscope.subject import opened
@@ -124,7 +125,7 @@ def test_every_link_resolves_and_nothing_comes_from_elsewhere(site):
             assert target.is_file(), f"{page.relative_to(site)} links to {link}"
             seen.add(target)
     unreached = {page.resolve() for page in pages} - seen
-    assert unreached == set()
+    assert unreached == {(site / "404.html").resolve()}
     for text in [*(site / "assets").glob("*"), *pages]:
         assert not re.search(r"fetch\(|https?://(?!www\.w3\.org)|type=.module", text.read_text())
 
@@ -415,6 +416,21 @@ def test_a_site_of_another_network_or_version_is_refused(site, tmp_path):
     (tmp_path / "old/microscope.json").write_text(json.dumps({**manifest, "format": 99, "kerascnn": "9.9"}))
     with pytest.raises(UsageError, match=r"was built by kerascnn 9\.9 in format 99"):
         build(tmp_path / "old")
+
+
+def test_on_a_full_disk_it_names_the_file_and_continues_when_there_is_room(site, tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in (100, 2500):  # bytes that a file may have
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        try:
+            with pytest.raises(OSError) as raised:  # noqa: PT011 (the words are the system's)
+                build(tmp_path / "site")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert disk_full(raised.value).startswith("File too large")
+    assert not (tmp_path / "site/state/writing").exists()
+    build(tmp_path / "site")
+    assert contents(tmp_path / "site") == contents(site)
 
 
 def test_images_without_labels_have_a_site_without_classes(tmp_path):

@@ -7,7 +7,7 @@ from scan_networks import network, whole_images
 import kerascnn
 from kerascnn import explain
 from kerascnn.dataset_scan.blocks import sample_places
-from kerascnn.dataset_scan.statistics import Statistics, bin_edges, bin_numbers, on_one_scale
+from kerascnn.dataset_scan.statistics import Statistics, bin_edges, bin_numbers, on_one_scale, selectivity_index
 
 
 def test_the_statistics_are_those_of_all_values():
@@ -133,3 +133,9 @@ def test_quantiles_of_a_sample_are_near_those_of_all():
     every = kerascnn.scan(model, images, "conv1", samples=None).stats("conv1")
     np.testing.assert_array_equal(few["mean"], every["mean"])
     assert np.abs(few["q75"] - every["q75"]).max() <= 1  # one whole number
+
+
+def test_the_selectivity_index_is_from_0_to_1_or_unknown():
+    """Channels: one class alone, all alike, a largest mean of 0, scores whose other mean is below 0, and none."""
+    means = np.array([[4.0, 2.0, 0.0, 3.0, 0.0], [0.0, 2.0, -1.0, -2.0, 0.0], [2.0, 2.0, -1.0, 1.0, 0.0]])
+    np.testing.assert_allclose(selectivity_index(means), [(4 - 1) / (4 + 1), 0, np.nan, np.nan, np.nan])

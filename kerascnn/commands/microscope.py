@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from kerascnn.commands.terminal import Subject, check_subject, computing, let_interrupts_through, saying_warnings
-from kerascnn.errors import UsageError
+from kerascnn.errors import UsageError, disk_full
 
 
 def microscope(
@@ -64,19 +64,25 @@ def microscope(
         if split is not None and split not in found.splits:
             raise UsageError(f"{found.name} has no split {split!r}; it has {', '.join(found.splits)}.")
         let_interrupts_through()
-        with saying_warnings(say):
-            page = microscope(
-                classifier,
-                found,
-                layers=layers,
-                images=images,
-                out=out or classifier.folder / "microscope",
-                split=split,
-                top=top,
-                maps=maps,
-                looks=looks,
-                feature_images=feature_images,
-                batch_size=batch_size,
-                say=say,
-            )
+        out = out or classifier.folder / "microscope"
+        try:
+            with saying_warnings(say):
+                page = microscope(
+                    classifier,
+                    found,
+                    layers=layers,
+                    images=images,
+                    out=out,
+                    split=split,
+                    top=top,
+                    maps=maps,
+                    looks=looks,
+                    feature_images=feature_images,
+                    batch_size=batch_size,
+                    say=say,
+                )
+        except Exception as error:
+            if disk_full(error):
+                say(f"What is done stays in {out}. Make room, and type the same command again.")
+            raise
         say(str(page))

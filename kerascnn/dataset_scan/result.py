@@ -178,8 +178,8 @@ class ScanResult:
 
         Columns: channel; class, the one that most of the top activations above 0 belong to; share of it among all top;
         preferred, the class with the largest mean activation; index, the class selectivity index of Morcos et al.
-        (2018), (m - m_rest) / (m + m_rest) with m that class's mean and m_rest the mean over the others (0 to 1 behind
-        a ReLU; nan where the means are not above 0); max, the largest activation; strength, 0 to 1: the mean of its top
+        (2018), (m - m_rest) / (m + m_rest) with m that class's mean and m_rest the mean over the others (0 to 1; nan
+        where m is not above 0 or m_rest is below 0); max, the largest activation; strength, 0 to 1: the mean of its top
         activations above 0, divided by that of the layer's median channel (dead ones left out), at most 1.
         """
         if not self.class_names:

@@ -33,6 +33,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from kerascnn.anatomy import drawing
+from kerascnn.dataset_scan.scanning import _checksum
 from kerascnn.datasets.decoding import BrokenImage, probe, read_image
 from kerascnn.datasets.resize import resize_batch
 from kerascnn.errors import DataError, UsageError, unknown
@@ -41,6 +42,7 @@ from kerascnn.files import read_json
 from kerascnn.pages.engine import Busy, Engine, Refused
 from kerascnn.pages.guard import Guard
 from kerascnn.pages.microscope.layers import all_layers
+from kerascnn.pages.microscope.site import MANIFEST
 from kerascnn.pages.report import TEMPLATES
 from kerascnn.using.classifier import subject
 
@@ -59,6 +61,7 @@ class Handlers:
         if classifier.run is not None:
             self.samples = {path.stem: path for path in sorted((classifier.run / "samples").glob("*.png"))}
         self.microscope = classifier.folder / "microscope"
+        self.addresses = _addresses(classifier.model, self.microscope / MANIFEST)
 
     async def page(self, request):
         name = self.classifier.name
@@ -71,7 +74,7 @@ class Handlers:
             samples=list(self.samples),
             picture=jinja2.utils.markupsafe.Markup(drawing(self.classifier.model, links=links)),
             grey=self.classifier.preprocessing.channels == 1,
-            microscope=_addresses(self.classifier.model, self.microscope / "microscope.json"),
+            microscope=self.addresses,
         )
         return HTMLResponse(page)
 
@@ -212,10 +215,12 @@ class Handlers:
 
 
 def _addresses(model, manifest):
-    """{layer: its folder in units/} of the layers that a microscope shows; None if there is none."""
+    """{layer: its folder in units/} of the layers that a microscope shows; None if there is none of this network."""
     try:
-        shown = read_json(manifest)["layers"]
-        return {each.layer: each.address for each in all_layers(model) if each.address in shown}
+        told = read_json(manifest)
+        if told["weights"] != _checksum(model.weights):
+            return None
+        return {each.layer: each.address for each in all_layers(model) if each.address in told["layers"]}
     except (FileNotFoundError, DataError, UsageError, KeyError, TypeError):
         return None
 
@@ -313,6 +318,6 @@ def service(run, *, hosts=(), token=None):
         Route(f"/v2/models/{name}/infer", told(handlers.on_infer), **post),
         Route("/metrics", handlers.metrics),
     ]
-    if (handlers.microscope / "microscope.json").exists():
+    if handlers.addresses is not None:
         routes.append(Mount("/microscope", StaticFiles(directory=handlers.microscope, html=True)))
     return Guard(Starlette(routes=routes), hosts, token)

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from kerascnn import anatomy
+from kerascnn.errors import counted
 from kerascnn.pages.microscope import pictures
 from kerascnn.pages.microscope.book import strongest_units
 from kerascnn.pages.microscope.collect import PROFILE
@@ -34,7 +35,7 @@ BEST = 8  # units of a layer listed on the page of a class, and images
 VIEWS = ("guided backprop", "deconvnet")
 
 
-TEMPLATES.filters |= {"number": number, "percent": percent}
+TEMPLATES.filters |= {"number": number, "percent": percent, "counted": counted}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +84,7 @@ class Pages:
         self._classes()
         self._images()
         self._put("compare.html", "compare.html")
+        self._put("404.html", "missing.html")  # servers show it where there is no page
         self._index()
 
     def _put(self, name, template, /, **values):
@@ -275,7 +277,7 @@ class Pages:
         """[(unit, index, mean)] of the units whose mean is largest for a class, the most selective first."""
         if layer.classes is None or label not in layer.present:
             return []
-        own = np.flatnonzero((layer.preferred == label) & ~np.isnan(layer.index))
+        own = np.flatnonzero(layer.preferred == label)
         order = own[np.argsort(-np.round(layer.index[own], 9), kind="stable")][:BEST]
         means = layer.classes[layer.present.tolist().index(label)]
         return [(int(unit), float(layer.index[unit]), float(means[unit])) for unit in order]

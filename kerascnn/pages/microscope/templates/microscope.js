@@ -143,6 +143,14 @@
     draw();
   }
 
+  // An address without a page
+  const missing = document.getElementById("missing"), place = location.pathname.match(/\/(units|layers)\/([^/]+?)(?:\.html)?(?:\/(\d+)\.html)?$/);
+  if (missing && place) {
+    const layer = decodeURIComponent(place[2]), found = known.get(layer);
+    missing.textContent = !found ? `This site has no layer ${layer}; it has ${[...known.keys()].join(", ")}.`
+      : `Layer ${found.title} has no unit ${Number(place[3])}; it has the units 0 to ${found.units - 1}.`;
+  }
+
   // Search
   const box = document.getElementById("find"), list = document.getElementById("found");
   function hits(text) {
