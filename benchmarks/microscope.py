@@ -10,7 +10,8 @@ stage takes. Where Playwright and Chromium are installed, the largest page of a 
 five times in a new window, until all their pictures are there. Without --model it is cifar_net, freshly initialised, on
 images of noise. Processor seconds of the process and its children are counted beside wall seconds; on a busy machine
 only the former mean something, and the load is kept beside them. Sizes are bytes of the files, those of state/, which
-only later builds need, apart. With --name, the row of this name in benchmarks/results/microscope.json is written.
+only later builds need, apart. With --open, only the pages of a site in --out are opened. With --name, the row of this
+name in benchmarks/results/microscope.json is written.
 """
 
 import argparse
@@ -117,10 +118,18 @@ def opening_seconds(paths):
     return found
 
 
+def pages(out):
+    """The largest page of a layer, that of a middle unit, of an explained image and of the network."""
+    units, explained = sorted(out.glob("units/*/*.html")), sorted(out.glob("images/*-looks.webp"))
+    images = [path.with_name(path.name.replace("-looks.webp", ".html")) for path in explained[:1]]
+    largest = max(out.glob("layers/*.html"), key=lambda path: path.stat().st_size)
+    return (largest, units[len(units) // 2], *images, out / "index.html")
+
+
 def kept(name, row):
-    """Write one row of the results."""
+    """Add to one row of the results."""
     rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    RESULTS.write_text(json.dumps(rows | {name: row}, indent=2) + "\n")
+    RESULTS.write_text(json.dumps(rows | {name: rows.get(name, {}) | row}, indent=2) + "\n")
 
 
 def main():
@@ -134,7 +143,12 @@ def main():
     parser.add_argument("--features", type=int, default=0, help="units of the deepest convolution to make images for")
     parser.add_argument("--out", type=Path, help="a new folder, which stays; usually a temporary one")
     parser.add_argument("--name", help="of the row in the results; without it nothing is written")
+    parser.add_argument("--open", action="store_true", help="only open pages of the site in --out")
     options = parser.parse_args()
+    if options.open:
+        told = {"opening_seconds": opening_seconds(pages(options.out))}
+        print(told)
+        return kept(options.name, told) if options.name else None
     model, data, preprocessing = subject(options)
     rows = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -152,12 +166,10 @@ def main():
             )
             print(f"{name:24} {row['seconds']:8.1f} s, {row['processor_seconds']:8.1f} processor seconds", flush=True)
         found = sizes(out)
-        units = sorted(out.glob("units/*/*.html"))
-        largest = max(out.glob("layers/*.html"), key=lambda path: path.stat().st_size)
-        opening = opening_seconds((largest, units[len(units) // 2]))
+        units, opening = len(list(out.glob("units/*/*.html"))), opening_seconds(pages(out))
     speeds = feature_speeds(model, data, preprocessing, options.features) if options.features else {}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    told = {"images": options.images, "layers": options.layers, "units": len(units), **found, "stages": rows}
+    told = {"images": options.images, "layers": options.layers, "units": units, **found, "stages": rows}
     told |= {"peak_mb": round(peak), "opening_seconds": opening, "feature_units_per_second": speeds}
     told |= {"processor": backends.processor(), "versions": {"keras": keras.__version__}}
     for name, value in told.items():

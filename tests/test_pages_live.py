@@ -288,7 +288,7 @@ async def asked_of(application, path):
         sent.append(message)
 
     async def receive():
-        return {"type": "http.request", "body": b"", "more_body": False}
+        await asyncio.Event().wait()  # the client stays, and sends nothing more
 
     scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": [(b"host", b"127.0.0.1")]}
     await application({**scope, "root_path": "", "http_version": "1.1"}, receive, send)
