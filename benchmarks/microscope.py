@@ -97,8 +97,8 @@ def feature_speeds(model, data, preprocessing, count):
     return speeds
 
 
-def opening_seconds(paths):
-    """{path: median seconds until a page and all its pictures are there}; {} without Playwright or Chromium."""
+def opening_seconds(out):
+    """{page: median seconds until it and all its pictures are there}; {} without Playwright or Chromium."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
@@ -107,14 +107,14 @@ def opening_seconds(paths):
     if chromium is None:
         return {}
     with sync_playwright() as play, contextlib.closing(play.chromium.launch(executable_path=chromium)) as browser:
-        for path in paths:
+        for path in pages(out):
             times = []
             for _ in range(6):
                 with contextlib.closing(browser.new_context()) as window:
                     page, began = window.new_page(), time.monotonic()
-                    page.goto(path.as_uri(), wait_until="load")
+                    page.goto(path.resolve().as_uri(), wait_until="load")
                     times.append(time.monotonic() - began)
-            found[f"{path.parent.name}/{path.name}"] = round(statistics.median(times[1:]), 3)
+            found[str(path.relative_to(out))] = round(statistics.median(times[1:]), 3)
     return found
 
 
@@ -146,7 +146,7 @@ def main():
     parser.add_argument("--open", action="store_true", help="only open pages of the site in --out")
     options = parser.parse_args()
     if options.open:
-        told = {"opening_seconds": opening_seconds(pages(options.out))}
+        told = {"opening_seconds": opening_seconds(options.out)}
         print(told)
         return kept(options.name, told) if options.name else None
     model, data, preprocessing = subject(options)
@@ -166,7 +166,7 @@ def main():
             )
             print(f"{name:24} {row['seconds']:8.1f} s, {row['processor_seconds']:8.1f} processor seconds", flush=True)
         found = sizes(out)
-        units, opening = len(list(out.glob("units/*/*.html"))), opening_seconds(pages(out))
+        units, opening = len(list(out.glob("units/*/*.html"))), opening_seconds(out)
     speeds = feature_speeds(model, data, preprocessing, options.features) if options.features else {}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     told = {"images": options.images, "layers": options.layers, "units": units, **found, "stages": rows}

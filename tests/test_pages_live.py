@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -51,8 +52,9 @@ def address(trained):
         except OSError:
             time.sleep(0.05)
     yield found
-    process.terminate()
-    process.communicate(timeout=20)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=20)[1]
+    assert (process.returncode, "interrupted" in said, "Traceback" in said) == (0, False, False)
 
 
 def get(address, body=None):

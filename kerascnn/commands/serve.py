@@ -5,7 +5,7 @@ import re
 import secrets
 import socket
 
-from kerascnn.commands.terminal import Subject, check_subject, computing
+from kerascnn.commands.terminal import Subject, check_subject, computing, let_interrupts_through
 from kerascnn.errors import UsageError
 from kerascnn.processes import listening_socket
 
@@ -50,6 +50,7 @@ def serve(run: Subject, /, *, host: str = "127.0.0.1", port: int = 8000, token: 
                 "Type another --port, or leave --host out."
             ) from error
         say(f"http://{host}:{port}{f'/?token={token}' if token else ''}  (Ctrl-C stops)")
+        let_interrupts_through()  # uvicorn answers what it computes, then raises the signal again
         with contextlib.suppress(KeyboardInterrupt):
             server(application, log_level="warning").run(sockets=[listening])
 
