@@ -240,15 +240,49 @@ def test_neurons_and_products_of_other_convolutions(layer, shape, expected):
     assert row.part == "convolutional"
 
 
+KERNEL = np.ones((3, 3, 2, 4), "float32")
+
+
+class Halves(layers.Layer):
+    """A layer of a user's own: a convolution of weights of its own, a pooling, a product with a constant matrix."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(3, 3, shape[-1], 5))
+
+    def call(self, x):
+        return keras.ops.matmul(keras.ops.max_pool(keras.ops.conv(x, self.kernel), 2), np.ones((5, 7), "float32"))
+
+
 @pytest.mark.parametrize(
-    "products",
+    ("function", "shape", "expected"),
     [
-        lambda x: layers.Attention(name="x")([x, x]),
-        lambda x: layers.Dot(axes=(2, 2), name="x")([x, x]),
-        lambda x: keras.ops.matmul(x, keras.ops.transpose(x, (0, 2, 1))),
-        lambda x: keras.ops.einsum("bij,bkj->bik", x, x),
+        (lambda x: layers.Attention()([x, x]), (16, 32), 2 * 16 * 16 * 32),
+        (lambda x: layers.Dot(axes=(2, 2))([x, x]), (16, 32), 16 * 16 * 32),
+        (lambda x: keras.ops.matmul(x, keras.ops.transpose(x, (0, 2, 1))), (16, 32), 16 * 16 * 32),
+        (lambda x: keras.ops.einsum("bij,bkj->bik", x, x), (16, 32), 16 * 16 * 32),
+        (lambda x: keras.ops.max_pool(x, 2), (16, 32), 0),
+        (layers.EinsumDense("bij,jk->bik", (16, 6)), (16, 32), 16 * 32 * 6),
+        (layers.TimeDistributed(layers.Conv2D(4, 3)), (5, 8, 8, 2), 5 * 6 * 6 * 4 * 9 * 2),
+        (layers.Lambda(lambda x: keras.ops.conv(x, KERNEL)), (8, 8, 2), 6 * 6 * 4 * 9 * 2),
+        (Halves(), (8, 8, 2), 6 * 6 * 5 * 9 * 2 + 3 * 3 * 5 * 7),
+        (lambda x: keras.ops.conv(x, KERNEL, strides=2, padding="same"), (8, 8, 2), 4 * 4 * 4 * 9 * 2),
+        (lambda x: keras.ops.depthwise_conv(x, KERNEL), (8, 8, 2), 6 * 6 * 9 * 2 * 4),
+        (
+            lambda x: keras.ops.separable_conv(x, KERNEL, np.ones((1, 1, 8, 3), "float32")),
+            (8, 8, 2),
+            6 * 6 * 8 * (9 + 3),
+        ),
+        (lambda x: keras.ops.conv(x, keras.ops.ones((3, 3, 2, 4)) * keras.ops.mean(x)), (8, 8, 2), None),
     ],
 )
-def test_products_of_activations_are_not_known_rather_than_none(products):
-    inputs = Input((16, 32))
-    assert pd.isna(layer_table(Model(inputs, products(inputs)))["macs"].iloc[-1])
+def test_products_of_operations_and_traced_layers_by_pencil(function, shape, expected):
+    inputs = Input(shape)
+    macs = layer_table(Model(inputs, function(inputs)))["macs"].iloc[-1]
+    assert pd.isna(macs) if expected is None else macs == expected
+
+
+def test_a_layer_of_the_users_own_is_convolutional_as_its_steps_are():
+    inputs = Input((8, 8, 2))
+    table = layer_table(Model(inputs, layers.Lambda(lambda x: keras.ops.conv(x, KERNEL), name="x")(inputs)))
+    row = table.set_index("layer").loc["x"]
+    assert (row.part, row.neurons, row.rf_size) == ("convolutional", 6 * 6 * 4, (3, 3))

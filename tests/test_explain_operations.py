@@ -14,6 +14,7 @@ from kerascnn.errors import UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask")  # of Flatten
 RNG = np.random.default_rng(31)
+KERNEL = np.random.default_rng(7).normal(size=(3, 3, 4, 4)).astype("float32")
 
 
 def branches(shape, functions, seed=5):
@@ -56,6 +57,9 @@ PICKS = {
     "adaptive_average_up": lambda x: layers.AdaptiveAveragePooling2D((7, 6))(x),
     "einsum_dense": lambda x: layers.EinsumDense("abcd,de->abce", (6, 6, 3))(x),
     "einsum_dots": lambda x: layers.EinsumDense("...d,de->...e", 3)(x),
+    "conv": lambda x: ops.conv(x, KERNEL[..., :2], strides=2),
+    "depthwise_conv": lambda x: ops.depthwise_conv(x, KERNEL, padding="same", dilation_rate=2),
+    "separable_conv": lambda x: ops.separable_conv(x, KERNEL[..., :2], np.ones((1, 1, 8, 3), "float32")),
     "where_zero": lambda x: ops.where(x > 0.3, x, 0.0),
     "times_truth": lambda x: ops.where(ops.logical_not(ops.logical_and(x > 0.3, x < 1)), x, 2 * x),
 }

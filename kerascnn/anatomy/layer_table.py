@@ -4,11 +4,12 @@ import keras
 import pandas as pd
 
 from kerascnn.errors import UsageError, unknown
+from kerascnn.network.plan import describe
 from kerascnn.network.receptive_field import all_fields
-from kerascnn.network.sizes import CONVOLUTIONS, count, elements, itemsize, label, macs, sized
+from kerascnn.network.sizes import count, elements, itemsize, label
+from kerascnn.network.work import kind, macs, steps_of_calls
 from kerascnn.text_table import text_table
 
-DENSE = (keras.layers.Dense, keras.layers.EinsumDense)
 FORMATS = ("markdown", "latex", "csv", "json", "html")
 
 
@@ -34,8 +35,9 @@ def layer_table(model, *, input_shape=None):
     Raises:
         UsageError: the model is not built, or has no graph.
     """
-    flat, shapes = sized(model, input_shape)
-    fields = _fields(model, input_shape)
+    network = describe(model, input_shape)
+    flat, shapes, plan = network
+    fields, work, steps = _fields(network), macs(network), steps_of_calls(plan)
     rows, part_of, counted = [], {}, set()
     for name, number in zip(flat.input_names, flat.inputs, strict=True):
         dtype = flat.tensors[number].dtype
@@ -45,7 +47,8 @@ def layer_table(model, *, input_shape=None):
         layer = node.operation
         output = shapes[node.outputs[0]]
         inputs = [shapes[number] for number in node.inputs]
-        part = _part(layer) or next((part_of[n] for n in node.inputs if part_of[n]), "")
+        own = kind(layer, steps.get((node.name, node.call), ()))
+        part = own or next((part_of[n] for n in node.inputs if part_of[n]), "")
         part_of.update(dict.fromkeys(node.outputs, part))
         row = _row(
             label(node),
@@ -60,8 +63,8 @@ def layer_table(model, *, input_shape=None):
             row["trainable"] = count(layer.trainable_variables)
             row["parameters"] = count(layer.weights)
             row["not_trainable"] = row["parameters"] - row["trainable"]
-        row["neurons"] = elements(output) if _part(layer) else 0
-        row["macs"] = macs(layer, inputs[0], output) if inputs else 0
+        row["neurons"] = elements(output) if own else 0
+        row["macs"] = work[node.name, node.call]
         if field := fields.get((node.name, node.call)):
             row |= {"rf_size": field.size, "rf_stride": field.stride, "rf_offset": field.offset}
         rows.append(row)
@@ -91,18 +94,12 @@ def _row(layer, kind, input_shape, output_shape, dtype, part):
     }
 
 
-def _fields(model, input_shape):
+def _fields(network):
     """Receptive fields, or none where the input is no single image of a known size."""
     try:
-        return all_fields(model, input_shape=input_shape)
+        return all_fields(network)
     except UsageError:
         return {}
-
-
-def _part(layer):
-    if isinstance(layer, CONVOLUTIONS):
-        return "convolutional"
-    return "dense" if isinstance(layer, DENSE) else ""
 
 
 def totals(table):

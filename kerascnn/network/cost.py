@@ -21,7 +21,9 @@ import numpy as np
 import pandas as pd
 
 from kerascnn.errors import UsageError, counted, unknown
-from kerascnn.network.sizes import count, elements, itemsize, label, macs, sized
+from kerascnn.network.plan import describe
+from kerascnn.network.sizes import count, elements, itemsize, label
+from kerascnn.network.work import macs, steps_of_calls
 
 # Numbers that an optimizer keeps per trainable weight.
 SLOTS = {
@@ -50,7 +52,7 @@ PRECISIONS = {
     "mixed_bfloat16": (4, 2, 2),
 }
 FLOATS = ("float32", "float64", "float16", "bfloat16")
-_SHARED = (keras.layers.Flatten, keras.layers.Reshape)
+_SHARED = {"reshape", "expand", "squeeze"}  # steps whose output is their input's memory
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -112,7 +114,8 @@ def cost(model, batch_size=32, precision=None, optimizer="adam", *, input_shape=
     if precision is not None and precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
     optimizer, slots = _slots(optimizer)
-    flat, shapes = sized(model, input_shape)
+    network = describe(model, input_shape)
+    flat, shapes, _ = network
     for number in flat.inputs:
         if elements(shapes[number]) is None:
             raise UsageError(
@@ -120,7 +123,7 @@ def cost(model, batch_size=32, precision=None, optimizer="adam", *, input_shape=
                 "input_shape=, with a number in place of each None."
             )
 
-    rows = _rows(model, flat, shapes, batch_size, precision, slots)
+    rows = _rows(network, batch_size, precision, slots)
     following = 0
     for row in reversed(rows):
         row["training_bytes"] += following
@@ -148,14 +151,16 @@ def cost(model, batch_size=32, precision=None, optimizer="adam", *, input_shape=
     )
 
 
-def _rows(model, flat, shapes, batch_size, precision, slots):
+def _rows(network, batch_size, precision, slots):
     """The rows of `Cost.layers` as dicts; the bytes of what follows a layer are not in its training_bytes yet."""
+    flat, shapes, plan = network
+    work, steps = macs(network), steps_of_calls(plan)
 
     def size(number):
         numbers, dtype = elements(shapes[number]), flat.tensors[number].dtype
         if numbers is None:
             raise UsageError(
-                f"The cost of model {model.name!r} is not known: a layer's output has the open size {shapes[number]}."
+                f"The cost of model {plan.model!r} is not known: a layer's output has the open size {shapes[number]}."
             )
         return numbers * (PRECISIONS[precision][1] if precision and dtype in FLOATS else itemsize(dtype))
 
@@ -166,13 +171,14 @@ def _rows(model, flat, shapes, batch_size, precision, slots):
         known.add(id(layer))
         weights = layer.weights if first and isinstance(layer, keras.Layer) else []
         trainable = sum(_bytes(v, precision) for v in weights if v.trainable)
-        output = 0 if isinstance(layer, _SHARED) else sum(size(number) for number in node.outputs)
+        rules = {step.rule for step in steps.get((node.name, node.call), ())}
+        shares = rules and rules <= _SHARED
+        output = 0 if shares else sum(size(number) for number in node.outputs)
         saved += output
-        work = macs(layer, shapes[node.inputs[0]], shapes[node.outputs[0]]) if node.inputs else 0
         rows.append(
             {
                 "layer": label(node),
-                "macs": work,
+                "macs": work[node.name, node.call],
                 "parameters": count(weights),
                 "weight_bytes": sum(_bytes(v, precision) for v in weights),
                 "gradient_bytes": trainable,

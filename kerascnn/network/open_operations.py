@@ -377,11 +377,33 @@ def _each(value, rank):
     return tuple(value) if isinstance(value, list | tuple) else (value,) * rank
 
 
+def _convolution(node, known, shapes, kernels=("kernel",)):
+    """(value, kernels, (strides, dilations, padding)) of a convolution; channels come last and kernels are constant."""
+    (x, shape), o = only_tensor(node, known, shapes), node.operation
+    kernels = [argument(node, position, name) for position, name in enumerate(kernels, start=1)]
+    if (o.data_format or keras.config.image_data_format()) != "channels_last" or any(
+        isinstance(kernel, Ref) for kernel in kernels
+    ):
+        raise NoRuleError(f"{type(o).__name__} has one for channels-last images and constant kernels only")
+    rank = len(shape) - 2
+    return x, kernels, (_each(o.strides, rank), _each(o.dilation_rate, rank), o.padding)
+
+
 @opens_operation("Conv")
 def _conv(b, node, known, shapes):
-    x, shape = only_tensor(node, known, shapes)
-    o, rank, kernel = node.operation, len(shape) - 2, argument(node, 1, "kernel")
-    if (o.data_format or keras.config.image_data_format()) != "channels_last" or isinstance(kernel, Ref):
-        raise NoRuleError("ops.conv has one for channels-last images and constant kernels only")
-    groups = shape[-1] // kernel.shape[-2]
-    return b.step("conv", x, (_each(o.strides, rank), _each(o.dilation_rate, rank), o.padding, groups), [kernel])
+    x, kernels, config = _convolution(node, known, shapes)
+    return b.step("conv", x, (*config, shapes[node.inputs[0]][-1] // kernels[0].shape[-2]), kernels)
+
+
+@opens_operation("DepthwiseConv")
+def _depthwise_conv(b, node, known, shapes):
+    x, kernels, config = _convolution(node, known, shapes)
+    return b.step("depthwise", x, config, kernels)
+
+
+@opens_operation("SeparableConv")
+def _separable_conv(b, node, known, shapes):
+    names = ("depthwise_kernel", "pointwise_kernel")
+    x, (depthwise, pointwise), config = _convolution(node, known, shapes, names)
+    one = (1,) * len(config[0])
+    return b.step("conv", b.step("depthwise", x, config, [depthwise]), (one, one, "valid", 1), [pointwise])

@@ -6,17 +6,19 @@ used, and no user's model is kept in memory.
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import keras
 
 from kerascnn.backends import value_of
 from kerascnn.errors import UsageError, unknown
 from kerascnn.network import open_shapes, open_weights  # noqa: F401  they tell `open_node` how layers open
-from kerascnn.network.graph import flatten
+from kerascnn.network.graph import Graph, flatten
 from kerascnn.network.heads import add_two_classes
 from kerascnn.network.openings import open_node
 from kerascnn.network.rules import convolution, elementwise, pooling, selecting, shaping  # noqa: F401  they fill RULES
 from kerascnn.network.rules.rule import rule
+from kerascnn.network.sizes import channels_first, sized
 from kerascnn.network.steps import Builder
 
 
@@ -88,8 +90,29 @@ def make_plan(model, stand_in=None, graph=None):
         kinds=kinds,
         shapes=builder.shapes,
         unsupported=unsupported,
-        channels_first=any(getattr(n.operation, "data_format", None) == "channels_first" for n in graph.nodes),
+        channels_first=channels_first(graph),
     )
+
+
+class Described(NamedTuple):
+    """A network at one input size.
+
+    Attributes:
+        graph: its flat Graph.
+        shapes: one shape per tensor of the graph, batch first.
+        plan: its Plan, with these shapes.
+    """
+
+    graph: Graph
+    shapes: list
+    plan: Plan
+
+
+def describe(model, input_shape=None):
+    """The Described of a model at its own input size or at `input_shape`; arguments and errors as of `sized`."""
+    graph, shapes = sized(model, input_shape)
+    tensors = [keras.KerasTensor(shape, tensor.dtype) for shape, tensor in zip(shapes, graph.tensors, strict=True)]
+    return Described(graph, shapes, make_plan(model, graph=dataclasses.replace(graph, tensors=tensors)))
 
 
 def _unsupported(config, weights, *xs):

@@ -9,14 +9,12 @@ place sees what any of its channels sees.
 
 import dataclasses
 
-import keras
 import numpy as np
 
 from kerascnn.errors import UsageError, unknown
 from kerascnn.network.find import find
-from kerascnn.network.plan import make_plan
+from kerascnn.network.plan import describe
 from kerascnn.network.reach import Line, Seen, UnknownReach, through
-from kerascnn.network.sizes import channels_first, sized
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,7 +74,8 @@ def receptive_field(model, layer, *, input_shape=None, input_name=None):
         UsageError: the layer or input is unknown, a size is open, channels come first, the layer does not see the
             image, or the reach of a layer on the way is not known here.
     """
-    plan, seen, image = _seen(model, input_shape, input_name)
+    network = describe(model, input_shape)
+    plan, (seen, image) = network.plan, _seen(network, input_name)
     name, _, value = find(plan, layer, call=1)
     seen = seen[value]
     if isinstance(seen, UnknownReach):
@@ -88,27 +87,25 @@ def receptive_field(model, layer, *, input_shape=None, input_name=None):
     return _named(name, seen, image)
 
 
-def all_fields(model, *, input_shape=None):
-    """{(layer's path, number of the call): ReceptiveField} of all layers for which it is known."""
-    plan, seen, image = _seen(model, input_shape)
+def all_fields(network):
+    """{(layer's path, number of the call): ReceptiveField} of all layers of a Described for which it is known."""
+    plan, (seen, image) = network.plan, _seen(network)
     calls = {(path, call): seen[value] for path, values in plan.layers.items() for call, value in enumerate(values)}
     return {key: _named(key[0], each, image) for key, each in calls.items() if getattr(each, "boxes", None) is not None}
 
 
-def _seen(model, input_shape, input_name=None):
-    """(plan, {value: Seen or UnknownReach}, (height, width) of the image) of a model."""
-    flat, shapes = sized(model, input_shape)
-    if channels_first(flat):
-        raise UsageError(f"Model {model.name!r} has its channels first; receptive fields need channels last.")
-    image = _image_input(model, flat, shapes, input_name)
+def _seen(network, input_name=None):
+    """({value: Seen or UnknownReach}, (height, width) of the image) of a Described."""
+    flat, shapes, plan = network
+    if plan.channels_first:
+        raise UsageError(f"Model {plan.model!r} has its channels first; receptive fields need channels last.")
+    image = _image_input(network, input_name)
     height, width = shapes[image][1:3]
     if height is None or width is None:
         raise UsageError(
-            f"Model {model.name!r} takes images of any size, and receptive fields depend on it: give "
+            f"Model {plan.model!r} takes images of any size, and receptive fields depend on it: give "
             f"input_shape=(height, width, {shapes[image][3]})."
         )
-    tensors = [keras.KerasTensor(shape, tensor.dtype) for shape, tensor in zip(shapes, flat.tensors, strict=True)]
-    plan = make_plan(model, graph=dataclasses.replace(flat, tensors=tensors))
     values = {value: Seen(tuple(shapes[t][1:])) for t, value in zip(flat.inputs, plan.inputs, strict=True)}
     row, column = np.mgrid[:height, :width]
     boxes = np.stack([row, column, -row - 1, -column - 1], axis=-1).astype("int64")[:, :, None]
@@ -124,18 +121,19 @@ def _seen(model, input_shape, input_name=None):
             values[step.output] = broken or through(step, weights, inputs, shape)
         except UnknownReach as error:
             values[step.output] = error
-    return plan, values, (height, width)
+    return values, (height, width)
 
 
-def _image_input(model, flat, shapes, input_name):
+def _image_input(network, input_name):
+    flat, shapes, plan = network
     images = {n: i for i, n in zip(flat.inputs, flat.input_names, strict=True) if len(shapes[i]) == 4}
     if input_name is not None:
         if input_name not in images:
-            raise unknown(f"image input of {model.name}", input_name, list(images))
+            raise unknown(f"image input of {plan.model}", input_name, list(images))
         return images[input_name]
     if len(images) != 1:
         raise UsageError(
-            f"Model {model.name!r} has {len(images)} image inputs ({', '.join(images) or 'none'}); receptive fields "
+            f"Model {plan.model!r} has {len(images)} image inputs ({', '.join(images) or 'none'}); receptive fields "
             "belong to one: give input_name=."
         )
     return next(iter(images.values()))

@@ -72,65 +72,6 @@ def label(node):
     return node.name if node.call == 0 else f"{node.name}#{node.call + 1}"
 
 
-def macs(operation, input_shape, output_shape):
-    """Multiply-accumulates of one image in a convolution, dense or recurrent layer; 0 for layers without products.
-
-    Additions of biases, pooling, normalisation and activations are not counted, as is usual.
-
-    Returns:
-        int, or None if a size is open or the layer's arithmetic is not known here.
-    """
-    if type(operation).__name__ in PRODUCTS:
-        return None
-    if isinstance(operation, keras.layers.Embedding):
-        return 0
-    kernels = {
-        v.name: tuple(v.shape)
-        for v in getattr(operation, "weights", ())
-        if len(v.shape) > 1 and v.name not in ("bias", "alpha", "gamma", "beta")
-    }
-    if not kernels:
-        return 0
-    if None in input_shape[1:] or None in output_shape[1:]:
-        return None
-    if isinstance(operation, keras.layers.Dense):
-        return math.prod(input_shape[1:]) * operation.units  # not the kernel's size: 4-bit weights are packed
-    if isinstance(operation, (keras.layers.SimpleRNN, keras.layers.LSTM, keras.layers.GRU)):
-        return input_shape[1] * sum(math.prod(shape) for shape in kernels.values())
-    spatial = output_shape
-    if isinstance(operation, TRANSPOSED):
-        spatial = input_shape
-    elif isinstance(operation, (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)):
-        # The depthwise half makes as many places as the pointwise half.
-        return _places(operation, spatial) * sum(math.prod(shape) for shape in kernels.values())
-    elif not isinstance(operation, CONVOLUTIONS):
-        return None
-    return _places(operation, spatial) * math.prod(next(iter(kernels.values())))
-
-
-TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
-CONVOLUTIONS = (
-    *TRANSPOSED,
-    keras.layers.Conv1D,
-    keras.layers.Conv2D,
-    keras.layers.Conv3D,
-    keras.layers.DepthwiseConv1D,
-    keras.layers.DepthwiseConv2D,
-    keras.layers.SeparableConv1D,
-    keras.layers.SeparableConv2D,
-)
-# Layers and operations without weights of their own that multiply: how much is not known here.
-_PRODUCTS = """
-    AdditiveAttention Attention Conv ConvTranspose DepthwiseConv Dot DotProductAttention Einsum Inner Matmul Outer
-    SeparableConv Tensordot Vdot
-"""
-PRODUCTS = frozenset(_PRODUCTS.split())
-
-
-def _places(layer, shape):
-    return math.prod(shape[1:-1] if layer.data_format == "channels_last" else shape[2:])
-
-
 def count(variables):
     """The number of values that variables hold."""
     return sum(math.prod(variable.shape) for variable in variables)

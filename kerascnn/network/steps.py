@@ -17,6 +17,7 @@ class Step:
         weights: numbers of constants, all negative.
         layer: path of the layer that it belongs to, for messages.
         operation: class name of that layer.
+        call: 0 for the layer's first call in the model, 1 for the second ...
     """
 
     rule: str
@@ -26,6 +27,7 @@ class Step:
     weights: tuple = ()
     layer: str = dataclasses.field(default="", compare=False)
     operation: str = dataclasses.field(default="", compare=False)
+    call: int = dataclasses.field(default=0, compare=False)
 
 
 class NoRuleError(Exception):
@@ -51,7 +53,7 @@ class Builder:
     def __init__(self, open_node, stand_in=None):
         self.open_node, self.stand_in = open_node, stand_in
         self.steps, self.constants, self.shapes, self.count = [], [], {}, 0
-        self.layer = self.operation = ""
+        self.layer, self.operation, self.call = "", "", 0
 
     def value(self, shape=None):
         """A new value's number."""
@@ -72,7 +74,7 @@ class Builder:
         inputs = (inputs,) if isinstance(inputs, int) else tuple(inputs)
         weights = tuple(self.constant(w) for w in weights)
         output = self.value()
-        self.steps.append(Step(rule, inputs, output, config, weights, self.layer, self.operation))
+        self.steps.append(Step(rule, inputs, output, config, weights, self.layer, self.operation, self.call))
         return output
 
     def open(self, graph, values, without_rule, path=None):
@@ -88,7 +90,7 @@ class Builder:
         known = dict(zip(graph.inputs, values, strict=True))
         for node in graph.nodes:
             if path is None:
-                self.layer, self.operation = node.name, type(node.operation).__name__
+                self.layer, self.operation, self.call = node.name, type(node.operation).__name__, node.call
             shapes = {t: tuple(graph.tensors[t].shape) for t in (*node.inputs, *node.outputs)}
             steps, constants, count = len(self.steps), len(self.constants), self.count
             try:
