@@ -26,19 +26,19 @@ def devices():
     if backend() == "tensorflow":
         import tensorflow as tf
 
-        found = [
+        names = [
             tf.config.experimental.get_device_details(d).get("device_name", d.name)
             for d in tf.config.list_physical_devices("GPU")
         ]
     elif backend() == "jax":
         import jax
 
-        found = [d.device_kind for d in jax.devices() if d.platform != "cpu"]
+        names = [d.device_kind for d in jax.devices() if d.platform != "cpu"]
     else:
         import torch
 
-        found = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return found or ["cpu"]
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return names or ["cpu"]
 
 
 def processor():
@@ -113,12 +113,12 @@ def stream(batches):
     import tensorflow as tf
 
     signature = tuple(tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in batches[0])
-    made = tf.data.Dataset.from_generator(
+    dataset = tf.data.Dataset.from_generator(
         lambda: (batches[step] for step in range(len(batches))), output_signature=signature
     )
     options = tf.data.Options()
     options.autotune.enabled = False
-    return made.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(2).with_options(options)
+    return dataset.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(2).with_options(options)
 
 
 class Ahead(keras.utils.PyDataset):
@@ -386,8 +386,8 @@ def vector_jacobian(function, xs):
             ys = keras.tree.flatten(function(*xs))
 
         def back(gs):  # `take` gives slices
-            found = tape.gradient(ys, xs, gs, unconnected_gradients="zero")
-            return [g if g is None else tf.convert_to_tensor(g) for g in found]
+            gradients = tape.gradient(ys, xs, gs, unconnected_gradients="zero")
+            return [g if g is None else tf.convert_to_tensor(g) for g in gradients]
 
         return ys, back
     if backend() == "jax":
@@ -402,7 +402,7 @@ def vector_jacobian(function, xs):
         ys = keras.tree.flatten(function(*xs))
 
     def back(gs):
-        found = torch.autograd.grad(ys, xs, gs, allow_unused=True)
-        return [torch.zeros_like(x) if g is None else g for x, g in zip(xs, found, strict=True)]
+        gradients = torch.autograd.grad(ys, xs, gs, allow_unused=True)
+        return [torch.zeros_like(x) if g is None else g for x, g in zip(xs, gradients, strict=True)]
 
     return [y.detach() for y in ys], back

@@ -1,5 +1,6 @@
 """The command line: parse, call, print. Keras is imported only by commands that compute."""
 
+import functools
 import os
 import sys
 import types
@@ -29,7 +30,7 @@ from kerascnn.commands import (
     tune,
     using,
 )
-from kerascnn.commands.terminal import in_options
+from kerascnn.commands.terminal import TYPED, in_options
 from kerascnn.datasets.decoding import MAX_MEGAPIXELS, max_megapixels
 from kerascnn.errors import DataError, HostLost, Stopped, TrainingFailed, UsageError, disk_full
 
@@ -87,6 +88,7 @@ def run_command(argv: typing.Sequence[str]) -> int:
     arguments = [argument for argument in argv if argument != "--debug"]
     debug = len(arguments) < len(argv)
     before = os.environ.get(MAX_MEGAPIXELS)
+    typed = TYPED.set(functools.cache(lambda: _options(arguments)))
     try:
         _take_max_megapixels(arguments)
         app(arguments, exit_on_error=False, print_error=False)
@@ -100,8 +102,9 @@ def run_command(argv: typing.Sequence[str]) -> int:
     except Exception as error:
         if debug:
             raise
-        return _explained(error, _options(arguments) if isinstance(error, OURS) else {})
+        return _explained(error, TYPED.get()() if isinstance(error, OURS) else {})
     finally:
+        TYPED.reset(typed)
         if before is None:
             os.environ.pop(MAX_MEGAPIXELS, None)
         else:

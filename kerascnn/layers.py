@@ -71,8 +71,8 @@ class LocalResponseNormalization(layers.Layer):
         return input_shape
 
     def get_config(self):
-        own = {"size": self.size, "alpha": self.alpha, "beta": self.beta, "k": self.k}
-        return {**super().get_config(), **own}
+        settings = {"size": self.size, "alpha": self.alpha, "beta": self.beta, "k": self.k}
+        return {**super().get_config(), **settings}
 
 
 @keras.saving.register_keras_serializable("kerascnn")

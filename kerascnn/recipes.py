@@ -28,8 +28,8 @@ NORMALIZATIONS = ("standard", "mean", "none")
 
 def setting(default, doc, *, low=None, high=None, choices=None):
     """A field of a Recipe: its default, its meaning with the unit, and what is allowed."""
-    made = {"default": default} if not isinstance(default, dict) else {"default_factory": dict}
-    return field(**made, metadata={"doc": doc, "low": low, "high": high, "choices": choices})
+    options = {"default": default} if not isinstance(default, dict) else {"default_factory": dict}
+    return field(**options, metadata={"doc": doc, "low": low, "high": high, "choices": choices})
 
 
 @dataclass(frozen=True, kw_only=True)

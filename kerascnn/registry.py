@@ -37,14 +37,14 @@ class Registry:
             files = sorted(p for p in self.path.glob("*.py") if not p.stem.startswith("_"))
         else:
             files = [self.path]
-        found = {}
+        entries = {}
         for file in files:
             module = f"{self.module}.{file.stem}" if self.path.is_dir() else self.module
             for name, facts in _scan(file):
-                if name in found:
-                    raise ValueError(f"The {self.kind} {name!r} is registered twice: {found[name][0]} and {module}.")
-                found[name] = (module, facts)
-        return found
+                if name in entries:
+                    raise ValueError(f"The {self.kind} {name!r} is registered twice: {entries[name][0]} and {module}.")
+                entries[name] = (module, facts)
+        return entries
 
     def register(self, name=None, **facts):
         """Decorator: the function becomes the thing called `name` (default: the function's own name)."""

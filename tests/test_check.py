@@ -133,7 +133,7 @@ def test_lines(folder):
         "Always predicting the most frequent class, 'a', is right for 60.0% of the training images",
         "  Ignored because they hold no images in train: none.",
         "  The images come in 2 sizes, from 2x2 to 4x6 (height x width): all are cropped and resized to 2x2; "
-        "choose another with --image-size.",
+        "choose another with image_size=PIXELS.",
         "Problem: 1 file is broken; training leaves it out.",
         "Problem: 2 test images also occur in train: the test accuracy will look too good.",
         "Problem: 1 image occurs more than once with different classes.",

@@ -340,6 +340,7 @@ def test_data_check_of_nested_folders(call, make_folder):
     make_folder({"nature/forest": 40, "nature/sea": 40, "city/street": 40})
     _, out, _ = call("data", "check", "photos")
     assert "Problem: 1 class is made of the images of several folders: nature (forest, sea)." in out
+    assert "class of its own, give --classes 'leaves'" in out
     assert "No problem found" not in out
     _, out, _ = call("data", "check", "photos", "--classes", "leaves")
     assert out.endswith("No problem found.\n")

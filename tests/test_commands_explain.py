@@ -93,7 +93,7 @@ def test_layers_without_a_rule_take_the_fallback(call, tmp_path):
     code, _, err = call("explain", run.folder, image, "--method", "lrp", "--class", "3")
     assert code == 2
     assert "layer 'lstm'" in err
-    assert "--fallback autodiff" in err
+    assert 'give --fallback "autodiff"' in err
     code, out, _ = call("explain", run.folder, image, "--method", "saliency", "--class", "3", "--out", "z")
     assert (code, out.count("\n")) == (0, 1)
     arguments = ["explain", run.folder, image, "--fallback", "autodiff"]

@@ -97,8 +97,8 @@ def test_a_step_that_cannot_fit_is_foreseen(lenet):
     need = cost(lenet, 256, "float32", "adam").training_bytes
     recipe = Recipe(batch_size=256)
     assert foreseen(recipe, lenet, "float32", need) == ""
-    assert "--batch-size 128 would fit" in foreseen(recipe, lenet, "float32", need - 1)
-    assert "a smaller --image-size would fit" in foreseen(recipe, lenet, "float32", 1e5)
+    assert "batch_size=128 would fit" in foreseen(recipe, lenet, "float32", need - 1)
+    assert "smaller images (image_size=PIXELS) would fit" in foreseen(recipe, lenet, "float32", 1e5)
 
 
 @pytest.mark.parametrize(("epoch", "kept"), [(0, "no epoch was finished"), (1, "the best weights so far are kept")])

@@ -202,7 +202,7 @@ def test_folders_merged_into_one_class_are_told(make_folder, counts, told):
     assert len(doubts) == (told is not None)
     if told:
         assert re.match(told.replace("(", r"\(").replace(")", r"\)"), doubts[0])
-        assert doubts[0].endswith("a class of its own, type --classes leaves")
+        assert doubts[0].endswith("a class of its own, give classes='leaves'")
 
 
 def test_leaves_are_classes(make_folder):

@@ -104,7 +104,7 @@ def test_labels_that_leave_numbers_out_are_told(save, labels, told):
     assert len(data.doubts) == (told is not None)
     if told:
         assert data.doubts[0].startswith(told)
-        assert data.doubts[0].endswith("To make classes only of the labels that occur, type --classes present")
+        assert data.doubts[0].endswith("To make classes only of the labels that occur, give classes='present'")
 
 
 @pytest.mark.parametrize(

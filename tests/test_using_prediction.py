@@ -244,7 +244,7 @@ def test_a_run_on_leaves_is_evaluated_on_leaves(trained, tmp_path, make_folder):
         number for number, line in enumerate(said) if line.startswith("The classes are unbalanced: 'green/grass'")
     )
     assert "Always answering 'green/grass' would be right for" in said[told]
-    assert said[told + 1].endswith("--class-weights balanced")
+    assert said[told + 1].endswith("class_weights='balanced'")
     assert said[told] in run.read("data")["notes"]
     assert kerascnn.evaluate(run).images == run.read("run")["result"]["images"]
     other = make_folder({"test/green/grass": 2, "test/green/leaf": 1}, size=(20, 20), name="other")

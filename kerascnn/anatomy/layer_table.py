@@ -47,8 +47,8 @@ def layer_table(model, *, input_shape=None):
         layer = node.operation
         output = shapes[node.outputs[0]]
         inputs = [shapes[number] for number in node.inputs]
-        own = kind(layer, steps.get((node.name, node.call), ()))
-        part = own or next((part_of[n] for n in node.inputs if part_of[n]), "")
+        layer_part = kind(layer, steps.get((node.name, node.call), ()))
+        part = layer_part or next((part_of[n] for n in node.inputs if part_of[n]), "")
         part_of.update(dict.fromkeys(node.outputs, part))
         row = _row(
             label(node),
@@ -63,7 +63,7 @@ def layer_table(model, *, input_shape=None):
             row["trainable"] = count(layer.trainable_variables)
             row["parameters"] = count(layer.weights)
             row["not_trainable"] = row["parameters"] - row["trainable"]
-        row["neurons"] = elements(output) if own else 0
+        row["neurons"] = elements(output) if layer_part else 0
         row["macs"] = work[node.name, node.call]
         if field := fields.get((node.name, node.call)):
             row |= {"rf_size": field.size, "rf_stride": field.stride, "rf_offset": field.offset}

@@ -44,10 +44,10 @@ class ActivationStats(Watch):
         return {"layers": self._paths}
 
     def look(self, at):
-        found = scan(self.model, self.images, self.layers, 1, batch_size=min(128, len(self.images)), samples=16)
-        rows = [_row(found.stats(layer)) for layer in found.layers]
-        counts, edges = on_one_scale([found.histogram(layer) for layer in found.layers])
-        names, counts = np.array(found.layers), np.stack([each.sum(0) for each in counts])
+        result = scan(self.model, self.images, self.layers, 1, batch_size=min(128, len(self.images)), samples=16)
+        rows = [_row(result.stats(layer)) for layer in result.layers]
+        counts, edges = on_one_scale([result.histogram(layer) for layer in result.layers])
+        names, counts = np.array(result.layers), np.stack([each.sum(0) for each in counts])
         self.keep(at, layers=names, counts=counts, edges=edges, **_columns(rows))
         self.finish()
 
@@ -93,8 +93,8 @@ def curves(table, unit, title):
     colours = [colormaps["viridis"](i / max(1, len(names) - 1) * 0.9) for i in range(len(names))]
     for ax, column in zip(figure.subplots(2, 2, sharex=True).ravel(), COLUMNS, strict=True):
         for name, colour in zip(names, colours, strict=True):
-            own = table[table["layer"] == name]
-            ax.plot(own[unit], own[column], color=colour, marker=".", markersize=4, label=name)
+            rows = table[table["layer"] == name]
+            ax.plot(rows[unit], rows[column], color=colour, marker=".", markersize=4, label=name)
         ax.set_ylabel(LABELS[column])
         ax.grid(alpha=0.25)
     for ax in figure.axes[2:]:

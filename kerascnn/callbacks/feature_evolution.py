@@ -41,9 +41,9 @@ class FeatureEvolution(Watch):
     def check(self):
         check_drawable(self.images, self.bands)
         self.path = scanned_layers(self.model, self.layer)[-1].name
-        found = scan(self.model, self.images[:1], self.path, 1, batch_size=1)
+        result = scan(self.model, self.images[:1], self.path, 1, batch_size=1)
         for channel in self.channels:
-            found.patches(self.path, channel)
+            result.patches(self.path, channel)
 
     def subject(self):
         return {"layers": [self.path], "channels": list(map(int, self.channels))}
@@ -54,13 +54,13 @@ class FeatureEvolution(Watch):
         return epochs in EPOCHS or epochs == 10 or epochs % 20 == 0
 
     def look(self, at):
-        found = scan(self.model, self.images, self.path, 1)
-        maps = patch_maps(found, self.model, self.path, self.channels, methods=("deconvnet",))["deconvnet"]
-        table = found.top(self.path).set_index("channel")
+        result = scan(self.model, self.images, self.path, 1)
+        maps = patch_maps(result, self.model, self.path, self.channels, methods=("deconvnet",))["deconvnet"]
+        table = result.top(self.path).set_index("channel")
         self.keep(
             at,
-            patches=np.concatenate([found.patches(self.path, channel) for channel in self.channels]),
-            inside=np.concatenate([found.inside(self.path, channel) for channel in self.channels]),
+            patches=np.concatenate([result.patches(self.path, channel) for channel in self.channels]),
+            inside=np.concatenate([result.inside(self.path, channel) for channel in self.channels]),
             deconvnet=np.concatenate([maps[channel] for channel in self.channels]),
             image=table.loc[list(self.channels), "image"].to_numpy(),
             value=table.loc[list(self.channels), "value"].to_numpy(),

@@ -41,14 +41,14 @@ class TopPatches(Watch):
         return {"layers": [self.path], "channels": [] if self.channels is None else list(map(int, self.channels))}
 
     def look(self, at):
-        found = self._scan()
+        result = self._scan()
         self._latest = at
         stem = f"{runs.plain(self.path.replace('/', '-'))}-{at:07d}"
-        self.write(stem, found.top(self.path).join(found.boxes(self.path)[["top", "left", "bottom", "right"]]))
+        self.write(stem, result.top(self.path).join(result.boxes(self.path)[["top", "left", "bottom", "right"]]))
         title = (
             f"{self.path} of {self.model.name} after {counted(at, self.counts[:-1])}: what excites each channel most"
         )
-        self.draw(stem, sheets.patch_sheet(found, self.path, self.channels, title=title))
+        self.draw(stem, sheets.patch_sheet(result, self.path, self.channels, title=title))
 
     def finish(self):
         now = self.now()

@@ -215,13 +215,13 @@ class Watch(keras.callbacks.Callback):
         paths = _arrays_in(self.folder)
         if most is not None and len(paths) > most:
             paths = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, most).round().astype(int))]
-        found = {}
+        epochs = {}
         for path in paths:
             try:
-                found[int(path.stem)] = read_arrays(path)
+                epochs[int(path.stem)] = read_arrays(path)
             except DataError as error:
                 warnings.warn(f"A look is left out: {error}", stacklevel=2)
-        return found
+        return epochs
 
     def draw(self, stem, figure):
         """Write a figure as <stem>.png."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from kerascnn.commands.terminal import Json, in_options, print_json, print_table
+from kerascnn.commands.terminal import Json, in_options, print_json, print_table, said
 from kerascnn.commands.train import asked_recipe, make_fields
 from kerascnn.datasets import DATASETS
 from kerascnn.errors import DataError, UsageError
@@ -113,7 +113,7 @@ def check(
     if json:
         print_json(report.to_dict())
     else:
-        print("\n".join(lines(report, network=asked.model, sees=image_size(asked))))
+        print("\n".join(map(said, lines(report, network=asked.model, sees=image_size(asked)))))
         print(drawn, end="\n" if drawn else "")
 
 

@@ -1,6 +1,7 @@
 """Shared by the commands: a clean terminal, tables, JSON, and the format of an accuracy."""
 
 import contextlib
+import contextvars
 import json
 import os
 import re
@@ -20,6 +21,8 @@ from kerascnn.models import APPLICATION, FILES, MODELS
 from kerascnn.text_table import text_table
 from kerascnn.using.exported import is_exported
 
+# Function that gives {parameter: option} of the command that was typed: set by kerascnn.cli.
+TYPED = contextvars.ContextVar("TYPED", default=dict)
 RunName = Annotated[str, Parameter(help='a run: its folder, its name under saved_models, or "last"')]
 Subject = Annotated[
     str,
@@ -56,7 +59,7 @@ def computing(to_stderr=False):
         in_main = threading.current_thread() is threading.main_thread()
         before = signal.signal(signal.SIGINT, leave) if in_main else None
         try:
-            yield lambda line: print(line, file=sys.stderr if to_stderr else sys.stdout, flush=True), log
+            yield lambda line: print(said(line), file=sys.stderr if to_stderr else sys.stdout, flush=True), log
         finally:
             if in_main:
                 signal.signal(signal.SIGINT, before)
@@ -93,6 +96,11 @@ def in_options(text, options):
         lambda match: options[match[1]] + ("" if match[2] or options[match[1]].endswith("=") else " "),
         text,
     )
+
+
+def said(line):
+    """A line that the library says, with its parameters as options of the command that was typed."""
+    return in_options(line, TYPED.get()()) if "=" in line else line
 
 
 @contextlib.contextmanager

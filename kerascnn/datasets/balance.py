@@ -7,7 +7,7 @@ import numpy as np
 # From here on imbalance is said. With two classes the rarer one then has a fifth of the images, where Google's machine
 # learning course begins to call a data set moderately imbalanced.
 UNEVEN_RATIO = 4
-CURE = "To make every class count the same in the loss, type --class-weights balanced"
+CURE = "To make every class count the same in the loss, give class_weights='balanced'"
 
 
 @dataclass(frozen=True)

@@ -213,7 +213,7 @@ def _merged(nested):
     made = "1 class is" if len(nested) == 1 else f"{len(nested):,} classes are"
     return (
         f"{made} made of the images of several folders: {_listed(parts, 4)}. To make each folder that holds images a "
-        "class of its own, type --classes leaves"
+        "class of its own, give classes='leaves'"
     )
 
 

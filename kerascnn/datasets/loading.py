@@ -356,7 +356,7 @@ def choose_size(sizes):
     low, high = distinct[np.argmin(distinct.prod(axis=1))], distinct[np.argmax(distinct.prod(axis=1))]
     note = (
         f"The images come in {len(distinct)} sizes, from {low[0]}x{low[1]} to {high[0]}x{high[1]} (height x width): "
-        f"all are cropped and resized to {side}x{side}; choose another with --image-size."
+        f"all are cropped and resized to {side}x{side}; choose another with image_size=PIXELS."
     )
     return (side, side), note
 

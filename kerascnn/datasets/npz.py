@@ -219,7 +219,6 @@ def _numbered_from_zero(present, names, width, path, count):
     """(class names, doubts) where each number from 0 to the largest label, or each of the names, is a class."""
     low, high = int(present[0]), int(present[-1])
     cure = "To make classes only of the labels that occur, give classes='present'"
-    noted = "To make classes only of the labels that occur, type --classes present"  # notes are read in the shell
     if low < 0 or (names and high >= len(names)):
         limit = f", but there are {len(names)} class names" if names else ""
         raise DataError(f"{path}: the labels run from {low} to {high}{limit}. Number them from 0 up. {cure}")
@@ -234,6 +233,6 @@ def _numbered_from_zero(present, names, width, path, count):
         listed += " ..." if len(absent) > 5 else ""
         doubts = (
             f"The labels run from {low} to {high} and no image has the {listed}, so {high + 1:,} classes are "
-            f"made, {len(absent):,} of them without an image. {noted}",
+            f"made, {len(absent):,} of them without an image. {cure}",
         )
     return tuple(map(str, range(high + 1))), doubts

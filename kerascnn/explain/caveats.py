@@ -39,11 +39,11 @@ def warned(function, facts):
 
     @functools.wraps(function)
     def wrapper(model, images, *arguments, **options):
-        found = function(model, images, *arguments, **options)
-        for maps in found if isinstance(found, list) else [found]:
+        result = function(model, images, *arguments, **options)
+        for maps in result if isinstance(result, list) else [result]:
             for text in empty_maps(maps, function.__name__, facts):
                 warnings.warn(text, EmptyMap, stacklevel=2)
-        return found
+        return result
 
     return wrapper
 

@@ -27,9 +27,9 @@ def importance(method, model, images, target=None, **options):
     return importance_of(maps(method, model, images, target, **options))
 
 
-def importance_of(found):
+def importance_of(maps):
     """(N, H, W) importance of every pixel of maps (N, H, W[, C]); see `importance`."""
-    return np.abs(found).max(-1) if found.ndim == 4 else found
+    return np.abs(maps).max(-1) if maps.ndim == 4 else maps
 
 
 def structural_similarity(a, b, sigma=1.5):
@@ -142,11 +142,11 @@ def deletion_curve(model, images, target, maps, *, steps=16, insertion=False, fi
     return chances[np.arange(len(images)), :, np.asarray(target)]
 
 
-def deletion_and_insertion(model, images, labels, found, *, steps=16):
+def deletion_and_insertion(model, images, labels, maps, *, steps=16):
     """{"deletion", "insertion": (N,)}: the areas under the curves of each image; see `deletion_curve`."""
     kinds = {"deletion": False, "insertion": True}
     return {
-        name: deletion_curve(model, images, labels, found, steps=steps, insertion=insertion).mean(1)
+        name: deletion_curve(model, images, labels, maps, steps=steps, insertion=insertion).mean(1)
         for name, insertion in kinds.items()
     }
 
@@ -187,15 +187,15 @@ def evaluate(model, images, labels, *, masks=None, methods=None, steps=16, seed=
     rows, twin = [], random_twin(model, seed)
     for method in [*methods, "random"]:
         if method == "random":
-            found = np.random.default_rng(seed).random((len(images), *images.shape[1:3]))
+            maps = np.random.default_rng(seed).random((len(images), *images.shape[1:3]))
         else:
-            found = importance(method, model, images, labels)
-        areas = deletion_and_insertion(model, images, labels, found, steps=steps)
+            maps = importance(method, model, images, labels)
+        areas = deletion_and_insertion(model, images, labels, maps, steps=steps)
         row = {"method": method, **{name: float(area.mean()) for name, area in areas.items()}}
         if masks is not None:
-            row |= {"pointing": pointing_game(found, masks), "mass": mass_accuracy(found, masks)}
+            row |= {"pointing": pointing_game(maps, masks), "mass": mass_accuracy(maps, masks)}
         if method != "random":
-            ranks, alike = likeness(found, importance(method, twin, images, labels))
+            ranks, alike = likeness(maps, importance(method, twin, images, labels))
             fails = bool(EXPLANATIONS.facts(method).get("fails_randomisation", False))
             row |= {"spearman": ranks.mean(), "ssim": alike.mean(), "fails_randomisation": fails}
         rows.append(row)

@@ -31,14 +31,14 @@ def nearest_images(model, queries, images, layer, *, top=6, metric="euclidean", 
     best = np.full((len(wanted), top), np.inf), np.full((len(wanted), top), -1)
     seen = 0
     for batch in _batches(images, batch_size):
-        found = _flat(activations(model, batch, layer, batch_size=batch_size), metric)
-        squares = (wanted**2).sum(1)[:, None] - 2 * wanted @ found.T + (found**2).sum(1)
-        places = np.broadcast_to(np.arange(seen, seen + len(found)), squares.shape)
+        features = _flat(activations(model, batch, layer, batch_size=batch_size), metric)
+        squares = (wanted**2).sum(1)[:, None] - 2 * wanted @ features.T + (features**2).sum(1)
+        places = np.broadcast_to(np.arange(seen, seen + len(features)), squares.shape)
         distances = np.concatenate([best[0], np.maximum(squares, 0)], 1)
         indices = np.concatenate([best[1], places], 1)
         order = np.argsort(distances, axis=1, kind="stable")[:, :top]
         best = np.take_along_axis(distances, order, 1), np.take_along_axis(indices, order, 1)
-        seen += len(found)
+        seen += len(features)
     check_top(top, seen)
     distances = best[0] / 2 if metric == "cosine" else np.sqrt(best[0])
     return best[1], distances.astype("float32")

@@ -102,8 +102,8 @@ def _spectrum_of(slope, weight, height, width):
     """The transposed operation of `_pixels`, up to a positive factor per coefficient that Adam divides out."""
     if slope.shape[-1] == 3:
         slope = slope @ (COLOURS / np.linalg.norm(COLOURS, axis=0).max())
-    found = np.fft.rfft2(slope, axes=(1, 2)) * weight
-    return np.stack([found.real, found.imag])
+    spectrum = np.fft.rfft2(slope, axes=(1, 2)) * weight
+    return np.stack([spectrum.real, spectrum.imag])
 
 
 def _transformation(rng, height, width, jitter, scale, rotate):

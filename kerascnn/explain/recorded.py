@@ -23,8 +23,8 @@ def activations(model, images, layers=None, *, batch_size=64, dtype="float32"):
     plan, arrays = looked_at(model, images)
     places = find_all(plan, call_names(plan) if layers is None else layers)
     wanted = tuple(place.value for place in places)
-    found, _ = run(plan, Task(plan.steps, plan.inputs, wanted), arrays, [], dtype=dtype, batch_size=batch_size)
-    return _named(layers, places, found)
+    values, _ = run(plan, Task(plan.steps, plan.inputs, wanted), arrays, [], dtype=dtype, batch_size=batch_size)
+    return _named(layers, places, values)
 
 
 def _named(layers, places, arrays):
@@ -48,8 +48,8 @@ def switches(model, images, layers=None, *, batch_size=64):
     check_channels_last(plan)
     pools = {step.output: step for step in plan.steps if step.rule == "max_pool"}
     # A layer of the user's own may hold a pooling whose output is not the layer's
-    found = dict.fromkeys(step.layer for step in pools.values() if {*plan.layers[step.layer]} & pools.keys())
-    every = call_names(plan, found)
+    paths = dict.fromkeys(step.layer for step in pools.values() if {*plan.layers[step.layer]} & pools.keys())
+    every = call_names(plan, paths)
     named = find_all(plan, layers or every) if layers or every else []
     for place in named:
         if place.value not in pools:
@@ -59,6 +59,6 @@ def switches(model, images, layers=None, *, batch_size=64):
             )
     steps = [pools[place.value] for place in named]
     wanted = tuple(step.inputs[0] for step in steps)
-    found, _ = run(plan, Task(plan.steps, plan.inputs, wanted), arrays, [], batch_size=batch_size)
-    places = [np.asarray(switch_positions(s.config, x), "int32") for s, x in zip(steps, found, strict=True)]
+    paths, _ = run(plan, Task(plan.steps, plan.inputs, wanted), arrays, [], batch_size=batch_size)
+    places = [np.asarray(switch_positions(s.config, x), "int32") for s, x in zip(steps, paths, strict=True)]
     return _named(layers, named, places)

@@ -62,29 +62,29 @@ def what_is_drawn(image, bands=None):
     return "" if channels in (1, 3) else f"mean of {channels} channels"
 
 
-def one_value_per_pixel(found):
+def one_value_per_pixel(relevance):
     """A map (H, W, C) summed over its colours; (H, W) as it is."""
-    return found.sum(-1) if found.ndim == 3 else found
+    return relevance.sum(-1) if relevance.ndim == 3 else relevance
 
 
-def is_signed(method, found):
+def is_signed(method, relevance):
     """False for a heat map: one of a layer's maps (`of_layer`) without negative values."""
     of_layer = method in EXPLANATIONS and EXPLANATIONS.facts(method).get("of_layer", False)
-    return not of_layer or np.min(found) < 0
+    return not of_layer or np.min(relevance) < 0
 
 
-def limit_of(found):
+def limit_of(relevance):
     """Where the colours of a map end: the 99.5th percentile of its absolute values, so that one outlier does not leave
     all else white; 1 for a map of zeros."""
-    sizes = np.abs(found)
+    sizes = np.abs(relevance)
     return float(np.percentile(sizes, PERCENTILE, method="higher")) or float(sizes.max()) or 1.0
 
 
-def range_of(found, signed=True):
+def range_of(relevance, signed=True):
     """What the colours of a map reach from and to, in words."""
-    if not np.any(found):
+    if not np.any(relevance):
         return "0 everywhere"
-    return f"±{limit_of(found):.2g}" if signed else f"0 to {found.max():.2g}"
+    return f"±{limit_of(relevance):.2g}" if signed else f"0 to {relevance.max():.2g}"
 
 
 def draw_image(axes, image, bands=None, **options):
@@ -93,15 +93,15 @@ def draw_image(axes, image, bands=None, **options):
     axes.set_axis_off()
 
 
-def draw_signed(axes, found, limit=None):
+def draw_signed(axes, relevance, limit=None):
     """Draws a map (H, W), white at zero; returns the limit used."""
-    limit = limit_of(found) if limit is None else limit
-    axes.imshow(found, cmap=SIGNED, vmin=-limit, vmax=limit, interpolation="nearest")
+    limit = limit_of(relevance) if limit is None else limit
+    axes.imshow(relevance, cmap=SIGNED, vmin=-limit, vmax=limit, interpolation="nearest")
     axes.set_axis_off()
     return limit
 
 
-def draw_over(axes, image, found, *, frame=None, signed=True, bands=None):
+def draw_over(axes, image, relevance, *, frame=None, signed=True, bands=None):
     """Draws a map over the grey image, enlarged to it (or to the `frame` of it); returns (what was drawn, limit)."""
     grey = to_colours(image, bands)
     height, width = grey.shape[:2]
@@ -109,50 +109,50 @@ def draw_over(axes, image, found, *, frame=None, signed=True, bands=None):
     top, left, rows, columns = frame or (0, 0, height, width)
     place = {"extent": (left - 0.5, left + columns - 0.5, top + rows - 0.5, top - 0.5)}
     if signed:
-        limit = limit_of(found)
-        shown = axes.imshow(found, cmap=SIGNED, vmin=-limit, vmax=limit, interpolation="nearest", **place)
-        shown.set_alpha(np.clip(np.abs(found) / limit, 0, 1) ** 0.5)
+        limit = limit_of(relevance)
+        shown = axes.imshow(relevance, cmap=SIGNED, vmin=-limit, vmax=limit, interpolation="nearest", **place)
+        shown.set_alpha(np.clip(np.abs(relevance) / limit, 0, 1) ** 0.5)
     else:
-        limit = float(found.max()) or 1.0
-        shown = axes.imshow(found, cmap=HEAT, vmin=0, vmax=limit, interpolation="bilinear", **place)
-        shown.set_alpha(0.75 * np.clip(found / limit, 0, 1) ** 0.5)
+        limit = float(relevance.max()) or 1.0
+        shown = axes.imshow(relevance, cmap=HEAT, vmin=0, vmax=limit, interpolation="bilinear", **place)
+        shown.set_alpha(0.75 * np.clip(relevance / limit, 0, 1) ** 0.5)
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     axes.set_axis_off()
     return shown, limit
 
 
-def blended(image, found, *, signed=True):
+def blended(image, relevance, *, signed=True):
     """uint8 (H, W, 3): a map (H, W) over the grey image of its size, as `draw_over` draws it, pixel for pixel.
 
     Args:
         image: uint8 (H, W, C), or any range.
-        found: map (H, W).
+        relevance: map (H, W).
         signed: False for a heat map.
     """
     grey = to_colours(image)
     grey = np.repeat((grey.mean(-1) if grey.ndim == 3 else grey)[..., None], 3, -1)
-    limit = limit_of(found) if signed else float(found.max()) or 1.0
-    part = np.clip(found / limit, -1 if signed else 0, 1)
+    limit = limit_of(relevance) if signed else float(relevance.max()) or 1.0
+    part = np.clip(relevance / limit, -1 if signed else 0, 1)
     colours = colormaps[SIGNED]((part + 1) / 2) if signed else colormaps[HEAT](part)
     opacity = (np.abs(part) ** 0.5 * (1.0 if signed else 0.75))[..., None]
     return np.round(255 * (opacity * colours[..., :3] + (1 - opacity) * grey)).astype("uint8")
 
 
-def map_colours(found):
+def map_colours(relevance):
     """A map as (h, w, 3), between symmetric limits of its own: of three colours grey at zero, else white at zero."""
-    found = np.asarray(found, "float64")
-    flat = found if found.ndim == 3 and found.shape[-1] == 3 else one_value_per_pixel(found)
+    relevance = np.asarray(relevance, "float64")
+    flat = relevance if relevance.ndim == 3 and relevance.shape[-1] == 3 else one_value_per_pixel(relevance)
     size = np.abs(flat[flat != 0])
     limit = float(np.percentile(size, PERCENTILE)) if len(size) else 1.0
     scaled = np.clip(0.5 + 0.5 * flat / limit, 0, 1)
     return scaled if scaled.ndim == 3 else colormaps[SIGNED](scaled)[..., :3]
 
 
-def in_its_field(found):
+def in_its_field(relevance):
     """The part of a map (H, W, ...) that holds all its numbers but zeros: what a unit's receptive field left of it."""
-    seen = np.abs(found).reshape(*found.shape[:2], -1).any(-1)
+    seen = np.abs(relevance).reshape(*relevance.shape[:2], -1).any(-1)
     rows, columns = (np.flatnonzero(seen.any(axis)) for axis in (1, 0))
-    return found[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else found
+    return relevance[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else relevance
 
 
 def _framed(axes, frame):
@@ -168,7 +168,7 @@ def caption(figure, title, size=9):
     figure.suptitle("\n".join(lines), fontsize=size)
 
 
-def explanation_sheet(image, found, title="", *, frame=None, signed=None, bands=None):
+def explanation_sheet(image, relevance, title="", *, frame=None, signed=None, bands=None):
     """An image, the map of what was explained, and the map over the image, with a colour bar.
 
     A map of three colours is also drawn as Zeiler and Fergus 2014 draw theirs: in colour, grey at zero, stretched, and
@@ -176,7 +176,7 @@ def explanation_sheet(image, found, title="", *, frame=None, signed=None, bands=
 
     Args:
         image: (H, W, C), any range; it may be larger than the map, such as the photograph that was explained.
-        found: map (h, w, C) or (h, w), enlarged to the image.
+        relevance: map (h, w, C) or (h, w), enlarged to the image.
         title: model, method, class, probability: what the caption has to name.
         frame: (top, left, height, width): the part of the image that the map belongs to, pixels; None: all of it.
         signed: False for a heat map; None: a map (h, w) without negative values is one.
@@ -184,11 +184,11 @@ def explanation_sheet(image, found, title="", *, frame=None, signed=None, bands=
     Raises:
         UsageError: an image or bands that cannot be drawn.
     """
-    image, found = np.asarray(image), np.asarray(found)
+    image, relevance = np.asarray(image), np.asarray(relevance)
     check_drawable(image[None], bands)
-    signed = found.ndim == 3 or bool(found.min() < 0) if signed is None else signed
-    flat = one_value_per_pixel(found)
-    coloured = signed and found.ndim == 3 and found.shape[-1] == 3
+    signed = relevance.ndim == 3 or bool(relevance.min() < 0) if signed is None else signed
+    flat = one_value_per_pixel(relevance)
+    coloured = signed and relevance.ndim == 3 and relevance.shape[-1] == 3
     panels = 2 + signed + coloured
     side = min(2.5, (PAGE[0] - 0.7) / panels)
     width = side * panels + 0.7
@@ -204,7 +204,7 @@ def explanation_sheet(image, found, title="", *, frame=None, signed=None, bands=
         draw_signed(axes[1], flat)
         axes[1].set_title("map", fontsize=8)
     if coloured:
-        axes[2].imshow(map_colours(in_its_field(found)), interpolation="nearest")
+        axes[2].imshow(map_colours(in_its_field(relevance)), interpolation="nearest")
         axes[2].set_axis_off()
         axes[2].set_title("in colour, grey at zero", fontsize=8)
     shown, limit = draw_over(axes[-1], image, flat, frame=frame, signed=signed, bands=bands)
@@ -249,8 +249,8 @@ def comparison_sheet(images, maps, labels=None, title="", *, bands=None):
         first.set_title(
             "\n".join(filter(None, [labels[number] if labels is not None else "image", drawn])), fontsize=small
         )
-        for ax, (method, found) in zip(others, maps.items(), strict=False):
-            flat = one_value_per_pixel(np.asarray(found[number]))
+        for ax, (method, relevance) in zip(others, maps.items(), strict=False):
+            flat = one_value_per_pixel(np.asarray(relevance[number]))
             signed = is_signed(method, flat)
             kinds.add(signed)
             if signed:

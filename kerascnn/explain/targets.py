@@ -78,14 +78,14 @@ def resolve(plan, target, num_images, num_classes_shape, class_names=None):
         here = [(w.value, w.kind) == key for w in wanted]
         example = next(w.row for w, h in zip(wanted, here, strict=True) if h)
         rows = np.array([w.row if h else example for w, h in zip(wanted, here, strict=True)])
-        found = {"scale": np.array(here, "float32")}
+        seed = {"scale": np.array(here, "float32")}
         name, dtype = {"weights": ("weights", "float32"), "position": ("index", "int32")}.get(
             key[1], ("channel", "int32")
         )
         if key[1] != "top":
-            found[name] = rows.astype(dtype)[:, 0] if name == "channel" else rows.astype(dtype)
+            seed[name] = rows.astype(dtype)[:, 0] if name == "channel" else rows.astype(dtype)
         seeds.append(key)
-        arrays.append(found)
+        arrays.append(seed)
     return tuple(seeds), arrays, len(targets)
 
 

@@ -73,24 +73,24 @@ def seed_array(kind, value, arrays):
     """
     places, channels = tuple(value.shape[1:-1]), value.shape[-1]
     if kind == "top":
-        found = first_maximum(value)[1]
+        start = first_maximum(value)[1]
     elif kind == "weights":
-        found = ops.cast(arrays["weights"], value.dtype)
+        start = ops.cast(arrays["weights"], value.dtype)
     elif kind == "position":
-        found = ops.ones_like(value)
+        start = ops.ones_like(value)
         for axis, size in enumerate(value.shape[1:], start=1):
             wide = [-1] + [size if i == axis else 1 for i in range(1, len(value.shape))]
-            found = found * ops.reshape(ops.cast(ops.one_hot(arrays["index"][:, axis - 1], size), value.dtype), wide)
+            start = start * ops.reshape(ops.cast(ops.one_hot(arrays["index"][:, axis - 1], size), value.dtype), wide)
     else:
         channel = ops.cast(ops.one_hot(arrays["channel"], channels), value.dtype)
         channel = ops.reshape(channel, (-1, *(1 for _ in places), channels))
         if kind == "mean":
-            found = channel * ops.ones_like(value) / math.prod(places)
+            start = channel * ops.ones_like(value) / math.prod(places)
         else:
             flat = ops.reshape(ops.sum(value * channel, -1), (-1, math.prod(places)))
-            found = ops.reshape(first_maximum(flat)[1], (-1, *places, 1)) * channel
+            start = ops.reshape(first_maximum(flat)[1], (-1, *places, 1)) * channel
     scale = ops.cast(arrays["scale"], value.dtype)
-    return found * ops.reshape(scale, (-1, *(1 for _ in value.shape[1:])))
+    return start * ops.reshape(scale, (-1, *(1 for _ in value.shape[1:])))
 
 
 def walk(task, images, constants, seeds):
@@ -127,15 +127,15 @@ def backward(task, steps, values, records, constants, signals):
         record, xs = records[step.output]
         weights = [constants[-i - 1] for i in step.weights]
         if step.output in early:
-            found = (unpool_rectified(task.method, step, record, values[step.output], g),)
+            parts = (unpool_rectified(task.method, step, record, values[step.output], g),)
         elif step.output in early.values():
-            found = (g,)
+            parts = (g,)
         elif isinstance(task.method, str):
             back = RECTIFIERS[task.method].get(step.rule, RULES[step.rule].backward)
-            found = back(step.config, weights, record, g)
+            parts = back(step.config, weights, record, g)
         else:
-            found = relevance_back(task.method, step, weights, record, xs, values[step.output], g)
-        for number, signal in zip(step.inputs, found, strict=True):
+            parts = relevance_back(task.method, step, weights, record, xs, values[step.output], g)
+        for number, signal in zip(step.inputs, parts, strict=True):
             if number >= 0 and number in reach and signal is not None:
                 signals[number] = signals[number] + signal if number in signals else signal
 
@@ -146,12 +146,12 @@ def pooled_rectifiers(steps, kept):
     for step in steps:
         for number in step.inputs:
             readers.setdefault(number, []).append(step)
-    found = {}
+    pairs = {}
     for step in steps:
         after = readers.get(step.output, [])
         if step.rule == "relu" and step.output not in kept and [s.rule for s in after] == ["max_pool"]:
-            found[after[0].output] = step.output
-    return found
+            pairs[after[0].output] = step.output
+    return pairs
 
 
 def unpool_rectified(method, step, record, maxima, g):
@@ -182,10 +182,10 @@ def run(plan, task, images, seeds, *, dtype="float32", batch_size=64):
     """
     with backends.precise(dtype):
         parts, scores = _run_batches(plan, task, images, seeds, dtype, batch_size)
-    found = [np.concatenate(column) if len(column) > 1 else np.array(column[0]) for column in zip(*parts, strict=True)]
+    maps = [np.concatenate(column) if len(column) > 1 else np.array(column[0]) for column in zip(*parts, strict=True)]
     score = np.concatenate(scores) if scores else None
-    check_finite(plan, found, score)
-    return found, score
+    check_finite(plan, maps, score)
+    return maps, score
 
 
 def _run_batches(plan, task, images, seeds, dtype, batch_size):

@@ -39,10 +39,10 @@ def backbone(path, input_shape, num_classes, *, dropout=0.2, name=None):
     try:
         body = _at_size(keras.Model(lent.inputs, features), inputs)
     except (ValueError, TypeError) as error:
-        own = "x".join(str(n) for n in lent.input_shape[1:])
+        size = "x".join(str(n) for n in lent.input_shape[1:])
         asked = "x".join(map(str, input_shape))
         raise UsageError(
-            f"The network in {path} takes images of {own} and cannot take {asked}: {str(error).splitlines()[0]} "
+            f"The network in {path} takes images of {size} and cannot take {asked}: {str(error).splitlines()[0]} "
             f"Give image_size={lent.input_shape[1]}."
         ) from None
     x = body.output

@@ -109,11 +109,11 @@ def _put(model, modules, skip, source):
         for variable in layer.weights:
             array = _keras_array(model, layer, variable, modules[layer.name], maps)
             if array is None or array.shape != tuple(variable.shape):
-                found = "missing" if array is None else f"of shape {array.shape}"
+                given = "missing" if array is None else f"of shape {array.shape}"
                 hint = _advice(layer.name) if layer is chosen[-1] else ""
                 raise DataError(
                     f"{source} does not fit {model.name!r}: at layer {layer.name!r} the model's {variable.name} is of "
-                    f"shape {tuple(variable.shape)}, the checkpoint's is {found} (in Keras' order of axes).{hint}"
+                    f"shape {tuple(variable.shape)}, the checkpoint's is {given} (in Keras' order of axes).{hint}"
                 )
             values.append((variable, array))
     extra = [name for name in modules if name not in names and name not in skip]
@@ -146,7 +146,7 @@ def _keras_array(model, layer, variable, arrays, maps):
 
 def _flattened_maps(model):
     """{layer: (rows, columns, channels)} of the layers that read maps which were made one row of numbers."""
-    maps, found = {}, {}  # of tensors, of layers
+    maps, shapes = {}, {}  # of tensors, of layers
     flat = graph.flatten(model)
     for node in flat.nodes:
         layer, read = node.operation, [maps[number] for number in node.inputs if number in maps]
@@ -154,10 +154,10 @@ def _flattened_maps(model):
         if type(layer).__name__ in ("Flatten", "Reshape") and (len(into[0]), len(out[0])) == (4, 2):
             maps[node.outputs[0]] = tuple(into[0][1:])
         elif read:
-            found[layer] = read[0]
+            shapes[layer] = read[0]
             if not isinstance(layer, keras.layers.Dense):
-                maps[node.outputs[0]] = found[layer]
-    return found
+                maps[node.outputs[0]] = shapes[layer]
+    return shapes
 
 
 def _channels_last(array, maps):

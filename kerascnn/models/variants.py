@@ -46,7 +46,7 @@ def altered(model, without="", widths="", extra=""):
         if name in gone:
             raise UsageError(f"widths={widths!r} names {name!r}, which without={without!r} removes.")
     added = _added(model, graph, extra, gone, without) if extra.strip() else {}
-    made = {}
+    new_layers = {}
 
     def call(node, args, kwargs):
         result = one(node, args, kwargs)
@@ -58,13 +58,13 @@ def altered(model, without="", widths="", extra=""):
         operation = node.operation
         if not isinstance(operation, keras.Layer):
             return _fitting(operation, node, args, kwargs, model, without)
-        if node.name not in made:
+        if node.name not in new_layers:
             config = operation.get_config()
             if node.name in sizes:
                 kind, size = sizes[node.name]
                 config[kind] = size
-            made[node.name] = type(operation).from_config(config)
-        return _fitting(made[node.name], node, args, kwargs, model, without)
+            new_layers[node.name] = type(operation).from_config(config)
+        return _fitting(new_layers[node.name], node, args, kwargs, model, without)
 
     inputs = [keras.Input(tensor.shape[1:], name=tensor.name) for tensor in model.inputs]
     known = graph.run(inputs, call)
@@ -78,7 +78,7 @@ def altered(model, without="", widths="", extra=""):
         changed = keras.Model(inputs[0], outputs[0], name=model.name)
     else:
         changed = keras.Model(inputs, outputs, name=model.name)
-    for name, layer in made.items():
+    for name, layer in new_layers.items():
         old = places[name].operation
         if [tuple(w.shape) for w in layer.weights] == [tuple(w.shape) for w in old.weights] and old.weights:
             layer.set_weights(old.get_weights())
@@ -141,7 +141,7 @@ def _sizes(model, graph, widths):
     """{name of a layer: ("filters" or "units", how many)}."""
     nodes = {node.name: node.operation for node in graph.nodes}
     last = [node.name for node in graph.nodes if _weighted(node)][-1:]
-    found = {}
+    sizes = {}
     for part in filter(None, (part.strip() for part in widths.split(";"))):
         names, _, change = part.rpartition(" ")
         sign, number = change[:1], _number(change[1:])
@@ -163,13 +163,13 @@ def _sizes(model, graph, widths):
             kind = "units" if type(nodes[name]).__name__ == "Dense" else "filters"
             groups = getattr(nodes[name], "groups", 1)
             size = number if sign == "=" else getattr(nodes[name], kind) * number
-            found[name] = kind, max(1, round(size / groups)) * groups
-    return found
+            sizes[name] = kind, max(1, round(size / groups)) * groups
+    return sizes
 
 
 def _added(model, graph, extra, gone, without):
     """{name of a layer: the convolution behind it}."""
-    nodes, found = {node.name: node for node in graph.nodes}, {}
+    nodes, new_layers = {node.name: node for node in graph.nodes}, {}
     for name in [place.path for place in find_all(_Layers(model, graph), extra)]:
         if name in gone:
             raise UsageError(f"extra={extra!r} names {name!r}, which without={without!r} removes.")
@@ -180,8 +180,8 @@ def _added(model, graph, extra, gone, without):
                 "convolution or a pooling."
             )
         label = f"{name.replace('/', '_')}_conv"
-        found[name] = keras.layers.Conv2D(shapes[0][-1], 3, padding="same", activation="relu", name=label)
-    return found
+        new_layers[name] = keras.layers.Conv2D(shapes[0][-1], 3, padding="same", activation="relu", name=label)
+    return new_layers
 
 
 def _number(text):

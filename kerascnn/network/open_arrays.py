@@ -138,19 +138,19 @@ def _minimum(b, node, known, shapes):
 
 def _operands(b, node, known, shapes, names):
     """Numbers of the operands: values of one rank, or constants that are the same for every image."""
-    rank, found = len(shapes[node.outputs[0]]), []
+    rank, operands = len(shapes[node.outputs[0]]), []
     for position, name in enumerate(names):
         value = argument(node, position, name)
         if isinstance(value, Ref):
             if len(shapes[value.id]) != rank:
                 raise NoRuleError(f"{type(node.operation).__name__} of tensors of different ranks has none")
-            found.append(known[value.id])
+            operands.append(known[value.id])
             continue
         array = value if isinstance(value, keras.Variable) else np.asarray(keras.ops.convert_to_numpy(value))
         if len(array.shape) == rank and array.shape[0] != 1:
             raise NoRuleError("a constant that differs from image to image has none", mixes_images=True)
-        found.append(b.constant(array))
-    return found
+        operands.append(b.constant(array))
+    return operands
 
 
 @opens_operation("Where")
@@ -211,8 +211,8 @@ def _einsum(b, node, known, shapes):
     batch = left[0]
     if batch != out[0] or (right[0] == batch) != isinstance(values[1], Ref) or batch in right[1:] + left[1:] + out[1:]:
         raise NoRuleError("einsum has one that keeps the batch axis first only", mixes_images=True)
-    for own, other in ((left, right), (right, left)):
-        if len(set(own)) < len(own) or set(own) - set(other) - set(out):
+    for term, other in ((left, right), (right, left)):
+        if len(set(term)) < len(term) or set(term) - set(other) - set(out):
             raise NoRuleError("einsum has one without sums or diagonals of one operand only")
     if isinstance(values[1], Ref):
         return b.step("einsum", (known[values[0].id], known[values[1].id]), (left, right, out))

@@ -131,18 +131,18 @@ def _relu(b, node, known, shapes):
 
 def _two(b, node, known, shapes):
     """The two operands: (number or None, constant or None, rank) each."""
-    found = []
+    operands = []
     for position, name in enumerate(("x1", "x2")):
         value = argument(node, position, name)
         if isinstance(value, Ref):
-            found.append((known[value.id], None, len(shapes[value.id])))
+            operands.append((known[value.id], None, len(shapes[value.id])))
         else:
             if isinstance(value, int | float):
                 array = np.asarray(value, "float64")
             else:
                 array = value if isinstance(value, keras.Variable) else keras.ops.convert_to_tensor(value)
-            found.append((None, array, len(array.shape)))
-    (x1, c1, rank1), (x2, c2, rank2) = found
+            operands.append((None, array, len(array.shape)))
+    (x1, c1, rank1), (x2, c2, rank2) = operands
     smallest = [rank for c, rank in ((c1, rank1), (c2, rank2)) if c is None]
     if max(rank1, rank2) > min(smallest):
         raise NoRuleError(f"{type(node.operation).__name__} of tensors of different ranks has none")

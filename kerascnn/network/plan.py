@@ -67,9 +67,9 @@ def make_plan(model, stand_in=None, graph=None):
 
     def without_rule(node, reason, known):
         unsupported[node.name] = str(reason)
-        made = stand_in(builder, node, known, reason) if stand_in else None
-        if made is not None:
-            return made
+        outputs = stand_in(builder, node, known, reason) if stand_in else None
+        if outputs is not None:
+            return outputs
         values = tuple(known[t] for t in node.inputs)
         return tuple(builder.step("unsupported", values, (node.name, str(reason))) for _ in node.outputs)
 
@@ -118,9 +118,8 @@ def describe(model, input_shape=None):
 def _unsupported(config, weights, *xs):
     layer, reason = config
     raise UsageError(
-        f"No rule walks back through layer {layer!r}: {reason}. For plain gradients, as of saliency or grad_cam, type "
-        'fallback="autodiff", in the shell --fallback autodiff; '
-        "kerascnn.explain.coverage(model, method) lists every layer."
+        f"No rule walks back through layer {layer!r}: {reason}. For plain gradients, as of saliency or grad_cam, give "
+        'fallback="autodiff"; kerascnn.explain.coverage(model, method) lists every layer.'
     )
 
 

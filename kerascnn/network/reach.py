@@ -163,18 +163,18 @@ def through(step, weights, inputs, shape=None):
     if any(seen.shape is None or None in seen.shape for seen in inputs):
         raise _unknown(step)
     if step.rule in ("unsupported", "opaque", "autodiff"):
-        found = _of_a_layer(step, seeing, shape)
+        output = _of_a_layer(step, seeing, shape)
     elif step.rule in _REACH:
-        found = _REACH[step.rule](step.config, weights, *inputs)
+        output = _REACH[step.rule](step.config, weights, *inputs)
     elif RULES[step.rule].kind == "pass":
-        found = _alone(step.config, weights, *inputs)
+        output = _alone(step.config, weights, *inputs)
     else:
         raise _unknown(step)
-    if shape is not None and None not in shape and found.shape != shape:
-        found = found.fitted(shape)
-    if found is None:
+    if shape is not None and None not in shape and output.shape != shape:
+        output = output.fitted(shape)
+    if output is None:
         raise _unknown(step)
-    return found
+    return output
 
 
 def _unknown(step):
@@ -264,9 +264,9 @@ def _transposed(config, weights, x):
         reads = np.zeros((size, x.shape[axis]), bool)
         for tap in range(kernel[axis]):
             read = np.arange(x.shape[axis])
-            made = read * strides[axis] - before + tap * dilations[axis]
-            inside = (made >= 0) & (made < size)
-            reads[made[inside], read[inside]] = True
+            written = read * strides[axis] - before + tap * dilations[axis]
+            inside = (written >= 0) & (written < size)
+            reads[written[inside], read[inside]] = True
         x = x.gathered(axis, reads)
     return x.mixed([len(kernel)]).with_channels(out)
 

@@ -45,10 +45,10 @@ def _asked_shape(model, flat, input_shape):
     """`input_shape` as a tuple; a UsageError if the model's input has not as many sides, or other channels."""
     if len(flat.inputs) != 1:
         raise UsageError(f"Model {model.name!r} has {len(flat.inputs)} inputs; input_shape= serves models with one.")
-    own, shape = tuple(flat.tensors[flat.inputs[0]].shape[1:]), tuple(input_shape)
+    expected, shape = tuple(flat.tensors[flat.inputs[0]].shape[1:]), tuple(input_shape)
     channel = 0 if channels_first(flat) else -1
-    if len(shape) != len(own) or own[channel] not in (None, shape[channel]):
-        raise UsageError(f"Model {model.name!r} takes inputs of {own}; not input_shape={shape}.")
+    if len(shape) != len(expected) or expected[channel] not in (None, shape[channel]):
+        raise UsageError(f"Model {model.name!r} takes inputs of {expected}; not input_shape={shape}.")
     return shape
 
 

@@ -94,13 +94,13 @@ class Builder:
             shapes = {t: tuple(graph.tensors[t].shape) for t in (*node.inputs, *node.outputs)}
             steps, constants, count = len(self.steps), len(self.constants), self.count
             try:
-                made = self.open_node(self, node, known, shapes)
+                outputs = self.open_node(self, node, known, shapes)
             except NoRuleError as reason:
                 del self.steps[steps:], self.constants[constants:]
                 self.count = count
-                made = without_rule(node, reason, known)
-            made = made if isinstance(made, tuple) else (made,)
-            for tensor, number in zip(node.outputs, made, strict=True):
+                outputs = without_rule(node, reason, known)
+            outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+            for tensor, number in zip(node.outputs, outputs, strict=True):
                 known[tensor] = number
                 if path is None or number not in self.shapes:  # a traced activation does not know the sizes of its map
                     self.shapes[number] = shapes[tensor]
@@ -110,9 +110,9 @@ class Builder:
         """Opens the graph of a traced activation function or layer; returns the number of its output."""
 
         def without_rule(node, reason, known):
-            made = self.stand_in(self, node, known, reason) if self.stand_in else None
-            if made is None:
+            outputs = self.stand_in(self, node, known, reason) if self.stand_in else None
+            if outputs is None:
                 raise reason
-            return made
+            return outputs
 
         return self.open(graph, values, without_rule, path=self.layer)[graph.outputs[0]]

@@ -60,7 +60,7 @@ def foreseen(recipe, model, precision, free):
     if need <= free:
         return ""
     size = smaller_batch(recipe.batch_size, largest_batch(model, free, precision, model.optimizer))
-    advice = f"--batch-size {size}" if size else "a smaller --image-size"
+    advice = f"batch_size={size}" if size else "smaller images (image_size=PIXELS)"
     return (
         f"Note: a step is predicted to need {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; {advice} would fit."
     )

@@ -47,7 +47,7 @@ def fitted(recipe, data, precision, devices, minutes, began, say):
     told = counted(chosen.steps, "step") if chosen.steps else counted(chosen.epochs, "epoch")
     period = recipe.eval_every or passes
     if (chosen.steps or chosen.epochs * period) > MOST_EPOCHS * passes - period:
-        say(f"A step takes {1000 * step:.3g} ms here: {told}, which take less than --minutes {minutes:g}, are enough")
+        say(f"A step takes {1000 * step:.3g} ms here: {told}, which take less than minutes={minutes:g}, are enough")
     else:
         say(f"A step takes {1000 * step:.3g} ms here, so {told} and all around them take about {minutes:g} minutes")
     return chosen

@@ -25,5 +25,5 @@ def grad_cam(model, images, target=None, *, layer=None, rectify=True, **options)
         array (N, h, w), the size of the layer's maps; kerascnn.explain.enlarge brings it to the image's.
     """
     gradients, maps = gradients_and_maps(model, images, target, layer, **options)
-    found = np.einsum("nijc,nc->nij", maps, gradients.mean((1, 2)))
-    return np.maximum(found, 0) if rectify else found
+    weighted = np.einsum("nijc,nc->nij", maps, gradients.mean((1, 2)))
+    return np.maximum(weighted, 0) if rectify else weighted

@@ -112,10 +112,10 @@ def _table(plan, arrays, value, patch, stride, fill, *, cut=False, reduce="sum",
         opaque = any(step.rule == "opaque" for step in steps)  # it points to the user's layers: not kept
         make = _compiled.__wrapped__ if opaque else _compiled
         function = make(steps, value, plan.inputs[0], reduce, patch, shapes, dtype)
-        device, colours, found = ops.convert_to_tensor(x), ops.convert_to_tensor(fills), []
+        device, colours, scores = ops.convert_to_tensor(x), ops.convert_to_tensor(fills), []
         for chunk in np.array_split(jobs, math.ceil(len(jobs) / batch)):
-            found.append(ops.convert_to_numpy(function(device, colours, ops.convert_to_tensor(chunk), constants)))
-        table = np.concatenate(found).reshape(len(x), len(rows), len(cols), -1)
+            scores.append(ops.convert_to_numpy(function(device, colours, ops.convert_to_tensor(chunk), constants)))
+        table = np.concatenate(scores).reshape(len(x), len(rows), len(cols), -1)
     check_finite(plan, [table])
     return table
 

@@ -25,8 +25,8 @@ def smoothgrad(model, images, target=None, *, noise=0.15, samples=25, squared=Fa
     totals = [0.0] * len(arrays)
     for _ in range(samples):
         noisy = []
-        for a, spread, own in zip(arrays, spreads, streams, strict=True):
-            drawn = np.stack([stream.standard_normal(a.shape[1:]) for stream in own])
+        for a, spread, generators in zip(arrays, spreads, streams, strict=True):
+            drawn = np.stack([stream.standard_normal(a.shape[1:]) for stream in generators])
             noisy.append((a + spread * drawn).astype(a.dtype))
         maps = walk_back(model, noisy if len(noisy) > 1 else noisy[0], target, derived=True, **options)[0]
         totals = [t + (m * m if squared else m) / samples for t, m in zip(totals, maps, strict=True)]

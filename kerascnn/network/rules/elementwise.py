@@ -159,7 +159,7 @@ _smooth("erf", ops.erf)
 _smooth("reciprocal", ops.reciprocal)
 _smooth("power", lambda x, p: x**p)
 
-_function("hard_shrink", lambda x, t: _where(ops.abs(x) > t, x), lambda x, y, t: _step(ops.abs(x) > t, x))
+_smooth("hard_shrink", lambda x, t: _where(ops.abs(x) > t, x))  # between its jumps
 _function("soft_shrink", lambda x, t: x - ops.clip(x, -t, t), lambda x, y, t: _step(ops.abs(x) > t, x))
 _function("sparse_sigmoid", lambda x: ops.clip((x + 1) / 2, 0, 1), lambda x, y: _step(ops.abs(x) < 1, x, 0.5))
 _function(
@@ -230,16 +230,10 @@ automatic("sparsemax", lambda c, w, x: ops.sparsemax(x, c[0]), "none")
 def _glu(config, weights, x):
     """The first half of the values along an axis, times the sigmoid of the second."""
     value, gate = ops.split(x, 2, config[0])
-    gate = ops.sigmoid(gate)
-    return value * gate, (value, gate)
+    return value * ops.sigmoid(gate)
 
 
-def _glu_back(config, weights, record, g):
-    value, gate = record
-    return (ops.concatenate([g * gate, g * value * gate * (1 - gate)], config[0]),)
-
-
-rule("glu", _glu, _glu_back, "none")
+automatic("glu", _glu, "none")
 
 
 def first_maximum(x):

@@ -74,9 +74,9 @@ def _unpool(config, g, best):
         part = ops.where(ops.equal(best[window], total - np.ravel_multi_index(place, pool)), g[window], 0.0)
         key = tuple(i % s for i, s in zip(place, strides, strict=True))
         planes[key] = planes[key] + part if key in planes else part
-    found = _woven(planes, strides, ops.zeros_like(part))
-    found = ops.relu(found) if rectify else found
-    return fit(found, [before for before, _ in pads], sizes)
+    x = _woven(planes, strides, ops.zeros_like(part))
+    x = ops.relu(x) if rectify else x
+    return fit(x, [before for before, _ in pads], sizes)
 
 
 def _woven(planes, strides, zeros, key=()):
