@@ -1,6 +1,6 @@
 """Recipes: frozen values that say which network, which data and how to train. This module never imports Keras.
 
-`RECIPES` lists the named recipes, which are functions in named_recipes.py. A trial of a search, a run from the command
+`RECIPES` lists the named recipes, which are functions in named_recipes/. A trial of a search, a run from the command
 line and a run from a script are all made from one Recipe.
 """
 
@@ -16,7 +16,7 @@ from kerascnn.errors import DataError, UsageError, nearest, unknown
 from kerascnn.files import read_json, read_toml
 from kerascnn.registry import Registry
 
-HOME = Path(__file__).with_name("named_recipes.py")
+HOME = Path(__file__).with_name("named_recipes")
 RECIPES = Registry("recipe", "kerascnn.named_recipes", HOME, hint="kerascnn recipes")
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "muon")

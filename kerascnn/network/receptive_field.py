@@ -14,7 +14,8 @@ import numpy as np
 from kerascnn.errors import UsageError, unknown
 from kerascnn.network.find import find
 from kerascnn.network.plan import describe
-from kerascnn.network.reach import Line, Seen, UnknownReach, through
+from kerascnn.network.reach import through
+from kerascnn.network.seen import Line, Seen, UnknownReach
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
