@@ -65,9 +65,9 @@ def test_receptive_field_of_two_stacked_convolutions(call):
 
 def test_receptive_fields_of_every_layer(call):
     lines = call("receptive-field", "cifar_net")[1].splitlines()
-    assert lines[2].split() == "conv1 32 x 32 3 x 3 1 x 1 -1, -1".split()
-    assert "conv4 8 x 8 26 x 26 4 x 4 -11, -11".split() in [line.split() for line in lines]
-    assert "fc1 - - - -".split() in [line.split() for line in lines]
+    assert lines[2].split() == ["conv1", "32", "x", "32", "3", "x", "3", "1", "x", "1", "-1,", "-1"]
+    assert ["conv4", "8", "x", "8", "26", "x", "26", "4", "x", "4", "-11,", "-11"] in [line.split() for line in lines]
+    assert ["fc1", "-", "-", "-", "-"] in [line.split() for line in lines]
     rows = {row.pop("layer"): row for row in json.loads(call("receptive-field", "cifar_net", "--json")[1])}
     assert rows["conv4"] == {"map": [8, 8], "size": [26, 26], "stride": [4, 4], "offset": [-11, -11]}
     assert rows["fc1"] == dict.fromkeys(("map", "size", "stride", "offset"))
