@@ -28,6 +28,7 @@ import jinja2
 import numpy as np
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -204,6 +205,8 @@ class Handlers:
                 response = JSONResponse({"error": str(error)}, error.status)
             except (DataError, UsageError) as error:
                 response = JSONResponse({"error": str(error)}, 400)
+            except ClientDisconnect:
+                response = PlainTextResponse("", 499)  # nobody reads it; /metrics counts it
             except Busy:
                 response = JSONResponse({"error": "Too many images wait."}, 503, headers={"Retry-After": "1"})
             path = "/samples" if path.startswith("/samples/") else path

@@ -84,7 +84,7 @@ def map_sheet(geometry, maps, places):
         pairs = zip(found, places, strict=True)
         tiles = [map_tiles(geometry, one, place, height, width) for one, place in pairs]
         rows += [np.concatenate(row, 1) for row in zip(*tiles, strict=True)]
-    return webp(np.concatenate(rows), lossless=max(height, width) <= 24, quality=70)
+    return webp(np.concatenate(rows), lossless=max(height, width) <= 24, quality=60)
 
 
 def layer_sheet(geometry, leaders, image_of):
