@@ -34,7 +34,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from kerascnn.anatomy import drawing
-from kerascnn.dataset_scan.scanning import _checksum
+from kerascnn.dataset_scan.scanning import checksum
 from kerascnn.datasets.decoding import BrokenImage, probe, read_image
 from kerascnn.datasets.resize import resize_batch
 from kerascnn.errors import DataError, UsageError, unknown
@@ -221,7 +221,7 @@ def _addresses(model, manifest):
     """{layer: its folder in units/} of the layers that a microscope shows; None if there is none of this network."""
     try:
         told = read_json(manifest)
-        if told["weights"] != _checksum(model.weights):
+        if told["weights"] != checksum(model.weights):
             return None
         return {each.layer: each.address for each in all_layers(model) if each.address in told["layers"]}
     except (FileNotFoundError, DataError, UsageError, KeyError, TypeError):
