@@ -403,3 +403,28 @@ def test_a_row_of_every_study_runs_quickly(name, tmp_path):
     assert values
     assert all(results.compare(value).ours is not None for value in values)
     assert "a quick run" in (tmp_path / "study" / "README.md").read_text().partition("\n")[0]
+
+
+@pytest.mark.slow
+def test_every_page_fits_a_phone_and_a_sheet_of_paper(folder, browser, tmp_path):
+    """Values stand as cards on 360 pixels, each cell beside its column's name; in print no table is wider than A4."""
+    paths = {"toy": folder / "study.html"}
+    for name in ALL:
+        (tmp_path / name / "rows").mkdir(parents=True)
+        paths[name] = page.write(Results(STUDIES.get(name)(), tmp_path / name, 1))
+    context, said = browser.new_context(viewport={"width": 360, "height": 740}), []
+    tab = context.new_page()
+    tab.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    for name, path in paths.items():
+        tab.set_viewport_size({"width": 360, "height": 740})
+        tab.emulate_media(media="screen")
+        tab.goto(path.as_uri())
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 360, name
+        first = tab.locator(".values tbody td").first
+        assert first.evaluate("cell => getComputedStyle(cell, '::before').content") == '"row"'
+        tab.set_viewport_size({"width": 718, "height": 1000})  # A4 less its margins
+        tab.emulate_media(media="print")
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 718, name
+    assert said == []
+    context.close()
