@@ -238,7 +238,7 @@ def test_a_training_by_another_recipe_is_not_taken_for_the_rows(folder):
 
 def test_a_run_from_elsewhere_stands_for_a_row(folder, tmp_path):
     elsewhere, said = folder / "rows" / "small" / "seed-0", []
-    given = {"rows": ("needy",), "runs_of": {"small": elsewhere}, "say": said.append}
+    given = {"rows": ("needy",), "run": {"small": elsewhere}, "say": said.append}
     results = run_study("toy", out=tmp_path / "b", **given)
     assert results.mean("needy", "epochs") == 2
     assert said == [f"small: {elsewhere} stands for its first training", "needy"]
@@ -252,14 +252,14 @@ def test_a_run_from_elsewhere_stands_for_a_row(folder, tmp_path):
 @pytest.mark.parametrize(
     ("row", "match"),
     [
-        ("sheet", r"runs_of=sheet is not a row of 'toy' that is trained\. Those are: small, absent"),
+        ("sheet", r"run=sheet is not a row of 'toy' that is trained\. Those are: small, absent"),
         ("absent", "was trained with another data than absent is"),
     ],
 )
 def test_a_run_that_cannot_stand_for_a_row(folder, tmp_path, row, match):
     elsewhere = folder / "rows" / "small" / "seed-0"
     with pytest.raises(UsageError, match=match):
-        run_study("toy", out=tmp_path / "b", rows=("needy",), runs_of={row: elsewhere}, say=lambda line: None)
+        run_study("toy", out=tmp_path / "b", rows=("needy",), run={row: elsewhere}, say=lambda line: None)
 
 
 def test_a_run_that_has_not_finished_cannot_stand_for_a_row(folder, tmp_path):
@@ -267,7 +267,7 @@ def test_a_run_that_has_not_finished_cannot_stand_for_a_row(folder, tmp_path):
     begun.mkdir()
     (begun / "recipe.json").write_bytes((folder / "rows" / "small" / "seed-0" / "recipe.json").read_bytes())
     with pytest.raises(UsageError, match="begun has not finished, so it cannot stand for small"):
-        run_study("toy", out=tmp_path / "b", runs_of={"small": begun}, say=lambda line: None)
+        run_study("toy", out=tmp_path / "b", run={"small": begun}, say=lambda line: None)
 
 
 @pytest.mark.parametrize(

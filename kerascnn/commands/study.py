@@ -66,7 +66,7 @@ def study(
 
         let_interrupts_through()
         given = {"quick": quick, "seeds": seeds, "data": data, "other_data": other_data, "out": out, "rows": rows}
-        results = run_study(name, **given, runs_of=_runs_of(run), workers=workers, say=say)
+        results = run_study(name, **given, run=_runs_of(run), workers=workers, say=say)
         if json:
             print_json(page.as_json(results, data))
         else:

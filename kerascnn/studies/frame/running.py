@@ -23,7 +23,7 @@ STATE = "study.json"
 
 
 def run_study(
-    name, *, quick=False, seeds=None, data=None, other_data=None, out=None, rows=(), runs_of=None, workers=1, say=print
+    name, *, quick=False, seeds=None, data=None, other_data=None, out=None, rows=(), run=None, workers=1, say=print
 ):
     """Run what a study lacks, and write its page.
 
@@ -35,14 +35,14 @@ def run_study(
         other_data: likewise in place of the study's other data set, where it has one.
         out: the study's folder, new or of the same study; None: saved_models/study-<name>.
         rows: names of rows, to run these alone; none: all.
-        runs_of: {name of a row: run}, finished runs of these rows' recipes that stand for their first training.
+        run: {name of a row: run}, finished runs of these rows' recipes that stand for their first training.
         workers: how many trainings run at once, each in a process of its own.
         say: called with lines of progress.
     Returns:
         Results; the page is at `folder / "study.html"`.
     Raises:
         UsageError: the study or a row is unknown, a number is not allowed, the folder holds something else, or a run of
-            `runs_of` has not finished or has another recipe.
+            `run` has not finished or has another recipe.
         Stopped, KeyboardInterrupt: it was stopped; the same call goes on.
     """
     study = STUDIES.get(name)()
@@ -50,7 +50,7 @@ def run_study(
         if number is not None and number < 1:
             raise UsageError(f"{what}={number} is not allowed: it must be at least 1.")
     chosen = study.only(rows)
-    taken.check_rows(study, runs_of)
+    taken.check_rows(study, run)
     data, other = _anchored(data), _anchored(other_data)
     if other and not study.other:
         raise UsageError(f"{name} has no other data: leave other_data={other_data} out.")
@@ -61,7 +61,7 @@ def run_study(
         results = Results(
             study, folder, max(seeds, known["seeds"]), quick=quick, other=other, failures=known["failures"]
         )
-        taken.take(results, {row: _recipe(results, row, 0, data) for row in runs_of or {}}, runs_of, say)
+        taken.take(results, {row: _recipe(results, row, 0, data) for row in run or {}}, run, say)
         _note(results, data)
         try:
             _perform(results, chosen, seeds, data, workers, say)

@@ -38,7 +38,7 @@ def check_rows(study, names):
     for name in names or ():
         if name not in known:
             trained = ", ".join(known) or "none"
-            raise UsageError(f"runs_of={name} is not a row of {study.name!r} that is trained. Those are: {trained}.")
+            raise UsageError(f"run={name} is not a row of {study.name!r} that is trained. Those are: {trained}.")
 
 
 def _check(run, row, recipe):
