@@ -11,7 +11,7 @@ import numpy as np
 
 import kerascnn
 from kerascnn import datasets, explain
-from kerascnn.explain import sheets
+from kerascnn.explain import activation_sheets, sheets
 from kerascnn.explain.answers import class_probabilities
 from kerascnn.explain.subjects import subject
 from kerascnn.network.find import convolutions
@@ -48,7 +48,7 @@ def make_figures(model, images, labels, class_names, folder, caption=""):
     layers = convolutions(subject(model, images[:1])[0])
     for layer in dict.fromkeys((layers[0], layers[-1])):
         maps = explain.activations(model, images[:1], layer)[0]
-        figures = sheets.activation_grids(maps, f"{layer} of {model.name}. {caption}")
+        figures = activation_sheets.activation_grids(maps, f"{layer} of {model.name}. {caption}")
         paths.append(_save(figures, folder / f"activations_{layer.replace('/', '_')}", maps=maps))
     return paths
 

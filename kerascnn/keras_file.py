@@ -86,7 +86,7 @@ def _check(path):
     check_regular(path)
     size = path.stat().st_size
     if not zipfile.is_zipfile(path):
-        raise DataError(f"{path} is torn or no .keras file: its {size:,} bytes are not a whole zip archive.")
+        raise DataError(f"{path} is cut short or not a .keras file: its {size:,} bytes are not a whole zip archive.")
     try:
         with zipfile.ZipFile(path) as archive:
             check_inflated(path, size, sum(entry.file_size for entry in archive.infolist()))

@@ -94,7 +94,7 @@ def test_options(model):
         explain.grad_cam(model, IMAGES, N("conv2", 0), layer="conv4")
     with pytest.raises(UsageError, match="'fc1' of model 'cifar_net' has no maps"):
         explain.grad_cam(model, IMAGES, layer="fc1")
-    with pytest.raises(UsageError, match="is no max-pooling layer; those are: pool1, pool2, pool3"):
+    with pytest.raises(UsageError, match="is not a max-pooling layer; those are: pool1, pool2, pool3"):
         explain.switches(model, IMAGES, "conv1")
 
 

@@ -7,7 +7,7 @@ import pytest
 from keras import layers
 
 from kerascnn import explain
-from kerascnn.explain import evaluate, sheets
+from kerascnn.explain import activation_sheets, evaluate, sheets
 from kerascnn.explain.caveats import EmptyMap
 from kerascnn.explain.methods.occlusion import positions
 
@@ -244,7 +244,7 @@ def test_signed_maps_are_white_at_zero_between_symmetric_limits():
 
 
 def test_a_grid_of_activations_has_one_pixel_gaps():
-    figure = sheets.activation_grid(np.ones((2, 3, 5)))
+    figure = activation_sheets.activation_grid(np.ones((2, 3, 5)))
     drawn = figure.axes[0].images[0].get_array()
     assert drawn.shape == (2 * 3 - 1, 3 * 4 - 1)
     assert np.isnan(np.ma.filled(drawn, np.nan)[2]).all()

@@ -7,7 +7,7 @@ from matplotlib.colors import to_rgba
 
 from kerascnn.callbacks.filters import filter_sheet, filter_sheets, filter_views
 from kerascnn.errors import UsageError
-from kerascnn.explain import sheets
+from kerascnn.explain import activation_sheets, sheets
 from kerascnn.explain.answers import class_answers
 
 A4 = 8.27, 11.69  # inches
@@ -108,7 +108,7 @@ def test_a_comparison_fits_a_page_and_says_its_limits(images, methods):
 @pytest.mark.parametrize(("side", "channels"), [(4, 256), (32, 64), (32, 256), (110, 96), (150, 3), (1500, 2)])
 def test_every_channel_is_drawn_with_its_number_on_pages_of_one_scale(side, channels):
     maps = RNG.random((side, side, channels), "float32")
-    figures = sheets.activation_grids(maps, "conv4 of net")
+    figures = activation_sheets.activation_grids(maps, "conv4 of net")
     assert [number for figure in figures for number in texts(figure)] == [str(i) for i in range(channels)]
     assert len({figure.axes[0].images[0].get_clim() for figure in figures}) == 1
     assert all(fits_a4(figure) for figure in figures)
@@ -119,13 +119,13 @@ def test_every_channel_is_drawn_with_its_number_on_pages_of_one_scale(side, chan
 
 def test_few_units_have_names_and_no_histogram():
     values = np.array([-1.5, 0.5, 2.0])
-    figure = sheets.unit_sheet(values, "fc: scores of the classes", ["cat", "dog", "bird"])
+    figure = activation_sheets.unit_sheet(values, "fc: scores of the classes", ["cat", "dog", "bird"])
     (ax,) = figure.axes
     assert [label.get_text() for label in ax.get_yticklabels()] == ["cat", "dog", "bird"]
     assert [bar.get_width() for bar in ax.patches] == values.tolist()
-    assert len(sheets.unit_sheet(np.arange(30.0)).axes) == 1
-    assert len(sheets.unit_sheet(np.arange(31.0)).axes) == 2
-    named = sheets.unit_sheet(np.arange(100.0), "fc", [f"class {i}" for i in range(100)])
+    assert len(activation_sheets.unit_sheet(np.arange(30.0)).axes) == 1
+    assert len(activation_sheets.unit_sheet(np.arange(31.0)).axes) == 2
+    named = activation_sheets.unit_sheet(np.arange(100.0), "fc", [f"class {i}" for i in range(100)])
     assert [label.get_text() for label in named.axes[1].get_yticklabels()][:2] == ["class 99", "class 98"]
 
 
@@ -228,7 +228,7 @@ def test_no_word_of_a_caption_is_cut_off(name, signed):
     figures = [
         sheets.explanation_sheet(np.ones((8, 8, 3)), found, name, signed=signed),
         sheets.comparison_sheet(np.ones((1, 8, 8, 3)), {"lrp": found[None]}, title=name),
-        sheets.unit_sheet(np.arange(5.0), name),
+        activation_sheets.unit_sheet(np.arange(5.0), name),
     ]
     for figure in figures:
         left, bottom, right, top = _reach(figure, figure._suptitle)

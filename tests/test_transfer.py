@@ -88,7 +88,7 @@ def test_files_of_weights_that_cannot_serve(tmp_path):
     chain("conv1", "conv2").save_weights(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match="is torn or no file of weights"):
+    with pytest.raises(DataError, match="is cut short or not a file of weights"):
         start_from(small(), path, ["a"] * 10)
     path.write_bytes(whole)
     with pytest.raises(
@@ -172,7 +172,7 @@ def test_other_errors(lender, tmp_path):
     with pytest.raises(UsageError, match=r"There is no file .*gone\.keras"):
         start_from(small(), tmp_path / "gone.keras", [])
     (tmp_path / "torn.keras").write_bytes(b"PK")
-    with pytest.raises(DataError, match="is torn or no"):
+    with pytest.raises(DataError, match="is cut short or not a"):
         start_from(small(), tmp_path / "torn.keras", [])
     with pytest.raises(UsageError, match="No layer of 'lenet5' has the name and shape"):
         start_from(models.lenet5(), lender.folder, [])

@@ -36,7 +36,7 @@ def test_load_says_what_is_missing(trained, tmp_path):
     with pytest.raises(UsageError, match=r"There is no file .*none\.keras"):
         kerascnn.load(tmp_path / "none.keras")
     (tmp_path / "broken.keras").write_bytes(b"not a network")
-    with pytest.raises(DataError, match=r"broken\.keras is torn or no \.keras file: its 13 bytes"):
+    with pytest.raises(DataError, match=r"broken\.keras is cut short or not a \.keras file: its 13 bytes"):
         kerascnn.load(tmp_path / "broken.keras")
     with zipfile.ZipFile(tmp_path / "empty.keras", "w") as archive:
         archive.writestr("a.txt", "")

@@ -236,7 +236,7 @@ def activations(run: Subject, /, *images: str, layers: str | None = None, out: P
     check_subject(run)
     with computing() as (say, _):
         from kerascnn import explain
-        from kerascnn.explain import sheets
+        from kerascnn.explain import activation_sheets, sheets
         from kerascnn.using.classifier import subject
 
         classifier = subject(run)
@@ -259,11 +259,11 @@ def activations(run: Subject, /, *images: str, layers: str | None = None, out: P
                 for name, value in ((name, arrays[number]) for name, arrays in values.items()):
                     title = f"{name} of {model.name}, {file}"
                     if value.ndim == 3:
-                        figures = sheets.activation_grids(value, title)
+                        figures = activation_sheets.activation_grids(value, title)
                     else:
                         what = f": {ends[name]}" if name in ends else ""
                         classes = labels if name in ends and value.size == len(labels) else None
-                        figures = [sheets.unit_sheet(value.ravel(), f"{title}{what}", classes)]
+                        figures = [activation_sheets.unit_sheet(value.ravel(), f"{title}{what}", classes)]
                     save(
                         figures, stem.with_name(f"{stem.name}-{runs.plain(name.replace('/', '-'))}"), {"values": value}
                     )

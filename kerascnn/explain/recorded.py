@@ -54,7 +54,7 @@ def switches(model, images, layers=None, *, batch_size=64):
     for place in named:
         if place.value not in pools:
             raise UsageError(
-                f"Layer {place.name!r} of model {plan.model!r} is no max-pooling layer; "
+                f"Layer {place.name!r} of model {plan.model!r} is not a max-pooling layer; "
                 f"those are: {', '.join(every) or 'none'}."
             )
     steps = [pools[place.value] for place in named]

@@ -1,4 +1,4 @@
-"""Figures of maps and activations: arrays in, matplotlib figures out, nothing computed by a network.
+"""Figures of maps: arrays in, matplotlib figures out, nothing computed by a network.
 
 Signed maps are drawn in a diverging colour map that is white at zero, between symmetric limits; heat maps, which have
 no sign, are blended over the image. Every figure has a colour bar and fits a page of A4.
@@ -15,11 +15,10 @@ from matplotlib.patches import Rectangle
 
 from kerascnn.errors import UsageError, counted
 from kerascnn.explain import EXPLANATIONS
-from kerascnn.plots import BLUE, GAP, HEAT, ORANGE, SIGNED, UNSIGNED, mosaic
+from kerascnn.plots import HEAT, ORANGE, SIGNED
 
 PAGE = 8.2, 11.6  # inches: A4
 PERCENTILE = 99.5  # of a map's absolute values, where its colours end
-FEW_UNITS = 30  # up to so many units have a bar with a name each, and no histogram
 
 
 def check_drawable(images, bands=None):
@@ -285,70 +284,6 @@ def colour_bars(figure, axes, kinds):
         drawn.set_label(f"{kind}; each its own limit", fontsize=6)
 
 
-def activation_grids(maps, title=""):
-    """All maps (h, w, channels) of a layer, each with its channel's number, as figures of at most a page of A4.
-
-    All have one scale.
-
-    Returns:
-        list of matplotlib figures.
-    """
-    maps = np.asarray(maps)
-    count = maps.shape[-1]
-    columns, rows = _most_tiles(*maps.shape[:2])
-    limit, signed = float(np.abs(maps).max()) or 1.0, bool(maps.min() < 0)
-    figures = []
-    for page in np.array_split(np.arange(count), math.ceil(count / (columns * rows))):
-        part = "" if len(page) == count else f", {page[0]} to {page[-1]} shown"
-        head = f"{title}\n{counted(count, 'channel')}{part}"
-        figures.append(activation_grid(maps[..., page], head, numbers=page, limit=limit, signed=signed))
-    return figures
-
-
-def _tile(h, w):
-    """(width, height) in inches of a map: as many as it has pixels, at 150 dpi, if that is not too small to be seen."""
-    side = min(PAGE[0] - 1.0, max(0.7, max(h, w) / 150))
-    return side * w / max(h, w), side * h / max(h, w)
-
-
-def _most_tiles(h, w):
-    """(columns, rows) of maps that a page of A4 has room for."""
-    width, height = _tile(h, w)
-    return max(1, int((PAGE[0] - 1.0) / width)), max(1, int((PAGE[1] - 1.0) / height))
-
-
-def activation_grid(maps, title="", columns=None, *, numbers=None, limit=None, signed=None):
-    """A layer's maps (h, w, channels) as one grid, each with its channel's number, one scale, one-pixel gaps.
-
-    Args:
-        columns: maps beside each other; None: a near-square grid that is no wider than A4.
-        numbers: the channels' numbers; None: from 0.
-        limit: where the colours end; None: the largest absolute value.
-        signed: True for a scale from -limit to limit; None: where a value is negative.
-    """
-    maps = np.asarray(maps)
-    h, w, count = maps.shape
-    most, lines = _most_tiles(h, w)
-    columns = columns or min(most, max(math.ceil(math.sqrt(count)), math.ceil(count / lines)))
-    rows = math.ceil(count / columns)
-    limit = limit or float(np.abs(maps).max()) or 1.0
-    signed = bool(maps.min() < 0) if signed is None else signed
-    sheet = mosaic(np.moveaxis(maps, -1, 0), columns, np.nan)
-    width, height = _tile(h, w)
-    figure = Figure(figsize=(max(4.0, columns * width + 1.0), rows * height + 0.8), layout="constrained")
-    ax = figure.subplots()
-    box = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.3}
-    for i, number in enumerate(range(count) if numbers is None else numbers):
-        top, left = i // columns * (h + 1), i % columns * (w + 1)
-        ax.text(left - 0.5, top - 0.5, str(number), fontsize=4.5, ha="left", va="top", bbox=box)
-    cmap = colormaps[SIGNED if signed else UNSIGNED].with_extremes(bad=GAP)
-    shown = ax.imshow(sheet, cmap=cmap, vmin=-limit if signed else 0, vmax=limit, interpolation="nearest")
-    ax.set_axis_off()
-    figure.colorbar(shown, ax=ax, label="activation, one scale", shrink=min(1.0, 3 / (rows * height)), aspect=15)
-    caption(figure, title)
-    return figure
-
-
 def preprocessing_sheet(pixels, image, title=""):
     """An image as it is in its file, and what the network sees of it.
 
@@ -366,46 +301,3 @@ def preprocessing_sheet(pixels, image, title=""):
         ax.set_title("\n".join(filter(None, [name, what_is_drawn(shown)])), fontsize=8)
     caption(figure, title)
     return figure
-
-
-def unit_sheet(values, title="", names=None):
-    """A dense layer's activations (units,) as bars.
-
-    Up to 30 units have their name or number; of more, the ten largest are named where there are names, else their
-    histogram is drawn.
-
-    Args:
-        names: what the units are called, such as the classes; None: their numbers.
-    """
-    values = np.asarray(values)
-    zeros = (values == 0).mean()
-    title = f"{title} ({zeros:.0%} exactly zero)" if zeros else title
-    if len(values) <= FEW_UNITS:
-        figure = Figure(figsize=(6, 0.9 + 0.2 * len(values)), layout="constrained")
-        _named_bars(figure.subplots(), values, names or range(len(values)))
-        caption(figure, title)
-        return figure
-    figure = Figure(figsize=(7.5, 3.5), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.bar(np.arange(len(values)), values, width=1.0)
-    left.set(xlabel="unit", ylabel="activation")
-    if names is None:
-        right.hist(values, bins=40)
-        right.set(xlabel="activation", ylabel="units")
-    else:
-        largest = np.argsort(-values, kind="stable")[:10]
-        _named_bars(right, values[largest], [names[i] for i in largest])
-        right.set_title("the ten largest", fontsize=8)
-    caption(figure, title)
-    return figure
-
-
-def _named_bars(axes, values, names):
-    """A bar per value, the first on top, with its name and its number."""
-    rows = np.arange(len(values))
-    bars = axes.barh(rows, values, color=BLUE)
-    axes.bar_label(bars, fmt=" %.3g ", fontsize=7)
-    axes.set_yticks(rows, [str(name) for name in names], fontsize=7)
-    axes.set(xlabel="activation", ylim=(len(values) - 0.5, -0.5))
-    axes.margins(x=0.15)
-    axes.axvline(0, color="black", linewidth=0.6)

@@ -20,7 +20,7 @@ def file_facts(path):
             config = json_value(archive.read("config.json"), f"{path}: config.json")
             stored = sum(entry.file_size for entry in archive.infolist() if entry.filename.endswith(".h5"))
     except (zipfile.BadZipFile, KeyError, OSError, NotImplementedError, RuntimeError) as error:
-        raise DataError(f"{path} is torn or no .keras file: {error}.") from error
+        raise DataError(f"{path} is cut short or not a .keras file: {error}.") from error
     shape = _input_shape(config)
     if shape is None:
         raise DataError(f"{path} declares no input of shape (height, width, channels), so it takes no images.")

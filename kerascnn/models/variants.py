@@ -17,7 +17,6 @@ BELONGS = (
     *("Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Dropout", "SpatialDropout2D", "GaussianDropout"),
     *("GaussianNoise", "BatchNormalization", "LayerNormalization", "LocalResponseNormalization"),
 )
-SIZED = ("Conv2D", "GroupedConv2D", "SeparableConv2D", "Dense")
 
 
 def altered(model, without="", widths="", extra=""):

@@ -19,7 +19,7 @@ def _axis(node, shape, rank=None):
     """The operation's only axis, counted from 0; never the batch axis."""
     axis = node.operation.axis
     if axis is None or axis % (rank or len(shape)) == 0:
-        raise NoRuleError(f"{type(node.operation).__name__} along the batch has none", mixes_images=True)
+        raise NoRuleError(f"{type(node.operation).__name__} along the batch is not supported", mixes_images=True)
     return axis % (rank or len(shape))
 
 
@@ -29,7 +29,7 @@ def _taken(b, x, shape, axis, numbers):
 
 def _known_size(shape, axis):
     if shape[axis] is None:
-        raise NoRuleError("an axis of open size has none")
+        raise NoRuleError("an axis of open size is not supported")
     return shape[axis]
 
 
@@ -59,7 +59,7 @@ def _unstack(b, node, known, shapes):
 def _stack(b, node, known, shapes):
     tensors = keras.tree.flatten(argument(node, 0, "x"))
     if any(not isinstance(tensor, Ref) for tensor in tensors):
-        raise NoRuleError("stacking with constants has none")
+        raise NoRuleError("stacking with constants is not supported")
     axis = _axis(node, None, len(shapes[node.outputs[0]]))
     return b.step("concatenate", [b.step("expand", known[t.id], (axis,)) for t in tensors], (axis,))
 
@@ -70,7 +70,7 @@ def _tile(b, node, known, shapes):
     repeats = np.atleast_1d(node.operation.repeats).tolist()
     repeats = [1] * (len(shape) - len(repeats)) + repeats
     if len(repeats) != len(shape) or repeats[0] != 1:
-        raise NoRuleError("tiling has one that keeps the batch axis only", mixes_images=True)
+        raise NoRuleError("tiling is supported only where it keeps the batch axis", mixes_images=True)
     for axis, times in enumerate(repeats):
         if times != 1:
             x = b.step("concatenate", [x] * times, (axis,))
@@ -89,7 +89,7 @@ def _take(b, node, known, shapes):
     x, shape = only_tensor(node, known, shapes)
     numbers = argument(node, 1, "indices")
     if isinstance(numbers, Ref):
-        raise NoRuleError("taking places that depend on the image has none")
+        raise NoRuleError("taking places that depend on the image is not supported")
     axis, numbers = _axis(node, shape), np.asarray(keras.ops.convert_to_numpy(numbers))
     _known_size(shape, axis)
     x = _taken(b, x, shape, axis, numbers.ravel())
@@ -99,7 +99,7 @@ def _take(b, node, known, shapes):
 def _reshaped(b, x, shape):
     wanted = tuple(-1 if n is None else n for n in shape[1:])
     if wanted.count(-1) > 1:
-        raise NoRuleError("it has one for images of fixed size only")
+        raise NoRuleError("it is supported for images of fixed size only")
     return b.step("reshape", x, wanted)
 
 
@@ -108,7 +108,7 @@ def _roll(b, node, known, shapes):
     x, shape = only_tensor(node, known, shapes)
     for axis, shift in zip(np.atleast_1d(node.operation.axis), np.atleast_1d(node.operation.shift), strict=True):
         if axis is None or axis % len(shape) == 0:
-            raise NoRuleError("rolling along the batch has none", mixes_images=True)
+            raise NoRuleError("rolling along the batch is not supported", mixes_images=True)
         axis = int(axis) % len(shape)
         x = _taken(b, x, shape, axis, np.roll(np.arange(_known_size(shape, axis)), shift))
     return x
@@ -143,12 +143,12 @@ def _operands(b, node, known, shapes, names):
         value = argument(node, position, name)
         if isinstance(value, Ref):
             if len(shapes[value.id]) != rank:
-                raise NoRuleError(f"{type(node.operation).__name__} of tensors of different ranks has none")
+                raise NoRuleError(f"{type(node.operation).__name__} of tensors of different ranks is not supported")
             operands.append(known[value.id])
             continue
         array = value if isinstance(value, keras.Variable) else np.asarray(keras.ops.convert_to_numpy(value))
         if len(array.shape) == rank and array.shape[0] != 1:
-            raise NoRuleError("a constant that differs from image to image has none", mixes_images=True)
+            raise NoRuleError("a constant that differs from image to image is not supported", mixes_images=True)
         operands.append(b.constant(array))
     return operands
 
@@ -156,7 +156,7 @@ def _operands(b, node, known, shapes, names):
 @opens_operation("Where")
 def _where(b, node, known, shapes):
     if len(node.args) + len(node.kwargs) < 3 or argument(node, 1, "x1") is None:
-        raise NoRuleError("where has one with two alternatives only")
+        raise NoRuleError("where is supported with two alternatives only")
     return b.step("where", _operands(b, node, known, shapes, ("condition", "x1", "x2")))
 
 
@@ -202,7 +202,7 @@ _compares("StopGradient", "stop_gradient", "variable", None)
 def _einsum(b, node, known, shapes):
     values = list(node.args)
     if len(values) != 2:
-        raise NoRuleError("einsum has one for two operands only")
+        raise NoRuleError("einsum is supported for two operands only")
     ranks = [len(shapes[v.id]) if isinstance(v, Ref) else len(v.shape) for v in values]
     terms, out = _letters(node.operation.subscripts, ranks, len(shapes[node.outputs[0]]))
     if not isinstance(values[0], Ref):
@@ -210,10 +210,10 @@ def _einsum(b, node, known, shapes):
     left, right = terms
     batch = left[0]
     if batch != out[0] or (right[0] == batch) != isinstance(values[1], Ref) or batch in right[1:] + left[1:] + out[1:]:
-        raise NoRuleError("einsum has one that keeps the batch axis first only", mixes_images=True)
+        raise NoRuleError("einsum is supported only where the batch axis stays first", mixes_images=True)
     for term, other in ((left, right), (right, left)):
         if len(set(term)) < len(term) or set(term) - set(other) - set(out):
-            raise NoRuleError("einsum has one without sums or diagonals of one operand only")
+            raise NoRuleError("einsum is supported without sums or diagonals of one operand only")
     if isinstance(values[1], Ref):
         return b.step("einsum", (known[values[0].id], known[values[1].id]), (left, right, out))
     return b.step("einsum_weight", known[values[0].id], (left, right, out), [values[1]])
@@ -223,7 +223,7 @@ def _letters(subscripts, ranks, out_rank):
     """([letters of each operand], letters of the result), with "..." spelled out in capitals."""
     before, arrow, out = subscripts.replace(" ", "").partition("->")
     if not arrow:
-        raise NoRuleError("einsum without an arrow has none")
+        raise NoRuleError("einsum without an arrow is not supported")
     dots = "ZYXWVUTS"
 
     def spelled(term, rank):
@@ -241,7 +241,7 @@ def _attention(b, node, known, shapes):
     heads = {shapes[v.id][2] for v in values if isinstance(v, Ref)}
     changed = (given["bias"], given["mask"], o.attn_logits_soft_cap, o.is_causal or None)
     if changed != (None,) * 4 or not all(isinstance(v, Ref) for v in values) or len(heads) > 1:
-        raise NoRuleError("attention has one without mask, bias and cap only")
+        raise NoRuleError("attention is supported without mask, bias and cap only")
     query, key, value = (known[v.id] for v in values)
     scale = 1 / math.sqrt(shapes[values[0].id][-1]) if given["scale"] is None else given["scale"]
     scores = b.step("einsum", (query, key), ("btnh", "bsnh", "bnts"))

@@ -31,7 +31,7 @@ def argument(node, position, name):
 def only_tensor(node, known, shapes):
     """(number, shape) of the only tensor among the arguments."""
     if len(node.inputs) != 1:
-        raise NoRuleError(f"{type(node.operation).__name__} has one for a single tensor only")
+        raise NoRuleError(f"{type(node.operation).__name__} is supported for a single tensor only")
     return known[node.inputs[0]], shapes[node.inputs[0]]
 
 
@@ -101,7 +101,7 @@ def _clip(b, node, known, shapes):
 def _threshold(b, node, known, shapes):
     o, (x, _) = node.operation, only_tensor(node, known, shapes)
     if o.default_value != 0:
-        raise NoRuleError("a threshold with another value than 0 below it has none")
+        raise NoRuleError("a threshold with another value than 0 below it is not supported")
     return b.step("relu", x) if o.threshold == 0 else b.step("clipped_relu", x, (None, float(o.threshold)))
 
 
@@ -145,10 +145,10 @@ def _two(b, node, known, shapes):
     (x1, c1, rank1), (x2, c2, rank2) = operands
     smallest = [rank for c, rank in ((c1, rank1), (c2, rank2)) if c is None]
     if max(rank1, rank2) > min(smallest):
-        raise NoRuleError(f"{type(node.operation).__name__} of tensors of different ranks has none")
+        raise NoRuleError(f"{type(node.operation).__name__} of tensors of different ranks is not supported")
     if any(c is not None and rank == max(rank1, rank2) and c.shape[0] != 1 for c, rank in ((c1, rank1), (c2, rank2))):
         raise NoRuleError(
-            f"{type(node.operation).__name__} with a constant that differs from image to image has none",
+            f"{type(node.operation).__name__} with a constant that differs from image to image is not supported",
             mixes_images=True,
         )
     return x1, c1, x2, c2
@@ -197,7 +197,7 @@ def _extreme(b, node, known, shapes):
         return b.step(type(node.operation).__name__.lower(), (x1, x2))
     limit = keras.ops.convert_to_numpy(c1 if x1 is None else c2)
     if limit.ndim:
-        raise NoRuleError("a limit that is not one number has none")
+        raise NoRuleError("a limit that is not one number is not supported")
     low = type(node.operation).__name__ == "Maximum"
     if low and limit == 0:
         return b.step("relu", x2 if x1 is None else x1)
@@ -209,7 +209,7 @@ def _extreme(b, node, known, shapes):
 def _power(b, node, known, shapes):
     exponent = argument(node, 1, "x2")
     if not isinstance(exponent, int | float):
-        raise NoRuleError("a power whose exponent is not one number has none")
+        raise NoRuleError("a power whose exponent is not one number is not supported")
     return b.step("power", only_tensor(node, known, shapes)[0], (exponent,))
 
 
@@ -218,10 +218,10 @@ def _matmul(b, node, known, shapes):
     x1, x2 = argument(node, 0, "x1"), argument(node, 1, "x2")
     if isinstance(x1, Ref) and isinstance(x2, Ref):
         if len(shapes[x1.id]) != len(shapes[x2.id]):
-            raise NoRuleError("a matrix product of tensors of different ranks has none")
+            raise NoRuleError("a matrix product of tensors of different ranks is not supported")
         return b.step("matmul", (known[x1.id], known[x2.id]))
     if not isinstance(x1, Ref) or len(x2.shape) != 2:
-        raise NoRuleError("a matrix product has one for a constant matrix on the right only")
+        raise NoRuleError("a matrix product is supported for a constant matrix on the right only")
     return b.step("dense", known[x1.id], (), [x2])
 
 
@@ -237,7 +237,7 @@ def axes_of(node, shape):
     axis = node.operation.axis
     axes = () if axis is None else tuple(sorted(a % len(shape) for a in np.atleast_1d(axis).tolist()))
     if not axes or 0 in axes:
-        raise NoRuleError(f"{type(node.operation).__name__} over the batch has none", mixes_images=True)
+        raise NoRuleError(f"{type(node.operation).__name__} over the batch is not supported", mixes_images=True)
     return axes
 
 
@@ -253,7 +253,8 @@ def _reshape(b, node, known, shapes):
     shape = tuple(-1 if n is None else n for n in out[1:])
     if have[0] != out[0] or shape.count(-1) > 1:
         raise NoRuleError(
-            "reshaping has one that keeps the batch axis and leaves one size open at most", mixes_images=True
+            "reshaping is supported where it keeps the batch axis and leaves at most one size open",
+            mixes_images=True,
         )
     return b.step("reshape", x, shape)
 
@@ -264,7 +265,7 @@ def _expand(b, node, known, shapes):
     axis = node.operation.axis
     axes = [a % (len(have) + 1) for a in np.atleast_1d(axis).tolist()]
     if 0 in axes or len(axes) > 1:
-        raise NoRuleError("expanding before the batch axis has none", mixes_images=True)
+        raise NoRuleError("expanding before the batch axis is not supported", mixes_images=True)
     return b.step("expand", x, (axes[0],))
 
 
@@ -290,7 +291,7 @@ def _transpose(b, node, known, shapes):
         strides = np.moveaxis(np.broadcast_to(labels, order + 2), o.source, o.destination).shape
         axes = tuple(int(n) - 2 for n in strides)
     if axes[0] != 0:
-        raise NoRuleError("transposing the batch axis has none", mixes_images=True)
+        raise NoRuleError("transposing the batch axis is not supported", mixes_images=True)
     return b.step("transpose", x, axes)
 
 
@@ -298,7 +299,7 @@ def _transpose(b, node, known, shapes):
 def _concatenate(b, node, known, shapes):
     axis = node.operation.axis % len(shapes[node.outputs[0]])
     if axis == 0 or any(not isinstance(x, Ref) for x in keras.tree.flatten(argument(node, 0, "xs"))):
-        raise NoRuleError("concatenating over the batch, or with constants, has none", mixes_images=True)
+        raise NoRuleError("concatenating over the batch, or with constants, is not supported", mixes_images=True)
     return b.step("concatenate", [known[t] for t in node.inputs], (axis,))
 
 
@@ -308,7 +309,7 @@ def _flip(b, node, known, shapes):
     axis = node.operation.axis
     axes = () if axis is None else tuple(sorted(a % len(shape) for a in np.atleast_1d(axis).tolist()))
     if not axes or 0 in axes:
-        raise NoRuleError("flipping the batch axis has none", mixes_images=True)
+        raise NoRuleError("flipping the batch axis is not supported", mixes_images=True)
     return b.step("flip", x, axes)
 
 
@@ -318,7 +319,7 @@ def _pad(b, node, known, shapes):
     o, fill = node.operation, node.kwargs.get("constant_values")
     widths = np.broadcast_to(np.asarray(o.pad_width), (len(shape), 2)).tolist()
     if o.mode != "constant" or (fill not in (None, 0)) or widths[0] != [0, 0]:
-        raise NoRuleError("padding has one for zeros around the image only")
+        raise NoRuleError("padding is supported for zeros around the image only")
     return b.step("pad", x, tuple(map(tuple, widths)))
 
 
@@ -329,7 +330,7 @@ def _get_item(b, node, known, shapes):
     key = argument(node, 1, "key")
     key = list(key) if isinstance(key, list | tuple) else [key]
     if any(not (k is None or k is Ellipsis or isinstance(k, int | slice)) for k in key):
-        raise NoRuleError("indexing has one for slices and whole numbers only")
+        raise NoRuleError("indexing is supported for slices and whole numbers only")
     spread = len(shape) - sum(k is not None and k is not Ellipsis for k in key)
     place = next((i for i, k in enumerate(key) if k is Ellipsis), len(key))
     key[place : place + 1] = [slice(None)] * spread
@@ -342,9 +343,9 @@ def _get_item(b, node, known, shapes):
             widths.append((0, 0))
             continue
         if axis == 1:
-            raise NoRuleError("indexing the batch axis has none", mixes_images=True)
+            raise NoRuleError("indexing the batch axis is not supported", mixes_images=True)
         if size is None:
-            raise NoRuleError("indexing has one for axes of fixed size only")
+            raise NoRuleError("indexing is supported for axes of fixed size only")
         first, last, step = (k if isinstance(k, slice) else slice(k % size, k % size + 1)).indices(size)
         if step == 1:
             widths.append((-first, -(size - max(first, last))))
@@ -358,52 +359,10 @@ def _get_item(b, node, known, shapes):
         return x
     wanted = tuple(-1 if n is None else n for n in shapes[node.outputs[0]][1:])
     if wanted.count(-1) > 1:
-        raise NoRuleError("indexing that adds or drops an axis has one for images of fixed size only")
+        raise NoRuleError("indexing that adds or drops an axis is supported for images of fixed size only")
     return b.step("reshape", x, wanted)
 
 
-@opens_operation("MaxPool", "AveragePool")
-def _pool(b, node, known, shapes):
-    x, shape = only_tensor(node, known, shapes)
-    o = node.operation
-    if (o.data_format or keras.config.image_data_format()) != "channels_last":
-        raise NoRuleError("ops pooling has one for channels-last images only")
-    rank = len(shape) - 2
-    pool, strides = _each(o.pool_size, rank), _each(o.strides or o.pool_size, rank)
-    return b.step("max_pool" if type(o).__name__ == "MaxPool" else "average_pool", x, (pool, strides, o.padding))
-
-
-def _each(value, rank):
+def each_axis(value, rank):
+    """A number for every spatial axis, from one number or several."""
     return tuple(value) if isinstance(value, list | tuple) else (value,) * rank
-
-
-def _convolution(node, known, shapes, kernels=("kernel",)):
-    """(value, kernels, (strides, dilations, padding)) of a convolution; channels come last and kernels are constant."""
-    (x, shape), o = only_tensor(node, known, shapes), node.operation
-    kernels = [argument(node, position, name) for position, name in enumerate(kernels, start=1)]
-    if (o.data_format or keras.config.image_data_format()) != "channels_last" or any(
-        isinstance(kernel, Ref) for kernel in kernels
-    ):
-        raise NoRuleError(f"{type(o).__name__} has one for channels-last images and constant kernels only")
-    rank = len(shape) - 2
-    return x, kernels, (_each(o.strides, rank), _each(o.dilation_rate, rank), o.padding)
-
-
-@opens_operation("Conv")
-def _conv(b, node, known, shapes):
-    x, kernels, config = _convolution(node, known, shapes)
-    return b.step("conv", x, (*config, shapes[node.inputs[0]][-1] // kernels[0].shape[-2]), kernels)
-
-
-@opens_operation("DepthwiseConv")
-def _depthwise_conv(b, node, known, shapes):
-    x, kernels, config = _convolution(node, known, shapes)
-    return b.step("depthwise", x, config, kernels)
-
-
-@opens_operation("SeparableConv")
-def _separable_conv(b, node, known, shapes):
-    names = ("depthwise_kernel", "pointwise_kernel")
-    x, (depthwise, pointwise), config = _convolution(node, known, shapes, names)
-    one = (1,) * len(config[0])
-    return b.step("conv", b.step("depthwise", x, config, [depthwise]), (one, one, "valid", 1), [pointwise])

@@ -1,12 +1,14 @@
-"""How layers without weights open into primitive steps: pooling, activations, merging, reshaping, resizing."""
+"""How layers without weights, and pooling in keras.ops, open into primitive steps."""
 
 import functools
 
+import keras
 import numpy as np
 from keras import layers
 
 from kerascnn.layers import AUGMENTATIONS
 from kerascnn.network.activation_names import relu_step
+from kerascnn.network.open_operations import each_axis, only_tensor, opens_operation
 from kerascnn.network.openings import activate, channels_last, masked, open_call, opens
 from kerascnn.network.steps import NoRuleError
 
@@ -39,7 +41,7 @@ opens(layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D, layers.Globa
 def _mean_of_steps(b, layer, x, shape, mask):
     """The mean over the steps that a mask leaves."""
     if layer.data_format == "channels_first":
-        raise NoRuleError("a mask of channels-first values has none")
+        raise NoRuleError("a mask of channels-first values is not supported")
     wide = b.step("expand", mask, (2,))
     kept = b.step("where", (wide, x, b.constant(np.zeros(()))))
     return b.step("divide", (b.step("sum", kept, ((1,), layer.keepdims)), b.step("sum", wide, ((1,), layer.keepdims))))
@@ -109,10 +111,10 @@ def _elu(b, layer, x, shape):
 @opens(layers.Softmax)
 def _softmax(b, layer, x, shape):
     if isinstance(x, list):
-        raise NoRuleError("a softmax with a mask has none")
+        raise NoRuleError("a softmax with a mask is not supported")
     axes = np.atleast_1d(layer.axis).tolist()
     if len(axes) > 1:
-        raise NoRuleError("a softmax over several axes has none")
+        raise NoRuleError("a softmax over several axes is not supported")
     return b.step("softmax", x, (axes[0],))
 
 
@@ -196,7 +198,7 @@ def _up_sampling(b, layer, x, shape):
 @channels_last
 def _resizing(b, layer, x, shape):
     if layer.crop_to_aspect_ratio or layer.pad_to_aspect_ratio:
-        raise NoRuleError("Resizing has one only without crop_to_aspect_ratio and pad_to_aspect_ratio")
+        raise NoRuleError("Resizing is supported only without crop_to_aspect_ratio and pad_to_aspect_ratio")
     return b.step("resample", x, ((layer.height, layer.width), None, layer.interpolation, layer.antialias))
 
 
@@ -204,7 +206,7 @@ def _resizing(b, layer, x, shape):
 @channels_last
 def _center_crop(b, layer, x, shape):
     if None in shape[1:-1] or shape[1] < layer.height or shape[2] < layer.width:
-        raise NoRuleError("CenterCrop has one only for images of fixed size that are larger than the crop")
+        raise NoRuleError("CenterCrop is supported only for images of fixed size that are larger than the crop")
     return b.step("center_crop", x, (layer.height, layer.width))
 
 
@@ -223,3 +225,14 @@ def _center_crop(b, layer, x, shape):
 def _identity(b, layer, x, shape):
     """At inference these do nothing."""
     return b.step("identity", x)
+
+
+@opens_operation("MaxPool", "AveragePool")
+def _pool_operation(b, node, known, shapes):
+    x, shape = only_tensor(node, known, shapes)
+    o = node.operation
+    if (o.data_format or keras.config.image_data_format()) != "channels_last":
+        raise NoRuleError("ops pooling is supported for channels-last images only")
+    rank = len(shape) - 2
+    pool, strides = each_axis(o.pool_size, rank), each_axis(o.strides or o.pool_size, rank)
+    return b.step("max_pool" if type(o).__name__ == "MaxPool" else "average_pool", x, (pool, strides, o.padding))

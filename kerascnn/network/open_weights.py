@@ -1,10 +1,12 @@
-"""How layers with weights open into primitive steps: convolutions, dense layers, normalisations."""
+"""How convolutions (of keras.ops, too), dense layers and normalisations open into primitive steps."""
 
 import keras
 import numpy as np
 from keras import layers, ops
 
 from kerascnn.layers import GroupedConv2D, LocalResponseNormalization
+from kerascnn.network.graph import Ref
+from kerascnn.network.open_operations import argument, each_axis, only_tensor, opens_operation
 from kerascnn.network.openings import activate, channels_last, opens
 from kerascnn.network.steps import NoRuleError
 
@@ -107,7 +109,7 @@ def affine(b, x, axes, rank, gamma, beta):
 @opens(layers.LayerNormalization)
 def _layer_normalization(b, layer, x, shape):
     if getattr(layer, "rms_scaling", False):
-        raise NoRuleError("LayerNormalization(rms_scaling=True) has none; RMSNormalization has")
+        raise NoRuleError("LayerNormalization(rms_scaling=True) is not supported; RMSNormalization is")
     axes = tuple(sorted(a % len(shape) for a in np.atleast_1d(layer.axis).tolist()))
     x = normalise(b, x, axes, layer.epsilon)
     gamma = layer.gamma if layer.scale else None
@@ -124,7 +126,7 @@ def _rms_normalization(b, layer, x, shape):
 def _group_normalization(b, layer, x, shape):
     axis = layer.axis % len(shape)
     if axis != len(shape) - 1:
-        raise NoRuleError("GroupNormalization has one for the last axis only")
+        raise NoRuleError("GroupNormalization is supported for the last axis only")
     x = b.step("split_channels", x, (shape[-1] if layer.groups == -1 else layer.groups,))
     x = normalise(b, x, (*range(1, len(shape) - 1), len(shape)), layer.epsilon)
     x = b.step("merge_channels", x)
@@ -143,3 +145,35 @@ def _unit_normalization(b, layer, x, shape):
 @opens(LocalResponseNormalization)
 def _lrn(b, layer, x, shape):
     return b.step("lrn", x, (layer.size, layer.alpha, layer.beta, layer.k))
+
+
+def _convolution(node, known, shapes, kernels=("kernel",)):
+    """(value, kernels, (strides, dilations, padding)) of a convolution; channels come last and kernels are constant."""
+    (x, shape), o = only_tensor(node, known, shapes), node.operation
+    kernels = [argument(node, position, name) for position, name in enumerate(kernels, start=1)]
+    if (o.data_format or keras.config.image_data_format()) != "channels_last" or any(
+        isinstance(kernel, Ref) for kernel in kernels
+    ):
+        raise NoRuleError(f"{type(o).__name__} is supported for channels-last images and constant kernels only")
+    rank = len(shape) - 2
+    return x, kernels, (each_axis(o.strides, rank), each_axis(o.dilation_rate, rank), o.padding)
+
+
+@opens_operation("Conv")
+def _conv_operation(b, node, known, shapes):
+    x, kernels, config = _convolution(node, known, shapes)
+    return b.step("conv", x, (*config, shapes[node.inputs[0]][-1] // kernels[0].shape[-2]), kernels)
+
+
+@opens_operation("DepthwiseConv")
+def _depthwise_operation(b, node, known, shapes):
+    x, kernels, config = _convolution(node, known, shapes)
+    return b.step("depthwise", x, config, kernels)
+
+
+@opens_operation("SeparableConv")
+def _separable_operation(b, node, known, shapes):
+    names = ("depthwise_kernel", "pointwise_kernel")
+    x, (depthwise, pointwise), config = _convolution(node, known, shapes, names)
+    one = (1,) * len(config[0])
+    return b.step("conv", b.step("depthwise", x, config, [depthwise]), (one, one, "valid", 1), [pointwise])

@@ -44,7 +44,7 @@ def open_node(b, node, known, shapes):
         name = type(operation).__name__
         if type(operation).__module__.startswith("keras.") and name in OPERATIONS:
             return OPERATIONS[name](b, node, known, shapes)
-        raise NoRuleError(f"the operation {name} has none")
+        raise NoRuleError(f"the operation {name} is not supported")
     opening = _opening(type(operation))
     if opening is None or getattr(operation, "quantization_mode", None):
         return _open_traced(b, node, known, shapes)

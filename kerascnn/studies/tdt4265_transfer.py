@@ -46,7 +46,7 @@ def _pictures(place):
 
     from kerascnn import using
     from kerascnn.callbacks.filters import filter_sheet, filters_of
-    from kerascnn.explain.sheets import activation_grid
+    from kerascnn.explain.activation_sheets import activation_grid
     from kerascnn.network.find import convolutions, layers_in
 
     run = place.run(RESNET)

@@ -120,7 +120,7 @@ def _fill(model, names, path):
                     for key, array in own[name].items():
                         array[...] = lent[name][key][...]
         except OSError as error:
-            raise DataError(f"{path} is torn or no file of weights: {error}") from error
+            raise DataError(f"{path} is cut short or not a file of weights: {error}") from error
         model.load_weights(whole)
     return fitting
 
