@@ -110,7 +110,7 @@ def test_what_a_file_says_before_keras_opens_it(lent, tmp_path):
     with pytest.raises(UsageError, match=r"There is no file .*nothing\.keras"):
         models.facts(tmp_path / "nothing.keras")
     (tmp_path / "torn.keras").write_bytes(b"PK\x03\x04")
-    with pytest.raises(DataError, match=r"torn or no \.keras file"):
+    with pytest.raises(DataError, match=r"cut short or not a \.keras file"):
         models.facts(tmp_path / "torn.keras")
     keras.Sequential([keras.Input((5,)), layers.Dense(2)]).save(tmp_path / "rows.keras")
     with pytest.raises(DataError, match="takes no images"):
