@@ -4,6 +4,7 @@ import pytest
 from kerascnn import dataset_scan
 
 
+@pytest.mark.slow
 def test_a_scan_of_a_job_array_is_one_scan(call, trained, tmp_path):
     arguments = ["scan", trained.folder, "--layers", "c1,c3", "--top", "4", "--batch-size", "8"]
     code, out, err = call(*arguments, "--out", "one")

@@ -94,6 +94,7 @@ def test_checks_of_data_say_the_same(photos, tmp_path):
     assert ours == theirs
 
 
+@pytest.mark.slow
 def test_a_network_learns_the_same_from_them_to_the_last_bit(photos, tmp_path):
     datasets.pack(photos, 2, tmp_path / "shards")
     runs = []

@@ -18,8 +18,8 @@ def pack(
 ):
     """Copy the image files of a data set into a few tar files, which every command reads as it reads the folder.
 
-    The format is WebDataset's. The files keep their bytes, order, names, classes and splits; splits that training makes
-    are those that it makes of the folder.
+    The format is WebDataset's. The files keep their bytes, order, names, classes and splits, and training holds out the
+    same images.
 
     Parameters
     ----------
