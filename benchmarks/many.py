@@ -132,7 +132,7 @@ def main():
     from kerascnn import datasets
 
     result = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "python": platform.python_version()}
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         files, size = datasets.pack(asked.data, asked.shards, Path(folder) / "shards")
         result["packing"] = {"files": files, "bytes": size, "seconds": round(time.perf_counter() - start, 2)}
