@@ -109,7 +109,7 @@ def test_a_toml_space(tmp_path):
     ("text", "message"),
     [
         ("batch_size = 3", "searches nothing"),
-        ("epochs = 3\n[search.dropout]\nlow = 0.0\nhigh = 0.5", "Type --epochs"),
+        ("epochs = 3\n[search.dropout]\nlow = 0.0\nhigh = 0.5", "Give it to the search: epochs=VALUE"),
         ("[search.learning_rat]\nlow = 1\nhigh = 2", "Did you mean 'learning_rate'"),
         ("modle = 'x'\n[search.dropout]\nlow = 0\nhigh = 1", "Did you mean 'model'"),
         ("[search.dropout]\nlow = 0.5\nhigh = 0.1", "is empty: low = 0.5 must be below high = 0.1"),
@@ -118,7 +118,7 @@ def test_a_toml_space(tmp_path):
         ("[search.dropout]\nvalues = []", "list of one value or more"),
         ("[search.batch_norm]\nvalues = [false]", "which leaves nothing to choose"),
         ("[search.'dropout.x']\nvalues = [0.5]", "Unknown recipe field"),
-        ("steps = 100\n[search.dropout]\nvalues = [0.5]", "Type --epochs"),
+        ("steps = 100\n[search.dropout]\nvalues = [0.5]", "Give it to the search: epochs=VALUE"),
         ("[search.dropout]\nlow = 'a'\nhigh = 'b'", "both must be numbers"),
         ("[search.dropout]\nlow = 0.1\nhigh = 5.0", "dropout=5.0 is out of range"),
         ("[search.dropout]\nlow = 0.0\nhigh = 0.5\nlog = true", "low = 0.0 must be above 0"),

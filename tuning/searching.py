@@ -143,13 +143,13 @@ def _check_fixed(fixed):
 def _old(out, resume):
     """search.json of the search that goes on, or {} where a new one begins."""
     if resume and out is None:
-        raise UsageError("resume needs to know which search goes on. Type --out FOLDER with --resume.")
+        raise UsageError("resume=True needs to know which search goes on. Give out=FOLDER, too.")
     there = out is not None and (Path(out) / "search.json").exists()
     if resume and not there:
-        raise UsageError(f"{out} holds no search to go on with. Leave --resume out to begin one.")
+        raise UsageError(f"{out} holds no search to go on with. Leave resume=True out to begin one.")
     if there and not resume:
         raise UsageError(
-            f"{out} already holds a search; nothing was changed. Go on with --resume, or type another --out."
+            f"{out} already holds a search; nothing was changed. Go on with resume=True, or give another out=FOLDER."
         )
     if not there:
         return {}
@@ -165,9 +165,7 @@ def _check_made(out, old, settings):
     with contextlib.closing(Store(out, readonly=True)) as store:
         made = store.count()
     if settings["trials"] < made:
-        raise UsageError(
-            f"trials={settings['trials']} is below the {made} that were made. Type --trials {made} or more."
-        )
+        raise UsageError(f"trials={settings['trials']} is below the {made} that were made. Give trials={made} or more.")
 
 
 def _described(search, space, data, settings, fixed):
@@ -250,7 +248,7 @@ def _address(listen, token):
     host = host.strip("[]")
     check_token(token)
     if host not in LOOPBACK and not token:
-        raise UsageError(f"Listening on {host} lets others in, so a token is needed. Type --token SECRET")
+        raise UsageError(f"Listening on {host} lets others in, so a token is needed. Give token=SECRET")
     return host, int(port)
 
 
@@ -268,7 +266,7 @@ def _folder(out, old, settings, say):
     differing = [name for name in settings if old and old.get(name) != settings[name] and name not in EXTENDABLE]
     if differing:
         listed = "; ".join(_difference(name, old.get(name), settings[name]) for name in differing)
-        raise UsageError(f"The search in {folder} is another one ({listed}). Type what it had, or another --out.")
+        raise UsageError(f"The search in {folder} is another one ({listed}). Give what it had, or another out=FOLDER.")
     if old:
         say(f"Going on with {folder}")
     else:
@@ -311,7 +309,7 @@ def _listening(host, port):
         sock = listening_socket(host, port)
     except OSError as error:
         raise UsageError(
-            f"Nothing can listen on {host}:{port}: {error.strerror}. Type another --listen HOST:PORT"
+            f"Nothing can listen on {host}:{port}: {error.strerror}. Give another listen=HOST:PORT"
         ) from None
     with sock:
         yield sock, f"[{host}]:{sock.getsockname()[1]}" if ":" in host else f"{host}:{sock.getsockname()[1]}"
@@ -332,7 +330,7 @@ def _serve(chief, application, sock, local, say, follow):
             time.sleep(0.2)
         _tell_news(chief.store, told, say)
         if not chief.over:
-            raise RuntimeError("The service ended too early. Go on with --resume.")
+            raise RuntimeError("The service ended too early. Go on with resume=True.")
         ended = time.monotonic()
         while serving.is_alive():
             since = time.monotonic() - ended

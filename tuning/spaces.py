@@ -49,7 +49,7 @@ def load(name):
     if path.suffix not in (".py", ".toml"):
         return SEARCHES.get(name)
     if not path.is_file():
-        raise UsageError(f"There is no file {path}. Type --search FILE.py, FILE.toml, or one of: kerascnn searches")
+        raise UsageError(f"There is no file {path}. Give search=FILE.py, FILE.toml, or one of: kerascnn searches")
     return _from_toml(path) if path.suffix == ".toml" else _from_python(path)
 
 
@@ -142,7 +142,9 @@ def _from_toml(path):
         if field not in FIELDS or (dot and field != "model_options"):
             raise unknown(f"recipe field in {path}:", name, FIELDS)
         if name in OPTIONS:
-            raise UsageError(f"{path} sets {name}, which is an option of the search itself. Type --{OPTIONS[name]}")
+            raise UsageError(
+                f"{path} sets {name}, which the search itself sets. Give it to the search: {OPTIONS[name]}=VALUE"
+            )
     Recipe(**fixed)
     for name, rule in searched.items():
         _check_rule(path, name, rule)

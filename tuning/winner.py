@@ -62,7 +62,7 @@ def _crown(folder, run, recipe, best_epoch, how, say):
                 crowned = train(recipe.replace(**changes), out=temporary, say=say)
             else:
                 if not (run / "best.keras").exists() and write_best(run, recipe) is None:  # its process was killed
-                    raise DataError(f"{run.folder} has no weights yet. Type --resume with --winner retrain.")
+                    raise DataError(f"{run.folder} has no weights yet. Give resume=True and winner='retrain'.")
                 shutil.copytree(run.folder, temporary, ignore=shutil.ignore_patterns("checkpoint"))
                 crowned = runs.Run(temporary)
                 measured = using.evaluate(crowned)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from kerascnn.commands.terminal import Flag, Json, computing, let_interrupts_through, print_json, print_table
+from kerascnn.commands.terminal import Flag, Json, computing, let_interrupts_through, naming, print_json, print_table
 from kerascnn.commands.train import make_fields, typed_fields
 from kerascnn.errors import UsageError
 
@@ -89,7 +89,7 @@ def tune(
         seconds of silence after which a worker counts as dead and another worker gets its trial
     """
     seconds = None if time is None else _seconds(time)
-    with computing() as (say, _):
+    with computing() as (say, _), naming(seconds="--time", lease_seconds="--lease"):
         let_interrupts_through()
         from tuning.searching import search as run_search
 

@@ -82,7 +82,7 @@ def _guarded(action, token):
             return PlainTextResponse(f"it is kerascnn {__version__} and this worker is {theirs}", 409)
         theirs = request.headers.get("Authorization", "")
         if token and not hmac.compare_digest(theirs.encode(), f"Bearer {token}".encode()):
-            return PlainTextResponse("the token is wrong. Type --token with the chief's", 401)
+            return PlainTextResponse("the token is wrong. Give the chief's: token=SECRET", 401)
         try:
             return JSONResponse(await action(await request.json()))
         except (UsageError, KeyError, TypeError, ValueError) as error:
