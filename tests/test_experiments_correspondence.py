@@ -91,6 +91,14 @@ def test_a_part_is_hidden_and_nothing_else(parts):
     assert (covered[0] != images[0]).sum() == 9
 
 
+def test_class_probabilities_are_no_features(parts):
+    model, images, boxes = parts
+    with pytest.raises(UsageError, match="gives the class probabilities, which are not features"):
+        correspondence(model, images, boxes, [model.layers[-1].name])
+    with pytest.raises(UsageError, match="repeats=0 is not allowed"):
+        correspondence(model, images, boxes, "mean", repeats=0)
+
+
 @pytest.mark.parametrize(
     ("boxes", "message"),
     [

@@ -119,6 +119,15 @@ def test_it_is_saved_with_its_numbers_and_the_model_stays_as_it_is(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("labels", "message"),
+    [([0, 1], r"labels of shape \(2,\) .* for each of the 4 images"), ([0, 1, 2, 1], "0 to 2 are not allowed")],
+)
+def test_labels_that_are_not_possible(labels, message):
+    with pytest.raises(UsageError, match=message):
+        invariance(SUMS, IMAGES, labels, amounts=[0])
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"change": "shear"}, "Unknown change of images 'shear'"),
@@ -126,6 +135,7 @@ def test_it_is_saved_with_its_numbers_and_the_model_stays_as_it_is(tmp_path):
         ({"change": "scale", "amounts": [0]}, "not allowed for scale"),
         ({"amounts": []}, "not allowed for translation"),
         ({"layers": "conv9"}, "no layer 'conv9'"),
+        ({"layers": ["conv", "out"]}, "'out' of small gives the class probabilities, which are not features"),
     ],
 )
 def test_what_is_not_possible(options, message):

@@ -25,6 +25,7 @@ from kerascnn.network.find import find_all
 from kerascnn.network.plan import make_plan
 from kerascnn.plots import BLUE, GREEN, ORANGE, PURPLE, RED
 from kerascnn.progress import Progress
+from kerascnn.using.features import feature_place
 
 RANDOM = "random places"
 
@@ -52,12 +53,13 @@ def correspondence(
         always alike, to 1), error (its standard error, by the jackknife over images), below_random (random places'
         distance less the part's), below_error (its standard error), images.
     Raises:
-        UsageError: there are fewer than two images, the number of boxes differs, a box is outside the image, or a part
-            is called "random places".
+        UsageError: there are fewer than two images, the number of boxes differs, a box is outside the image, a part is
+            called "random places", or a layer is unknown or gives the class probabilities.
     """
     images = np.asarray(images, "float32")
     boxes = _checked(images, parts, repeats)
-    names = [place.name for place in find_all(make_plan(model, opaque_step), layers)]
+    plan = make_plan(model, opaque_step)
+    names = [feature_place(plan, place.name).name for place in find_all(plan, layers)]
     whole = _features(model, images, names, batch_size)
     rng = np.random.default_rng(seed)
     sizes = itertools.cycle(boxes.values())

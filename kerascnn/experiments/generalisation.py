@@ -195,13 +195,15 @@ def _findings(accuracy, sizes, cross):
         verdict = "" if repeats == 1 else f"; {verdict} than training from scratch"
         interval = f" (95% interval {100 * low:+.1f} to {100 * high:+.1f}, {repeats} draws)" if repeats > 1 else ""
         said.append(
-            f"{size:g} images a class: frozen features {accuracy[0, place].mean():.1%}, from scratch "
+            f"{round(size, 1):g} images a class: frozen features {accuracy[0, place].mean():.1%}, from scratch "
             f"{accuracy[1, place].mean():.1%}: {100 * mean:+.1f} points{interval}{verdict}."
         )
     if np.isnan(cross):
-        said.append(f"Training from scratch does not catch up with the features up to {sizes[-1]:g} images a class.")
+        said.append(
+            f"Training from scratch does not catch up with the features up to {round(sizes[-1], 1):g} images a class."
+        )
     elif cross == sizes[0]:
-        said.append(f"Training from scratch is ahead already with {cross:g} images a class.")
+        said.append(f"Training from scratch is ahead already with {round(cross, 1):g} images a class.")
     else:
         said.append(f"Training from scratch catches up with the features at about {cross:.0f} images a class.")
     return tuple(said)

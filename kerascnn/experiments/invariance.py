@@ -15,6 +15,7 @@ from kerascnn.errors import UsageError, unknown
 from kerascnn.experiments import register
 from kerascnn.experiments.asked import layer_names
 from kerascnn.experiments.kept import Kept, blocks
+from kerascnn.experiments.labels import check_classes, checked_labels
 from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.subjects import opaque_step
@@ -22,6 +23,7 @@ from kerascnn.network.find import convolutions, find_all
 from kerascnn.network.plan import make_plan
 from kerascnn.plots import BLUE, GREEN, ORANGE, PURPLE, RED
 from kerascnn.progress import Progress
+from kerascnn.using.features import feature_place
 
 FILLS = ("zeros", "mirror", "mean")
 CHANGES = {  # name: (usual amounts, the amount that changes nothing, name of the axis)
@@ -75,11 +77,12 @@ def invariance(
         layer, area (the mean of relative over the amounts), low, high, images, to compare networks. Arrays: "relative"
         and "distance" (layers, amounts, N) and "probability" (amounts, N).
     Raises:
-        UsageError: the change, the fill or a layer is unknown, or an amount is not possible.
+        UsageError: the change, the fill or a layer is unknown, a layer gives the class probabilities, an amount is not
+            possible, or a label is not one of the network's classes.
     """
     amounts = _checked(change, amounts, fill, np.shape(images[:1])[1:3])
     names = _layers(make_plan(model, opaque_step), layers)
-    labels = None if labels is None else np.asarray(labels)
+    labels = None if labels is None else checked_labels(labels, len(images))
     parts = blocks(len(images), batch_size)
     progress = Progress(f"{change}, batch", len(parts), say)
     kept = Kept(keep, model, images, labels, change, amounts, names, fill, batch_size, seed, progress=progress)
@@ -122,6 +125,7 @@ def _distances(model, images, labels, names, change, amounts, fill, noise):
 
     original, answers = features(images)
     labels = answers.argmax(1) if labels is None else labels
+    check_classes(labels, max(2, answers.shape[1]))
     distance = np.zeros((len(names), len(amounts), len(images)))
     probability = np.zeros((len(amounts), len(images)))
     for place, amount in enumerate(amounts):
@@ -197,7 +201,7 @@ def usual_layers(model):
 
 def _layers(plan, layers):
     if layers is not None:
-        return [place.name for place in find_all(plan, layers)]
+        return [feature_place(plan, place.name).name for place in find_all(plan, layers)]
     deep = convolutions(plan)
     weighted = [path for path, kind in plan.kinds.items() if path in deep or kind == "Dense"]
     hidden = weighted[-2:-1]  # the last of all gives the scores

@@ -19,6 +19,7 @@ from kerascnn.dataset_scan.sheets import class_colours
 from kerascnn.errors import UsageError, counted
 from kerascnn.experiments import register
 from kerascnn.experiments.kept import Kept, digest
+from kerascnn.experiments.labels import checked_labels
 from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.explain.methods.deconvnet import deconvnet
 from kerascnn.explain.methods.occlusion import occlusion_trio as trio
@@ -74,7 +75,7 @@ def occlusion_trio(
         UsageError: the square is larger than the image, there are fewer than three other images, or the layer is
             unknown.
     """
-    images, labels = np.asarray(images, "float32"), np.asarray(labels)
+    images, labels = np.asarray(images, "float32"), checked_labels(labels, len(images))
     if len(others) < OTHERS:
         raise UsageError(f"others holds {len(others)} images; {OTHERS} or more are needed, to be shown beside each.")
     patch = max(1, min(images.shape[1:3]) // 4) if patch is None else patch

@@ -19,6 +19,7 @@ from kerascnn.dataset_scan.statistics import selectivity_index
 from kerascnn.errors import UsageError
 from kerascnn.experiments import register
 from kerascnn.experiments.kept import Kept, blocks
+from kerascnn.experiments.labels import check_classes, checked_labels
 from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.explain.answers import probabilities
 from kerascnn.explain.subjects import check_images, opaque_step
@@ -62,7 +63,7 @@ def unit_ablation(model, images, labels, layer=None, *, fill="zero", batch_size=
     plan = make_plan(model, opaque_step)
     if fill not in FILLS:
         raise UsageError(f"fill={fill!r} is not allowed: it must be {' or '.join(map(repr, FILLS))}.")
-    labels = _checked_labels(labels, len(images))
+    labels = checked_labels(labels, len(images))
 
     @functools.lru_cache(1)
     def tail(start):
@@ -112,11 +113,7 @@ def unit_ablation(model, images, labels, layer=None, *, fill="zero", batch_size=
 
 def _whole(tail, labels):
     """{"loss": (N,), "correct": (N,), "means": (N, channels) over the places} of the whole network."""
-    if labels.min() < 0 or labels.max() >= tail.whole.shape[1]:
-        raise UsageError(
-            f"labels from {labels.min()} to {labels.max()} are not allowed: the network has {tail.whole.shape[1]} "
-            f"classes, 0 to {tail.whole.shape[1] - 1}."
-        )
+    check_classes(labels, tail.whole.shape[1])
     loss, correct = _judged(tail.whole, labels)
     means = tail.maps.reshape(len(labels), -1, tail.channels).mean(1)
     return {"loss": loss, "correct": correct, "means": means}
@@ -160,16 +157,6 @@ def _judged(answers, labels):
     """(loss (N,), correct (N,)) of class probabilities."""
     of_class = answers[np.arange(len(labels)), labels].astype("float64")
     return -np.log(np.maximum(of_class, 1e-30)), answers.argmax(1) == labels
-
-
-def _checked_labels(labels, count):
-    labels = np.asarray(labels)
-    if not count or labels.shape != (count,) or labels.dtype.kind not in "iu":
-        raise UsageError(
-            f"labels of shape {labels.shape} and dtype {labels.dtype} are not allowed: a whole number for each of the "
-            f"{count} images is needed."
-        )
-    return labels
 
 
 def selectivity(maps, labels):
