@@ -20,6 +20,16 @@ from kerascnn.runs import Run
 from kerascnn.training.prepare import device_count
 
 ROOT = Path(__file__).parents[1]
+# Eight steps, on one process or on all of a group.
+TRAIN = """
+import sys
+import kerascnn
+from kerascnn.recipes import RECIPES
+
+recipe = RECIPES.get("digits")().replace(steps=8, batch_size=184, validation=149, optimizer="sgd", learning_rate=1e-3)
+hosts = sys.argv[2] if len(sys.argv) > 2 else None
+kerascnn.train(recipe, out=sys.argv[1], hosts=hosts, dropout=0.3, keep="last", say=lambda line: None)
+"""
 RECIPE = ("--epochs", "2", "--batch-size", "64", "--validation", "149", "--optimizer", "sgd", "--learning-rate", "0.05")
 RECIPE += ("--augment", "crop", "--dropout", "0.3", "--keep", "last", "--checkpoint-minutes", "0")
 # What two hosts tell each other; the second one then differs, and then fails.
@@ -65,6 +75,17 @@ def start_two(folder, *command):
 
 def weights(folder):
     return kerascnn.load(folder).get_weights()
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(tmp_path):
+    pytest.importorskip("jax")
+    processes = [*start_two(tmp_path, "-c", TRAIN, "two", "auto"), start(tmp_path, "-c", TRAIN, "one")]
+    said = [process.communicate(timeout=600) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 3, said
+    assert [out for out, _ in said] == [""] * 3
+    for alone, shared in zip(weights(tmp_path / "one"), weights(tmp_path / "two"), strict=True):
+        np.testing.assert_allclose(shared, alone, atol=1e-6)
 
 
 @pytest.mark.slow
