@@ -13,7 +13,7 @@ from PIL import Image
 LOOPBACK = ("127.0.0.1", "::1", "localhost", "")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking")
-FLAGS += ("disable-component-update", "disable-sync")
+FLAGS += ("disable-component-update", "disable-sync", "use-fake-device-for-media-stream")
 random.seed(0)  # of models that test files make when they are imported; see `same_weights`
 
 

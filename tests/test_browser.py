@@ -436,6 +436,16 @@ def test_a_drawing_is_answered(live_page):
     assert sum(answered(page).values()) == pytest.approx(1, abs=1e-3)
 
 
+def test_a_picture_of_the_camera_is_answered(live_page):
+    page = live_page
+    page.context.grant_permissions(["camera"])
+    page.click("#camera")
+    page.get_by_text("Take the picture").click()
+    assert sum(answered(page).values()) == pytest.approx(1, abs=1e-3)
+    assert page.locator("#camera").inner_text() == "Camera"
+    assert page.locator("video").is_hidden()
+
+
 def test_the_live_page_fits_a_phone_and_has_no_serious_fault(live_page):
     live_page.set_viewport_size({"width": 360, "height": 740})
     assert live_page.evaluate("document.documentElement.scrollWidth") <= 360
