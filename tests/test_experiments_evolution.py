@@ -66,6 +66,12 @@ def test_epochs_are_kept_as_they_were(tmp_path):
             np.testing.assert_array_equal(old, new)
 
 
+def test_class_probabilities_are_no_features():
+    models = {epochs: network(1, 1) for epochs in range(3)}
+    with pytest.raises(UsageError, match="'scores' of two gives the class probabilities, which are not features"):
+        evolution(models, np.ones((2, 4, 4, 1)), ["conv1", "scores"])
+
+
 def test_two_epochs_are_too_few():
     with pytest.raises(UsageError, match="models holds 2 epochs; three or more are needed"):
         evolution({0: network(1, 1), 1: network(2, 2)}, np.ones((2, 4, 4, 1)))

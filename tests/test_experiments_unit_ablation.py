@@ -112,6 +112,7 @@ def test_its_figure_and_files(network, tmp_path):
     ("changes", "message"),
     [
         ({"layer": "frist"}, "first"),
+        ({"layer": "scores"}, "gives the class probabilities, which are not features"),
         ({"fill": "noise"}, "fill='noise' is not allowed: it must be 'zero' or 'mean'"),
         ({"labels": np.full(20, 3)}, "the network has 3 classes, 0 to 2"),
         ({"labels": [1, 2]}, r"labels of shape \(2,\)"),

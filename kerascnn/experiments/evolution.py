@@ -23,10 +23,13 @@ from kerascnn.experiments.kept_epochs import KeptEpochs, saved
 from kerascnn.experiments.outcome import Outcome, mean_interval
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.sheets import map_colours
+from kerascnn.explain.subjects import opaque_step
+from kerascnn.network.plan import make_plan
 from kerascnn.plots import BLUE, GREEN, ORANGE, PURPLE, RED
 from kerascnn.progress import Progress
 from kerascnn.recipes import Recipe
 from kerascnn.training.train import train
+from kerascnn.using.features import check_feature
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, "0.4")
 EPOCHS = (1, 2, 5, 10, 20, 40, 60, 80)
@@ -53,13 +56,15 @@ def evolution(models, images, layers=None, *, channels=2, batch_size=64, keep=No
         (its 95% interval), images. Tables: "settled" (layer, epochs: the first from which the share stays below a
         half) and "patches" (layer, channel, epochs, image, value). Arrays: "<layer>/distance" (epochs, N).
     Raises:
-        UsageError: there are fewer than three epochs, or a layer is unknown.
+        UsageError: there are fewer than three epochs, or a layer is unknown or gives the class probabilities.
     """
     if len(models) < 3:
         raise UsageError(f"models holds {counted(len(models), 'epoch')}; three or more are needed to see a course.")
     order = sorted(models)
     last = _model(models[order[-1]])
-    chosen = scanned_layers(last, layers)
+    chosen, plan = scanned_layers(last, layers), make_plan(last, opaque_step)
+    for each in chosen:
+        check_feature(plan, each.name, each.value)
     names = [each.name for each in chosen]
     found = scan(last, images, names, 1, batch_size=batch_size)
     drawn = {name: _channels(found, name, channels) for name in names}

@@ -28,6 +28,7 @@ from kerascnn.explain.walk import Task, needed_steps, run
 from kerascnn.network.plan import make_plan
 from kerascnn.plots import BLUE, ORANGE
 from kerascnn.progress import Progress
+from kerascnn.using.features import check_feature
 
 FILLS = ("zero", "mean")
 STEPS = 16  # points of a cumulative curve
@@ -57,10 +58,12 @@ def unit_ablation(model, images, labels, layer=None, *, fill="zero", batch_size=
         network. Arrays: "loss" (channels, N) and, over the numbers of channels "off", the accuracies
         "most_important_first" and "least_important_first".
     Raises:
-        UsageError: the layer or fill is unknown, or a label is not one of the network's classes.
+        UsageError: the layer or fill is unknown, the layer gives the class probabilities, or a label is not one of the
+            network's classes.
     """
     chosen = scanned_layers(model, layer)[-1]
     plan = make_plan(model, opaque_step)
+    check_feature(plan, chosen.name, chosen.value)
     if fill not in FILLS:
         raise UsageError(f"fill={fill!r} is not allowed: it must be {' or '.join(map(repr, FILLS))}.")
     labels = checked_labels(labels, len(images))

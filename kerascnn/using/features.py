@@ -156,13 +156,19 @@ def feature_place(plan, layer):
     Raises:
         UsageError: there is no such layer, or it gives the class probabilities.
     """
-    place, head = find(plan, layer), head_step(plan.steps, plan.outputs[0])
-    if head is not None and place.value == head.output:
+    place = find(plan, layer)
+    check_feature(plan, layer, place.value)
+    return place
+
+
+def check_feature(plan, layer, value):
+    """Raise a UsageError if the value of a layer is the class probabilities."""
+    head = head_step(plan.steps, plan.outputs[0])
+    if head is not None and value == head.output:
         raise UsageError(
             f"Layer {layer!r} of {plan.model} gives the class probabilities, which are not features. Name a layer "
             f"before it. List them: kerascnn table {plan.model}"
         )
-    return place
 
 
 class _Convolved:
