@@ -61,13 +61,16 @@ def shard_range(shard, images, block):
 
 
 def check_one_job(manifests, what, words):
-    """Raise a UsageError if shards are not of one job.
+    """Raise a UsageError if shards are not of one job, or one is no shard.
 
     Args:
-        manifests: (name, dict) pairs; their entries must be equal but for "shard".
+        manifests: (name, dict) pairs; their entries must be equal but for "shard", which that of a whole one lacks.
         what: what they are shards of, such as "scan".
         words: {entry: what it says of the job}, for the message.
     """
+    for name, manifest in manifests:
+        if "shard" not in manifest:
+            raise UsageError(f"{name} is no shard but whole, so there is nothing to merge it with.")
     (first, one), *others = manifests
     for name, other in others:
         entries = [entry for entry in dict.fromkeys([*one, *other]) if entry != "shard"]
@@ -81,14 +84,12 @@ def in_order(shards):
     """Shards by number: the places that they have among those given.
 
     Args:
-        shards: (name, (i, n)) pairs, with None for the shard of what is none.
+        shards: (name, (i, n)) pairs.
     Raises:
-        UsageError: one is no shard or of another number of shards, twice there, or missing.
+        UsageError: one is of another number of shards, twice there, or missing.
     """
     first, count, places = shards[0][0], None, {}
     for place, (name, shard) in enumerate(shards):
-        if shard is None:
-            raise UsageError(f"{name} is no shard but whole, so there is nothing to merge it with.")
         number, others = shard
         count = count or others
         if others != count:

@@ -71,6 +71,7 @@ def test_features_of_a_job_array_are_those_of_one_job(call, trained, make_folder
         (["merge", *shards[:2], "-o", "x.npz"], "1 shard is missing: 3/3. Compute it first, and name all 3."),
         (["merge", "other.npz", *shards, "-o", "x.npz"], "are not of one job. They differ in: the scales."),
         (["merge", "one.npz", "-o", "x.npz"], "one.npz is no shard but whole"),
+        (["merge", *shards, "one.npz", "-o", "x.npz"], "one.npz is no shard but whole"),
         (["merge", *shards, "-o", "x"], "--out x is not allowed: the name must end with .npz"),
         ([*arguments, "--shard", "1/3"], "features-1-of-3.npz exists already"),
         ([*arguments, "--shard", "1/4"], "73 images make 3 blocks of 32, so that there can be 3 shards at most"),

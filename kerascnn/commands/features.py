@@ -140,7 +140,7 @@ def merge_features(shards, out, say):
         for shard, arrays in zip(shards, parts, strict=True)
     ]
     check_one_job(manifests, "job", DIFFERENT)
-    parts = [parts[place] for place in in_order([(name, m.get("shard")) for name, m in manifests])]
+    parts = [parts[place] for place in in_order([(name, m["shard"]) for name, m in manifests])]
     together = {name: np.concatenate([part[name] for part in parts]) for name in ("features", *ROWS)}
     arrays = {name: together.get(name, column) for name, column in parts[0].items()}
     write_features(out, arrays, {})

@@ -42,7 +42,7 @@ def merge(shards, *, out=None, patches=True):
         name = f"Number {number} of those given" if given else os.fspath(shard)
         manifests.append((name, shard.manifest if given else load_manifest(shard)))
     check_one_job(manifests, "scan", DIFFERENT)
-    ordered = [shards[place] for place in in_order([(name, m.get("shard")) for name, m in manifests])]
+    ordered = [shards[place] for place in in_order([(name, m["shard"]) for name, m in manifests])]
     result = _merged(ordered, manifests[0][1])
     if out is not None:
         result.save(out, patches=patches)
