@@ -1,3 +1,4 @@
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -80,3 +81,6 @@ def test_features_of_a_job_array_are_those_of_one_job(call, trained, make_folder
         assert (code, told in err) == (2, True), err
     (tmp_path / "torn.npz").write_bytes(b"PK")
     assert call("merge", "torn.npz", "-o", "x.npz")[0] == 1
+    np.savez(tmp_path / "other.npz", head=np.zeros(3))
+    code, _, err = call("merge", *shards, "other.npz", "-o", "x.npz")
+    assert (code, "other.npz holds no features, unlike features-2-of-3.npz" in err) == (1, True), err
