@@ -250,6 +250,7 @@ def test_errors_name_what_is_wrong(four, tmp_path):
         ("the images or their labels", {"images": 3}),
         ("k", {"k": 1}),
         ("batch_size", {"batch_size": 8}),
+        (r"the layers\.$", {"layers": "conv2"}),
     ],
 )
 def test_shards_of_another_scan_are_told_apart(four, what, changed):
@@ -257,7 +258,7 @@ def test_shards_of_another_scan_are_told_apart(four, what, changed):
     if "images" in changed:
         images = images + np.float32(changed.pop("images"))
     model = network(changed.pop("model", 1))
-    other = kerascnn.scan(model, images, "conv1", shard=(2, 4), **options | changed)
+    other = kerascnn.scan(model, images, changed.pop("layers", "conv1"), shard=(2, 4), **options | changed)
     with pytest.raises(UsageError, match=f"are not of one scan. They differ in: {what}"):
         kerascnn.merge([shards[1], other, shards[3], shards[4]])
 

@@ -14,6 +14,7 @@ DIFFERENT = {  # what a manifest's entry says, for those who merge
     "class_names": "the names of the classes",
     "images": "the number of images",
     "data": "the images or their labels",
+    "layers": "the layers",
     "outputs": "the layers",
     "order": "the layers",
 }
