@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from kerascnn import dataset_scan
+from kerascnn.commands.sharding import merge_hint
 
 
 @pytest.mark.slow
@@ -53,6 +56,21 @@ def test_a_scan_of_a_job_array_is_one_scan(call, trained, tmp_path):
 def test_bad_shards(call, trained, arguments, message):
     code, _, err = call("scan", trained.folder, "--layers", "c1", *arguments)
     assert (code, message in err) == (2, True), err
+
+
+@pytest.mark.parametrize(
+    ("path", "typed"),
+    [
+        ("features-3-of-16.npz", "SHARD SHARD ..."),  # not a name of ours: 03
+        ("features-03-of-16.npz", "features-*-of-16.npz"),
+        ("parts/scan-03-of-16.npz", "parts/scan-*-of-16.npz"),
+        ("my parts/scan-03-of-16.npz", "'my parts/'scan-*-of-16.npz"),
+        ("vgg.npz", "SHARD SHARD ..."),
+    ],
+)
+def test_how_shards_become_one(path, typed):
+    expected = f"{path}\nWhen all 16 are there: kerascnn merge {typed} -o OUT"
+    assert merge_hint(Path(path), (3, 16)) == expected
 
 
 def test_features_of_a_job_array_are_those_of_one_job(call, trained, make_folder, tmp_path):

@@ -1,5 +1,7 @@
 """What the commands with --shard have in common: the names of their files, and what they say."""
 
+import shlex
+
 from kerascnn.errors import UsageError
 
 
@@ -18,6 +20,9 @@ def check_absent(path):
 
 def merge_hint(path, shard):
     """What to say when a shard is written: where it is, and how all become one."""
-    name, count = path.name.split("-")[0], shard[1]
-    pattern = path.with_name(f"{name}-*-of-{count}.npz")
-    return f"{path}\nWhen all {count} are there: kerascnn merge {pattern} -o OUT"
+    what, count = path.name.split("-")[0], shard[1]
+    names = "SHARD SHARD ..."  # of the user's choice
+    if path.name == shard_file(what, shard):
+        folder = str(path).removesuffix(path.name)
+        names = f"{folder and shlex.quote(folder)}{what}-*-of-{count}.npz"
+    return f"{path}\nWhen all {count} are there: kerascnn merge {names} -o OUT"
