@@ -169,6 +169,14 @@ def test_shards_that_are_missing_cut_off_or_damaged(photos, tmp_path):
         datasets.load(tmp_path / "shards")
 
 
+def test_a_shard_that_cannot_be_opened(photos, tmp_path):
+    datasets.pack(photos, 4, tmp_path / "shards")
+    pack = pack_at(tmp_path / "shards")
+    (tmp_path / "shards" / "train-000000.tar").unlink()
+    with pytest.raises(DataError, match=r"Cannot read .*train-000000\.tar: No such file or directory\."):
+        pack.content(0)
+
+
 def test_many_shards_and_another_process(photos, tmp_path, monkeypatch):
     from kerascnn.datasets import shard_index
 

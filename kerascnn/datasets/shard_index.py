@@ -86,8 +86,8 @@ class Pack:
     def part(self, row, start, length):
         """Some bytes of a file; threads may read at the same time."""
         path, length = self.paths[self.shard[row]], max(0, min(length, int(self.length[row]) - start))
-        number = self._opened(path)
         try:
+            number = self._opened(path)
             if number is not None:
                 return os.pread(number, length, int(self.offset[row]) + start)
             with open(path, "rb") as file:
