@@ -120,6 +120,10 @@ def test_leaves_and_test_images_alone(make_folder, tmp_path):
     assert ours.class_names == ("nature/sea", "nature/wood", "town/street")
     with pytest.raises(UsageError, match=r"classes=None is not allowed: .* was packed with classes='leaves'"):
         datasets.load(tmp_path / "leaves")
+    looked_at = datasets.load(tmp_path / "leaves", validation=0, test=0, training=False)  # as by scan, with no option
+    assert looked_at.class_names == ours.class_names
+    with pytest.raises(UsageError, match=r"classes='present' is not allowed"):
+        datasets.load(tmp_path / "leaves", classes="present", training=False)
 
 
 def test_data_that_cannot_be_trained_on_are_packed_and_say_so(make_folder, tmp_path):

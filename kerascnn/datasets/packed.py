@@ -24,10 +24,10 @@ def packed(path, *, classes=None, training=True):
 
     Args:
         classes: as it was when the data were packed.
-        training: False takes what cannot be trained on.
+        training: False takes what cannot be trained on, and the classes that were packed where none are given.
     """
     pack = pack_at(path)
-    if classes != pack.head["classes"]:
+    if classes != pack.head["classes"] and (training or classes is not None):
         raise UsageError(
             f"classes={classes!r} is not allowed: {path} was packed with classes={pack.head['classes']!r}. Give the "
             "same, or pack the data again."
