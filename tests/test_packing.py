@@ -198,5 +198,7 @@ def test_the_command(call, photos, tmp_path):
     assert out == "shards: 24 images, 0.0 MB, in 3 shards\nUse it like the folder: kerascnn train shards\n"
     code, _, err = call("data", "pack", photos, "--shards", "99", "-o", "more")
     assert (code, "--shards 99 is more than the 24 images. Give --shards 24 or less" in err) == (2, True)
+    code, out, _ = call("data", "pack", photos, "--classes", "leaves", "--shards", "3", "-o", "leaves")
+    assert (code, out.splitlines()[1]) == (0, "Use it like the folder: kerascnn train leaves --classes leaves")
     code, out, _ = call("data", "check", "shards")
     assert (code, "torn.jpg" in out) == (0, True)

@@ -36,4 +36,5 @@ def pack(
 
     images, size = write(data, shards, out, classes=classes)
     print(f"{out}: {counted(images, 'image')}, {size / 1e6:,.1f} MB, in {counted(shards, 'shard')}")
-    print(f"Use it like the folder: {command('train', out)}")
+    chosen = ["--classes", classes] if classes else []
+    print(f"Use it like the folder: {command('train', out, *chosen)}")
