@@ -281,11 +281,13 @@ class ScanResult:
         Raises:
             UsageError: they differ in more than their layers; the message says in what.
         """
+        free = ["layers", "outputs", "order"]
+        if "shard" not in self.manifest:  # whose images depend on the size of a batch
+            free.append("batch_size")
         differing = [
             name
             for name in sorted(self.manifest.keys() | earlier.manifest.keys())
-            if name not in ("layers", "outputs", "order", "batch_size")
-            and self.manifest.get(name) != earlier.manifest.get(name)
+            if name not in free and self.manifest.get(name) != earlier.manifest.get(name)
         ]
         if differing:
             raise UsageError(
