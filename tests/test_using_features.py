@@ -7,6 +7,7 @@ import pytest
 from keras import layers
 
 from kerascnn import explain
+from kerascnn.commands.features import write_features
 from kerascnn.errors import UsageError
 from kerascnn.using.features import convolutional, features
 
@@ -162,3 +163,19 @@ def test_a_parquet_file_holds_what_the_npz_file_holds(call, trained, tmp_path):
     assert table["split"].tolist() == arrays["splits"].tolist()
     assert table["label"].tolist() == arrays["labels"].tolist()
     assert table["class"].tolist() == arrays["class_names"][arrays["labels"]].tolist()
+
+
+def test_a_parquet_file_of_images_that_are_no_files(tmp_path):
+    pytest.importorskip("pyarrow")
+    arrays = {
+        "features": np.eye(2, dtype="float32"),
+        "files": np.array([]),
+        "labels": np.array([], int),
+        "class_names": np.array([]),
+        "splits": np.array(["train", "test"]),
+        "layer": np.array("f6"),
+    }
+    write_features(tmp_path / "f.parquet", arrays, {})
+    table = pandas.read_parquet(tmp_path / "f.parquet")
+    assert table.columns.tolist() == ["split", "features"]
+    np.testing.assert_array_equal(np.stack(table["features"]), arrays["features"])

@@ -186,10 +186,12 @@ def write_features(out, arrays, manifest):
 
 
 def _write_parquet(out, features, files, labels, class_names, splits, layer):
-    """One row for each image: file, split, label and class (if there are labels), and the features as a list."""
+    """One row for each image: file (if there are files), split, label and class (if there are labels), and the features
+    as a list."""
     import pandas
 
-    table = {"file": files, "split": splits}
+    table = {"file": files} if len(files) else {}
+    table["split"] = splits
     if len(labels):
         table |= {"label": labels, "class": [class_names[label] for label in labels]}
     table = pandas.DataFrame(table)
