@@ -231,6 +231,10 @@ def test_errors_name_what_is_wrong(four, tmp_path):
     half = kerascnn.scan(network(1), images, "conv1", shard=(2, 2), **options)
     with pytest.raises(UsageError, match=r"Number 2 of those given is shard 2/2, but Number 1 .* one of 4 shards"):
         kerascnn.merge([one, half])
+    with pytest.raises(UsageError, match=r"3 shards are missing: 2/4, 3/4, 4/4\."):
+        kerascnn.merge(one)
+    with pytest.raises(UsageError, match=r"There is no scan nothing\.npz"):
+        kerascnn.merge("nothing.npz")
     with pytest.raises(UsageError, match="No shard was named"):
         kerascnn.merge([])
     with pytest.raises(UsageError, match="There is no scan"):

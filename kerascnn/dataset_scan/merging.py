@@ -24,7 +24,8 @@ def merge(shards, *, out=None, patches=True):
     """The ScanResult of all shards of a scan: the same numbers, bit for bit, as of one scan over everything.
 
     Args:
-        shards: files that `scan(..., shard=(i, n), out=path)` wrote, or ScanResults of shards, in any order.
+        shards: files that `scan(..., shard=(i, n), out=path)` wrote, or ScanResults of shards, in any order; or the
+            only one.
         out: NPZ file for the result; its bytes are those of the file that one scan writes.
         patches: False leaves the pixels of the patches out of `out`.
     Raises:
@@ -34,7 +35,7 @@ def merge(shards, *, out=None, patches=True):
     """
     if out is not None and os.path.exists(out):
         raise UsageError(f"{out} exists already. Name another file, or delete it.")
-    shards = list(shards)
+    shards = [shards] if isinstance(shards, (str, os.PathLike, ScanResult)) else list(shards)
     if not shards:
         raise UsageError("No shard was named.")
     manifests = []
