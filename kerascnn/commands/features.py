@@ -55,7 +55,7 @@ def features(
         what to do with several scales: take their mean, or stack them
     out
         .npz file with features, files, labels, class_names and splits, or .parquet file with a row for each image; of a
-        shard always .npz [default: features.npz, or of a shard features-3-of-16.npz]
+        shard always .npz [default: features.npz, or of a shard features-03-of-16.npz]
     """
     part = None if shard is None else parse_shard(shard)
     out = out or Path("features.npz" if part is None else shard_file("features", part))
