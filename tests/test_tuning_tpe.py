@@ -1,6 +1,7 @@
 """Optuna's TPE as an oracle: it finds, repeats, resumes, and keeps to steps and conditions."""
 
 import contextlib
+import math
 
 import keras_tuner
 import pytest
@@ -75,6 +76,17 @@ def test_conditions_and_steps_are_kept(tmp_path):
         assert value["batch_size"] in (16, 32, 64, 128)
         assert isinstance(value["batch_size"], int)
         assert 1e-3 <= value["learning_rate"] <= 1e-1
+
+
+def test_a_last_step_just_beyond_the_range_is_no_error(tmp_path):
+    """0.001 times the square root of 10, twice, is 0.010000000000000002."""
+
+    def rates(hp):
+        return Recipe(learning_rate=hp.Float("learning_rate", 1e-3, 1e-2, step=math.sqrt(10), sampling="log"))
+
+    values, reason = searched(tmp_path, rates, 30)
+    assert max(value["learning_rate"] for value in values) > 1e-2
+    assert (len(values), reason) == (3, "the space was searched to its end")
 
 
 def test_a_small_space_is_searched_to_its_end(tmp_path):

@@ -100,6 +100,11 @@ def distribution(row):
         return FloatDistribution(row["low"], row["high"], log=row["log"], step=step)
 
 
+def within(domain, value):
+    """The value as Optuna's distribution takes it: KerasTuner may miss the end of a range by the last digit."""
+    return min(max(value, domain.low), domain.high) if hasattr(domain, "low") else value
+
+
 class OptunaStorage:
     """The Optuna study in a search's folder.
 
@@ -165,11 +170,8 @@ class OptunaStorage:
         states["failed"] = TrialState.FAIL
         state = states.get(row["status"], TrialState.RUNNING)
         values = json.loads(row["hyperparameters"])
-        params = {name: values[name] for name in self._distributions if name in values}
-        for name, value in params.items():
-            domain = self._distributions[name]
-            if hasattr(domain, "low"):  # KerasTuner may miss the end of a range by the last digit
-                params[name] = min(max(value, domain.low), domain.high)
+        domains = self._distributions
+        params = {name: within(domain, values[name]) for name, domain in domains.items() if name in values}
         ended = datetime.datetime.fromtimestamp(row["ended"]) if row["status"] in FINAL else None
         return FrozenTrial(
             number=row["trial"],
@@ -179,7 +181,7 @@ class OptunaStorage:
             datetime_start=datetime.datetime.fromtimestamp(row["started"]),
             datetime_complete=ended,
             params=params,
-            distributions={name: self._distributions[name] for name in params},
+            distributions={name: domains[name] for name in params},
             user_attrs={**{name: row[name] for name in KEPT}, "run": str(tables.run_folder(self.folder, row["trial"]))},
             system_attrs={},
             intermediate_values=reports,

@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import TrialState
 
 from tuning import spaces
-from tuning.optuna_storage import distribution, quiet
+from tuning.optuna_storage import distribution, quiet, within
 
 TRIES = 20  # suggestions that repeat an earlier trial, before values are drawn at random; as often again, and it ends
 STATES = {"COMPLETED": TrialState.COMPLETE, "RUNNING": TrialState.RUNNING}  # others are failures
@@ -51,7 +51,8 @@ class TpeOracle(keras_tuner.Oracle):
 
 def _frozen(trial, domains):
     """A KerasTuner trial as an Optuna trial."""
-    params = {name: value for name, value in trial.hyperparameters.values.items() if name in domains}
+    values = trial.hyperparameters.values
+    params = {name: within(domains[name], value) for name, value in values.items() if name in domains}
     state = STATES.get(trial.status, TrialState.FAIL)
     return optuna.trial.create_trial(
         state=state,
