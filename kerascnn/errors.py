@@ -28,7 +28,10 @@ class Stopped(Exception):  # noqa: N818 (not an error)
     """Training was stopped by a signal; its state was saved in the run's folder."""
 
     def __init__(self, signal_number, folder, epoch, step, hosts=1):
-        again = f"with: {command('train', '--resume', folder)}" if hosts == 1 else "with the same command on all hosts."
+        again = f"with: {command('train', '--resume', folder)}"
+        if hosts > 1:
+            again = "with the same command on all hosts"
+            again += f"; if it named no folder, add --out {shlex.quote(str(folder))}" if folder else "."
         super().__init__(
             f"stopped by {signal.Signals(signal_number).name} in epoch {epoch + 1} after step {step}. Go on {again}"
         )

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import signal
 import sys
 from dataclasses import dataclass
@@ -105,7 +106,7 @@ class Hosts:
                 raise
             raise HostLost(
                 "Another host of this training is gone. Type the same command on all hosts to go on from the last "
-                "checkpoint."
+                "checkpoint; if it named no folder, add --out and the run's."
             ) from error
 
     def stopping(self, step):
@@ -179,7 +180,8 @@ def _from_environment():
     if not given or list(given) == [VARIABLES[0]]:  # which JAX reads itself
         return {}
     address, *counts = (given.get(name, "") for name in VARIABLES)
-    if not address or not all(number.isdecimal() for number in counts) or int(counts[1]) >= int(counts[0]):
+    named = re.fullmatch(r".+:\d+", address) and all(number.isdecimal() for number in counts)
+    if not named or int(counts[1]) >= int(counts[0]):
         shown = ", ".join(f"{name}={os.environ.get(name, '')}" for name in VARIABLES)
         raise UsageError(
             f"{shown} do not name a host among others. Needed: HOST:PORT of the first, how many there are, and the "

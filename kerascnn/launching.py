@@ -13,7 +13,8 @@ from pathlib import Path
 from kerascnn.errors import counted
 from kerascnn.processes import num_cpus, python_module
 
-GRACE = 3.0  # seconds that processes get to end by themselves, and to say why, once one has ended with an error
+GRACE = 3.0  # seconds that processes get to end by themselves once one was killed, or has lost another
+LAST_WORK = 60.0  # likewise once one has ended with an error, which all may have: the first keeps its best weights
 LAST_LINES = 5  # of its output, where a process that says nothing has ended with an error
 GONE = (os.EX_TEMPFAIL, -signal.SIGABRT)  # how a process ends that another has left
 
@@ -26,10 +27,12 @@ class Launch:
         processes: how many.
         restarts: how often all are started again where one was killed.
         say: called with a line for each restart.
+        again: what to type to go on.
     """
 
-    def __init__(self, arguments, processes, restarts, say):
+    def __init__(self, arguments, processes, restarts, say, again="the same command"):
         self.arguments, self.processes, self.restarts, self.say = arguments, processes, restarts, say
+        self.again = again
         self._running = []
         self._signal = None
 
@@ -48,6 +51,8 @@ class Launch:
     def _run(self, folder):
         for restart in range(self.restarts + 1):
             self._start(folder)
+            if self._signal:  # it came before all were there
+                self._terminate()
             first, codes = self._wait()
             if self._signal:
                 return 128 + self._signal
@@ -61,8 +66,8 @@ class Launch:
             if restart < self.restarts:
                 told = f"All start again from the last checkpoint, restart {restart + 1} of {self.restarts}"
                 self.say(f"{self._ended(number, codes[number])}. {told}")
-        again = counted(self.restarts, "restart")
-        self.say(f"{self._ended(number, codes[number])} after {again}. Type the same command to go on")
+        after = counted(self.restarts, "restart")
+        self.say(f"{self._ended(number, codes[number])} after {after}. Type {self.again} to go on")
         return 1
 
     def _start(self, folder):
@@ -99,7 +104,8 @@ class Launch:
         while None in (codes := [process.poll() for process in self._running]):
             if first is None and any(codes):
                 first = next(number for number, code in enumerate(codes) if code)
-                deadline = time.monotonic() + GRACE
+                killed = codes[first] < 0 or codes[first] in GONE
+                deadline = time.monotonic() + (GRACE if killed else LAST_WORK)
             if deadline and time.monotonic() > deadline and not self._signal:
                 self._kill()
             time.sleep(0.1)
@@ -110,6 +116,9 @@ class Launch:
         if self._signal:
             self._kill()
         self._signal = number
+        self._terminate()
+
+    def _terminate(self):
         for process in self._running:
             if process.poll() is None:
                 process.terminate()

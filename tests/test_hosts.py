@@ -1,5 +1,6 @@
 """Training over hosts: processes on loopback learn what one learns, a killed one is replaced, and errors say why."""
 
+import contextlib
 import os
 import re
 import signal
@@ -7,16 +8,18 @@ import socket
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import kerascnn
-from kerascnn import backends, hosts
-from kerascnn.errors import UsageError
+from kerascnn import backends, hosts, launching
+from kerascnn.errors import Stopped, TrainingFailed, UsageError
 from kerascnn.recipes import Recipe
 from kerascnn.runs import Run
+from kerascnn.training import train as training
 from kerascnn.training.prepare import device_count
 
 ROOT = Path(__file__).parents[1]
@@ -184,6 +187,14 @@ def test_variables_that_name_no_host(number, count, monkeypatch):
         hosts._from_environment()
 
 
+@pytest.mark.parametrize("address", ["node0", "node0:", ":7001"])
+def test_an_address_needs_host_and_port(address, monkeypatch):
+    for name, value in zip(hosts.VARIABLES, (address, "2", "0"), strict=True):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=f"JAX_COORDINATOR_ADDRESS={address}, .* Needed: HOST:PORT of the first"):
+        hosts._from_environment()
+
+
 def test_variables_that_name_a_host(monkeypatch):
     for name in hosts.VARIABLES:
         monkeypatch.delenv(name, raising=False)
@@ -230,6 +241,61 @@ def test_what_launch_cannot_start(typed, message, call, tmp_path, monkeypatch):
     assert (code, out) == (2, "")
     assert message in err
     assert not (tmp_path / "saved_models").exists()
+
+
+def scripted(monkeypatch, script):
+    """From here on `Launch` starts a shell script in place of kerascnn."""
+    monkeypatch.setattr(launching, "python_module", lambda name: ["sh", "-c", script])
+
+
+def test_a_signal_ends_also_processes_that_are_started_after_it(monkeypatch):
+    @contextlib.contextmanager
+    def signalled(number, count):
+        if number == 1:
+            signal.raise_signal(signal.SIGTERM)
+        yield
+
+    scripted(monkeypatch, "exec sleep 60")
+    monkeypatch.setattr(launching, "_share_of_cores", signalled)
+    began = time.monotonic()
+    assert launching.Launch([], 2, 0, print).run() == 128 + signal.SIGTERM
+    assert time.monotonic() - began < 30
+
+
+def test_the_first_process_may_keep_its_weights_after_an_error_of_all(monkeypatch, tmp_path):
+    monkeypatch.setattr(launching, "GRACE", 0.1)
+    kept = tmp_path / "kept"
+    scripted(monkeypatch, f"if [ $JAX_PROCESS_ID = 0 ]; then sleep 1; touch {kept}; fi; exit 1")
+    assert launching.Launch([], 2, 0, print).run() == 1
+    assert kept.exists()
+
+
+def test_a_new_run_that_launch_gave_up_says_where_it_goes_on(monkeypatch, call, capfd):
+    pytest.importorskip("jax")
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    scripted(monkeypatch, "kill -9 $$")
+    with pytest.raises(SystemExit, match="1"):
+        call("launch", "--processes", "2", "--restarts", "0", "train", "--batch-size", "64")
+    told = r"by SIGKILL after 0 restarts\. Type the same command with --out saved_models/\S+ to go on"
+    assert re.search(told, capfd.readouterr().out)
+
+
+def test_hosts_that_were_stopped_say_how_they_go_on():
+    told = str(Stopped(signal.SIGTERM, "runs/a", 0, 3, hosts=2))
+    assert told.endswith("Go on with the same command on all hosts; if it named no folder, add --out runs/a")
+    assert str(Stopped(signal.SIGTERM, None, 0, 3, hosts=2)).endswith("Go on with the same command on all hosts.")
+
+
+def test_a_host_that_is_not_the_first_says_that_the_loss_diverged(monkeypatch):
+    def diverge(*arguments, test):
+        raise RuntimeError("NaN or Inf loss")
+
+    monkeypatch.setattr(training, "_fit", diverge)
+    batches = types.SimpleNamespace(epoch=1)
+    with pytest.raises(
+        TrainingFailed, match=r"The loss became NaN or infinite in epoch 2; .* the first host says what is kept"
+    ):
+        training._follow(hosts.Hosts(1, 2), Recipe(), "float32", (None, batches, None, None, 2), test=True)
 
 
 def test_launch_needs_jax(call, monkeypatch):

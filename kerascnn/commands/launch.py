@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shlex
 import sys
 from typing import Annotated
 
@@ -46,7 +47,8 @@ def launch(
 
     out = _new_folder(arguments[1:], processes)
     more = [] if out is None else ["--out", str(out)]
-    code = Launch([*arguments, *more, "--hosts", "auto"], processes, restarts, print).run()
+    again = "the same command" if out is None else f"the same command with --out {shlex.quote(str(out))}"
+    code = Launch([*arguments, *more, "--hosts", "auto"], processes, restarts, print, again).run()
     if out is not None and not any(out.iterdir()):
         out.rmdir()
     if code:

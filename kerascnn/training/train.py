@@ -113,7 +113,7 @@ def train(
     prepared, model, batches, notes = _built(group, recipe, data, precision, count, run, state)
     built = model, batches, data, state, count
     if not group.first:
-        return _fit(group, None, recipe, built, callbacks, checkpoint_minutes, began, say, test=test)
+        return _follow(group, recipe, precision, built, callbacks, checkpoint_minutes, began, say, test=test)
     watch = (run.read("run").get("watch", ()) if run else ()) if watch is None else watch
     looks = _looks(watch, recipe, model, data, prepared)
     check_space(run.folder if run else out or runs.ROOT, model.count_params())
@@ -245,6 +245,13 @@ def _fit(group, run, recipe, built, *rest, test):
     group.leave()
 
 
+def _follow(group, recipe, precision, built, *rest, test):
+    """Fit on a host that is not the first: it writes nothing, and says why it ended as the first one does."""
+    model, batches, *_ = built
+    with _told_failures(None, recipe, model, precision, memory(), batches):
+        _fit(group, None, recipe, built, *rest, test=test)
+
+
 def _diverged(error):
     return isinstance(error, RuntimeError) and "NaN or Inf loss" in str(error)
 
@@ -360,14 +367,16 @@ def _announce(recipe, data, model, precision, count, group, notes, say, *, test)
 @contextlib.contextmanager
 def _told_failures(run, recipe, model, precision, free, batches):
     """Within this block a loss that is not a number and memory that runs out become a TrainingFailed; the best weights
-    so far are kept."""
+    so far are kept, in `run`, which only the first host has."""
     try:
         yield
     except Exception as error:
         diverged = _diverged(error)
         if not diverged and not backends.out_of_memory(error):
             raise
-        kept = "the best weights so far are kept" if write_best(run, recipe) else "no epoch was finished"
+        kept = "the first host says what is kept"
+        if run:
+            kept = "the best weights so far are kept" if write_best(run, recipe) else "no epoch was finished"
         if diverged:
             raise not_a_number(recipe, batches.epoch, kept) from None
         raise memory_ran_out(recipe, model, precision, free, batches.epoch, kept) from error
