@@ -38,7 +38,9 @@ class Launch:
 
     def run(self):
         """Start them, wait for their end, and start them again where it may help; returns the exit code."""
-        numbers = (signal.SIGINT, signal.SIGTERM)
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # which nohup sets
+            numbers.append(signal.SIGHUP)  # they do not hear that the terminal is closed: their sessions are their own
         before = [signal.signal(number, self._stop) for number in numbers]
         try:
             with tempfile.TemporaryDirectory(prefix="kerascnn-launch-") as folder:

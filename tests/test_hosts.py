@@ -56,6 +56,18 @@ group.leave()
 """
 
 
+# Two processes that would sleep for a minute, and write down their numbers.
+ASLEEP = """
+import signal
+import sys
+from kerascnn import launching
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which may be ignored, under nohup
+launching.python_module = lambda name: ["sh", "-c", "echo $$ >> pids; exec sleep 60"]
+sys.exit(launching.Launch([], 2, 0, print).run())
+"""
+
+
 def start(folder, *command, **environment):
     return subprocess.Popen(
         [sys.executable, *command],
@@ -260,6 +272,19 @@ def test_a_signal_ends_also_processes_that_are_started_after_it(monkeypatch):
     began = time.monotonic()
     assert launching.Launch([], 2, 0, print).run() == 128 + signal.SIGTERM
     assert time.monotonic() - began < 30
+
+
+def test_no_process_stays_when_the_terminal_is_closed(tmp_path):
+    launched = start(tmp_path, "-c", ASLEEP)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "pids").exists() or len(pids := (tmp_path / "pids").read_text().split()) < 2:
+        assert time.monotonic() < deadline, launched.poll()
+        time.sleep(0.05)
+    launched.send_signal(signal.SIGHUP)
+    assert launched.wait(30) == 128 + signal.SIGHUP
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid), 0)
 
 
 def test_the_first_process_may_keep_its_weights_after_an_error_of_all(monkeypatch, tmp_path):
