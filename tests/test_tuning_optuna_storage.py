@@ -3,6 +3,8 @@
 import contextlib
 import json
 import math
+import os
+from pathlib import Path
 
 import pytest
 from tuning_chief import SETTINGS, run, space
@@ -95,6 +97,15 @@ def test_a_file_that_cannot_be_written_is_told_once_and_stops_nothing(folder):
     follow(last=True)
     assert len(told) == 1
     assert "optuna.log is no longer written" in told[0]
+
+
+def test_a_lock_links_to_the_file_from_any_folder(folder, monkeypatch):
+    """Optuna tells the age of a lock by the file that it links to; without one it would wait for a dead process."""
+    links, symlink = [], os.symlink
+    monkeypatch.setattr(os, "symlink", lambda target, path: links.append(target) or symlink(target, path))
+    monkeypatch.chdir(folder.parent)
+    optuna_storage.write(Path(folder.name))
+    assert set(links) == {str(folder.resolve() / "optuna.log")}
 
 
 def test_without_optuna_nothing_is_written(folder, monkeypatch, capsys):

@@ -120,9 +120,10 @@ class OptunaStorage:
 
         self.folder = Path(folder)
         self._distributions = {name: distribution(row) for name, row in search["hyperparameters"].items()}
-        _mend(self.folder / FILE)
+        path = (self.folder / FILE).resolve()  # Optuna's lock links to it, and tells by it how old a dead process's is
+        _mend(path)
         with quiet():
-            self._storage = JournalStorage(JournalFileBackend(str(self.folder / FILE)))
+            self._storage = JournalStorage(JournalFileBackend(str(path)))
             try:
                 self._study = self._storage.get_study_id_from_name(search["name"])
             except KeyError:
