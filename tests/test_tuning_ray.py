@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 from test_tuning_chaos import SPACE
@@ -20,7 +21,7 @@ from test_tuning_chaos import SPACE
 import tuning
 from kerascnn.errors import UsageError
 from tuning.searching import search as run_search
-from tuning.workers import on_ray
+from tuning.workers import engines, on_ray
 
 TRIALS, KILLS = map(int, os.environ.get("KERASCNN_CHAOS", "4,4").split(","))
 SEARCH = {"trials": TRIALS, "epochs": 3, "stop_early": "none"}
@@ -76,6 +77,20 @@ def test_a_worker_of_another_version_or_without_the_folder_says_so(tmp_path, mon
 def test_engines_and_storages_that_are_not_allowed(given, message):
     with pytest.raises(UsageError, match=message):
         run_search("digits", **given)
+
+
+@pytest.mark.parametrize(
+    ("listening", "here", "joined"),
+    [
+        ("0.0.0.0:7000", "10.0.0.5", "10.0.0.5:7000"),
+        ("[::]:7000", "fd00::5", "[fd00::5]:7000"),
+        ("10.0.0.6:7000", "10.0.0.5", "10.0.0.6:7000"),
+    ],
+)
+def test_workers_elsewhere_join_an_address_of_this_machine(listening, here, joined, monkeypatch):
+    monkeypatch.setattr(engines, "RayWorkers", lambda cluster, address, *rest: address)
+    cluster = types.SimpleNamespace(host=here, cpus=[2, 2])
+    assert engines.team(2, cluster, listening, "secret", "search", lambda line: None) == joined
 
 
 def test_without_ray_the_message_says_what_to_install(monkeypatch, tmp_path):

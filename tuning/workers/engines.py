@@ -10,6 +10,7 @@ from tuning.workers.on_ray import RayCluster, RayWorkers, share
 from tuning.workers.service import LOOPBACK
 
 ENGINES = ("local", "ray")
+EVERYWHERE = ("0.0.0.0", "[::]")  # hosts that stand for all addresses of this machine, and are none to others
 
 
 def stored(engine, storage, out, resume):
@@ -60,6 +61,9 @@ def team(count, cluster, address, token, folder, say):
     """
     if cluster is not None:
         say(f"{counted(count, 'worker')} on the Ray cluster of {counted(len(cluster.cpus), 'machine')}")
+        host, _, port = address.rpartition(":")
+        if host in EVERYWHERE:
+            address = f"[{cluster.host}]:{port}" if ":" in cluster.host else f"{cluster.host}:{port}"
         return RayWorkers(cluster, address, token, count, folder)
     if not count or address.rpartition(":")[0] not in LOOPBACK:
         reached = address.replace("0.0.0.0", socket.gethostname())
