@@ -125,6 +125,16 @@ def test_what_waits_while_batches_are_computed_is_one_batch(engine):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_a_batch_that_cannot_be_made_is_an_error_for_each_of_its_images(engine):
+    async def ask():
+        pixels = [PIXELS] * (engine.at_once + 1) + [PIXELS[1:]]
+        waiting = asyncio.gather(*map(engine.answer, pixels), return_exceptions=True)
+        return await asyncio.wait_for(waiting, 60)
+
+    found = asyncio.run(ask())
+    assert [isinstance(each, ValueError) for each in found] == [False] * engine.at_once + [True] * 2
+
+
 def test_maps_have_the_scale_that_is_asked_for(engine):
     own = engine.maps_of(PIXELS, "b")
     assert engine.maps_of(PIXELS, "b", largest=own["largest"])["sheet"] == own["sheet"]

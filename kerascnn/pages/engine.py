@@ -78,8 +78,8 @@ class Engine:
 
     async def _answer(self, some):
         """Give each image of a batch its answer, or all of them the error."""
-        pixels = np.stack([pixels for pixels, _ in some])
         try:
+            pixels = np.stack([pixels for pixels, _ in some])
             found = await asyncio.get_running_loop().run_in_executor(self.answering, self._answers, pixels)
         except Exception as error:
             for _, future in some:
