@@ -106,6 +106,12 @@ def test_what_is_kept_depends_on_the_settings(tmp_path):
     assert Kept(path, np.arange(3), "b").measure("x", lambda: 4) == 4
 
 
+def test_numbers_side_by_side_are_told_apart(tmp_path):
+    """A patch of 12 with a stride of 1 is not one of 1 with a stride of 21."""
+    assert Kept(tmp_path, "conv", 12, 1).measure("x", lambda: 1) == 1
+    assert Kept(tmp_path, "conv", 1, 21).measure("x", lambda: 2) == 2
+
+
 def test_a_class_with_too_few_images_and_a_layer_that_is_no_feature():
     images, labels = data(8, 0)
     with pytest.raises(UsageError, match="counts=15 is not allowed: class 0 has 8 training images"):
