@@ -141,9 +141,9 @@ def check_hosts(hosts, backend):
             "environment."
         )
     if hosts and backend != "jax":
+        reason = f": {REASONS[backend]}" if backend in REASONS else ""
         raise UsageError(
-            f"hosts={hosts!r} needs JAX, not {backend}: {REASONS[backend]}. Install kerascnn[jax] and set "
-            "KERAS_BACKEND=jax."
+            f"hosts={hosts!r} needs JAX, not {backend}{reason}. Install kerascnn[jax] and set KERAS_BACKEND=jax."
         )
 
 

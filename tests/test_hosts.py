@@ -152,6 +152,8 @@ def test_hosts_need_jax(tmp_path, call):
     for backend, reason in (("tensorflow", "keras#20585"), ("torch", "no data parallelism for PyTorch")):
         with pytest.raises(UsageError, match=f"hosts='auto' needs JAX, not {backend}: .*{reason}.*KERAS_BACKEND=jax"):
             hosts.check_hosts("auto", backend)
+    with pytest.raises(UsageError, match=r"hosts='auto' needs JAX, not openvino\. Install"):
+        hosts.check_hosts("auto", "openvino")
     if backends.backend() != "jax":
         with pytest.raises(UsageError, match="needs JAX"):
             kerascnn.train(Recipe(), out=tmp_path / "a", hosts="auto")
