@@ -11,6 +11,7 @@ import platform
 import re
 import signal
 import sys
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,7 +128,8 @@ class Hosts:
             import jax
 
             jax.distributed.shutdown()
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which JAX had taken
+            if threading.current_thread() is threading.main_thread():  # Python lets no other set it
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which JAX had taken
 
 
 ALONE = Hosts()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -217,6 +218,13 @@ def test_variables_that_name_a_host(monkeypatch):
         monkeypatch.setenv(name, value)
     named = hosts._from_environment()
     assert (named["coordinator_address"], named["num_processes"], named["process_id"]) == ("node0:7001", 4, 3)
+
+
+def test_hosts_part_in_any_thread(monkeypatch):
+    jax = types.SimpleNamespace(distributed=types.SimpleNamespace(shutdown=lambda: None))
+    monkeypatch.setitem(sys.modules, "jax", jax)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(hosts.Hosts(0, 2).leave).result()
 
 
 def test_hosts_that_differ_are_told_in_what():
