@@ -2,7 +2,7 @@
 # One training on four nodes of a Slurm cluster, which share the file system: sbatch docs/train-slurm.sh
 #
 # JAX reads who is who from Slurm's variables. A job that loses a node, is preempted or runs out of its time is queued
-# again and goes on from the last checkpoint, because the command is the same. SIGTERM, which comes a minute before the
+# again and resumes from the last checkpoint, because the command is the same. SIGTERM, which comes a minute before the
 # end, saves the step that is being computed.
 #SBATCH --job-name=train
 #SBATCH --nodes=4

@@ -85,8 +85,8 @@ def data_parallel(count):
 
 @contextlib.contextmanager
 def alone():
-    """Within this block new variables are on the first device only, as outside `data_parallel`: for what one of several
-    hosts does, as the others do not take part in making theirs."""
+    """Within this block, new variables are on the first device only, as outside `data_parallel`: for what only one of
+    several hosts does, since the others take no part in making these variables."""
     before = keras.distribution.distribution()
     keras.distribution.set_distribution(None)
     try:

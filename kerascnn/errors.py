@@ -17,11 +17,11 @@ class DataError(ValueError):
 
 
 class TrainingFailed(RuntimeError):  # noqa: N818 (what happened, in the words of run.json)
-    """Training could not go on; the run folder says why and keeps the best weights so far."""
+    """Training could not continue; the run folder says why and keeps the best weights so far."""
 
 
 class HostLost(RuntimeError):  # noqa: N818 (what happened)
-    """Another host of a training is gone. The command line exits 75, which says that the same command may go on."""
+    """Another host of a training is gone. The command line exits 75, which says that the same command can resume it."""
 
 
 class Stopped(Exception):  # noqa: N818 (not an error)
@@ -33,7 +33,7 @@ class Stopped(Exception):  # noqa: N818 (not an error)
             again = "with the same command on all hosts"
             again += f"; if it named no folder, add --out {shlex.quote(str(folder))}" if folder else "."
         super().__init__(
-            f"stopped by {signal.Signals(signal_number).name} in epoch {epoch + 1} after step {step}. Go on {again}"
+            f"stopped by {signal.Signals(signal_number).name} in epoch {epoch + 1} after step {step}. Resume {again}"
         )
         self.signal_number = signal_number
 

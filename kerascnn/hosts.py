@@ -60,7 +60,7 @@ class Hosts:
         return [json.loads(row[:length].tobytes()) for row, length in zip(rows, lengths, strict=True)]
 
     def share(self, content):
-        """The bytes that the first host has, on every host; the others' `content` is not looked at."""
+        """The bytes that the first host has, on every host; the others' `content` is ignored."""
         if self.count == 1:
             return content
         from jax.experimental import multihost_utils
@@ -73,11 +73,11 @@ class Hosts:
 
     @contextlib.contextmanager
     def agreeing(self):
-        """Yields a dict for what must be the same on every host, {name: what JSON can hold}, compared at the end of the
-        block; an error within the block on one host is raised on all.
+        """Yields a dict for what must be the same on every host, {name: anything JSON can hold}, compared at the end
+        of the block; an error within the block on one host is raised on all.
 
         Raises:
-            UsageError: values differ; it names the first host that differs, and in what.
+            UsageError: values differ; the message names the first host that differs, and the values.
         """
         values, error = {}, None
         try:
@@ -99,22 +99,22 @@ class Hosts:
 
     @contextlib.contextmanager
     def watching(self):
-        """Within this block the error of a computation that another host has left becomes a HostLost."""
+        """Within this block, the error that a computation raises when another host is gone becomes a HostLost."""
         try:
             yield
         except Exception as error:
             if self.count == 1 or ("Gloo" not in str(error) and "NCCL" not in str(error)):
                 raise
             raise HostLost(
-                "Another host of this training is gone. Type the same command on all hosts to go on from the last "
-                "checkpoint; if it named no folder, add --out and the run's."
+                "Another host of this training is gone. Type the same command on all hosts to resume from the last "
+                "checkpoint; if it named no folder, add --out and the folder of the run."
             ) from error
 
     def stopping(self, step):
         """True at the same step on every host, soon after one of them got SIGTERM; called after every step.
 
         Args:
-            step: the number of the step, which never falls.
+            step: the number of the step, which never decreases.
         """
         if self.count == 1:
             return False
@@ -123,7 +123,7 @@ class Hosts:
         return multihost_utils.reached_preemption_sync_point(step)
 
     def leave(self):
-        """Wait for the others, then part: what follows, each computes alone."""
+        """Wait for the others, then leave them: from here on, each host computes alone."""
         if self.count > 1:
             import jax
 
@@ -136,11 +136,10 @@ ALONE = Hosts()
 
 
 def check_hosts(hosts, backend):
-    """Raise a UsageError if `hosts` is none of the ways in which hosts are joined, or the backend cannot."""
+    """Raise a UsageError unless `hosts` is an allowed value and the backend can join hosts."""
     if hosts not in (None, "auto"):
         raise UsageError(
-            f"hosts={hosts!r} is not allowed. Allowed: auto, which asks the cluster, or {', '.join(VARIABLES)} in the "
-            "environment."
+            f"hosts={hosts!r} is not allowed. Allowed: auto, which reads {', '.join(VARIABLES)} or asks the cluster."
         )
     if hosts and backend != "jax":
         reason = f": {REASONS[backend]}" if backend in REASONS else ""
@@ -150,13 +149,13 @@ def check_hosts(hosts, backend):
 
 
 def join(hosts):
-    """The Hosts of this training, once all have come.
+    """The Hosts of this training, once all have joined.
 
     Args:
         hosts: None: this one alone. "auto": those that the environment or the cluster names.
     Raises:
-        UsageError: not JAX, no cluster, or JAX has computed before.
-        HostLost: the others do not come.
+        UsageError: the backend is not JAX, there is no cluster, or JAX has already computed something.
+        HostLost: the others do not join in time.
     """
     if hosts is None:
         return ALONE
@@ -205,12 +204,12 @@ def _initialize(jax, arguments):
     except ValueError:
         raise UsageError(
             "hosts='auto' did not find a cluster: neither Slurm, Open MPI, Kubernetes nor TPU. On one machine, type "
-            f"kerascnn launch --processes N train ...; on others, set {', '.join(VARIABLES)} for each process."
+            f"kerascnn launch --processes N train ...; elsewhere, set {', '.join(VARIABLES)} for each process."
         ) from None
     except RuntimeError as error:
         if "before" in str(error):
             raise UsageError(
-                "hosts='auto' must come before JAX computes anything in this process: train in a new one."
+                "hosts='auto' must come before JAX computes anything in this process: train in a new process."
             ) from None
         text = str(error).splitlines()[0]
         raise HostLost(f"The hosts of this training did not come together within {JOINING} s: {text}") from error
@@ -218,7 +217,7 @@ def _initialize(jax, arguments):
 
 @contextlib.contextmanager
 def _quiet():
-    """Within this block what native libraries print on file descriptor 1 goes to 2."""
+    """Within this block, what native libraries print on file descriptor 1 goes to 2."""
     sys.stdout.flush()
     saved = os.dup(1)
     os.dup2(2, 1)

@@ -1,6 +1,6 @@
 """The HTTP server of the services: uvicorn, on httptools and uvloop where they are installed.
 
-httptools reads a head of any length into memory; here it may have so many bytes, as with h11, which stands in for it.
+httptools reads a head of any length into memory; here its length is limited, as by h11, which serves without httptools.
 """
 
 import uvicorn
@@ -23,7 +23,7 @@ def _protocol():
         return "h11"
 
     class Limited(HttpToolsProtocol):
-        head = 0  # bytes of the present request that belong to no body
+        head = 0  # bytes of the current request that belong to no body
 
         def on_message_begin(self):
             self.head = 0

@@ -1,4 +1,4 @@
-"""The processes of one training on this machine: started together, watched, and started again when one dies."""
+"""The processes of one training on this machine: started together, watched, and restarted when one dies."""
 
 import contextlib
 import os
@@ -13,10 +13,10 @@ from pathlib import Path
 from kerascnn.errors import counted
 from kerascnn.processes import num_cpus, python_module
 
-GRACE = 3.0  # seconds that processes get to end by themselves once one was killed, or has lost another
+GRACE = 3.0  # seconds that processes get to end by themselves once one was killed or has lost another
 LAST_WORK = 60.0  # likewise once one has ended with an error, which all may have: the first keeps its best weights
-LAST_LINES = 5  # of its output, where a process that says nothing has ended with an error
-GONE = (os.EX_TEMPFAIL, -signal.SIGABRT)  # how a process ends that another has left
+LAST_LINES = 5  # shown of the output of a process that has failed out of sight
+GONE = (os.EX_TEMPFAIL, -signal.SIGABRT)  # how a process ends when another is gone
 
 
 class Launch:
@@ -25,9 +25,9 @@ class Launch:
     Args:
         arguments: of `kerascnn`, without its name; the same for each.
         processes: how many.
-        restarts: how often all are started again where one was killed.
+        restarts: how often all are restarted after one was killed.
         say: called with a line for each restart.
-        again: what to type to go on.
+        again: what to type to resume.
     """
 
     def __init__(self, arguments, processes, restarts, say, again="the same command"):
@@ -37,7 +37,7 @@ class Launch:
         self._signal = None
 
     def run(self):
-        """Start them, wait for their end, and start them again where it may help; returns the exit code."""
+        """Start them, wait until they end, and restart them where that may help; returns the exit code."""
         numbers = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # which nohup sets
             numbers.append(signal.SIGHUP)  # they do not hear that the terminal is closed: their sessions are their own
@@ -66,10 +66,10 @@ class Launch:
             if wrong is not None:  # it would only happen again
                 return codes[wrong]
             if restart < self.restarts:
-                told = f"All start again from the last checkpoint, restart {restart + 1} of {self.restarts}"
+                told = f"All resume from the last checkpoint, restart {restart + 1} of {self.restarts}"
                 self.say(f"{self._ended(number, codes[number])}. {told}")
         after = counted(self.restarts, "restart")
-        self.say(f"{self._ended(number, codes[number])} after {after}. Type {self.again} to go on")
+        self.say(f"{self._ended(number, codes[number])} after {after}. Type {self.again} to resume")
         return 1
 
     def _start(self, folder):
@@ -96,7 +96,7 @@ class Launch:
                     stdout=output,
                     stderr=output,
                     env=environment,
-                    start_new_session=True,  # Ctrl-C comes to us alone
+                    start_new_session=True,  # Ctrl-C reaches only us
                 )
             self._running.append(process)
 
@@ -114,7 +114,7 @@ class Launch:
         return next((n for n, code in enumerate(codes) if code), None) if first is None else first, codes
 
     def _stop(self, number, frame):
-        """The first signal lets all save and stop, the second one ends them at once."""
+        """The first signal makes all save and stop; a second one ends them at once."""
         if self._signal:
             self._kill()
         self._signal = number
@@ -132,7 +132,7 @@ class Launch:
                 process.wait()
 
     def _tell(self, number, folder):
-        """Print the last lines of a process whose output was kept back."""
+        """Print the last lines of a process whose output was held back."""
         path = _log(folder, number)
         if number and path.exists():
             for line in path.read_text(errors="replace").splitlines()[-LAST_LINES:]:
@@ -150,7 +150,7 @@ def _log(folder, number):
 
 @contextlib.contextmanager
 def _share_of_cores(number, count):
-    """Within this block processes are started on their share of this one's processors."""
+    """Within this block, processes start on their share of this one's processors."""
     if not hasattr(os, "sched_setaffinity") or num_cpus() == 1:
         yield
         return

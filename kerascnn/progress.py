@@ -25,8 +25,8 @@ class Progress:
 
         Args:
             text: what came out.
-            worked: False if it took no time, because its result was there already; it counts for nothing in the time
-                that is left, and no line is said.
+            worked: False if it took no time because its result already existed; it is then left out of the
+                estimate of the time left, and no line is said.
         """
         self.done += 1
         self.worked += worked

@@ -15,7 +15,7 @@ def parse_shard(text):
     """(i, n) of what was typed, such as "3/16".
 
     Raises:
-        UsageError: it is no shard.
+        UsageError: it is not a shard.
     """
     match = re.fullmatch(r"\s*([0-9]+)\s*/\s*([0-9]+)\s*", text)
     if not match:
@@ -27,7 +27,7 @@ def parse_shard(text):
 
 
 def check_shard(shard):
-    """The shard (i, n) as two ints; a UsageError if it is none."""
+    """The shard (i, n) as two ints; a UsageError if it is not one."""
     try:
         number, count = (int(n) for n in shard if int(n) == n)
     except (TypeError, ValueError):
@@ -53,7 +53,7 @@ def shard_range(shard, images, block):
     if count > blocks:
         raise UsageError(
             f"shard={number}/{count} is not allowed: {counted(images, 'image')} make {counted(blocks, 'block')} of "
-            f"{block}, so that there can be {counted(blocks, 'shard')} at most."
+            f"{block}, so there can be at most {counted(blocks, 'shard')}."
         )
     unit = block * (GROUP if blocks >= GROUP * count else 1)
     units = -(-images // unit)
@@ -61,32 +61,32 @@ def shard_range(shard, images, block):
 
 
 def check_one_job(manifests, what, words):
-    """Raise a UsageError if shards are not of one job, or one is no shard.
+    """Raise a UsageError if shards do not belong to one job, or one is not a shard.
 
     Args:
-        manifests: (name, dict) pairs; their entries must be equal but for "shard", which that of a whole one lacks.
+        manifests: (name, dict) pairs; their entries must be equal except for "shard", which a whole result lacks.
         what: what they are shards of, such as "scan".
         words: {entry: what it says of the job}, for the message.
     """
     for name, manifest in manifests:
         if "shard" not in manifest:
-            raise UsageError(f"{name} is no shard but whole, so there is nothing to merge it with.")
+            raise UsageError(f"{name} is not a shard but a whole result, so there is nothing to merge it with.")
     (first, one), *others = manifests
     for name, other in others:
         entries = [entry for entry in dict.fromkeys([*one, *other]) if entry != "shard"]
         differing = [entry for entry in entries if one.get(entry) != other.get(entry)]
         if differing:
             told = ", ".join(dict.fromkeys(words.get(entry, entry) for entry in differing))
-            raise UsageError(f"{first} and {name} are not of one {what}. They differ in: {told}.")
+            raise UsageError(f"{first} and {name} do not belong to one {what}. They differ in: {told}.")
 
 
 def in_order(shards):
-    """Shards by number: the places that they have among those given.
+    """The places of the given shards, in order of their numbers.
 
     Args:
         shards: (name, (i, n)) pairs.
     Raises:
-        UsageError: one is of another number of shards, twice there, or missing.
+        UsageError: one is of another number of shards, given twice, or missing.
     """
     first, count, places = shards[0][0], None, {}
     for place, (name, shard) in enumerate(shards):
@@ -96,7 +96,7 @@ def in_order(shards):
             raise UsageError(f"{name} is shard {number}/{others}, but {first} is one of {count} shards.")
         if number in places:
             raise UsageError(
-                f"Shard {number}/{count} is there twice: {shards[places[number]][0]} and {name}. Name it once."
+                f"Shard {number}/{count} was given twice: {shards[places[number]][0]} and {name}. Name it once."
             )
         places[number] = place
     missing = [f"{number}/{count}" for number in range(1, count + 1) if number not in places]

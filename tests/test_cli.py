@@ -79,7 +79,7 @@ def call(capfd):
         (["train", "digitz"], 2, "Did you mean 'digits'"),
         (["train", "--image-size", "8"], 2, "The smallest square it takes is 16x16: give --image-size 16 or larger"),
         (["train", "--resume", "last"], 2, "There is no last run"),
-        (["train", "--resume", "last", "--out", "x"], 2, "goes on in its own folder"),
+        (["train", "--resume", "last", "--out", "x"], 2, "continues in its own folder"),
         (["predict", "last"], 2, "No image was named"),
         (["predict", "last", "a.png"], 2, "There is no last run"),
         (["evaluate", "nothing"], 2, "There is no run 'nothing'"),
@@ -408,7 +408,7 @@ def test_ctrl_c_saves_says_how_to_go_on_and_exits_130():
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert re.fullmatch(
-        r"kerascnn: stopped by SIGINT in epoch \d+ after step \d+. Go on with: kerascnn train --resume r\n", err
+        r"kerascnn: stopped by SIGINT in epoch \d+ after step \d+. Resume with: kerascnn train --resume r\n", err
     )
     assert runs.Run("r").status == "interrupted"
     epoch = int(re.search(r"epoch (\d+)", err)[1])
@@ -420,7 +420,7 @@ def test_ctrl_c_saves_says_how_to_go_on_and_exits_130():
             process.kill()
             break
     process.communicate()
-    going_on = next(line for line in lines if line.startswith("Going on with epoch"))
+    going_on = next(line for line in lines if line.startswith("Resuming at epoch"))
     assert int(re.search(r"epoch (\d+)", going_on)[1]) in (epoch, epoch + 1)  # the next one after its last step
     assert runs.Run("r").status == "killed"
 

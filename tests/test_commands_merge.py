@@ -17,7 +17,7 @@ def test_a_scan_of_a_job_array_is_one_scan(call, trained, tmp_path):
         code, out, err = call(*arguments, "--out", "parts", "--shard", f"{number}/3")
         assert (code, err) == (0, "")
         assert f"parts/scan-{number}-of-3.npz\n" in out
-    assert "When all 3 are there: kerascnn merge parts/scan-*-of-3.npz -o OUT" in out
+    assert "When all 3 are done: kerascnn merge parts/scan-*-of-3.npz -o OUT" in out
     assert len(list((tmp_path / "parts").iterdir())) == 3
     shards = sorted((tmp_path / "parts").iterdir(), reverse=True)
     code, out, err = call("merge", *shards, "-o", "all")
@@ -33,11 +33,11 @@ def test_a_scan_of_a_job_array_is_one_scan(call, trained, tmp_path):
     assert dataset_scan.load(tmp_path / "alone.npz").layers == ["c1", "c3"]
     for wrong, told in (
         (["merge", *shards[1:], "-o", "x"], "1 shard is missing: 3/3. Compute it first, and name all 3."),
-        (["merge", *shards, shards[0], "-o", "x"], "Shard 3/3 is there twice"),
-        (["merge", *shards, "-o", "all"], "all exists already. Name another --out, or delete it."),
+        (["merge", *shards, shards[0], "-o", "x"], "Shard 3/3 was given twice"),
+        (["merge", *shards, "-o", "all"], "all already exists. Name another --out, or delete it."),
         (["merge", *shards, "no.npz", "-o", "x"], "There is no file no.npz."),
         (["merge", "-o", "x"], "No shard was named. Type: kerascnn merge SHARD SHARD ... -o OUT"),
-        ([*arguments, "--out", "parts", "--shard", "1/3"], "scan-1-of-3.npz exists already"),
+        ([*arguments, "--out", "parts", "--shard", "1/3"], "scan-1-of-3.npz already exists"),
     ):
         code, _, err = call(*wrong)
         assert (code, told in err) == (2, True), err
@@ -49,8 +49,8 @@ def test_a_scan_of_a_job_array_is_one_scan(call, trained, tmp_path):
     [
         (["--shard", "5/4"], "--shard 5/4 is not allowed. Allowed: 1/4 to 4/4."),
         (["--shard", "3"], "--shard '3' is not allowed: it must be the number of a shard and how many there are"),
-        (["--shard", "1/400"], "so that there can be 1 shard at most"),
-        (["--shard", "1/2", "--channels", "1"], "--channels are drawn in sheets, which a shard has not"),
+        (["--shard", "1/400"], "so there can be at most 1 shard"),
+        (["--shard", "1/2", "--channels", "1"], "--channels are drawn in sheets, and a shard has none"),
     ],
 )
 def test_bad_shards(call, trained, arguments, message):
@@ -69,7 +69,7 @@ def test_bad_shards(call, trained, arguments, message):
     ],
 )
 def test_how_shards_become_one(path, typed):
-    expected = f"{path}\nWhen all 16 are there: kerascnn merge {typed} -o OUT"
+    expected = f"{path}\nWhen all 16 are done: kerascnn merge {typed} -o OUT"
     assert merge_hint(Path(path), (3, 16)) == expected
 
 
@@ -80,7 +80,7 @@ def test_features_of_a_job_array_are_those_of_one_job(call, trained, make_folder
     for number in (3, 1, 2):
         code, out, err = call(*arguments, "--shard", f"{number}/3")
         assert (code, err) == (0, "")
-    assert "features-2-of-3.npz\nWhen all 3 are there: kerascnn merge features-*-of-3.npz -o OUT" in out
+    assert "features-2-of-3.npz\nWhen all 3 are done: kerascnn merge features-*-of-3.npz -o OUT" in out
     shards = [f"features-{number}-of-3.npz" for number in (2, 1, 3)]
     code, out, err = call("merge", *shards, "-o", "all.npz")
     assert (code, out, err) == (0, "all.npz: 73 images, 84 features of f6\n", "")
@@ -88,12 +88,12 @@ def test_features_of_a_job_array_are_those_of_one_job(call, trained, make_folder
     assert call("features", trained.folder, folder, "--layer", "f6", "--shard", "1/3", "-o", "other.npz")[0] == 0
     for wrong, told in (
         (["merge", *shards[:2], "-o", "x.npz"], "1 shard is missing: 3/3. Compute it first, and name all 3."),
-        (["merge", "other.npz", *shards, "-o", "x.npz"], "are not of one job. They differ in: the scales."),
-        (["merge", "one.npz", "-o", "x.npz"], "one.npz is no shard but whole"),
-        (["merge", *shards, "one.npz", "-o", "x.npz"], "one.npz is no shard but whole"),
+        (["merge", "other.npz", *shards, "-o", "x.npz"], "do not belong to one job. They differ in: the scales."),
+        (["merge", "one.npz", "-o", "x.npz"], "one.npz is not a shard but a whole result"),
+        (["merge", *shards, "one.npz", "-o", "x.npz"], "one.npz is not a shard but a whole result"),
         (["merge", *shards, "-o", "x"], "--out x is not allowed: the name must end with .npz"),
-        ([*arguments, "--shard", "1/3"], "features-1-of-3.npz exists already"),
-        ([*arguments, "--shard", "1/4"], "73 images make 3 blocks of 32, so that there can be 3 shards at most"),
+        ([*arguments, "--shard", "1/3"], "features-1-of-3.npz already exists"),
+        ([*arguments, "--shard", "1/4"], "73 images make 3 blocks of 32, so there can be at most 3 shards"),
     ):
         code, _, err = call(*wrong)
         assert (code, told in err) == (2, True), err

@@ -34,7 +34,7 @@ assert "2 devices share each batch; left out of each pass: 0 train and 1 validat
 for changes, message in (
     ({"devices": 3}, "devices=3 is more than the 2 that JAX sees here. Give devices='all'"),
     ({"devices": 2, "batch_size": 63}, "batch_size=63 cannot be shared out evenly among 2 devices. Give batch_size="),
-    ({"devices": 1, "resume": "two", "epochs": 3}, "was made with 2 devices, so it cannot go on exactly with 1"),
+    ({"devices": 1, "resume": "two", "epochs": 3}, "was made with 2 devices, so it cannot resume exactly with 1"),
 ):
     try:
         kerascnn.train(None if "resume" in changes else recipe, out=None, **changes)

@@ -113,9 +113,9 @@ def test_a_killed_process_is_replaced_and_the_training_ends_as_without_the_kill(
     said = [process.communicate(timeout=600) for process in (killed, whole)]
     assert [process.returncode for process in (killed, whole)] == [0, 0], said
     told = said[0][0]
-    assert "Process 1 was killed by SIGKILL. All start again from the last checkpoint, restart 1 of 3" in told
+    assert "Process 1 was killed by SIGKILL. All resume from the last checkpoint, restart 1 of 3" in told
     assert "2 devices of 2 hosts share each batch; left out of each pass: 0 train and 1 validation images" in told
-    assert re.search("Going on with epoch .*epoch 2/2 .*Test accuracy", told, re.DOTALL)
+    assert re.search("Resuming at epoch .*epoch 2/2 .*Test accuracy", told, re.DOTALL)
     for again, alone in zip(weights(tmp_path / "killed"), weights(tmp_path / "whole"), strict=True):
         np.testing.assert_array_equal(again, alone)
     assert (tmp_path / "whole" / "metrics.csv").read_bytes() == (tmp_path / "killed" / "metrics.csv").read_bytes()
@@ -239,7 +239,7 @@ def test_hosts_that_differ_are_told_in_what():
 def test_a_run_of_two_hosts_does_not_go_on_alone(tmp_path):
     run = Run(tmp_path)
     run.write("run", {"hosts": 2, "data_parallel": 2})
-    with pytest.raises(UsageError, match="was made on 2 hosts, so it cannot go on exactly on 1"):
+    with pytest.raises(UsageError, match="was made on 2 hosts, so it cannot resume exactly on 1"):
         device_count(None, 64, run)
 
 

@@ -146,7 +146,7 @@ def test_errors_of_packing(photos, tmp_path):
         ((photos, 25, tmp_path / "x"), r"shards=25 is more than the 24 images\. Give shards=24 or less"),
         ((photos, 1, tmp_path / "x"), r"shards=1 is not allowed: train, test get files .* Give shards=2 or more"),
         ((photos, 0, tmp_path / "x"), r"shards=0 is not allowed: it must be a whole number, at least 1"),
-        ((photos, 2, tmp_path / "there"), "there exists already. Name a new folder"),
+        ((photos, 2, tmp_path / "there"), "there already exists. Name a new folder"),
         (("digits", 2, tmp_path / "x"), "digits does not consist of image files"),
         ((tmp_path / "no", 2, tmp_path / "x"), "There is no folder or file"),
     ):

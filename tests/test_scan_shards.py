@@ -224,9 +224,9 @@ def test_errors_name_what_is_wrong(four, tmp_path):
         kerascnn.merge([last, one, two])
     with pytest.raises(UsageError, match=r"2 shards are missing: 1/4, 3/4\. Compute them"):
         kerascnn.merge([last, two])
-    with pytest.raises(UsageError, match=r"Shard 2/4 is there twice: Number 2 of those given and Number 4 of"):
+    with pytest.raises(UsageError, match=r"Shard 2/4 was given twice: Number 2 of those given and Number 4 of"):
         kerascnn.merge([one, two, three, two])
-    with pytest.raises(UsageError, match="Number 1 of those given is no shard but whole"):
+    with pytest.raises(UsageError, match="Number 1 of those given is not a shard but a whole result"):
         kerascnn.merge([kerascnn.scan(network(1), images, "conv1", **options)])
     half = kerascnn.scan(network(1), images, "conv1", shard=(2, 2), **options)
     with pytest.raises(UsageError, match=r"Number 2 of those given is shard 2/2, but Number 1 .* one of 4 shards"):
@@ -243,7 +243,7 @@ def test_errors_name_what_is_wrong(four, tmp_path):
     with pytest.raises(DataError, match="torn, or no scan"):
         kerascnn.merge([tmp_path / "torn.npz"])
     (tmp_path / "there.npz").touch()
-    with pytest.raises(UsageError, match=r"there\.npz exists already"):
+    with pytest.raises(UsageError, match=r"there\.npz already exists"):
         kerascnn.merge([one, two, three, last], out=tmp_path / "there.npz")
 
 
@@ -263,7 +263,7 @@ def test_shards_of_another_scan_are_told_apart(four, what, changed):
         images = images + np.float32(changed.pop("images"))
     model = network(changed.pop("model", 1))
     other = kerascnn.scan(model, images, changed.pop("layers", "conv1"), shard=(2, 4), **options | changed)
-    with pytest.raises(UsageError, match=f"are not of one scan. They differ in: {what}"):
+    with pytest.raises(UsageError, match=f"do not belong to one scan. They differ in: {what}"):
         kerascnn.merge([shards[1], other, shards[3], shards[4]])
 
 
@@ -287,7 +287,7 @@ def test_a_shard_that_there_cannot_be():
     images, _ = whole_images(10)
     with pytest.raises(UsageError, match=r"shard=5/4 is not allowed\. Allowed: 1/4 to 4/4"):
         kerascnn.scan(network(), images, shard=(5, 4))
-    with pytest.raises(UsageError, match=r"10 images make 3 blocks of 4, so that there can be 3 shards at most"):
+    with pytest.raises(UsageError, match=r"10 images make 3 blocks of 4, so there can be at most 3 shards"):
         kerascnn.scan(network(), images, shard=(1, 4), batch_size=4)
     with pytest.raises(UsageError, match="not a stream of batches"):
         kerascnn.scan(network(), datasets_stream(images), shard=(1, 2))

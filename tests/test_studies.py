@@ -208,7 +208,7 @@ def test_a_stopped_study_goes_on_and_ends_the_same(folder, tmp_path):
 
     out = tmp_path / "again"
     said = []
-    with pytest.raises(Stopped, match="Go on with: kerascnn study toy --out"):
+    with pytest.raises(Stopped, match="Resume with: kerascnn study toy --out"):
         run_study("toy", out=out, rows=("small",), say=lambda line: (said.append(line), say(line)))
     assert NOT_RUN in (out / "README.md").read_text()
     run_study("toy", out=out, rows=("small",), say=lambda line: None)
@@ -241,7 +241,7 @@ def test_a_run_from_elsewhere_stands_for_a_row(folder, tmp_path):
     given = {"rows": ("needy",), "run": {"small": elsewhere}, "say": said.append}
     results = run_study("toy", out=tmp_path / "b", **given)
     assert results.mean("needy", "epochs") == 2
-    assert said == [f"small: {elsewhere} stands for its first training", "needy"]
+    assert said == [f"small: {elsewhere} serves as its first training", "needy"]
     copied = tmp_path / "b" / "rows" / "small" / "seed-0"
     assert (copied / "best.keras").read_bytes() == (elsewhere / "best.keras").read_bytes()
     assert not (copied / "checkpoint").exists()
@@ -252,7 +252,7 @@ def test_a_run_from_elsewhere_stands_for_a_row(folder, tmp_path):
 @pytest.mark.parametrize(
     ("row", "match"),
     [
-        ("sheet", r"run=sheet is not a row of 'toy' that is trained\. Those are: small, absent"),
+        ("sheet", r"run=sheet is not a trained row of 'toy'\. Its trained rows: small, absent"),
         ("absent", "was trained with another data than absent is"),
     ],
 )
@@ -266,7 +266,7 @@ def test_a_run_that_has_not_finished_cannot_stand_for_a_row(folder, tmp_path):
     begun = tmp_path / "begun"
     begun.mkdir()
     (begun / "recipe.json").write_bytes((folder / "rows" / "small" / "seed-0" / "recipe.json").read_bytes())
-    with pytest.raises(UsageError, match="begun has not finished, so it cannot stand for small"):
+    with pytest.raises(UsageError, match="begun has not finished, so it cannot be used for small"):
         run_study("toy", out=tmp_path / "b", run={"small": begun}, say=lambda line: None)
 
 
@@ -283,7 +283,7 @@ def test_rows_of_other_data(tmp_path, options, data):
 
 
 def test_other_data_of_a_study_that_has_none(tmp_path):
-    with pytest.raises(UsageError, match="toy has no other data: leave other_data=digits out"):
+    with pytest.raises(UsageError, match="toy has no second data set: leave other_data=digits out"):
         run_study("toy", out=tmp_path / "b", other_data="digits")
 
 

@@ -129,7 +129,7 @@ def test_a_stopped_run_goes_on_exactly(epoch, step, number, code):
     said = []
     resumed = kerascnn.train(resume="stopped", say=said.append)
     assert resumed.status == "finished"
-    assert any(line.startswith("Going on with epoch") for line in said)
+    assert any(line.startswith("Resuming at epoch") for line in said)
     assert (whole / "metrics.csv").read_bytes() == (resumed / "metrics.csv").read_bytes()
     for a, b in zip(weights(whole), weights(resumed), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -251,7 +251,7 @@ def test_a_result_is_of_the_weights_that_are_kept():
 def test_a_run_of_another_backend_is_left_alone():
     run, _ = train(epochs=1, out="a")
     run.update(versions={"kerascnn": "0.1", "python": "3.11", "keras": "3.15.1", "jax": "0.10"})
-    with pytest.raises(UsageError, match=r"was trained with jax, so it cannot go on.* Set KERAS_BACKEND=jax, or"):
+    with pytest.raises(UsageError, match=r"was trained with jax, so it cannot resume.* Set KERAS_BACKEND=jax, or"):
         kerascnn.train(resume=run, epochs=2)
     assert run.status == "finished"
 
@@ -507,10 +507,10 @@ def test_steps_and_evaluation_every_n_steps(tmp_path):
     same_weights(run, longer)
     before = (longer / "recipe.json").read_text()
     for change, message in [
-        ({"steps": 20}, r"ended after 17 steps, within a period of 5, so it cannot go on exactly"),
+        ({"steps": 20}, r"ended after 17 steps, within a period of 5, so it cannot resume exactly"),
         ({"steps": 11}, r"was made for 17 steps; steps=11 is less\. Leave it out"),
         ({"epochs": 50}, r"another recipe \(epochs was 3, now 50\)"),
-        ({}, r"has finished its 17 steps\. To go on, give steps=18 or more\."),
+        ({}, r"has finished its 17 steps\. To continue, give steps=18 or more\."),
     ]:
         with pytest.raises(UsageError, match=message):
             kerascnn.train(resume=longer, **change)

@@ -272,7 +272,7 @@ def test_strangers_need_a_token(tmp_path, space):
         ({"dropuot": 0.1}, "Did you mean 'dropout'"),
         ({"data": "no-such-data"}, "no-such-data"),
         ({"start_from": "no-run"}, "There is no run 'no-run'"),
-        ({"resume": True}, "holds no search to go on with"),
+        ({"resume": True}, "holds no search to resume"),
         ({"seed": -1}, "seed=-1 is out of range"),
         ({"monitor": "val_loss"}, "it is the search's own objective"),
     ],
@@ -309,7 +309,7 @@ def test_a_search_that_goes_on_keeps_the_trials_that_were_made(tmp_path, space):
             store.add_trial(number, {}, {}, 0.0)
     (tmp_path / "search.json").write_text(json.dumps({"search": space}))
     before = (tmp_path / "search.json").read_bytes()
-    with pytest.raises(UsageError, match="trials=2 is below the 3 that were made"):
+    with pytest.raises(UsageError, match="trials=2 is below the 3 already made"):
         run_search(search=space, trials=2, out=tmp_path, resume=True)
     assert (tmp_path / "search.json").read_bytes() == before
 

@@ -1,7 +1,7 @@
 """The chief of a search: whom to give which trial, what to believe, when to stop. No network in here.
 
 KerasTuner's oracles suggest, unpatched. A trial is lent to a worker for `lease_seconds`; reports and heartbeats renew
-the lease, and a trial whose lease runs out is lent to the next worker that asks, which goes on from its checkpoint.
+the lease, and a trial whose lease runs out is lent to the next worker that asks, which resumes from its checkpoint.
 Every decision is in the journal before anyone hears of it.
 """
 

@@ -40,7 +40,7 @@ def write(folder):
 def follower(folder, search, say):
     """A function that keeps the file up to date; it does nothing where Optuna is not installed.
 
-    A file that cannot be written is told once and stops nothing: the journal has everything.
+    A file that cannot be written is reported once and stops nothing: the journal has everything.
 
     Returns:
         function (last=False); it writes at most every `SECONDS`, and the last time at once.
@@ -62,14 +62,14 @@ def follower(folder, search, say):
 
 
 def check_installed():
-    """Raise a UsageError that says what to install where Optuna is not there."""
+    """Raise a UsageError that says what to install if Optuna is missing."""
     if not installed():
         raise UsageError("tuner='tpe' needs optuna, which is not installed. Type: pip install 'kerascnn[optuna]'")
 
 
 @contextlib.contextmanager
 def quiet():
-    """Within this block Optuna logs and warns of nothing."""
+    """Within this block, Optuna logs nothing and warns of nothing."""
     import optuna
 
     before = optuna.logging.get_verbosity()

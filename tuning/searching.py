@@ -29,7 +29,7 @@ DEFAULT_TRIALS = 30  # of random, bayesian and tpe; hyperband and grid end by th
 FAREWELL = 3  # seconds that workers have to hear that the work is done, also from a chief that is started again
 HYPERMODEL_FIELDS = ("data", "image_size", "resize_to", "channels", "validation", "test", "normalize")
 LONGEST_FAREWELL = 10  # likewise for those that asked before and may have died since
-EXTENDABLE = ("trials", "seconds", "max_failures", "workers", "winner")  # what may change when a search goes on
+EXTENDABLE = ("trials", "seconds", "max_failures", "workers", "winner")  # what may change when a search is resumed
 
 
 def search(
@@ -77,12 +77,12 @@ def search(
         winner: "keep" the best trial's weights (None), "retrain" it on training and held-out validation images
             together (a validation split of the data's own stays one), or "none".
         out: the search's folder; None: saved_models/<date>-search-<name>.
-        resume: True goes on with the search in `out`. What is None then is as it was; only trials, seconds,
+        resume: True resumes the search in `out`. What is None then is as it was; only trials, seconds,
             max_failures, workers and winner may differ.
         engine: "local", or "ray" (needs the extra ray): workers run over a Ray cluster (tuning.workers.on_ray).
         address: of the Ray cluster: "auto" (this machine is in it), HOST:PORT, or "local" (this process starts one).
-        storage: with Ray, the search's folder in place of `out`, which all machines see under the same path; the
-            same call goes on with the search that it holds.
+        storage: with Ray, the search's folder in place of `out`, which all machines see under the same path;
+            the same call resumes the search that it holds.
         listen: HOST:PORT that workers join; port 0: any that is free. None: 127.0.0.1:0; with Ray, this machine's
             address in the cluster.
         token: what workers must show; needed beyond the loopback address.
@@ -125,7 +125,7 @@ def search(
         try:
             _serve(chief, service(chief, folder, host=host, token=token), sock, team, say, follow)
         except KeyboardInterrupt:
-            say(f"Interrupted; what was done is kept. Go on with: {command('tune', '--resume', '--out', folder)}")
+            say(f"Interrupted; what was done is kept. Resume with: {command('tune', '--resume', '--out', folder)}")
             raise
         close(folder, settings["winner"], say)
         return results(folder)
@@ -141,15 +141,15 @@ def _check_fixed(fixed):
 
 
 def _old(out, resume):
-    """search.json of the search that goes on, or {} where a new one begins."""
+    """search.json of the search to resume, or {} where a new one begins."""
     if resume and out is None:
-        raise UsageError("resume=True needs to know which search goes on. Give out=FOLDER, too.")
+        raise UsageError("resume=True needs to know which search to resume. Give out=FOLDER, too.")
     there = out is not None and (Path(out) / "search.json").exists()
     if resume and not there:
-        raise UsageError(f"{out} holds no search to go on with. Leave resume=True out to begin one.")
+        raise UsageError(f"{out} holds no search to resume. Leave resume=True out to begin one.")
     if there and not resume:
         raise UsageError(
-            f"{out} already holds a search; nothing was changed. Go on with resume=True, or give another out=FOLDER."
+            f"{out} already holds a search; nothing was changed. Give resume=True to resume it, or another out=FOLDER."
         )
     if not there:
         return {}
@@ -159,13 +159,13 @@ def _old(out, resume):
 
 
 def _check_made(out, old, settings):
-    """A search that goes on may not have fewer trials than it has made."""
+    """A resumed search may not have fewer trials than it has made."""
     if not old or not (Path(out) / NAME).exists() or settings["trials"] is None:
         return
     with contextlib.closing(Store(out, readonly=True)) as store:
         made = store.count()
     if settings["trials"] < made:
-        raise UsageError(f"trials={settings['trials']} is below the {made} that were made. Give trials={made} or more.")
+        raise UsageError(f"trials={settings['trials']} is below the {made} already made. Give trials={made} or more.")
 
 
 def _described(search, space, data, settings, fixed):
@@ -261,14 +261,14 @@ def _absolute(data):
 
 
 def _folder(out, old, settings, say):
-    """The search's folder; a search that goes on must be the same one."""
+    """The search's folder; a resumed search must be the same one."""
     folder = Path(out) if out is not None else runs.create(None, model="search", data=settings["name"]).folder
     differing = [name for name in settings if old and old.get(name) != settings[name] and name not in EXTENDABLE]
     if differing:
         listed = "; ".join(_difference(name, old.get(name), settings[name]) for name in differing)
-        raise UsageError(f"The search in {folder} is another one ({listed}). Give what it had, or another out=FOLDER.")
+        raise UsageError(f"The search in {folder} is another one ({listed}). Give its settings, or another out=FOLDER.")
     if old:
-        say(f"Going on with {folder}")
+        say(f"Resuming {folder}")
     else:
         folder.mkdir(parents=True, exist_ok=True)
         if any(not _begun(path.name) for path in folder.iterdir()):
@@ -330,7 +330,7 @@ def _serve(chief, application, sock, local, say, follow):
             time.sleep(0.2)
         _tell_news(chief.store, told, say)
         if not chief.over:
-            raise RuntimeError("The service ended too early. Go on with resume=True.")
+            raise RuntimeError("The service ended too early. Resume the search with resume=True.")
         ended = time.monotonic()
         while serving.is_alive():
             since = time.monotonic() - ended

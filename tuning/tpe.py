@@ -2,7 +2,7 @@
 
 Each suggestion is made in a new Optuna study in memory, filled with the trials so far, with a seed from the search's
 seed and the trial's number. So it depends on nothing but these, and a search that is resumed suggests the same.
-Optuna's "constant liar" takes running trials for bad ones, so that parallel workers get different values.
+Optuna's "constant liar" counts running trials as bad ones, so that parallel workers get different values.
 """
 
 import keras_tuner
@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from tuning import spaces
 from tuning.optuna_storage import distribution, quiet, within
 
-TRIES = 20  # suggestions that repeat an earlier trial, before values are drawn at random; as often again, and it ends
+TRIES = 20  # suggestions that repeat an earlier trial, before values are drawn at random; as many again end it
 STATES = {"COMPLETED": TrialState.COMPLETE, "RUNNING": TrialState.RUNNING}  # others are failures
 
 

@@ -152,7 +152,7 @@ def receptive_field(
 
 
 def _print_fields(table, json):
-    """One line a layer; a layer without a map, and one that has no one field, has dashes."""
+    """One line for each layer, with dashes where it has no map or no single field."""
     names = ("map", "size", "stride", "offset")
     rows = []
     for name, shape, *field in table.itertuples(index=False):
@@ -171,7 +171,7 @@ def _print_fields(table, json):
     ]
     print(text_table(("layer", *names), texts))
     if any("-" in cells for cells in texts):
-        print("\nA layer without a size sees the whole image, or not the same of it with every unit.")
+        print("\nA layer without a size sees the whole image, or its units see fields of different sizes.")
 
 
 def cost(

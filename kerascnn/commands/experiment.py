@@ -88,7 +88,7 @@ def made(name):
 
 
 def _data_last(runs):
-    """(runs, data): the last of several names is the data if it is no network and may be data."""
+    """(runs, data): the last of several names is the data if it is not a network and may be data."""
     *others, last = runs or ("",)
     try:
         check_subject(last)

@@ -16,7 +16,7 @@ from kerascnn.files import read_arrays
 from kerascnn.shards import check_one_job, in_order, parse_shard, shard_range
 
 ROWS = ("files", "labels", "splits")  # the columns beside the features with a row for each image
-DIFFERENT = {  # what a manifest's entry says, for those who merge
+DIFFERENT = {  # what messages call the entries of a manifest
     "kerascnn": "the version of kerascnn",
     "network": "the network's weights",
     "layer": "the layer",
@@ -50,12 +50,12 @@ def features(
     scales
         sides that images are resized to, pixels, separated by commas, such as 256,384,512 [default: the network's own]
     shard
-        compute only this part of the images, such as 3/16; kerascnn merge makes one file of all parts
+        compute only this part of the images, such as 3/16; kerascnn merge combines all parts into one file
     aggregate
         what to do with several scales: take their mean, or stack them
     out
-        .npz file with features, files, labels, class_names and splits, or .parquet file with a row for each image; of a
-        shard always .npz [default: features.npz, or of a shard features-03-of-16.npz]
+        .npz file with features, files, labels, class_names and splits, or .parquet file with a row for each image; for
+        a shard, always .npz [default: features.npz, or for a shard features-03-of-16.npz]
     """
     part = None if shard is None else parse_shard(shard)
     out = out or Path("features.npz" if part is None else shard_file("features", part))
@@ -108,7 +108,7 @@ def _columns(loaded):
 
 
 def _manifest(model, images, columns, layer, aggregate):
-    """What all shards of one job have in common; the images are told by up to 64 of them."""
+    """What all shards of one job have in common; the images are identified by up to 64 of them."""
     import hashlib
 
     import numpy as np
@@ -131,7 +131,7 @@ def _manifest(model, images, columns, layer, aggregate):
 
 
 def merge_features(shards, out, say):
-    """Write one file of the features that shards of them hold, names of NPZ files in any order."""
+    """Merge shards of features, names of NPZ files in any order, into one file."""
     import numpy as np
 
     parts = [read_arrays(shard) for shard in shards]
@@ -151,7 +151,7 @@ def merge_features(shards, out, say):
 
 
 def written(out, found, layer):
-    """What to say of a file of features."""
+    """What to say about a file of features."""
     return f"{out}: {found.shape[0]} images, {found.shape[1]} features of {layer}"
 
 
@@ -202,7 +202,7 @@ def _write_parquet(out, features, files, labels, class_names, splits, layer):
 
 
 class _Part:
-    """Some of the images of a `_Together`, those at a slice of it."""
+    """A slice of the images of a `_Together`."""
 
     def __init__(self, together, part):
         self.together, self.first, self.count = together, part.start, part.stop - part.start

@@ -1,4 +1,4 @@
-"""`kerascnn launch`: several processes of this machine train one network, as hosts would."""
+"""`kerascnn launch`: several processes on this machine train one network, as hosts would."""
 
 import importlib.util
 import os
@@ -19,11 +19,11 @@ def launch(
     processes: int,
     restarts: int = 3,
 ):
-    """Train with several processes of this machine, which share each batch as hosts would: launch ... train ...
+    """Train with several processes on this machine, which share each batch as hosts would: launch ... train ...
 
-    It starts "kerascnn train ... --hosts auto" so many times, each on its share of the processors, and sets what they
-    need to find each other. If one dies, all start again from the last checkpoint. Ctrl-C saves and stops. On several
-    machines the cluster starts the processes instead (docs/many-machines.md).
+    This starts "kerascnn train ... --hosts auto" once per process, each on its share of the processors, and sets what
+    they need to find each other. If one dies, all resume from the last checkpoint. Ctrl-C saves and stops. On several
+    machines, the cluster starts the processes instead (docs/many-machines.md).
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def launch(
     processes
         how many processes
     restarts
-        how often all start again after one has died
+        how often to restart all after one has died
     """
     for name, value, least in (("--processes", processes, 1), ("--restarts", restarts, 0)):
         if value < least:
@@ -56,10 +56,10 @@ def launch(
 
 
 def _new_folder(arguments, processes):
-    """The folder of a new run for which none was typed; else None.
+    """The folder of a new run if none was typed; else None.
 
     Raises:
-        UsageError: the options are none of train's.
+        UsageError: the options are not those of train.
     """
     app = App(name="train", result_action="return_value")
     app.default(train)

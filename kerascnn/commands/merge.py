@@ -17,15 +17,15 @@ def merge(
     *shards: str,
     out: Annotated[Path, Parameter(name=["--out", "-o"])],
 ):
-    """Make one result of the shards of a scan or of features: the same numbers as without shards, bit for bit.
+    """Merge the shards of a scan or of features into one result: the same numbers as without shards, bit for bit.
 
     Parameters
     ----------
     shards
         files that kerascnn scan or kerascnn features wrote with --shard, all of them, in any order
     out
-        of scans: a folder for the tables, the sheets and scan.npz, or a file that ends with .npz for the scan alone; of
-        features: a file that ends with .npz or .parquet
+        for scans, a folder for the tables, the sheets and scan.npz, or a .npz file for the scan alone; for features, a
+        .npz or .parquet file
     """
     if not shards:
         raise UsageError("No shard was named. Type: kerascnn merge SHARD SHARD ... -o OUT")

@@ -83,6 +83,6 @@ def microscope(
                 )
         except Exception as error:
             if disk_full(error):
-                say(f"What is done stays in {out}. Make room, and type the same command again.")
+                say(f"What is done is kept in {out}. Make room, and type the same command again.")
             raise
         say(str(page))

@@ -26,7 +26,7 @@ def pack(
     data
         a folder of class folders
     shards
-        how many tar files; 100 MB to 1 GB each are usual
+        how many tar files; 100 MB to 1 GB each is usual
     out
         new folder for them
     classes

@@ -56,8 +56,8 @@ def scan(
     batch_size
         images computed at once
     shard
-        scan only this part of the images, such as 3/16, and write no tables or sheets; kerascnn merge makes one scan of
-        all parts
+        scan only this part of the images, such as 3/16, and write no tables or sheets; kerascnn merge combines all
+        parts into one scan
     out
         folder for the tables, the sheets and the scan itself, or for the file of the shard [default: a folder in scan/
         in the run, one for each data set and split]
@@ -65,7 +65,7 @@ def scan(
     check_subject(run)
     part = None if shard is None else parse_shard(shard)
     if part and channels is not None:
-        raise UsageError("--channels are drawn in sheets, which a shard has not. Leave them out, or type no --shard.")
+        raise UsageError("--channels are drawn in sheets, and a shard has none. Leave out --channels or --shard.")
     if split not in (None, "train", "validation", "test"):
         raise UsageError(f"--split {split!r} is not allowed. Allowed: train, validation, test.")
     drawn = None if channels is None else channel_list(channels)

@@ -12,17 +12,17 @@ def shard_file(what, shard):
 
 
 def check_absent(path):
-    """The path, a UsageError if there is something that should not be replaced."""
+    """The path; a UsageError if something is there already."""
     if path.exists():
-        raise UsageError(f"{path} exists already. Name another --out, or delete it.")
+        raise UsageError(f"{path} already exists. Name another --out, or delete it.")
     return path
 
 
 def merge_hint(path, shard):
-    """What to say when a shard is written: where it is, and how all become one."""
+    """What to say when a shard is written: where it is, and how to merge all."""
     what, count = path.name.split("-")[0], shard[1]
     names = "SHARD SHARD ..."  # of the user's choice
     if path.name == shard_file(what, shard):
         folder = str(path).removesuffix(path.name)
         names = f"{folder and shlex.quote(folder)}{what}-*-of-{count}.npz"
-    return f"{path}\nWhen all {count} are there: kerascnn merge {names} -o OUT"
+    return f"{path}\nWhen all {count} are done: kerascnn merge {names} -o OUT"

@@ -11,7 +11,7 @@ from kerascnn.studies import STUDIES
 
 
 def list_studies(*, json: Json = False):
-    """List the studies: published reports whose tables and figures can be made again."""
+    """List the studies: published reports whose tables and figures can be recreated."""
     facts = {name: STUDIES.facts(name) for name in STUDIES.names()}
     if json:
         print_json(facts)
@@ -35,7 +35,7 @@ def study(
 ):
     """Make the tables and figures of a published report again, and set them beside the published values.
 
-    What has finished in the folder is not repeated, and a training that was stopped goes on exactly. The page is
+    What has finished in the folder is not repeated, and a training that was stopped resumes exactly. The page is
     study.html, and README.md for repositories; table.csv has the numbers.
 
     Parameters
@@ -49,9 +49,9 @@ def study(
     data
         a data set's name, a folder or a file in place of the study's own
     other_data
-        likewise in place of the second data set of a study that has one, such as scenes
+        likewise for the second data set of a study that has one, such as scenes
     run
-        finished runs that stand for rows, as ROW=RUN: they are copied into the study and not trained again
+        finished runs to use for rows, as ROW=RUN: they are copied into the study and not trained again
     out
         folder for runs and page, new or of the same study [default: saved_models/study-<name>]
     rows

@@ -21,7 +21,7 @@ from kerascnn.models import APPLICATION, FILES, MODELS
 from kerascnn.text_table import text_table
 from kerascnn.using.exported import is_exported
 
-# Function that gives {parameter: option} of the command that was typed: set by kerascnn.cli.
+# Function that returns {parameter: option} for the command that was typed; set by kerascnn.cli.
 TYPED = contextvars.ContextVar("TYPED", default=dict)
 RunName = Annotated[str, Parameter(help='a run: its folder, its name under saved_models, or "last"')]
 Subject = Annotated[

@@ -238,8 +238,8 @@ def train(
     devices
         how many devices of this machine share each batch, a number or all; needs KERAS_BACKEND=jax [default: 1]
     hosts
-        auto shares each batch out among the hosts that Slurm, Open MPI, Kubernetes or a TPU pod started with this
-        command; needs KERAS_BACKEND=jax. Typed again with the same --out, it goes on from the last checkpoint
+        auto shares each batch among the hosts that Slurm, Open MPI, Kubernetes or a TPU pod started with this
+        command; needs KERAS_BACKEND=jax. Typed again with the same --out, it resumes from the last checkpoint
     minutes
         how long the whole run may take, instead of --epochs: some steps are timed, and the run trains for as many
         epochs as fit
@@ -260,7 +260,7 @@ def train(
         if minutes is not None and name in typed:
             raise UsageError(f"--minutes {minutes:g} and --{name} {typed[name]} cannot both be typed. Type one.")
     if resume is not None and out is not None:
-        raise UsageError(f"--resume {resume} goes on in its own folder, so --out {out} cannot be typed with it.")
+        raise UsageError(f"--resume {resume} continues in its own folder, so --out {out} cannot be typed with it.")
     if resume is not None:
         asked = None if recipe is None else RECIPES.get(recipe)()
         typed = settings | typed

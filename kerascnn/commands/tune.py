@@ -189,7 +189,7 @@ def tune_status(search: Folder = "last", /, *, json: Json = False):
 def tune_report(search: Folder = "last", /):
     """Write a search's page, report.html, and its table, results.csv; also while it runs.
 
-    With the extra optuna and where the search does not run, write its trials for optuna-dashboard, too: optuna.log.
+    With the extra optuna, and if the search is not running, also write its trials for optuna-dashboard: optuna.log.
     """
     from tuning import optuna_storage, tables
     from tuning.page.report import write

@@ -1,4 +1,4 @@
-"""The shards of a scan as one."""
+"""Merges the shards of a scan."""
 
 import os
 
@@ -7,7 +7,7 @@ from kerascnn.dataset_scan.result import ScanResult, load, load_manifest
 from kerascnn.errors import DataError, UsageError
 from kerascnn.shards import check_one_job, in_order
 
-DIFFERENT = {  # what a manifest's entry says, for those who merge
+DIFFERENT = {  # what messages call the entries of a manifest
     "kerascnn": "the version of kerascnn",
     "model": "the network",
     "weights": "the network's weights",
@@ -21,7 +21,7 @@ DIFFERENT = {  # what a manifest's entry says, for those who merge
 
 
 def merge(shards, *, out=None, patches=True):
-    """The ScanResult of all shards of a scan: the same numbers, bit for bit, as of one scan over everything.
+    """The ScanResult of all shards of a scan: the same numbers, bit for bit, as from one scan over everything.
 
     Args:
         shards: files that `scan(..., shard=(i, n), out=path)` wrote, or ScanResults of shards, in any order; or the
@@ -29,12 +29,12 @@ def merge(shards, *, out=None, patches=True):
         out: NPZ file for the result; its bytes are those of the file that one scan writes.
         patches: False leaves the pixels of the patches out of `out`.
     Raises:
-        UsageError: a shard is missing or twice there, is no shard, or belongs to another scan: to other images or
-            another network; the message says in what they differ. Or `out` exists.
-        DataError: a file is torn, or no scan's.
+        UsageError: a shard is missing or given twice, is not a shard, or belongs to another scan, of other images or
+            another network (the message says what differs); or `out` exists.
+        DataError: a file is torn, or not of a scan.
     """
     if out is not None and os.path.exists(out):
-        raise UsageError(f"{out} exists already. Name another file, or delete it.")
+        raise UsageError(f"{out} already exists. Name another file, or delete it.")
     shards = [shards] if isinstance(shards, (str, os.PathLike, ScanResult)) else list(shards)
     if not shards:
         raise UsageError("No shard was named.")
@@ -52,7 +52,7 @@ def merge(shards, *, out=None, patches=True):
 
 
 def _merged(shards, manifest):
-    """The ScanResult of shards in order; of files, one at a time is in memory."""
+    """The ScanResult of shards in order; files are in memory one at a time."""
     manifest, layers = {entry: value for entry, value in manifest.items() if entry != "shard"}, {}
     for shard in shards:
         record = (shard if isinstance(shard, ScanResult) else load(shard))._record
@@ -63,7 +63,7 @@ def _merged(shards, manifest):
             if (found.statistics.centre != layers[name].statistics.centre).any():
                 raise DataError(
                     f"The shards were computed on machines that round the activations of {name} differently, so that "
-                    "their sums do not fit together. Compute all of them on processors of one kind, with the same "
+                    "their sums cannot be combined. Compute all of them on processors of one kind, with the same "
                     "versions of Keras and its backend."
                 )
             layers[name].extend(found)

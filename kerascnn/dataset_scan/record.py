@@ -27,7 +27,7 @@ class Webp:
 
     @classmethod
     def of(cls, pixels):
-        """The Webp of a patch; of one that is a Webp already, itself, so that saving it again loses nothing."""
+        """The Webp of a patch; one that already is a Webp stays as it is, so that saving it again loses nothing."""
         if isinstance(pixels, cls):
             return pixels
         if not pixels.size:
@@ -72,7 +72,7 @@ class Found:
         return _pixels(self.patches[image, place])
 
     def copy(self):
-        """A Found that `extend` can change while this one stays."""
+        """A copy that `extend` can change without changing this one."""
         statistics = Statistics.from_arrays(self.statistics.to_arrays())
         return Found(self.geometry, copy.copy(self.leaders), statistics, dict(self.patches))
 
@@ -136,7 +136,7 @@ class Record:
 
     Attributes:
         manifest: dict that JSON can hold.
-        done: number of the image with which the pass goes on; of a shard, too, it counts from the data's first.
+        done: number of the image at which the pass continues, counted from the data's first, also in a shard.
         layers: {path: Found}.
     """
 
@@ -168,7 +168,7 @@ class Record:
 
     @staticmethod
     def read_manifest(path):
-        """The manifest in a file, without the rest; errors as of `read`."""
+        """The manifest in a file, without the rest; errors as in `read`."""
         try:
             return json.loads(read_arrays(path, ["head"])["head"].tobytes())["manifest"]
         except (ValueError, KeyError, RecursionError) as error:

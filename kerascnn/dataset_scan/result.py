@@ -23,7 +23,7 @@ def load(path):
 
 
 def load_manifest(path):
-    """The manifest of the ScanResult in a file, without the rest; errors as of `load`."""
+    """The manifest of the ScanResult in a file, without the rest; errors as in `load`."""
     return _read(Record.read_manifest, path)
 
 

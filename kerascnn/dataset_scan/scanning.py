@@ -64,12 +64,12 @@ def scan(
         batch_size: images computed at once. Results do not depend on it beyond the backend's own rounding.
         samples: places of each image, of those its map has, that count in quantiles and histograms; None: all.
         out: NPZ file for the result; other layers in it, of the same network, data and settings, stay. While the pass
-            runs its state lies in `out`.part, so that the same call after a kill goes on from there and ends with the
+            runs its state lies in `out`.part, so that the same call after a kill continues from there and ends with the
             same numbers.
         patches: False leaves the pixels of the patches out of `out`; they are most of the file.
         every: seconds between two states.
         shard: (i, n), such as (3, 16): scan only the i-th of n parts of the images, numbered from 1; `kerascnn.merge`
-            makes one scan of all n. Each reads its own images, once, and those that tell data sets apart: at most 64.
+            combines all n into one scan. Each reads its own images, once, and at most 64 that tell data sets apart.
             With `batch_size` images in each block, there can be as many shards as blocks.
         say: called with (images done, images in all or 0) after each block.
     Returns:
@@ -128,7 +128,7 @@ def _share(shard, source, batch_size, manifest):
         return 0, None
     if not source.again:
         raise UsageError(
-            f"shard={shard!r} goes with data of which any image can be read: an array, an ImageData or a Split, not a "
+            f"shard={shard!r} needs data of which any image can be read: an array, an ImageData or a Split, not a "
             "stream of batches."
         )
     manifest["shard"] = list(check_shard(shard))

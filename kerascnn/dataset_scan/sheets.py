@@ -104,7 +104,7 @@ def _row(result, layer, channel, maps, ranks):
 
 
 def _label(ax, rows, names, letters):
-    """Write each row's name beside it, and value and class, of so many letters, under each patch."""
+    """Write each row's name beside it, and value and class, cut to so many letters, under each patch."""
     ax.set_yticks([_corner(line, True) + SIDE / 2 for line in range(len(rows))])
     ax.set_yticklabels(names, fontsize=7)
     ax.tick_params(length=0)

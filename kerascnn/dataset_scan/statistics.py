@@ -113,7 +113,7 @@ class Statistics:
         return self.sums.totals() if self._whole is None else self._whole
 
     def finish(self):
-        """Keep the sums over all blocks alone, when there are no more to come."""
+        """Keep only the sums over all blocks, when no more blocks will come."""
         self._whole, self.sums = self._totals(), None
 
     def add(self, block, labels, maximum, total, squares, zeros, sample):

@@ -24,7 +24,7 @@ def packed(path, *, classes=None, training=True):
 
     Args:
         classes: as it was when the data were packed.
-        training: False takes what cannot be trained on, and the classes that were packed where none are given.
+        training: False also takes data that cannot be trained on, and the classes as packed if none are given.
     """
     pack = pack_at(path)
     if classes != pack.head["classes"] and (training or classes is not None):

@@ -19,7 +19,7 @@ def pack(data, shards, out, *, classes=None):
     """Write the image files of a data set, byte for byte, into a folder of tar files that is read like the data set.
 
     Args:
-        data: the path of a folder of class folders, or what else is read from image files.
+        data: the path of a folder of class folders, or of other data that are read from image files.
         shards: how many tar files; each split that the data have gets its share of them, at least one.
         out: the folder, which must not exist. The same data give the same bytes.
         classes: "leaves" as for `kerascnn.datasets.load`.
@@ -31,7 +31,7 @@ def pack(data, shards, out, *, classes=None):
     """
     out = Path(out)
     if out.exists() or out.is_symlink():
-        raise UsageError(f"{out} exists already. Name a new folder for the shards, or delete it.")
+        raise UsageError(f"{out} already exists. Name a new folder for the shards, or delete it.")
     found, problem = _read(data, classes)
     counts = _shares(found, shards)
     head = {
@@ -121,7 +121,7 @@ def _write_split(folder, name, split, shards):
 
 def _add(archive, name, content):
     """Append a member; returns where its content begins."""
-    member = tarfile.TarInfo(name)  # of no owner and no time, so that the same files give the same bytes
+    member = tarfile.TarInfo(name)  # without owner and time, so that the same files give the same bytes
     member.size = len(content)
     archive.addfile(member, io.BytesIO(content))
     return archive.offset - -(-len(content) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE

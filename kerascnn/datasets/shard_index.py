@@ -44,7 +44,7 @@ class Pack:
             if any(len(getattr(self, column)) != len(self.names) for column in COLUMNS):
                 raise ValueError("its columns have different lengths")
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{os.path.join(root, INDEX)} is no index of shards: {error}") from error
+            raise DataError(f"{os.path.join(root, INDEX)} is not an index of shards: {error}") from error
         self.paths = [os.path.join(root, os.path.basename(name)) for name, _ in shards]
         self._check(shards)
         self._open, self._lock = {}, threading.Lock()
@@ -111,7 +111,7 @@ class Pack:
 
 
 def is_packed(root):
-    """True if a folder is one of shards."""
+    """True if a folder is a folder of shards."""
     return os.path.isfile(os.path.join(root, INDEX))
 
 
@@ -134,7 +134,7 @@ class PackedFiles(ImageFiles):
         return pack_at(self.root)
 
     def header(self, row):
-        """The file of one row, of which only those bytes are read that are asked for."""
+        """The file of one row, of which only the requested bytes are read."""
         return io.BufferedReader(_Slice(self.pack, self.index[row]), 1024)
 
     def _file(self, number):

@@ -38,7 +38,7 @@ def invariance_epochs(
         UsageError: there are fewer than two epochs; and as for `invariance`.
     """
     if len(models) < 2:
-        raise UsageError(f"models holds {counted(len(models), 'epoch')}; two or more are needed to see a course.")
+        raise UsageError(f"models holds {counted(len(models), 'epoch')}; two or more are needed to see a change.")
     order = sorted(models)
     last = _model(models[order[-1]])
     names = usual_layers(last) if layers is None else layers

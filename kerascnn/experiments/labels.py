@@ -6,7 +6,7 @@ from kerascnn.errors import UsageError
 
 
 def checked_labels(labels, count):
-    """int (count,): the labels of so many images.
+    """int (count,): the labels of `count` images.
 
     Raises:
         UsageError: there are no images, or the labels are not a whole number for each.
@@ -21,7 +21,7 @@ def checked_labels(labels, count):
 
 
 def check_classes(labels, classes):
-    """Raise a UsageError if a label is not one of so many classes of a network."""
+    """Raise a UsageError if a label is not one of a network's classes."""
     if labels.min() < 0 or labels.max() >= classes:
         raise UsageError(
             f"labels from {labels.min()} to {labels.max()} are not allowed: the network has {classes} classes, 0 to "

@@ -89,7 +89,7 @@ def parts_of_masks(masks, patch=None):
     for number, mask in enumerate(masks):
         pixels = np.argwhere(mask)
         if not len(pixels):
-            raise DataError(f"The mask of image {number} is empty, so that it has no centre and no corner.")
+            raise DataError(f"The mask of image {number} is empty, so it has no centre and no corner.")
         centre = pixels.mean(0)
         centres.append(centre)
         corners.append(pixels[((pixels - centre) ** 2).sum(1).argmax()])

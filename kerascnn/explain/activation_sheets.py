@@ -10,13 +10,13 @@ from kerascnn.errors import counted
 from kerascnn.explain.sheets import PAGE, caption
 from kerascnn.plots import BLUE, GAP, SIGNED, UNSIGNED, mosaic
 
-FEW_UNITS = 30  # up to so many units have a bar with a name each, and no histogram
+FEW_UNITS = 30  # up to this many units have a named bar each, and no histogram
 
 
 def activation_grids(maps, title=""):
     """All maps (h, w, channels) of a layer, each with its channel's number, as figures of at most a page of A4.
 
-    All have one scale.
+    All share one scale.
 
     Returns:
         list of matplotlib figures.
@@ -80,8 +80,8 @@ def activation_grid(maps, title="", columns=None, *, numbers=None, limit=None, s
 def unit_sheet(values, title="", names=None):
     """A dense layer's activations (units,) as bars.
 
-    Up to 30 units have their name or number; of more, the ten largest are named where there are names, else their
-    histogram is drawn.
+    Up to 30 units have their name or number. If there are more, the ten largest are named if `names` are given;
+    otherwise a histogram is drawn.
 
     Args:
         names: what the units are called, such as the classes; None: their numbers.

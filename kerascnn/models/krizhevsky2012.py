@@ -43,8 +43,8 @@ def alexnet(
         initialization: "glorot", or "2012": weights from a normal of standard deviation 0.01, biases 1 in conv2, conv4,
             conv5, fc6 and fc7 and 0 elsewhere (the paper's section 5).
         response_norm: False leaves the two response normalisations out.
-        pool_size: side of the pools' windows, which are 2 apart: 3 overlap, 2 do not. Both give maps of one size where
-            conv1's have an odd one, as 55x55 of 227x227 pixels and 23x23 of 99x99.
+        pool_size: side of the pooling windows, which have stride 2: windows of 3 overlap, windows of 2 do not. Both
+            give maps of the same size if conv1's size is odd, such as 55x55 for 227x227 pixels and 23x23 for 99x99.
         name: the model's name.
     Returns:
         keras.Model, images float32 (N, height, width, channels) -> probabilities float32 (N, num_classes).

@@ -9,9 +9,9 @@ register = RECIPES.register
 def cifar_net_88():
     """The CS7011 report's network, its 6,216,114 parameters unchanged: the report's 88% in a quarter of an hour.
 
-    Of the original images it has 91.62% (one seed, 91.06 to 92.15); of JPEG copies, by `kerascnn train cifar10-jpeg
+    On the original images it reaches 91.62% (one seed, 91.06 to 92.15); on JPEG copies, by `kerascnn train cifar10-jpeg
     --recipe cifar-net-88`, 88.83% (three seeds: 88.61, 88.87, 89.02) in 13.2 minutes on 2 cores. Batch normalisation
-    stands before each ReLU in training and is folded into the weights before it afterwards.
+    comes before each ReLU in training and is folded into the weights before it afterwards.
     """
     return Recipe(
         model="cifar_net",
@@ -42,7 +42,7 @@ def cifar_net_best():
     `kerascnn train cifar10-jpeg --recipe cifar-net-best`: 90.00% of the test images (three seeds: 89.90, 89.92, 90.18)
     in 0.9 minutes on an NVIDIA H200 with JAX, three runs beside one another; not run on 2 cores, where 30 epochs of
     earlier settings took 42.5 minutes. The settings are those of `cifar-net-88` with crops and cutout; what else was
-    tried stands in docs/results.md.
+    tried is in docs/results.md.
     """
     return cifar_net_88().replace(augment=("flip", "crop", "cutout"), epochs=40)
 
@@ -65,12 +65,12 @@ def cifar_net_best():
 def cifar_94():
     """The network with which CIFAR-10 is learnt fastest, by Muon in 0.355 PFLOP: 93.94%.
 
-    Of the original images it has 93.94% (95% interval 93.46 to 94.39; one seed, 45,000 training images, 25 minutes on 2
-    cores). On JPEG copies (quality 75, half the colour resolution) `kerascnn train cifar10-jpeg --recipe cifar-94` gave
-    90.63% of the test images (95% interval 90.04 to 91.19; one seed) in 26.3 minutes on 2
-    cores; on an NVIDIA H200 with JAX 90.80% (three seeds: 90.97, 90.80, 90.62), its eleven epochs in 7 to 9 seconds and
-    the whole command in 18 to 21 once the programs are compiled. It ends at 97% of the training images. The source's
-    94% are those of the original images, 50,000 of them. The last layer's outputs are multiplied with more than the
+    On the original images it reaches 93.94% (95% interval 93.46 to 94.39; one seed, 45,000 training images, 25 minutes
+    on 2 cores). On JPEG copies (quality 75, half the colour resolution) `kerascnn train cifar10-jpeg --recipe
+    cifar-94` gave 90.63% of the test images (95% interval 90.04 to 91.19; one seed) in 26.3 minutes on 2 cores; on an
+    NVIDIA H200 with JAX 90.80% (three seeds: 90.97, 90.80, 90.62), its eleven epochs in 7 to 9 seconds and the whole
+    command in 18 to 21 once the programs are compiled. It ends at 97% of the training images. The source's
+    94% are those of the original images, 50,000 of them. The last layer's outputs are multiplied by more than the
     source's 1/9, so that it keeps up with the others at Muon's rate.
     """
     return cifar_net_88().replace(

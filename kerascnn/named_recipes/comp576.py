@@ -90,7 +90,7 @@ def comp576_7():
     """Trial 7 of the COMP 576 report: RMSprop 0.0025, batches of 200, 5,000 steps, keep rate 0.5: 63.38%.
 
     `kerascnn train cifar10-jpeg --recipe comp576-7`, one seed (95% interval 62.43 to 64.32), 9 minutes on one core
-    beside another training; the least validation loss comes after 1,800 steps.
+    beside another training; the lowest validation loss comes after 1,800 steps.
     """
     return _comp576("rmsprop", 0.0025, 200, 5_000, 0.5)
 
@@ -100,7 +100,7 @@ def comp576_8():
     """Trial 8 of the COMP 576 report: RMSprop 0.0005, batches of 500, 20,000 steps, keep rate 0.4: 67.74%.
 
     `kerascnn train cifar10-jpeg --recipe comp576-8`, one seed (95% interval 66.82 to 68.65), 79 minutes on one core
-    beside another training; the least validation loss comes after 3,200 steps, and in the end 99% of the training
+    beside another training; the lowest validation loss comes after 3,200 steps, and in the end 99% of the training
     images are learnt.
     """
     return _comp576("rmsprop", 0.0005, 500, 20_000, 0.4)

@@ -18,7 +18,7 @@ def fast():
     Measured once (seed 0): the network cifar_net on 200 images a class of CIFAR-10 as JPEG (1,800 trained on, 200 held
     out, 2,000 tested), 20 epochs on 2 busy cores (AMD EPYC, Keras 3.15.1, TensorFlow 2.21.0, bfloat16): 58.2% (95%
     interval 56.0 to 60.3) in 160 s, where `default` gave 53.7% (51.5 to 55.9) in 188 s; the first half lags behind, as
-    the rate is high there. One seed; which part gives how much was not measured, and nothing was searched. A moving
+    the rate is high there. One seed; how much each part gives was not measured, and nothing was searched. A moving
     average was left out: the rate falls to 0, which averages too. For images that mirroring changes, such as digits,
     type --augment crop.
     """

@@ -101,7 +101,7 @@ def _clip(b, node, known, shapes):
 def _threshold(b, node, known, shapes):
     o, (x, _) = node.operation, only_tensor(node, known, shapes)
     if o.default_value != 0:
-        raise NoRuleError("a threshold with another value than 0 below it is not supported")
+        raise NoRuleError("a threshold with a value other than 0 below it is not supported")
     return b.step("relu", x) if o.threshold == 0 else b.step("clipped_relu", x, (None, float(o.threshold)))
 
 

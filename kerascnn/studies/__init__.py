@@ -1,4 +1,4 @@
-"""Studies: every table and figure of a published report, made again and set beside the published values.
+"""Studies: every table and figure of a published report, recreated and set beside the published values.
 
 A study is a file here: a function with `@register("name", source=...)` that returns a `Study` (frame/study.py): rows to
 train or to compute, the values that the source prints, its claims and its figures. `STUDIES` lists them without

@@ -25,8 +25,8 @@ class Batches(keras.utils.PyDataset):
         balanced: True weighs every image by the inverse frequency of its class.
         multiple: every batch has a multiple of so many images, as devices that share it need; up to `multiple` - 1
             images are left out of a pass, others in each.
-        share: (number of this host from 0, number of hosts): only its part of each batch comes, with mixup, which
-            blends images of all parts, made from the whole. `multiple` is a multiple of the number of hosts.
+        share: (number of this host from 0, number of hosts): only its part of each batch is made; with mixup,
+            which blends images from all parts, from the whole batch. `multiple` is a multiple of the number of hosts.
 
     Attributes:
         epoch: the epoch whose batches come, set before it begins.

@@ -1,4 +1,4 @@
-"""Digests of all images of a data set, kept beside a run's checkpoints: it goes on only with the data it began with.
+"""Digests of all images of a data set, kept beside a run's checkpoints: it resumes only with the data it began with.
 
 A digest is the CRC-32 of an image's pixels where they are in memory (60,000 CIFAR-10 images: about 0.2 s on one core),
 else of its file's bytes; where the files have more than 16 GiB together, of each file's size and time of change.
@@ -50,8 +50,8 @@ def digests(data, kinds=None):
 
 
 def summary(data):
-    """{what, in words: short digest of it} of an ImageData, for hosts that must all have the same; of files that are
-    told by size and time alone, as copies differ in them, only names and labels."""
+    """{what, in words: its short digest} of an ImageData, which must be the same on all hosts; only of names and labels
+    where files are identified by size and time alone, in which copies differ."""
     told = {}
     for name, array in digests(data).items():
         split, _, column = name.partition("/")
@@ -93,7 +93,7 @@ def check_same_images(run, data):
     changed = changes(run, data)
     if changed:
         raise DataError(
-            f"The data at {data.source} is not what the run {run.folder} was trained on, so it cannot go on exactly. "
+            f"The data at {data.source} is not what the run {run.folder} was trained on, so it cannot resume exactly. "
             f"What changed: {'; '.join(changed)}. Bring the old data back, or start a new run, from its "
             f"weights if they serve: {command('train', data.source, '--from', run.folder)}"
         )
@@ -130,7 +130,7 @@ def _digests(split, kind, source):
 
 
 def _packed_digests(pack, files, kind):
-    """The digests of files in shards, whose CRC-32 their index knows; it stands for their times, too."""
+    """The digests of files in shards, whose CRC-32 is in their index; it also serves in place of their times."""
     rows = [pack.rows[file] for file in files]
     if kind == BYTES:
         return pack.crc[rows].astype("uint32")

@@ -1,4 +1,4 @@
-"""Why training could not go on, in words that say what to change."""
+"""Why training could not continue, in words that say what to change."""
 
 import math
 

@@ -23,14 +23,14 @@ def fit(group, run, recipe, model, batches, data, state, callbacks, checkpoint_m
         group: the Hosts; all of them fit, and the first one writes.
         run: the Run; None on the other hosts.
         batches: the training `Batches`.
-        state: of the checkpoint to go on from; None: from the start.
+        state: that of the checkpoint to resume from; None: start from the beginning.
         callbacks: further ones.
         checkpoint_minutes: minutes between checkpoints within an epoch.
-        began: when the training began, of `time.monotonic`.
+        began: when the training began, by `time.monotonic`.
         say: called with each line.
         test: False leaves the test split out of the curves.
     Raises:
-        Stopped: a signal came, and the state is saved.
+        Stopped: a signal came; the state was saved.
         HostLost: another host is gone.
     """
     folder = run and run / "checkpoint"
@@ -55,9 +55,9 @@ def fit(group, run, recipe, model, batches, data, state, callbacks, checkpoint_m
         model.test_on_batch(*batches[0])  # makes the metrics' variables
         resuming.restore(model, state)
         checkpoint.state = state
-        say(f"Going on with epoch {epoch + 1}" + (f", step {step + 1}" if step else ""))
+        say(f"Resuming at epoch {epoch + 1}" + (f", step {step + 1}" if step else ""))
         if state["stop_training"]:
-            say("The run had already stopped by its patience.")
+            say("Patience had already stopped the run.")
             return
     if run:
         keep_rows(run / "metrics.csv", epoch)
@@ -94,7 +94,7 @@ def _counting(recipe, folder):
     Args:
         folder: where the best weights are saved; None: nowhere.
     """
-    best = keras.callbacks.Callback()  # in the place of the one that saves
+    best = keras.callbacks.Callback()  # in place of the one that saves
     if folder:
         best = _BestWeights(
             str(folder / f"new.{BEST}"),
@@ -130,7 +130,7 @@ class _Monitored(keras.callbacks.Callback):
 
 
 class _BestWeights(keras.callbacks.ModelCheckpoint):
-    """Keras' callback; the variables that saving makes are not shared out among hosts, of which only one saves."""
+    """Keras' callback; the variables that saving makes are not distributed over the hosts, since only one saves."""
 
     def on_epoch_end(self, epoch, logs=None):
         with backends.alone():
@@ -138,8 +138,8 @@ class _BestWeights(keras.callbacks.ModelCheckpoint):
 
 
 class _SwapAverages(keras.callbacks.SwapEMAWeights):
-    """Keras' callback, without what it does at the end of a fit: there the weights that go on being trained would be
-    overwritten, and a training that goes on in another fit would not be the same."""
+    """Keras' callback, without what it does at the end of a fit: that would overwrite the weights being trained, and a
+    training that is resumed in another fit would not be the same."""
 
     def _finalize_ema_values(self):
         pass
@@ -147,9 +147,9 @@ class _SwapAverages(keras.callbacks.SwapEMAWeights):
 
 @contextlib.contextmanager
 def _signals(checkpoint, say, group):
-    """Within this block the first SIGINT or SIGTERM saves after the current step; a second one stops at once.
+    """Within this block, the first SIGINT or SIGTERM saves after the current step; a second one stops at once.
 
-    Of several hosts JAX takes SIGTERM, so that all stop after the same step (`Hosts.stopping`); SIGINT becomes one.
+    With several hosts, JAX handles SIGTERM, so all stop after the same step (`Hosts.stopping`); SIGINT becomes one.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -158,7 +158,7 @@ def _signals(checkpoint, say, group):
     before = {number: signal.getsignal(number) for number in numbers}
 
     def handle(number, frame):
-        say("Saving; once more stops at once.")
+        say("Saving; a second signal stops at once.")
         if group.count == 1:
             checkpoint.stop(number)
         else:

@@ -17,7 +17,7 @@ from kerascnn.training.reading import check_counts
 
 
 def anchored(recipe):
-    """The recipe with absolute paths to its data and first weights, so that the run goes on from any folder."""
+    """The recipe with absolute paths to its data and first weights, so that the run can be resumed from any folder."""
     path = Path(recipe.data).expanduser()
     if recipe.data not in datasets.DATASETS and path.exists():
         recipe = recipe.replace(data=str(path.resolve()))
@@ -39,12 +39,12 @@ def precision_of(recipe):
 
 
 def device_count(devices, batch_size, run=None, group=ALONE):
-    """The number of devices that share a batch: what was asked for, or what the run that goes on had, or 1.
+    """The number of devices that share a batch: what was asked for, or what the resumed run had, or 1.
 
     Args:
         devices: a number, "all" or None.
         batch_size: images a step, of all devices together.
-        run: the Run that goes on, if any.
+        run: the Run to resume, if any.
         group: the Hosts, all of whose devices share a batch where there are several.
     Raises:
         UsageError: more devices than there are, not JAX, a batch that they do not divide, or another number than the
@@ -54,8 +54,8 @@ def device_count(devices, batch_size, run=None, group=ALONE):
     had = before.get("data_parallel", 1) if run else None
     if before.get("hosts", group.count) != group.count:
         raise UsageError(
-            f"The run {run.folder} was made on {counted(before['hosts'], 'host')}, so it cannot go on exactly on "
-            f"{group.count}. Start it on as many again, or start a new run."
+            f"The run {run.folder} was made on {counted(before['hosts'], 'host')}, so it cannot resume exactly on "
+            f"{group.count}. Resume it on as many hosts, or start a new run."
         )
     there = backends.data_parallel_devices()
     devices = "all" if group.count > 1 else devices
@@ -71,7 +71,7 @@ def device_count(devices, batch_size, run=None, group=ALONE):
         raise UsageError(f"devices={count} is more than the {there} that JAX sees here. Give devices='all'")
     if had and count != had:
         raise UsageError(
-            f"The run {run.folder} was made with {counted(had, 'device')}, so it cannot go on exactly with {count}. "
+            f"The run {run.folder} was made with {counted(had, 'device')}, so it cannot resume exactly with {count}. "
             f"Give devices={had}, or start a new run."
         )
     if batch_size % count:
@@ -84,7 +84,7 @@ def device_count(devices, batch_size, run=None, group=ALONE):
 
 
 def continued(run, recipe, fields, state):
-    """The recipe of a run that goes on; more epochs, or steps where the run counts those, are allowed, anything else
+    """The recipe of a resumed run; more epochs, or steps where the run counts those, are allowed, anything else
     that differs is an error.
 
     Args:
@@ -94,7 +94,7 @@ def continued(run, recipe, fields, state):
     if trained_by and backends.backend() not in trained_by:
         other = next((name for name in ("tensorflow", "jax", "torch") if name in trained_by), "another backend")
         raise UsageError(
-            f"The run {run.folder} was trained with {other}, so it cannot go on exactly with {backends.backend()}. "
+            f"The run {run.folder} was trained with {other}, so it cannot resume exactly with {backends.backend()}. "
             f"Set KERAS_BACKEND={other}, or start a new run."
         )
     values = run.read("recipe")
@@ -102,7 +102,7 @@ def continued(run, recipe, fields, state):
         values["min_delta"] = 1e-4  # what Keras' ReduceLROnPlateau took before there was this field
     old = Recipe.from_dict(values)
     new = (recipe or old).replace(**fields)
-    if new.start_from == old.start_from:  # which a run that goes on does not read again
+    if new.start_from == old.start_from:  # which a resumed run does not read again
         new = anchored(new.replace(start_from="")).replace(start_from=old.start_from)
     else:
         new = anchored(new)
@@ -113,7 +113,7 @@ def continued(run, recipe, fields, state):
     if differing:
         listed = "; ".join(f"{n} was {getattr(old, n)!r}, now {getattr(new, n)!r}" for n in differing)
         raise UsageError(
-            f"The run {run.folder} was made with another recipe ({listed}), so it cannot go on exactly. "
+            f"The run {run.folder} was made with another recipe ({listed}), so it cannot resume exactly. "
             "Leave these out, or start a new run."
         )
     if asked < had:
@@ -123,7 +123,7 @@ def continued(run, recipe, fields, state):
         done = f"has finished its {had} {length}"
         if stopped:
             done = f"was stopped after epoch {stopped}, by its patience or a callback"
-        more = f"To go on, give {length}={had + 1} or more. " if old.schedule == "constant" and not stopped else ""
+        more = f"To continue, give {length}={had + 1} or more. " if old.schedule == "constant" and not stopped else ""
         raise UsageError(
             f"The run {run.folder} {done}. {more}To write its SavedModel again, type: {command('export', run.folder)}"
         )
@@ -141,7 +141,7 @@ def check_whole(run, state, batches):
     if had and state and not state["step"] and batches.total > had and state["epoch"] * batches.period > had:
         raise UsageError(
             f"The run {run.folder} ended after {counted(had, 'step')}, within a period of {batches.period}, so it "
-            "cannot go on exactly. Start a new run with all its steps."
+            "cannot resume exactly. Start a new run with all its steps."
         )
 
 
@@ -209,7 +209,7 @@ def check_same_data(run, described):
     scalings = [Preprocessing.from_dict(each["preprocessing"]) for each in (had, described)]
     if had.get("fingerprint") != described["fingerprint"] or scalings[0] != scalings[1]:
         raise DataError(
-            f"The data at {described['source']} is not what the run {run.folder} was trained on, so it cannot go on "
+            f"The data at {described['source']} is not what the run {run.folder} was trained on, so it cannot resume "
             "exactly. Bring the old data back, or start a new run."
         )
 

@@ -1,4 +1,4 @@
-"""Checkpoints from which training goes on exactly: weights, optimizer, metrics, random states and callback states.
+"""Checkpoints from which training resumes exactly: weights, optimizer, metrics, random states and callback states.
 
 Keras' BackupAndRestore keeps neither seed generators nor the state of callbacks, and writes in place. Here one
 compressed-free NPZ file holds everything, with the checksums that ZIP files carry; it is written under a temporary
@@ -56,7 +56,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.batches.epoch = epoch
-        if self.state and self.batches.start:  # fit has just reset the metrics of the epoch that goes on
+        if self.state and self.batches.start:  # fit has just reset the metrics of the resumed epoch
             for variable, value in zip(self.model.metrics_variables, self.state["metrics"], strict=True):
                 variable.assign(value)
             self.state = None
@@ -187,7 +187,7 @@ def check_table(folder, path, state):
     if state and rows < state["epoch"]:
         raise DataError(
             f"{path} has {counted(rows, 'epoch')} and the checkpoint in {folder} {state['epoch']}: the table was "
-            "changed, so the run cannot go on exactly. Start a new run."
+            "changed, so the run cannot resume exactly. Start a new run."
         )
 
 
@@ -201,6 +201,6 @@ def restore(model, state):
     for kind in ("trainable", "other", "optimizer"):
         shapes = [tuple(v.shape) for v in variables[kind]]
         if shapes != [value.shape for value in state[kind]]:
-            raise DataError("The checkpoint is of another network or optimizer, so training cannot go on from it.")
+            raise DataError("The checkpoint is of another network or optimizer, so training cannot resume from it.")
         for variable, value in zip(variables[kind], state[kind], strict=True):
             variable.assign(value)

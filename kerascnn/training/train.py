@@ -38,7 +38,7 @@ from kerascnn.training.prepare import (
 from kerascnn.training.reading import load_data
 from kerascnn.training.transfer import transfer
 
-_ALONE = {  # why hosts do not allow them
+_ALONE = {  # why they cannot be combined with hosts
     "devices": "all devices of all hosts share each batch. Leave devices out.",
     "minutes": "hosts time a step differently. Give epochs or steps instead.",
     "watch": "looks compute on one host, and the network is on all. Leave watch out, and look at the finished run.",
@@ -65,7 +65,7 @@ def train(
 ):
     """Train as a recipe asks; returns the finished Run with its best weights, metrics, plots and test result.
 
-    Of several hosts, all but the first get None.
+    With several hosts, all but the first get None.
 
     Args:
         recipe: a Recipe; None: LeNet-5 on the handwritten digits.
@@ -74,17 +74,18 @@ def train(
         strict: True stops at the first image that cannot be read, instead of leaving it out.
         callbacks: further `keras.callbacks.Callback`s for fit.
         watch: names of looks during training (`kerascnn.callbacks.LOOKS`), written to the run's watch/; they do not
-            change what is learned. None: none, or on resuming those that the run had.
-        devices: how many devices of this machine share each batch, or "all"; JAX only. None: one, or on resuming those
-            that the run had. `batch_size` counts the images of all together.
-        hosts: "auto" shares each batch out among all devices of the hosts that the cluster names, on each of which the
-            same call is made; JAX only (`kerascnn.hosts`). Only the first host writes and says anything. If `out` holds
-            a run that was begun so, it goes on from its last checkpoint, as a job that is started again does.
+            change what is learned. None: none, or when resuming, those that the run had.
+        devices: how many devices of this machine share each batch, or "all"; JAX only. None: one, or when resuming,
+            those that the run had. `batch_size` counts the images of all together.
+        hosts: "auto" shares each batch among all devices of the hosts that the cluster names; make the same call on
+            each. JAX only (`kerascnn.hosts`). Only the first host writes and says anything. If `out` holds a run that
+            was begun this way, it resumes from its last checkpoint, so a job can simply be restarted.
         minutes: how long the whole run may take: some steps are timed, and as many epochs (or `steps`) trained as fit.
             None: the recipe's own length.
         checkpoint_minutes: minutes between checkpoints within an epoch; there is one at every epoch's end anyway.
         keep_checkpoints: True keeps the last two checkpoints and the best weights' own file when the run has finished;
-            else only the last one stays, from which more epochs go on, and none under a schedule or after patience.
+            otherwise only the last one is kept, from which more epochs can be trained, and none under a schedule or
+            after patience.
         test: False leaves the test split unread, whatever the recipe's `test_curve` says: the result then has no test
             accuracy. Searches choose by validation.
         say: called with each line of progress.
@@ -92,7 +93,7 @@ def train(
         **fields: recipe fields to replace: `train(epochs=3)`.
     Raises:
         UsageError, DataError: the recipe or the data cannot be used; nothing was written.
-        Stopped: SIGINT or SIGTERM came; the state was saved, `resume` goes on exactly.
+        Stopped: SIGINT or SIGTERM came; the state was saved, `resume` continues exactly.
         TrainingFailed: the loss became NaN or infinite, or memory ran out.
         HostLost: another host is gone.
     """
@@ -142,7 +143,7 @@ def train(
 
 
 def _check_asked(checkpoint_minutes, watch, minutes, resume, fields, hosts, devices):
-    """Raise a UsageError for arguments of `train` that cannot be."""
+    """Raise a UsageError for arguments of `train` that are not allowed."""
     for name, value in (("devices", devices), ("minutes", minutes), ("watch", watch)) if hosts else ():
         if value:
             raise UsageError(f"hosts={hosts!r} and {name}={value!r} cannot both be given: {_ALONE[name]}")
@@ -183,7 +184,7 @@ def _finish(run, recipe, model, state, result, final, began, keep_checkpoints):
 
 
 def _agreed(group, recipe, out, resume, fields, say):
-    """(run that goes on, recipe, precision, state of its newest checkpoint), the same on all hosts but for the run,
+    """(run to resume, recipe, precision, state of its newest checkpoint), the same on all hosts except for the run,
     which only the first one knows; run and state are None for a new run."""
     state = run = None
     with group.agreeing() as values:
@@ -204,7 +205,7 @@ def _agreed(group, recipe, out, resume, fields, say):
 
 
 def _known(group, out, resume):
-    """The run that goes on, or None: the one that is named, or, with `hosts`, the one that was begun in `out`."""
+    """The run to resume, or None: the one that is named, or, with `hosts`, the one that was begun in `out`."""
     if resume is None and group is not ALONE and out is not None:
         if (Path(out) / "run.json").exists():
             resume = out
@@ -233,7 +234,7 @@ def _built(group, recipe, data, precision, count, run, state):
 
 
 def _fit(group, run, recipe, built, *rest, test):
-    """Fit on all devices of the hosts, which part at the end; `built` is (model, batches, data, state, devices)."""
+    """Fit on all devices of the hosts, which separate at the end; `built` is (model, batches, data, state, devices)."""
     *built, count = built
     with group.watching(), backends.data_parallel(count):
         try:
@@ -263,7 +264,7 @@ def _asked(recipe, fields):
 
 
 def _continued(run, recipe, fields, say):
-    """(recipe, precision, state of the newest checkpoint) of a run that goes on."""
+    """(recipe, precision, state of the newest checkpoint) of a resumed run."""
     state = resuming.newest(run / "checkpoint", say)
     recipe = continued(run, recipe, fields, state)
     resuming.check_table(run / "checkpoint", run / "metrics.csv", state)
@@ -311,7 +312,7 @@ def _recorded_failures(run, recipe, began):
         with contextlib.suppress(OSError):
             run.update(status="failed", reason=reason, **spent(began))
         if full:
-            go_on = f"Make room, then go on: {command('train', '--resume', run.folder)}"
+            go_on = f"Make room, then resume: {command('train', '--resume', run.folder)}"
             raise OSError(errno.ENOSPC, f"{full}. What the last checkpoint holds is kept. {go_on}") from error
         raise
 

@@ -22,7 +22,7 @@ def transfer(recipe, model, data, prepared, fill=True):
     Args:
         data: ImageData, whose classes are to be learned.
         prepared: its Preprocessing.
-        fill: False leaves the weights as they are, for a run that goes on.
+        fill: False leaves the weights as they are, for a resumed run.
     """
     notes = []
     if recipe.start_from and fill:

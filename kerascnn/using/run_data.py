@@ -18,7 +18,7 @@ def data_of(run, data=None, *, side=None, strict=False, some=False):
         data: a registered name or a path; None: the run's data. They may have only one class, no training images, or
             images without labels.
         side: side of squares that the images are resized to, pixels; None: the size that the run takes.
-        some: True if only some of the images will be looked at. None of them is decoded before it is, and a run's data
+        some: True if only some of the images will be looked at. Each is then decoded only when needed, and a run's data
             are recognised by all names and labels, and 64 images of each split.
     Raises:
         DataError: the run's data have changed, so its splits can no longer be determined.

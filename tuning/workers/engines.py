@@ -14,7 +14,7 @@ EVERYWHERE = ("0.0.0.0", "[::]")  # hosts that stand for all addresses of this m
 
 
 def stored(engine, storage, out, resume):
-    """The folder of the search and whether it goes on, given `storage` where that is used.
+    """The folder of the search and whether it is resumed, given `storage` where that is used.
 
     Raises:
         UsageError: an engine that is not known, or a storage that is not allowed.
@@ -25,7 +25,7 @@ def stored(engine, storage, out, resume):
         return out, resume
     if engine != "ray" or out is not None:
         other = "out" if out is not None else f"engine={engine!r}"
-        raise UsageError(f"storage={str(storage)!r} is not allowed with {other}. It goes with engine='ray' alone.")
+        raise UsageError(f"storage={str(storage)!r} is not allowed with {other}. It works only with engine='ray'.")
     if "://" in str(storage):
         raise UsageError(
             f"storage={str(storage)!r} is a URL. It must be a folder that all machines see: mount it and give its path."

@@ -22,7 +22,7 @@ SEEN_WITHIN = 30  # seconds in which a new file appears on a shared file system
 CONNECT_SECONDS = 5  # for a cluster that is there
 SAVE_SECONDS = 60  # for a worker that is told to stop
 BRIEF = 60  # seconds; a worker that fails within them has hardly begun
-MOST_BRIEF = 5  # so many such failures in a row, and starting more is in vain
+MOST_BRIEF = 5  # after this many such failures in a row, starting more is pointless
 
 
 class RayCluster:
@@ -124,7 +124,7 @@ class RayWorkers:
         self._failures, self._began = 0, {}
 
     def tend(self):
-        """Start every worker that does not run.
+        """Start every worker that is not running.
 
         Raises:
             UsageError: a worker cannot begin: it does not see the search's folder, or has another version.
@@ -139,7 +139,7 @@ class RayWorkers:
                 self._running[number], self._began[number] = self._start(number), time.monotonic()
 
     def _check(self, task, seconds):
-        """Raise an error if a task that ended after so many seconds says or shows that it is vain to start another."""
+        """Raise an error if a task that ended after some seconds says or shows that starting another is pointless."""
         import ray
 
         try:
@@ -176,7 +176,7 @@ def _work(address, token, number, cpus, asked, digest, version):
     """The Ray task: a worker until the search has no more trials; returns why it cannot begin, or ""."""
     here = socket.gethostname()
     if version != __version__:
-        return f"The search runs kerascnn {version}, but the worker on {here} has {__version__}. Install the same."
+        return f"The search runs kerascnn {version}, but the worker on {here} has {__version__}. Install that version."
     deadline = time.monotonic() + SEEN_WITHIN
     while _digest(asked) != digest:
         if time.monotonic() > deadline:
@@ -202,7 +202,7 @@ def _digest(path):
 
 @contextlib.contextmanager
 def _cores(number):
-    """That many processors of this machine that no other worker of the kind has; any where all are taken."""
+    """That many processors of this machine that no other worker of the kind has; any if all are taken."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     groups = [cores[at : at + number] for at in range(0, len(cores) - number + 1, number)]
     for group in groups:

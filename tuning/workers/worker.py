@@ -82,7 +82,7 @@ def work(address, *, token="", name=None, number=None, cores=None, patience=PATI
         token: the chief's token, where it has one.
         name: what the chief calls this worker, with some random letters; None: host and process.
         number: of a worker that the search itself has started, in place of the letters: one that is started again under
-            its number goes on with the trial of the one before.
+            its number resumes the trial of the one before.
         cores: numbers of the processor cores that trials may use; None: all.
         patience: seconds without a chief after which to give up.
         say: called with each line of progress.

@@ -18,7 +18,7 @@ FEW = 20  # images of a quick run
 def asked(place, row, data=None):
     """The network of a row's first run with its data, or with others, as the experiments take them."""
     given = Asked([place.run(row).folder], data, place.folder, place.say)
-    given.classifier.model  # noqa: B018 (a run that cannot be read is told here)
+    given.classifier.model  # noqa: B018 (a run that cannot be read is reported here)
     return given
 
 
@@ -159,7 +159,7 @@ def probes(place, data=None, row="network"):
     Figure probes.png.
 
     Args:
-        data: other images than the row's; None: its own.
+        data: images other than the row's; None: the row's own.
     """
     from kerascnn.experiments.probes import every_layer
     from kerascnn.experiments.probes import probes as measured

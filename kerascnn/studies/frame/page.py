@@ -43,7 +43,7 @@ def _replace(path, text):
 
 
 def again(results, data=None):
-    """What to type to run a study again, or to go on with it."""
+    """What to type to run a study again, or to resume it."""
     words = ["study", results.study.name, *(["--quick"] if results.quick else [])]
     words += ["--seeds", results.seeds] if results.seeds != (1 if results.quick else results.study.seeds) else []
     words += ["--data", data] if data else []

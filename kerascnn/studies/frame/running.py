@@ -1,4 +1,4 @@
-"""Run a study: rows and seeds as run folders; what has finished is skipped, what was stopped goes on; then the page."""
+"""Run a study: rows and seeds as run folders; what has finished is skipped, what was stopped resumes; then the page."""
 
 import concurrent.futures
 import logging
@@ -43,7 +43,7 @@ def run_study(
     Raises:
         UsageError: the study or a row is unknown, a number is not allowed, the folder holds something else, or a run of
             `run` has not finished or has another recipe.
-        Stopped, KeyboardInterrupt: it was stopped; the same call goes on.
+        Stopped, KeyboardInterrupt: it was stopped; the same call resumes it.
     """
     study = STUDIES.get(name)()
     for what, number in (("seeds", seeds), ("workers", workers)):
@@ -53,7 +53,7 @@ def run_study(
     taken.check_rows(study, run)
     data, other = _anchored(data), _anchored(other_data)
     if other and not study.other:
-        raise UsageError(f"{name} has no other data: leave other_data={other_data} out.")
+        raise UsageError(f"{name} has no second data set: leave other_data={other_data} out.")
     folder = page.usual_folder(name, quick) if out is None else Path(out)
     seeds = seeds or (1 if quick else study.seeds)
     known = _opened(folder, study, quick, data, other)
@@ -66,8 +66,8 @@ def run_study(
         try:
             _perform(results, chosen, seeds, data, workers, say)
         except Stopped as stop:
-            stopped = str(stop).partition(" Go on")[0]
-            stop.args = (f"{stopped} Go on with: {page.again(results, data)}",)
+            stopped = str(stop).partition(" Resume")[0]
+            stop.args = (f"{stopped} Resume with: {page.again(results, data)}",)
             raise
         finally:
             _note(results, data)
@@ -76,7 +76,7 @@ def run_study(
 
 
 def _anchored(data):
-    """The data's name, or its absolute path, so that the study goes on from any folder."""
+    """The data's name, or its absolute path, so that the study can be resumed from any folder."""
     if data is None:
         return None
     from kerascnn.datasets import DATASETS
@@ -187,7 +187,7 @@ def _recipe(results, row, seed, data):
 
 
 def train_row(results, row, seed, data, say, missing=None):
-    """Train a row with a seed, or go on with it; returns why it failed, or ""."""
+    """Train a row with a seed, or resume it; returns why it failed, or ""."""
     from kerascnn.training.prepare import anchored
     from kerascnn.training.train import train
 
@@ -211,7 +211,7 @@ def train_row(results, row, seed, data, say, missing=None):
 
 
 def _begun(folder):
-    """True where a run folder holds a training that can go on; one that was killed before that is deleted."""
+    """True where a run folder holds a training that can be resumed; one that was killed before that is deleted."""
     if (folder / "run.json").exists() and any((folder / "checkpoint").glob("state-*.npz")):
         return True
     if folder.exists():

@@ -185,7 +185,7 @@ class Study:
         name: its registered name.
         title: what the page is called.
         source: author, title, year.
-        about: a few sentences on what is made again.
+        about: a few sentences on what is recreated.
         rows, values, claims, figures, listings: in the order of the page.
         slips: mistakes of the source, with the right number.
         chosen: what the source does not print, so that we had to choose it.

@@ -1,4 +1,4 @@
-"""Runs that were trained elsewhere, taken into a study in place of a row's first training."""
+"""Runs that were trained elsewhere, used in a study for a row's first training."""
 
 import shutil
 
@@ -11,7 +11,7 @@ LEFT = ("checkpoint", "export", "evaluation", "plots", "report.html", "experimen
 
 
 def take(results, recipes, runs_of, say):
-    """Copy finished runs to where the first training of their rows would be; what a row has already stays.
+    """Copy finished runs to where the first training of their rows would be; what a row already has is kept.
 
     Args:
         results: Results.
@@ -29,16 +29,16 @@ def take(results, recipes, runs_of, say):
         with runs.replacing(results.folder_of(row, 0)) as temporary:
             shutil.copytree(run.folder, temporary, ignore=shutil.ignore_patterns(*LEFT))
         results.failures.pop(f"{row}/seed-0", None)
-        say(f"{row}: {run.folder} stands for its first training")
+        say(f"{row}: {run.folder} serves as its first training")
 
 
 def check_rows(study, names):
-    """Raise a UsageError unless each name is that of a row that is trained."""
+    """Raise a UsageError unless each name is that of a trained row."""
     known = [row.name for row in study.rows if isinstance(row, Training)]
     for name in names or ():
         if name not in known:
             trained = ", ".join(known) or "none"
-            raise UsageError(f"run={name} is not a row of {study.name!r} that is trained. Those are: {trained}.")
+            raise UsageError(f"run={name} is not a trained row of {study.name!r}. Its trained rows: {trained}.")
 
 
 def _check(run, row, recipe):
@@ -48,9 +48,9 @@ def _check(run, row, recipe):
         status = None
     if status != "finished":
         again = command("train", "--resume", run.folder)
-        raise UsageError(f"{run.folder} has not finished, so it cannot stand for {row}. Finish it: {again}")
+        raise UsageError(f"{run.folder} has not finished, so it cannot be used for {row}. Finish it: {again}")
     others = [name for name in Recipe.from_dict(run.read("recipe")).differences(recipe) if name != "seed"]
     if others:
         raise UsageError(
-            f"{run.folder} was trained with another {', '.join(others)} than {row} is, so it cannot stand for it."
+            f"{run.folder} was trained with another {', '.join(others)} than {row} is, so it cannot be used for it."
         )
