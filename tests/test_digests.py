@@ -1,4 +1,4 @@
-"""Data that changed between the beginning of a run and its going on: every image counts, and the change is named."""
+"""Data that changed between the beginning of a run and its resumption: every image counts, and the change is named."""
 
 import os
 import shutil

@@ -156,7 +156,7 @@ def test_squares_about_places_from_a_table(tmp_path):
     with pytest.raises(DataError, match=r"x=0, y=11 of 'b\.png' lies outside the image of 11x16 pixels"):
         read_boxes(path, files, (11, 16))
     path.write_text("file,part,x,y\na.png,eye,here,4\n")
-    with pytest.raises(DataError, match="needs numbers as x and y"):
+    with pytest.raises(DataError, match="needs numbers for x and y"):
         read_boxes(path, files, (12, 16))
 
 

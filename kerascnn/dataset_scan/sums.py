@@ -1,8 +1,8 @@
 """Sums over blocks of images whose last bit does not depend on who computed which blocks.
 
 Floating point addition is not associative, so the order of the additions is part of the result. Here it depends on the
-blocks' numbers alone: 16 consecutive blocks are added up from left to right into a group, 16 groups into a larger
-one, and so on. Shards of a scan keep what they have of each group, and added up in order they give the sums of one pass.
+blocks' numbers alone: 16 consecutive blocks are added up from left to right into a group, 16 groups into a larger one,
+and so on. Shards of a scan keep what they have of each group, and added up in order they give the sums of one pass.
 """
 
 from dataclasses import dataclass

@@ -200,10 +200,10 @@ def _findings(accuracy, sizes, cross):
         )
     if np.isnan(cross):
         said.append(
-            f"Training from scratch does not catch up with the features up to {round(sizes[-1], 1):g} images a class."
+            f"Training from scratch does not catch up with the features by {round(sizes[-1], 1):g} images a class."
         )
     elif cross == sizes[0]:
-        said.append(f"Training from scratch is ahead already with {round(cross, 1):g} images a class.")
+        said.append(f"Training from scratch is already ahead with {round(cross, 1):g} images a class.")
     else:
         said.append(f"Training from scratch catches up with the features at about {cross:.0f} images a class.")
     return tuple(said)

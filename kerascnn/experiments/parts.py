@@ -57,7 +57,7 @@ def _about_places(table, path, size, patch):
     patch = _side(patch, size)
     places = table[["y", "x"]]
     if any(kind.kind not in "iuf" for kind in places.dtypes) or not np.isfinite(places.to_numpy("float64")).all():
-        raise DataError(f"{path} needs numbers as x and y, pixels from the left and from the top.")
+        raise DataError(f"{path} needs numbers for x and y, pixels from the left and from the top.")
     places = places.to_numpy("float64")
     outside = ((places < 0) | (places >= size)).any(1)
     if outside.any():

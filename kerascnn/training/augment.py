@@ -10,7 +10,7 @@ import numpy as np
 
 
 def _drawn(images, batch):
-    """(for how many images numbers are drawn, which of them these images get)."""
+    """(how many images numbers are drawn for, which of the numbers these images get)."""
     return batch or (len(images), slice(None))
 
 

@@ -49,8 +49,8 @@ def fetch_best(run):
 
 
 def delete_checkpoints(run, recipe, *, stopped):
-    """Delete what going on needs no more, once a run has finished: all checkpoints but the last, where more epochs can
-    follow, and the best weights, which best.keras holds.
+    """Delete what resuming no longer needs, once a run has finished: all checkpoints but the last, where more epochs
+    can follow, and the best weights, which best.keras holds.
 
     Args:
         stopped: whether its patience or a callback ended the run: then, as under a schedule, nothing can follow.
