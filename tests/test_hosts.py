@@ -311,7 +311,7 @@ def test_a_new_run_that_launch_gave_up_says_where_it_goes_on(monkeypatch, call, 
     scripted(monkeypatch, "kill -9 $$")
     with pytest.raises(SystemExit, match="1"):
         call("launch", "--processes", "2", "--restarts", "0", "train", "--batch-size", "64")
-    told = r"by SIGKILL after 0 restarts\. Type the same command with --out saved_models/\S+ to go on"
+    told = r"by SIGKILL after 0 restarts\. Type the same command with --out saved_models/\S+ to resume"
     assert re.search(told, capfd.readouterr().out)
 
 
