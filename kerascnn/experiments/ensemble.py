@@ -136,16 +136,16 @@ def command(asked, *, images: int = 10_000, export: Path | None = None, seed: in
     seed
         seed for the choice of images
     """
-    answers, first = {}, None
-    every = asked.each()
-    progress = Progress("network", len(every), asked.say)
-    for number, each in enumerate(every):
-        member = _member(each, images, seed, asked.kept("ensemble"))
-        first = first or member
+    answers, every = {}, asked.each()
+    members = [_member(each, images, seed) for each in every]
+    first = members[0]
+    for member in members:
         _check_together(member, first)
+    progress = Progress("network", len(every), asked.say)
+    for number, member in enumerate(members):
         order = [member.classes.index(name) for name in first.classes]
         name = f"{member.name} ({number + 1})" if member.name in answers else member.name
-        answers[name] = member.answers[:, order]
+        answers[name] = member.answers(asked.kept("ensemble"))[:, order]
         wrong = (answers[name].argmax(1) != first.labels).mean()
         progress.step(f"{name}: {wrong:.2%} errors")
     result = ensemble(answers, first.labels)
@@ -159,29 +159,33 @@ def command(asked, *, images: int = 10_000, export: Path | None = None, seed: in
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Member:
-    """A network of an ensemble and what it answers: `truth` are the files and classes of the images."""
+    """A network of an ensemble, and its images: `truth` are their files and classes."""
 
     name: str
     classes: list
-    answers: object
+    model: object
+    images: object
     labels: object
     truth: list
 
+    def answers(self, keep):
+        """Class probabilities (N, classes), saved in a folder as they are measured."""
 
-def _member(asked, images, seed, keep):
+        def answered():
+            batches = [self.images[part] for part in blocks(len(self.images), 64)]
+            scores = np.concatenate([np.asarray(self.model.predict_on_batch(batch)) for batch in batches])
+            return np.asarray(class_probabilities(self.model, scores))
+
+        return Kept(keep, self.model, self.images).measure("answers", answered)
+
+
+def _member(asked, images, seed):
     """The _Member of a run, on some of its own test images or of other data."""
     asked.need_labels("errors need")
-    split, model = asked.some(images, seed), asked.model
-    given = asked.prepared(split)
-
-    def answered():
-        parts = [np.asarray(model.predict_on_batch(given[part])) for part in blocks(len(split), 64)]
-        return np.asarray(class_probabilities(model, np.concatenate(parts)))
-
-    answers = Kept(keep, model, given).measure("answers", answered)
+    split = asked.some(images, seed)
     truth = [split.files, [asked.loaded.class_names[label] for label in split.labels]]
-    name = Path(str(asked.runs[0])).name
-    return _Member(name, list(asked.classifier.labels), answers, asked.labels(split), truth)
+    name, classes = Path(str(asked.runs[0])).name, list(asked.classifier.labels)
+    return _Member(name, classes, asked.model, asked.prepared(split), asked.labels(split), truth)
 
 
 def _check_together(member, first):
