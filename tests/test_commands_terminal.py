@@ -1,10 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
 import kerascnn
 from kerascnn import cli
-from kerascnn.commands.terminal import in_options
+from kerascnn.commands.terminal import TYPED, in_options, said
 
 OPTIONS = {"top": "--top", "batch_size": "--batch-size", "strict": "--strict", "start_from": "--from", "k": "--top"}
 OPTIONS["skip"] = "--model-options skip="
@@ -32,6 +34,15 @@ def test_parameters_become_options(library, shell):
 )
 def test_every_command_knows_its_options(command, option):
     assert option in cli._options([command, "x"]).values()
+
+
+def test_lines_speak_of_options_and_paths_stay_as_they_are():
+    typed = TYPED.set(lambda: {"epochs": "--epochs"})
+    try:
+        assert said("Note: epochs=3 is few.") == "Note: --epochs 3 is few."
+        assert said(Path("epochs=3/report.html")) == Path("epochs=3/report.html")
+    finally:
+        TYPED.reset(typed)
 
 
 @pytest.mark.parametrize("arguments", [[], ["experiment"], ["trian"]])

@@ -99,8 +99,8 @@ def in_options(text, options):
 
 
 def said(line):
-    """A line that the library says, with its parameters as options of the command that was typed."""
-    return in_options(line, TYPED.get()()) if "=" in line else line
+    """A line that the library says, with its parameters as options of the command that was typed; a Path as it is."""
+    return in_options(line, TYPED.get()()) if isinstance(line, str) and "=" in line else line
 
 
 @contextlib.contextmanager
