@@ -291,7 +291,8 @@ def test_no_process_stays_when_the_terminal_is_closed(tmp_path):
         assert time.monotonic() < deadline, launched.poll()
         time.sleep(0.05)
     launched.send_signal(signal.SIGHUP)
-    assert launched.wait(30) == 128 + signal.SIGHUP
+    launched.communicate(timeout=30)
+    assert launched.returncode == 128 + signal.SIGHUP
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(int(pid), 0)
@@ -317,7 +318,7 @@ def test_a_new_run_that_launch_gave_up_says_where_it_goes_on(monkeypatch, call, 
 
 def test_hosts_that_were_stopped_say_how_they_go_on():
     told = str(Stopped(signal.SIGTERM, "runs/a", 0, 3, hosts=2))
-    assert told.endswith("Go on with the same command on all hosts; if it named no folder, add --out runs/a")
+    assert told.endswith("Resume with the same command on all hosts; if it named no folder, add --out runs/a")
     assert str(Stopped(signal.SIGTERM, None, 0, 3, hosts=2)).endswith("Go on with the same command on all hosts.")
 
 
