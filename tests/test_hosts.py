@@ -319,7 +319,7 @@ def test_a_new_run_that_launch_gave_up_says_where_it_goes_on(monkeypatch, call, 
 def test_hosts_that_were_stopped_say_how_they_go_on():
     told = str(Stopped(signal.SIGTERM, "runs/a", 0, 3, hosts=2))
     assert told.endswith("Resume with the same command on all hosts; if it named no folder, add --out runs/a")
-    assert str(Stopped(signal.SIGTERM, None, 0, 3, hosts=2)).endswith("Go on with the same command on all hosts.")
+    assert str(Stopped(signal.SIGTERM, None, 0, 3, hosts=2)).endswith("Resume with the same command on all hosts.")
 
 
 def test_a_host_that_is_not_the_first_says_that_the_loss_diverged(monkeypatch):
