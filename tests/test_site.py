@@ -51,7 +51,7 @@ def test_the_site_has_every_page_and_public_name(site):
 
     names = {f"kerascnn.explain.{n}" for n in EXPLANATIONS.names()} | {f"kerascnn.models.{n}" for n in MODELS.names()}
     names |= {f"kerascnn.experiments.{n}" for n in EXPERIMENTS.names()} | {"kerascnn.train", "tuning.search"}
-    names |= {"kerascnn.studies.run_study", "kerascnn.recipes.Recipe", "kerascnn.runs.Run"}
+    names |= {"kerascnn.studies.run_study", "kerascnn.Recipe", "kerascnn.Run", "kerascnn.recipes.read_config"}
     assert {name for name in names if f'id="{name}"' not in reference} == set()
 
 
