@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -254,3 +255,13 @@ def test_curves_count_steps_and_show_the_loss_without_label_smoothing(tmp_path):
     assert pages[0] == pages[1]
     assert pages[2] == pages[1].replace("steps", "epochs")
     assert pages[0].count('class="key') == 3
+
+
+def test_ten_classes_have_ten_colours_in_light_and_dark():
+    style = (Path(charts.__file__).parent / "templates" / "style.css").read_text()
+    defined = re.findall(r"(--c\d+): (#\w{6});", style)
+    names = {charts.colour(number, 10) for number in range(10)}
+    assert names == {f"var({name})" for name, _ in defined}
+    assert len(names) == 10
+    assert len({colour for _, colour in defined}) == len(defined) == 20
+    assert charts.colour(10, 11).startswith("hsl(")
