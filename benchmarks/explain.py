@@ -51,7 +51,7 @@ def forward_of(model):
 
 def measure(functions, repeats):
     """{name: (seconds, CPU seconds) of every repeat}; the functions take turns, after two runs unmeasured."""
-    found = {name: ([], []) for name in functions}
+    times = {name: ([], []) for name in functions}
     for function in functions.values():
         function()
         function()
@@ -59,9 +59,9 @@ def measure(functions, repeats):
         for name, function in functions.items():
             wall, cpu = time.perf_counter(), time.process_time()
             function()
-            found[name][0].append(time.perf_counter() - wall)
-            found[name][1].append(time.process_time() - cpu)
-    return found
+            times[name][0].append(time.perf_counter() - wall)
+            times[name][1].append(time.process_time() - cpu)
+    return times
 
 
 def ours(model, images, repeats):
@@ -75,9 +75,9 @@ def ours(model, images, repeats):
         functions[f"occlusion of {n}"] = lambda n=n: explain.occlusion_scores(
             model, images[:n], patch=patch, stride=stride, fill=0
         )
-    found = measure(functions, repeats)
-    found["memory growth, MB"] = memory_growth(model, images.shape[1])
-    return found
+    times = measure(functions, repeats)
+    times["memory growth, MB"] = memory_growth(model, images.shape[1])
+    return times
 
 
 def theirs(model, images, repeats):
@@ -130,16 +130,16 @@ def grouped(repeats):
 
 def grouped_everywhere(repeats):
     """{backend: what `grouped` gives}, each in a process of its own."""
-    found = {}
+    ratios = {}
     for backend in ("tensorflow", "jax", "torch"):
         command = [sys.executable, __file__, "--worker", "grouped", "--repeats", str(repeats)]
         environment = {**os.environ, "KERAS_BACKEND": backend}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(done.stderr[-3000:])
-        found[backend] = json.loads(done.stdout.splitlines()[-1])
-        print(f"ConvNeXt-Tiny at 64x64, {backend}: {found[backend]}")
-    return found
+        ratios[backend] = json.loads(done.stdout.splitlines()[-1])
+        print(f"ConvNeXt-Tiny at 64x64, {backend}: {ratios[backend]}")
+    return ratios
 
 
 def memory_growth(model, side):
@@ -192,16 +192,16 @@ def rounds_of(name, rounds, repeats):
 def ratios_of(medians, growth):
     """The numbers that the requirements are about."""
     mine, captum = medians["kerascnn"], medians["captum"]
-    found = {"occlusion, MB more for four times the squares": growth}
+    ratios = {"occlusion, MB more for four times the squares": growth}
     for name in METHODS:
-        found[f"{name}, times its forward pass"] = mine[name][0] / mine["forward"][0]
-        found[f"{name}, times as fast as Captum"] = captum[name][0] / mine[name][0]
+        ratios[f"{name}, times its forward pass"] = mine[name][0] / mine["forward"][0]
+        ratios[f"{name}, times as fast as Captum"] = captum[name][0] / mine[name][0]
     for n in (1, 8):
         best = min(t for what, (t, _) in captum.items() if what.startswith(f"occlusion of {n}, ") and "per" in what)
-        found[f"occlusion of {n}, times as fast as Captum's best"] = best / mine[f"occlusion of {n}"][0]
+        ratios[f"occlusion of {n}, times as fast as Captum's best"] = best / mine[f"occlusion of {n}"][0]
     default = captum["occlusion of 1, default"][0]
-    found["occlusion of 1, times as fast as Captum's default"] = default / mine["occlusion of 1"][0]
-    return found
+    ratios["occlusion of 1, times as fast as Captum's default"] = default / mine["occlusion of 1"][0]
+    return ratios
 
 
 def main():

@@ -92,9 +92,9 @@ def main():
         if missing(name):
             print(f"{name}: needs {', '.join(missing(name))}", file=sys.stderr)
             continue
-        made = exporting.export(run, name)
-        named = made.path if FORMATS.facts(name)["suffix"] else None  # others are not for `kerascnn predict`
-        rows.append(row(name, module_of(name).opened(made.path), made.num_bytes, made.difference, named))
+        exported = exporting.export(run, name)
+        named = exported.path if FORMATS.facts(name)["suffix"] else None  # others are not for `kerascnn predict`
+        rows.append(row(name, module_of(name).opened(exported.path), exported.num_bytes, exported.difference, named))
     for r in rows:
         start = f"{r['start_seconds']:.2f} s ({r['start_cpu_seconds']:.2f} CPU)" if r["start_seconds"] else "-"
         print(

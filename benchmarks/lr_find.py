@@ -117,13 +117,13 @@ def measure(case, data, seed):
     _, suggested = lr_find(recipe, data=data)
     measured = losses(recipe, data, [suggested / 10, suggested, suggested * 10])
     keras.backend.clear_session()
-    lower, own, higher = (loss if math.isfinite(loss) else None for loss, _ in measured)
-    better = all(other is None or own < other for other in (lower, higher))
+    lower, loss_here, higher = (loss if math.isfinite(loss) else None for loss, _ in measured)
+    better = all(other is None or loss_here < other for other in (lower, higher))
     return {
         "case": str(case),
         "seed": seed,
         "suggested": suggested,
-        "loss": [lower, own, higher],
+        "loss": [lower, loss_here, higher],
         "accuracy": [accuracy for _, accuracy in measured],
         "better": better,
     }

@@ -72,18 +72,18 @@ def reading(folders, repeats):
                 )
                 taken, images = json.loads(done.stdout.splitlines()[-1])
                 seconds.setdefault(how, {}).setdefault(what, []).append(taken)
-    found = {}
+    speeds = {}
     for how, by_what in seconds.items():
         rates = {what: round(images / statistics.median(taken)) for what, taken in by_what.items()}
-        found[how] = {
+        speeds[how] = {
             "images_a_second": rates,
             "seconds": {what: [round(t, 2) for t in taken] for what, taken in by_what.items()},
             "times_as_fast": round(rates["shards"] / rates["loose"], 2),
         }
         print(
-            f"{how:16} loose {rates['loose']:>8,}/s   shards {rates['shards']:>8,}/s   x {found[how]['times_as_fast']}"
+            f"{how:16} loose {rates['loose']:>8,}/s   shards {rates['shards']:>8,}/s   x {speeds[how]['times_as_fast']}"
         )
-    return {"images": images, "cold": cold, "reading": found}
+    return {"images": images, "cold": cold, "reading": speeds}
 
 
 def scanning(count):
@@ -96,7 +96,7 @@ def scanning(count):
     images = np.random.default_rng(0).random((count, 32, 32, 3), "float32")
     options = {"layers": ["conv1", "conv4"], "labels": np.arange(count) % 10}
     kerascnn.scan(model, images[:256], **options | {"labels": np.arange(256) % 10})  # compiles
-    found, contents = {}, set()
+    results, contents = {}, set()
     with tempfile.TemporaryDirectory() as folder:
         for shards in (1, 2, 4):
             taken, paths = [], []
@@ -109,13 +109,13 @@ def scanning(count):
             kerascnn.merge(paths, out=Path(folder) / f"{shards}.npz")
             merged = time.perf_counter() - start
             contents.add((Path(folder) / f"{shards}.npz").read_bytes())
-            found[shards] = {
+            results[shards] = {
                 "all_seconds": round(sum(taken), 2),
                 "slowest_seconds": round(max(taken), 2),
                 "merge_seconds": round(merged, 2),
             }
             print(f"{shards} shards: all {sum(taken):.1f} s, slowest {max(taken):.1f} s, merge {merged:.1f} s")
-    return {"images": count, "shards": found, "same_bytes": len(contents) == 1}
+    return {"images": count, "shards": results, "same_bytes": len(contents) == 1}
 
 
 def main():

@@ -71,13 +71,13 @@ def timed(function):
 
 def sizes(folder):
     """Bytes and files of a site and of its state."""
-    found = {"site_bytes": 0, "state_bytes": 0, "files": 0}
+    bytes_of = {"site_bytes": 0, "state_bytes": 0, "files": 0}
     for path in folder.rglob("*"):
         if path.is_file():
             part = "state_bytes" if path.relative_to(folder).parts[0] == "state" else "site_bytes"
-            found[part] += path.stat().st_size
-            found["files"] += 1
-    return found
+            bytes_of[part] += path.stat().st_size
+            bytes_of["files"] += 1
+    return bytes_of
 
 
 def feature_speeds(model, data, preprocessing, count):
@@ -88,11 +88,11 @@ def feature_speeds(model, data, preprocessing, count):
     layer = SimpleNamespace(each=each, units=each.scanned.channels)
     speeds = {}
     for at_once in (1, features.AT_ONCE):
-        features.made(subject, layer, range(at_once), *bounds)  # compiles
+        features.unit_images(subject, layer, range(at_once), *bounds)  # compiles
         asked = count if at_once > 1 else max(1, count // 8)
         began = time.monotonic()
         for first in range(0, asked, at_once):
-            features.made(subject, layer, range(first, min(first + at_once, asked)), *bounds)
+            features.unit_images(subject, layer, range(first, min(first + at_once, asked)), *bounds)
         speeds["one at a time" if at_once == 1 else f"{at_once} at once"] = round(asked / (time.monotonic() - began), 2)
     return speeds
 
@@ -103,7 +103,7 @@ def opening_seconds(out):
         from playwright.sync_api import sync_playwright
     except ImportError:
         return {}
-    chromium, found = shutil.which("chromium"), {}
+    chromium, seconds = shutil.which("chromium"), {}
     if chromium is None:
         return {}
     with sync_playwright() as play, contextlib.closing(play.chromium.launch(executable_path=chromium)) as browser:
@@ -114,8 +114,8 @@ def opening_seconds(out):
                     page, began = window.new_page(), time.monotonic()
                     page.goto(path.resolve().as_uri(), wait_until="load")
                     times.append(time.monotonic() - began)
-            found[str(path.relative_to(out))] = round(statistics.median(times[1:]), 3)
-    return found
+            seconds[str(path.relative_to(out))] = round(statistics.median(times[1:]), 3)
+    return seconds
 
 
 def pages(out):
@@ -165,11 +165,11 @@ def main():
                 lambda maps=maps, looks=looks: kerascnn.microscope(model, data, maps=maps, looks=looks, **settings)
             )
             print(f"{name:24} {row['seconds']:8.1f} s, {row['processor_seconds']:8.1f} processor seconds", flush=True)
-        found = sizes(out)
+        bytes_of = sizes(out)
         units, opening = len(list(out.glob("units/*/*.html"))), opening_seconds(out)
     speeds = feature_speeds(model, data, preprocessing, options.features) if options.features else {}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    told = {"images": options.images, "layers": options.layers, "units": units, **found, "stages": rows}
+    told = {"images": options.images, "layers": options.layers, "units": units, **bytes_of, "stages": rows}
     told |= {"peak_mb": round(peak), "opening_seconds": opening, "feature_units_per_second": speeds}
     told |= {"processor": backends.processor(), "versions": {"keras": keras.__version__}}
     for name, value in told.items():

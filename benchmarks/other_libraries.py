@@ -80,8 +80,8 @@ def ours(model):
 def by_xplique(model):
     from xplique.attributions import GuidedBackprop
 
-    found = GuidedBackprop(model, reducer=None)(IMAGES, np.eye(3, dtype="float32")[[1, 1]])
-    return np.asarray(found)
+    values = GuidedBackprop(model, reducer=None)(IMAGES, np.eye(3, dtype="float32")[[1, 1]])
+    return np.asarray(values)
 
 
 def by_tf_keras_vis(model):
@@ -95,14 +95,14 @@ def by_tf_keras_vis(model):
 
 def verdict(function, model, right, plain):
     try:
-        found = function(model)
+        values = function(model)
     except Exception as error:
         return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:50]}"
     answers = {"right": right, "the plain gradient": plain}
     answers["the probability's map"] = explain.guided_backprop(model, IMAGES, explain.Neuron(model.layers[-1].name, 1))
     for word, expected in answers.items():
-        expected = np.abs(expected) if found.min() >= 0 else expected
-        if found.shape == expected.shape and np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max():
+        expected = np.abs(expected) if values.min() >= 0 else expected
+        if values.shape == expected.shape and np.abs(values - expected).max() <= 1e-4 * np.abs(expected).max():
             return word
     return "wrong"
 

@@ -85,8 +85,8 @@ def _seconds(function, g, weights, xs):
     """CPU seconds of one call."""
     start = time.process_time()
     for _ in range(4):
-        found = function(g, weights, *xs)
-    ops.convert_to_numpy(found[-1])
+        results = function(g, weights, *xs)
+    ops.convert_to_numpy(results[-1])
     return (time.process_time() - start) / 4
 
 

@@ -57,13 +57,13 @@ def memory(count):
 
 def turns(functions, rounds):
     """{name: [(seconds, CPU seconds)]}, the functions taking turns."""
-    found = {name: [] for name in functions}
+    times = {name: [] for name in functions}
     for _ in range(rounds):
         for name, function in functions.items():
             wall, cpu = time.perf_counter(), time.process_time()
             function()
-            found[name].append((time.perf_counter() - wall, time.process_time() - cpu))
-    return found
+            times[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+    return times
 
 
 def speed(count, rounds):
@@ -116,9 +116,9 @@ def looks(count):
     images, labels = pixels(count // 5)
     x = scale(images)
     keras.config.set_dtype_policy(backends.fastest_precision())
-    found = {}
+    shares = {}
     with tempfile.TemporaryDirectory() as folder:
-        made = {
+        watches = {
             "FilterGrid": callbacks.FilterGrid(folder=folder),
             "FilterEvolution": callbacks.FilterEvolution(folder=folder),
             "ActivationStats": callbacks.ActivationStats(x[:256], folder=folder),
@@ -126,7 +126,7 @@ def looks(count):
             "TopPatches": callbacks.TopPatches(x[:2000], folder=folder, labels=labels[:2000]),
             "ExplainEachEpoch": callbacks.ExplainEachEpoch("guided_backprop", x[:6], folder=folder),
         }
-        for name, look in made.items():
+        for name, look in watches.items():
             model = models.cifar_net(dropout=0.5)
             model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", jit_compile=backends.jit_compile())
             model.train_on_batch(x[:100], labels[:100])
@@ -134,9 +134,9 @@ def looks(count):
             timed, began = Timed(look), time.perf_counter()
             model.fit(x, labels, batch_size=100, epochs=1, verbose=0, callbacks=[timed])
             epoch = 5 * (time.perf_counter() - began - timed.seconds)
-            found[name] = {"seconds": timed.seconds, "epoch_seconds": epoch, "share": timed.seconds / epoch}
+            shares[name] = {"seconds": timed.seconds, "epoch_seconds": epoch, "share": timed.seconds / epoch}
             print(f"  {name:18s} {timed.seconds:5.1f} s, {100 * timed.seconds / epoch:4.1f}% of {epoch:.0f} s")
-    return found
+    return shares
 
 
 def main():
@@ -156,9 +156,9 @@ def main():
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     result["memory_growth_MB"] = float(done.stdout.splitlines()[-1])
     print(f"memory growth over {arguments.images:,} images: {result['memory_growth_MB']:.0f} MB")
-    found = speed(arguments.images, arguments.rounds)
-    result["seconds"] = found
-    medians = {name: np.median(times, axis=0) for name, times in found.items()}
+    times_of = speed(arguments.images, arguments.rounds)
+    result["seconds"] = times_of
+    medians = {name: np.median(times, axis=0) for name, times in times_of.items()}
     for name, (wall, cpu) in medians.items():
         print(f"  {name:8s} {wall:6.1f} s (CPU {cpu:.1f})")
     result["scan_per_predict"] = float(medians["scan"][0] / medians["predict"][0])

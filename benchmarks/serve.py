@@ -73,14 +73,14 @@ def batches(port):
 def measured(process, port, bodies, clients, seconds):
     """{"ms": of each request, "rate": images a second, "batch": mean size, and processor time an image of the server
     ("processor_ms") and of the clients ("client_ms")}."""
-    before, cpu, own, began = batches(port), processor_seconds(process), time.process_time(), time.monotonic()
+    before, cpu, own_cpu, began = batches(port), processor_seconds(process), time.process_time(), time.monotonic()
     done = steady(port, bodies, clients, seconds=seconds)
-    wall, cpu, own = time.monotonic() - began, processor_seconds(process) - cpu, time.process_time() - own
+    wall, cpu, own_cpu = time.monotonic() - began, processor_seconds(process) - cpu, time.process_time() - own_cpu
     after = batches(port)
     assert all(status == 200 for _, _, status, _ in done)
     mean = (after[1] - before[1]) / (after[0] - before[0])
     ms = 1000 * np.array([each[0] for each in done])
-    processor_ms = {"processor_ms": 1000 * cpu / len(done), "client_ms": 1000 * own / len(done)}
+    processor_ms = {"processor_ms": 1000 * cpu / len(done), "client_ms": 1000 * own_cpu / len(done)}
     return {"ms": ms, "rate": len(done) / wall, "batch": mean, **processor_ms}
 
 

@@ -51,16 +51,16 @@ def main():
         run = kerascnn.train(recipe, out=Path(folder) / "run")
         order = _order(run, given)
         table = using.cross_suspects(run, typed.folds)
-    found = np.zeros(len(given), bool)
-    found[order[table["image"][table["suspected"]]]] = True
+    suspected = np.zeros(len(given), bool)
+    suspected[order[table["image"][table["suspected"]]]] = True
     top = order[table["image"][: round(SHARE * len(given))]]
     row = {
         "images": len(given),
         "changed": int(wrong.sum()),
         "recipe": f"{typed.recipe}, {typed.epochs} epochs, {typed.folds} folds",
-        "suspected": int(found.sum()),
-        "precision": round(float(wrong[found].mean()), 4),
-        "recall": round(float(found[wrong].mean()), 4),
+        "suspected": int(suspected.sum()),
+        "precision": round(float(wrong[suspected].mean()), 4),
+        "recall": round(float(suspected[wrong].mean()), 4),
         "precision_of_top_5_pct": round(float(wrong[top].mean()), 4),
         "recall_of_top_5_pct": round(float(wrong[top].sum() / wrong.sum()), 4),
         "minutes": round((time.monotonic() - began) / 60, 1),

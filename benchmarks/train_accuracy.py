@@ -80,7 +80,7 @@ class Asked:
         stem = f"{self.recipe}-{plain(self.data_name)}{length}-seed{self.seed}"
         for number in itertools.count(1):
             folder = runs / (stem if number == 1 else f"{stem}-{number}")
-            if not folder.exists() or (not again and made_with(folder) == self.settings):
+            if not folder.exists() or (not again and recorded_settings(folder) == self.settings):
                 return folder
 
 
@@ -94,7 +94,7 @@ def had(row):
     return settings_of(Recipe.from_dict(row["settings"]))
 
 
-def made_with(folder):
+def recorded_settings(folder):
     """The `settings_of` the run in a folder; None where there is none."""
     if (folder / "recipe.json").exists():
         return settings_of(Recipe.from_dict(Run(folder).read("recipe")))

@@ -217,7 +217,7 @@ def pruning(
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / "space.toml").write_text(REAL)
-    found = []
+    searches = []
     for rule, seed in itertools.product(("none", "halving"), seeds):
         folder = out / f"{rule}-seed{seed}"
         command = [sys.executable, "-m", "kerascnn", "tune", data, "--search", out / "space.toml", "--seed", seed]
@@ -226,7 +226,7 @@ def pruning(
             resume = ["--resume"] if folder.exists() else []
             subprocess.run([*map(str, command), *resume, "--workers", "2"], check=True)
         table = tuning.results(folder)
-        found.append(
+        searches.append(
             {
                 "rule": rule,
                 "seed": seed,
@@ -235,14 +235,14 @@ def pruning(
                 "seconds": round(table["ended"].max() - table["started"].min()),
             }
         )
-        print(found[-1], flush=True)
-    full, pruned = (pandas.DataFrame(found).query(f"rule == {rule!r}") for rule in ("none", "halving"))
+        print(searches[-1], flush=True)
+    full, pruned = (pandas.DataFrame(searches).query(f"rule == {rule!r}") for rule in ("none", "halving"))
     write(
         "pruning",
         {
             "trials": trials,
             "epochs_of_a_trial": epochs,
-            "searches": found,
+            "searches": searches,
             "points_lost_mean": 100 * (full["best"].mean() - pruned["best"].mean()),
             "share_of_epochs": pruned["epochs"].sum() / full["epochs"].sum(),
         },

@@ -127,24 +127,24 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture
-def chief(tmp_path):
+def new_chief(tmp_path):
     """Makes a Chief on the same journal, as a chief that is started again would be."""
     from tuning_chief import SETTINGS, space
 
     from tuning.chief import Chief
     from tuning.store import Store
 
-    made = []
+    chiefs = []
 
     def make(now=0.0, folder=tmp_path, **changes):
-        while made:
-            made.pop().close()
-        made.append(Chief(Store(folder), space, SETTINGS | changes, lease_seconds=10, now=now))
-        return made[0]
+        while chiefs:
+            chiefs.pop().close()
+        chiefs.append(Chief(Store(folder), space, SETTINGS | changes, lease_seconds=10, now=now))
+        return chiefs[0]
 
     yield make
-    while made:
-        made.pop().close()
+    while chiefs:
+        chiefs.pop().close()
 
 
 @pytest.fixture(scope="module")

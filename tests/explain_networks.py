@@ -165,10 +165,10 @@ class Draft:
     def rectify(self, top):
         coat = self.draw(st.sampled_from(COATS))
         if top == 6:
-            made = {"layer": layers.ReLU(6.0), "ops": ops.relu6}.get(coat, layers.Activation("relu6"))
+            rectifier = {"layer": layers.ReLU(6.0), "ops": ops.relu6}.get(coat, layers.Activation("relu6"))
         else:
-            made = {"layer": layers.ReLU(), "ops": ops.relu}.get(coat, layers.Activation("relu"))
-        self.call("relu", made(self.tensor), {"top": top})
+            rectifier = {"layer": layers.ReLU(), "ops": ops.relu}.get(coat, layers.Activation("relu"))
+        self.call("relu", rectifier(self.tensor), {"top": top})
 
     def add_relu(self):
         self.rectify(np.inf)

@@ -42,18 +42,19 @@ def maps():
     images = rng.normal(size=(4, 17, 14, 3)).astype("float32")
     images[0], images[1] = 0, 0.5
     targets = [2, explain.Neuron("conv2", 3), explain.Neuron("last", 1, 0, 0), {0, 4}]
-    found, options = {}, {"integrated_gradients": {"steps": 8}, "smoothgrad": {"samples": 4}, "lrp": {"epsilon": 1e-2}}
+    options = {"integrated_gradients": {"steps": 8}, "smoothgrad": {"samples": 4}, "lrp": {"epsilon": 1e-2}}
     relevant = keras.Model(model.input, model.get_layer("conv2").output)  # before what relevance has no rule for
+    maps_of = {}
     for method in explain.EXPLANATIONS.names():
         explained = (relevant, images, explain.Neuron("conv2", 1)) if method == "lrp" else (model, images, 1)
-        found[method] = explain.EXPLANATIONS.get(method)(*explained, **options.get(method, {}))
+        maps_of[method] = explain.EXPLANATIONS.get(method)(*explained, **options.get(method, {}))
     for method in ("saliency", "deconvnet", "guided_backprop", "gradient_x_input"):
-        found[f"{method} of units"] = explain.EXPLANATIONS.get(method)(model, images, targets)
-    found["layer_cam of conv2"] = explain.layer_cam(model, images, 1, layer="conv2")
-    found["occlusion_scores"] = explain.occlusion_scores(model, images, patch=5, stride=4)
-    found |= {f"switches {k}": v for k, v in explain.switches(model, images).items()}
-    found["lrp alpha-beta"] = explain.lrp(relevant, images, explain.Neuron("conv2", 1), epsilon=1e-2, alpha=2)
-    return found
+        maps_of[f"{method} of units"] = explain.EXPLANATIONS.get(method)(model, images, targets)
+    maps_of["layer_cam of conv2"] = explain.layer_cam(model, images, 1, layer="conv2")
+    maps_of["occlusion_scores"] = explain.occlusion_scores(model, images, patch=5, stride=4)
+    maps_of |= {f"switches {k}": v for k, v in explain.switches(model, images).items()}
+    maps_of["lrp alpha-beta"] = explain.lrp(relevant, images, explain.Neuron("conv2", 1), epsilon=1e-2, alpha=2)
+    return maps_of
 
 
 if __name__ == "__main__":

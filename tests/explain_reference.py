@@ -18,11 +18,11 @@ def windows(size, kernel, stride, dilation, padding):
         before = max((count - 1) * stride + reach - size, 0) // 2
     else:
         count, before = (size - reach) // stride + 1, 0
-    found = []
+    read = []
     for place in range(count):
         reads = [(k, place * stride - before + k * dilation) for k in range(kernel)]
-        found.append([(k, p) for k, p in reads if 0 <= p < size])
-    return found
+        read.append([(k, p) for k, p in reads if 0 <= p < size])
+    return read
 
 
 def pairs(x, p):

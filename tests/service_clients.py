@@ -186,8 +186,8 @@ def chaos(port, bodies, count, name, *, bad=4, good=12, seed=0):
             except ConnectionError:
                 status, body = 0, b""
             with lock:
-                own = counts.setdefault(name, {})
-                own[status] = own.get(status, 0) + 1
+                answers = counts.setdefault(name, {})
+                answers[status] = answers.get(status, 0) + 1
                 if status not in allowed:
                     wrong.append((name, status, body[:200]))
 

@@ -23,21 +23,21 @@ def outline(name, **options):
 
 
 def test_by_pencil():
-    found = cost(two_layers(), batch_size=10, optimizer="adam")
+    costs = cost(two_layers(), batch_size=10, optimizer="adam")
     conv, fc = 2 * 9 + 2, 32 * 3 + 3  # weights
-    assert found.parameters == conv + fc
-    assert found.macs == 16 * 18 + 32 * 3
-    assert (found.weight_bytes, found.gradient_bytes, found.optimizer_bytes) == tuple(
+    assert costs.parameters == conv + fc
+    assert costs.macs == 16 * 18 + 32 * 3
+    assert (costs.weight_bytes, costs.gradient_bytes, costs.optimizer_bytes) == tuple(
         4 * n * (conv + fc) for n in (1, 1, 2)
     )
     image, mid, out = 16 * 4, 32 * 4, 3 * 4  # bytes of one image, of conv's and of fc's output
-    rows = found.layers.set_index("layer")
+    rows = costs.layers.set_index("layer")
     assert rows["activation_bytes"].to_dict() == {"conv": 10 * mid, "flat": 0, "fc": 10 * out}
     assert rows.loc["conv", "training_bytes"] == 10 * (image + mid + 2 * mid + out)
     assert rows.loc["fc", "training_bytes"] == 10 * (image + mid + out + 2 * out)
     largest = 32 * 3 * 4
-    assert found.training_bytes == 4 * 4 * (conv + fc) + largest + 10 * (image + 3 * mid + out)
-    assert found.inference_bytes == 4 * (conv + fc) + 10 * int(image + 1.5 * mid)
+    assert costs.training_bytes == 4 * 4 * (conv + fc) + largest + 10 * (image + 3 * mid + out)
+    assert costs.inference_bytes == 4 * (conv + fc) + 10 * int(image + 1.5 * mid)
 
 
 def test_what_is_no_product_is_not_counted():
@@ -65,36 +65,36 @@ def test_what_is_no_product_is_not_counted():
     ],
 )
 def test_optimizer_slots(optimizer, slots):
-    found = cost(two_layers(), optimizer=optimizer)
-    assert found.optimizer_bytes == slots * found.gradient_bytes
+    costs = cost(two_layers(), optimizer=optimizer)
+    assert costs.optimizer_bytes == slots * costs.gradient_bytes
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "Adagrad", "Adadelta", "Adam", "Adamax", "AdamW", "Ftrl", "Lion", "Nadam",
                                        "RMSprop"])  # fmt: skip
 def test_slots_are_what_keras_makes(optimizer):
-    model, made = two_layers(), getattr(keras.optimizers, optimizer)()
-    made.build(model.trainable_variables)
-    numbers = sum(math.prod(v.shape) for v in made.variables)
-    found = cost(model, optimizer=made)
+    model, built = two_layers(), getattr(keras.optimizers, optimizer)()
+    built.build(model.trainable_variables)
+    numbers = sum(math.prod(v.shape) for v in built.variables)
+    costs = cost(model, optimizer=built)
     # Besides the slots an optimizer keeps its step, its learning rate and at times a scalar more.
-    assert 0 <= 4 * numbers - found.optimizer_bytes <= 4 * 8
+    assert 0 <= 4 * numbers - costs.optimizer_bytes <= 4 * 8
 
 
 def test_frozen_layers_need_no_gradient():
     model = two_layers()
     model.get_layer("fc").trainable = False
-    found = cost(model, optimizer="adam")
-    assert found.gradient_bytes == 4 * 20
-    assert found.optimizer_bytes == 2 * 4 * 20
-    assert found.weight_bytes == 4 * 119
+    costs = cost(model, optimizer="adam")
+    assert costs.gradient_bytes == 4 * 20
+    assert costs.optimizer_bytes == 2 * 4 * 20
+    assert costs.weight_bytes == 4 * 119
 
 
 def test_shared_layers_have_their_weights_once():
     shared = layers.Dense(4, name="shared")
     inputs = Input((4,))
-    found = cost(Model(inputs, shared(shared(inputs))), batch_size=1)
-    assert found.weight_bytes == 4 * 20
-    assert found.macs == 2 * 16
+    costs = cost(Model(inputs, shared(shared(inputs))), batch_size=1)
+    assert costs.weight_bytes == 4 * 20
+    assert costs.macs == 2 * 16
 
 
 def test_precision():
@@ -119,14 +119,14 @@ def mixed(saved=None):
 
 
 def test_a_saved_models_own_precision_is_its_layers(tmp_path):
-    own, loaded = cost(mixed(), 10), cost(mixed(tmp_path / "mixed.keras"), 10)
-    assert own.precision == loaded.precision == "mixed_bfloat16"
+    before, loaded = cost(mixed(), 10), cost(mixed(tmp_path / "mixed.keras"), 10)
+    assert before.precision == loaded.precision == "mixed_bfloat16"
     given = cost(two_layers(), 10, "mixed_bfloat16")
-    for found in (own, loaded):
+    for costs in (before, loaded):
         images = 10 * 16 * (4 - 2)  # they come in 32 bits, whatever the layers compute in
-        assert found.training_bytes == given.training_bytes + images
-        assert found.inference_bytes == given.inference_bytes + images
-        assert found.layers["activation_bytes"].tolist() == [10 * 32 * 2, 0, 10 * 3 * 2]
+        assert costs.training_bytes == given.training_bytes + images
+        assert costs.inference_bytes == given.inference_bytes + images
+        assert costs.layers["activation_bytes"].tolist() == [10 * 32 * 2, 0, 10 * 3 * 2]
 
 
 @pytest.mark.filterwarnings("ignore:Layer InputLayer does not have a `quantize` method")
@@ -136,10 +136,10 @@ def test_quantized_weights_count_as_they_are_held():
     for mode, size in (("int8", 1), ("int4", 1 / 2)):
         small = keras.models.clone_model(model)
         small.quantize(mode)
-        found = cost(small, 1)
-        assert found.macs == full.macs == 8 * 6 + 6 * 4
-        assert found.weight_bytes == sum(keras.ops.convert_to_numpy(v).nbytes for v in small.weights)
-        assert found.weight_bytes >= size * (8 * 6 + 6 * 4)
+        costs = cost(small, 1)
+        assert costs.macs == full.macs == 8 * 6 + 6 * 4
+        assert costs.weight_bytes == sum(keras.ops.convert_to_numpy(v).nbytes for v in small.weights)
+        assert costs.weight_bytes >= size * (8 * 6 + 6 * 4)
 
 
 @pytest.mark.parametrize("side", [None, 24])
@@ -148,9 +148,9 @@ def test_a_backbone_for_any_size_costs_what_it_costs_at_its_size(side):
     backbone = Model(inner, layers.Conv2D(4, 3, name="conv")(inner), name="backbone")
     x = Input((24, 24, 3))
     model = Model(x, layers.Dense(2)(layers.GlobalAveragePooling2D()(backbone(x))))
-    found = cost(model, 8)
-    assert found.macs == 22 * 22 * 4 * 27 + 4 * 2
-    assert found.layers.set_index("layer").loc["backbone/conv", "activation_bytes"] == 8 * 22 * 22 * 4 * 4
+    costs = cost(model, 8)
+    assert costs.macs == 22 * 22 * 4 * 27 + 4 * 2
+    assert costs.layers.set_index("layer").loc["backbone/conv", "activation_bytes"] == 8 * 22 * 22 * 4 * 4
     assert largest_batch(model, 1e7) == largest_batch(keras.models.clone_model(model), 1e7)
 
 
@@ -165,8 +165,8 @@ def test_channels_first_take_another_size():
 def test_texts():
     words = layers.TextVectorization(output_sequence_length=20, vocabulary=["a", "b"])
     x = Input((1,), dtype="string")
-    found = cost(Model(x, layers.Dense(2)(layers.GlobalAveragePooling1D()(layers.Embedding(9, 8)(words(x))))), 1)
-    assert found.macs == 8 * 2
+    costs = cost(Model(x, layers.Dense(2)(layers.GlobalAveragePooling1D()(layers.Embedding(9, 8)(words(x))))), 1)
+    assert costs.macs == 8 * 2
     open_length = Sequential([Input((None,)), layers.Embedding(9, 8), layers.GlobalAveragePooling1D()])
     with pytest.raises(UsageError, match=r"any size \(None,\).* give input_shape=, with a number"):
         cost(open_length)
@@ -178,7 +178,7 @@ def test_memory_is_linear_in_the_batch_and_training_needs_more(name):
     model = outline(name)
     one, two, five = (cost(model, batch) for batch in (1, 2, 5))
     for what in ("training_bytes", "inference_bytes"):
-        a, b, c = (getattr(found, what) for found in (one, two, five))
+        a, b, c = (getattr(costs, what) for costs in (one, two, five))
         assert abs((c - a) - 4 * (b - a)) <= 8  # half a byte may be rounded
     assert one.training_bytes > one.inference_bytes > one.weight_bytes
     assert one.macs == two.macs > 0

@@ -67,12 +67,12 @@ def test_epochs_of_so_many_steps_go_through_the_same_passes(split):
         whole += read(passes)
     cut = Batches(split, AS_IS, 5, augmentations=("flip",), seed=2, period=3, total=11)
     assert (cut.epochs, cut.whole_epochs) == (4, 3)
-    found, lengths = [], []
+    batches, lengths = [], []
     for cut.epoch in range(4):
-        found += read(cut)
+        batches += read(cut)
         lengths.append(len(cut))
     assert lengths == [3, 3, 3, 2]
-    for (images, labels), (a, b) in zip(whole, found, strict=False):
+    for (images, labels), (a, b) in zip(whole, batches, strict=False):
         np.testing.assert_array_equal(images, a)
         np.testing.assert_array_equal(labels, b)
 
@@ -145,15 +145,15 @@ def test_the_parts_of_the_hosts_are_the_batch_of_one(augmentations, balanced):
     colours = Preprocessing((16, 16), (16, 16), 3, (0.4,) * 3, (0.3,) * 3)
     options = {"augmentations": augmentations, "num_classes": 3, "balanced": balanced, "multiple": 4, "epochs": 2}
 
-    def made(rank, hosts):
+    def batches_of(rank, hosts):
         batches = Batches(Split(images, labels), colours, 8, share=(rank, hosts), **options)
         batches.epoch = 1
         return read(batches)
 
-    whole, parts = made(0, 1), [made(rank, 4) for rank in range(4)]
+    whole, parts = batches_of(0, 1), [batches_of(rank, 4) for rank in range(4)]
     assert [len(step[0]) for step in whole] == [8, 8, 4]
-    for step, own in enumerate(whole):
-        for place, array in enumerate(own):
+    for step, batch in enumerate(whole):
+        for place, array in enumerate(batch):
             joined = np.concatenate([part[step][place] for part in parts])
             np.testing.assert_array_equal(joined, array)
             assert joined.dtype == array.dtype
@@ -207,12 +207,12 @@ def test_threads_make_the_next_batches_of_each_pass_and_change_nothing(split):
     for epoch in (1, 2, 2):
         ahead[0]  # a look at the first batch of the epoch before, as fit takes one
         batches.epoch = epoch
-        found = [ahead[step] for step in range(len(ahead))]
-        assert [len(labels) for _, labels, _ in found] == [3, 3, 3, 3, 3, 3, 2]
-        for mine, theirs in zip(found, read(batches), strict=True):
+        all_batches = [ahead[step] for step in range(len(ahead))]
+        assert [len(labels) for _, labels, _ in all_batches] == [3, 3, 3, 3, 3, 3, 2]
+        for mine, theirs in zip(all_batches, read(batches), strict=True):
             for a, b in zip(mine, theirs, strict=True):
                 np.testing.assert_array_equal(a, b)
-        passes.append(np.concatenate([labels for _, labels, _ in found]).tolist())
+        passes.append(np.concatenate([labels for _, labels, _ in all_batches]).tolist())
     assert passes[0] != passes[1] == passes[2]
 
 

@@ -211,9 +211,9 @@ def test_units_are_sorted_and_filtered_and_the_address_says_how(opened, site):
     page = opened(site / "layers" / "conv1.html")
     means = "[...document.querySelectorAll('.grid li')].filter(e => !e.hidden).map(e => Number(e.dataset.m))"
     page.select_option("select[name=sort]", "m")
-    found = page.evaluate(means)
-    assert found == sorted(found, reverse=True)
-    assert len(found) == 4
+    numbers = page.evaluate(means)
+    assert numbers == sorted(numbers, reverse=True)
+    assert len(numbers) == 4
     page.select_option("select[name=show]", "dead")
     dead = page.evaluate(means)
     assert all(mean <= 0 for mean in dead)
@@ -286,10 +286,10 @@ def test_pages_of_a_microscope_fit_a_phone_and_have_no_serious_fault(opened, sit
 def _serious(page):
     """What axe-core calls a serious or critical fault."""
     page.evaluate(AXE.read_text(encoding="utf-8"))
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations'], preload: false}).then(r => r.violations)")
+    faults = page.evaluate("axe.run(document, {resultTypes: ['violations'], preload: false}).then(r => r.violations)")
     return [
         (fault["id"], node["html"][:120], node["failureSummary"][:200])
-        for fault in found
+        for fault in faults
         if fault["impact"] in ("serious", "critical")
         for node in fault["nodes"]
     ]

@@ -131,18 +131,18 @@ def test_what_is_kept_are_the_networks_numbers(watched):
     for name in ("conv1", "conv2"):
         values = explain.activations(model, x, name).astype("float64")
         row = table[(table["epochs"] == 3) & (table["layer"] == name)].iloc[0]
-        found = [row[column] for column in ("max", "mean", "std", "zeros")]
-        np.testing.assert_allclose(found, [values.max(), values.mean(), values.std(), (values == 0).mean()], rtol=1e-5)
+        stats = [row[column] for column in ("max", "mean", "std", "zeros")]
+        np.testing.assert_allclose(stats, [values.max(), values.mean(), values.std(), (values == 0).mean()], rtol=1e-5)
     np.testing.assert_allclose(
         np.load(folder / "saliency" / "0000003.npz")["maps"], explain.saliency(model, x[:2], 1), atol=1e-6
     )
     look = np.load(folder / "features" / "0000003.npz")
     values = explain.activations(model, x, "conv2")
     np.testing.assert_allclose(look["value"], values.max((0, 1, 2))[[0, 2]], rtol=1e-5)
-    found = kerascnn.scan(model, x, "conv2", 3)
-    np.testing.assert_array_equal(look["patches"][1], found.patches("conv2", 2)[0])
+    result = kerascnn.scan(model, x, "conv2", 3)
+    np.testing.assert_array_equal(look["patches"][1], result.patches("conv2", 2)[0])
     top = pd.read_csv(folder / "patches" / "conv2-0000003.csv")
-    np.testing.assert_allclose(top["value"], found.top("conv2")["value"], rtol=1e-5)
+    np.testing.assert_allclose(top["value"], result.top("conv2")["value"], rtol=1e-5)
 
 
 @pytest.mark.parametrize("channels", [2, 4, 13])
@@ -189,9 +189,9 @@ def test_periods_that_are_no_epochs_are_counted_in_steps(tmp_path):
     x, _ = images(20, 1)
 
     def look(folder, period=4):
-        made = ActivationStats(x, "conv1", folder=tmp_path / folder)
-        made.period = period
-        return made
+        stats = ActivationStats(x, "conv1", folder=tmp_path / folder)
+        stats.period = period
+        return stats
 
     for before, unit, numbers in ((4, "steps", [0, 4, 8]), (0, "epochs", [0, 1, 2])):
         model = fit(network(), 1, [look(unit, before)])  # 4 steps an epoch
@@ -249,8 +249,8 @@ def test_two_looks_of_one_kind_write_files_of_their_own_also_after_a_resume(tmp_
         assert sum(path.startswith(f"{kind}-") for path in arrays) == count
     assert arrays.keys() == resumed.keys()
     assert tables == resumed_tables
-    for path, found in arrays.items():
-        for name, array in found.items():
+    for path, contents in arrays.items():
+        for name, array in contents.items():
             np.testing.assert_array_equal(array, resumed[path][name], err_msg=path)
     for layer, folder in (("conv1", "filters"), ("conv2", "filters-conv2")):
         np.testing.assert_array_equal(arrays[f"{folder}/0000002.npz"]["filters"], filters_of(model, layer))

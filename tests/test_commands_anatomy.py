@@ -76,14 +76,14 @@ def test_receptive_fields_of_every_layer(call):
 def test_cost_says_the_largest_batch(call):
     code, out, err = call("cost", "cifar_net", "--memory", "4GB", "--json")
     assert (code, err) == (0, "")
-    found = json.loads(out)
-    assert found["parameters"] == 6_216_114
-    assert found["macs"] == 82_520_064  # 32*32*9*3*64 + 16*16*9*64*128 + 8*8*9*(128+256)*256 + 4096*1024 + ...
-    assert found["largest_inference_batch"] > found["largest_training_batch"] > 128
+    costs = json.loads(out)
+    assert costs["parameters"] == 6_216_114
+    assert costs["macs"] == 82_520_064  # 32*32*9*3*64 + 16*16*9*64*128 + 8*8*9*(128+256)*256 + 4096*1024 + ...
+    assert costs["largest_inference_batch"] > costs["largest_training_batch"] > 128
     smaller = json.loads(call("cost", "cifar_net", "--memory", "1GiB", "--json")[1])
-    assert smaller["largest_training_batch"] < found["largest_training_batch"]
+    assert smaller["largest_training_batch"] < costs["largest_training_batch"]
     text = call("cost", "cifar_net", "--memory", "4GB", "--layers")[1]
-    assert f"{found['largest_training_batch']:,} images in training" in text
+    assert f"{costs['largest_training_batch']:,} images in training" in text
     assert "conv4" in text
 
 

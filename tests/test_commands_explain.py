@@ -103,12 +103,12 @@ def test_layers_without_a_rule_take_the_fallback(call, tmp_path):
     x = kerascnn.using.preprocessing(run)(pixels[None])
     with pytest.warns(UserWarning, match="automatic differentiation serves it"):
         expected = explain.saliency(kerascnn.load(run), x, 3, fallback="autodiff")
-    found = np.load(next((tmp_path / "x").glob("*.npz")))["saliency"]
-    np.testing.assert_allclose(found, expected[0], atol=1e-6)
+    values = np.load(next((tmp_path / "x").glob("*.npz")))["saliency"]
+    np.testing.assert_allclose(values, expected[0], atol=1e-6)
     assert call("explain", run.folder, image, "--method", "occlusion", "--class", "3", "--out", "y")[0] == 0
-    found = np.load(next((tmp_path / "y").glob("*.npz")))["occlusion"]
+    values = np.load(next((tmp_path / "y").glob("*.npz")))["occlusion"]
     expected = explain.maps("occlusion", kerascnn.load(run), x, 3)
-    np.testing.assert_allclose(found, expected[0], atol=1e-6)
+    np.testing.assert_allclose(values, expected[0], atol=1e-6)
     powers = np.exp(explain.occlusion_scores(kerascnn.load(run), x, patch=2, stride=2)[0, 1, 3])
     hidden = x.copy()
     hidden[:, 2:4, 6:8] = x.mean()
@@ -172,9 +172,9 @@ def test_activations_of_every_kind_of_layer(call, trained, photo, tmp_path):
     model = kerascnn.load(trained)
     names = [layer.name for layer in model.layers if layer.name[0] in "csfo" and layer.name not in ("flatten",)]
     values = explain.activations(model, prepared(trained, photo))
-    made = sorted(path.stem.removeprefix("0-") for path in (tmp_path / "a").glob("*.png"))
-    assert {"input", "c1", "c3"} < set(made) <= {"input", *names}
-    for name in set(made) - {"input"}:
+    drawn = sorted(path.stem.removeprefix("0-") for path in (tmp_path / "a").glob("*.png"))
+    assert {"input", "c1", "c3"} < set(drawn) <= {"input", *names}
+    for name in set(drawn) - {"input"}:
         np.testing.assert_allclose(np.load(tmp_path / "a" / f"0-{name}.npz")["values"], values[name][0], atol=1e-6)
     numbers = np.load(tmp_path / "a" / "0-input.npz")
     np.testing.assert_array_equal(numbers["image"], kerascnn.using.preprocessing(trained)(numbers["pixels"][None])[0])

@@ -19,22 +19,22 @@ from kerascnn.errors import DataError, UsageError
 
 def brute_force(values, k, per_image):
     """{channel: [(value, image, place)]}: all activations (N, places, channels) sorted, the best k."""
-    found = {}
+    largest = {}
     for channel in range(values.shape[-1]):
         entries = []
         for image, row in enumerate(values[..., channel]):
             entries += sorted(((-float(v), image, place) for place, v in enumerate(row)))[:per_image]
-        found[channel] = [(-value, image, place) for value, image, place in sorted(entries)[:k]]
-    return found
+        largest[channel] = [(-value, image, place) for value, image, place in sorted(entries)[:k]]
+    return largest
 
 
 def leaders(result, layer, cols):
     table = result.top(layer)
     rows = zip(table["channel"], table["value"], table["image"], table["row"] * cols + table["col"], strict=True)
-    found = {}
+    entries = {}
     for channel, *entry in rows:
-        found.setdefault(channel, []).append(tuple(entry))
-    return found
+        entries.setdefault(channel, []).append(tuple(entry))
+    return entries
 
 
 @settings(max_examples=25, deadline=None)
@@ -228,7 +228,7 @@ def test_numbers_and_names_of_numpy_are_as_good_as_python_s(tmp_path):
     images, labels = whole_images(30)
     names = np.array(["a", "b", "c"])
     one, two = np.int64(1), np.int32(2)
-    found = kerascnn.scan(
+    result = kerascnn.scan(
         network(),
         images,
         k=two,
@@ -239,7 +239,7 @@ def test_numbers_and_names_of_numpy_are_as_good_as_python_s(tmp_path):
         out=tmp_path / "s.npz",
     )
     expected = kerascnn.scan(network(), images, k=2, labels=labels % 3, class_names=("a", "b", "c"), samples=2)
-    assert found.top("conv1").equals(expected.top("conv1"))
+    assert result.top("conv1").equals(expected.top("conv1"))
     assert (tmp_path / "s.npz").exists()
 
 
@@ -507,17 +507,17 @@ def test_the_answers_of_a_subclassed_model_are_scanned(tmp_path):
     with pytest.raises(UsageError, match=r"subclass of keras\.Model"):
         dataset_scan.scan(model, images, k=3)  # not built
     answers, before = model.predict(images, verbose=0), [w.copy() for w in model.get_weights()]
-    found = dataset_scan.scan(model, images, k=3, out=tmp_path / "scan.npz")
-    assert found.layers == ["subclassed"]
-    top = found.top("subclassed")
+    result = dataset_scan.scan(model, images, k=3, out=tmp_path / "scan.npz")
+    assert result.layers == ["subclassed"]
+    top = result.top("subclassed")
     for channel in range(3):
         best = top[top["channel"] == channel]
         assert best["image"].tolist() == np.argsort(-answers[:, channel])[:3].tolist()
         np.testing.assert_allclose(best["value"], np.sort(answers[:, channel])[::-1][:3], rtol=1e-5)
-    assert found.boxes("subclassed")[["top", "left", "bottom", "right"]].to_numpy().tolist() == [[0, 0, 8, 8]] * 9
+    assert result.boxes("subclassed")[["top", "left", "bottom", "right"]].to_numpy().tolist() == [[0, 0, 8, 8]] * 9
     for one, other in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    first = found.manifest["weights"]
+    first = result.manifest["weights"]
     model.set_weights([w + 1 for w in before])
     assert dataset_scan.scan(model, images, k=3).manifest["weights"] != first
 
@@ -535,9 +535,9 @@ def test_large_patches_of_photographs_are_saved_small(tmp_path):
     result.save(tmp_path / "scan.npz")
     again = dataset_scan.load(tmp_path / "scan.npz")
     for channel in range(4):
-        found, exact = again.patches("wide", channel), result.patches("wide", channel)
-        assert found.dtype == np.uint8
-        assert np.abs(found.astype(int) - exact).max() <= 32
-        assert np.abs(found.astype(int) - exact).mean() <= 3
+        loaded, exact = again.patches("wide", channel), result.patches("wide", channel)
+        assert loaded.dtype == np.uint8
+        assert np.abs(loaded.astype(int) - exact).max() <= 32
+        assert np.abs(loaded.astype(int) - exact).mean() <= 3
     assert (tmp_path / "scan.npz").stat().st_size < 0.1 * 20 * 70 * 70 * 3
     assert again.top("wide").equals(result.top("wide"))

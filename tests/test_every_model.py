@@ -63,6 +63,6 @@ def test_every_command_takes_it(named, trained, call, kind, tmp_path):
 @pytest.mark.parametrize("kind", ["run", "best.keras", ".keras", ".h5", "name"])
 def test_it_can_be_exported(named, kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    made = kerascnn.export(named[kind], fresh=False)
-    assert made.path.is_dir()
-    assert made.kind == ("sample images" if kind in ("run", "best.keras") else "images of noise")
+    exported = kerascnn.export(named[kind], fresh=False)
+    assert exported.path.is_dir()
+    assert exported.kind == ("sample images" if kind in ("run", "best.keras") else "images of noise")

@@ -181,7 +181,7 @@ def test_the_corner_of_a_square_is_one_of_its_corners():
     data = datasets.load("shapes", image_size=48, count=80, validation=0, test=0)
     rows = np.flatnonzero(np.array(data.class_names)[data.train.labels] == "square")
     masks = data.train.masks[rows]
-    found = parts_of_masks(masks, 1)
-    for mask, centre, corner in zip(masks, found["centre"], found["corner"], strict=True):
+    parts = parts_of_masks(masks, 1)
+    for mask, centre, corner in zip(masks, parts["centre"], parts["corner"], strict=True):
         reach = np.hypot(*(corner[:2] - centre[:2]))
         assert reach == pytest.approx(np.sqrt(mask.sum() / 2), rel=0.12)  # half the diagonal of a square of that area

@@ -59,10 +59,10 @@ def test_epochs_are_kept_as_they_were(tmp_path):
     images, labels = np.ones((4, 4, 4, 1), "float32"), np.array([0, 1, 0, 1])
     start = [w.copy() for w in model.get_weights()]
     model.fit(images, labels, epochs=3, verbose=0, callbacks=[KeptEpochs(tmp_path / "epochs", [1, 3])])
-    found = saved(tmp_path / "epochs")
-    assert list(found) == [0, 1, 3]
+    files = saved(tmp_path / "epochs")
+    assert list(files) == [0, 1, 3]
     for epochs, expected in ((0, start), (3, model.get_weights())):
-        for old, new in zip(expected, keras.saving.load_model(found[epochs]).get_weights(), strict=True):
+        for old, new in zip(expected, keras.saving.load_model(files[epochs]).get_weights(), strict=True):
             np.testing.assert_array_equal(old, new)
 
 

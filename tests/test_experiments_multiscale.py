@@ -42,14 +42,14 @@ def places(model, images, top, left):
 
 def by_hand(model, images):
     """Of each size and each mirror image, the mean over the places that the network can stand at, 2 pixels apart."""
-    found = []
+    features = []
     for scale, each in images.items():
         views = []
         for view in (each, each[:, :, ::-1]):
             starts = [(top, left) for top in range(0, scale - 5, 2) for left in range(0, scale - 5, 2)]
             views.append(np.mean([places(model, view, *start) for start in starts], 0))
-        found.append(unit(np.mean(views, 0)))
-    return found
+        features.append(unit(np.mean(views, 0)))
+    return features
 
 
 def test_accuracies_are_scikit_learns(model, task):

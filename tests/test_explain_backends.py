@@ -35,12 +35,12 @@ def maps_of(tmp_path_factory):
 
 @pytest.mark.parametrize("backend", [pytest.param(name, marks=pytest.mark.slow) for name in ("jax", "torch")])
 def test_same_maps_as_tensorflow(maps_of, backend):
-    expected, found = maps_of("tensorflow"), maps_of(backend)
-    assert expected.keys() == found.keys()
+    expected, maps = maps_of("tensorflow"), maps_of(backend)
+    assert expected.keys() == maps.keys()
     for name, value in expected.items():
         if name.startswith("switches"):
             # Behind layers that round, a tie may be one on one backend only; the first pooling sees exact ties.
-            assert (value == found[name]).mean() > 0.99, name
+            assert (value == maps[name]).mean() > 0.99, name
             continue
-        np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-5 * np.abs(value).max(), err_msg=name)
+        np.testing.assert_allclose(maps[name], value, rtol=0, atol=1e-5 * np.abs(value).max(), err_msg=name)
         assert np.abs(value).max() > 0, name

@@ -49,15 +49,15 @@ def explain_kinds(model):
     return {layer.name: type(layer).__name__ for layer in model.layers}
 
 
-def close(found, expected, scale=0.0):
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * max(np.abs(expected).max(), scale))
+def close(values, expected, scale=0.0):
+    np.testing.assert_allclose(values, expected, rtol=0, atol=1e-5 * max(np.abs(expected).max(), scale))
 
 
-def close_but_for_ties(found, expected):
+def close_but_for_ties(values, expected):
     """Equal within rounding, but for an image with a number so near zero before a ReLU that the rounding of each
     framework, and of each processor, decides whether it is let through; there one unit of thousands differs."""
     limits = np.abs(expected).max((1, 2, 3))
-    apart = np.abs(found - expected).max((1, 2, 3)) / limits
+    apart = np.abs(values - expected).max((1, 2, 3)) / limits
     assert (apart > 1e-5).sum() <= ON_A_TIE, apart
     assert apart.max() < 0.1
 
@@ -76,15 +76,15 @@ def test_walks(pair, method, name):
     expected = getattr(attr, name)(twin).attribute(
         channels_first(images).requires_grad_(), target=torch.tensor(classes), **options
     )
-    found = explain.EXPLANATIONS.get(method)(model, images, classes)
-    close_but_for_ties(found, expected.detach().numpy().transpose(0, 2, 3, 1))
+    values = explain.EXPLANATIONS.get(method)(model, images, classes)
+    close_but_for_ties(values, expected.detach().numpy().transpose(0, 2, 3, 1))
 
 
 def test_grad_cam(pair):
     model, twin, images, classes, layer, *_ = pair
     expected = attr.LayerGradCam(twin, twin.layer(layer)).attribute(channels_first(images), torch.tensor(classes))
-    found = explain.grad_cam(model, images, classes, layer=layer, rectify=False)
-    close(found, expected.detach().numpy()[:, 0])
+    values = explain.grad_cam(model, images, classes, layer=layer, rectify=False)
+    close(values, expected.detach().numpy()[:, 0])
 
 
 def test_occlusion(pair):
@@ -98,10 +98,10 @@ def test_occlusion(pair):
         perturbations_per_eval=9,
     )
     options = {"patch": patch, "stride": stride, "fill": 0}
-    found = explain.occlusion(model, images, classes, convention="captum", **options)
+    values = explain.occlusion(model, images, classes, convention="captum", **options)
     # The map is a difference of scores, each rounded in float32: it cannot be better than the scores are.
     scores = explain.occlusion_scores(model, images, **options)
-    close(found, expected.detach().numpy()[:, 0], np.abs(scores).max())
+    close(values, expected.detach().numpy()[:, 0], np.abs(scores).max())
 
 
 def two_layers(height, width):
@@ -145,8 +145,8 @@ def test_occlusion_has_captums_windows_and_averages_at_every_size():
             torch.tensor(fill[:, :, None, None]).expand(2, 2, *size),
             target=torch.tensor([0, 2]),
         )
-        found = explain.occlusion(model, images, [0, 2], patch=patch, stride=stride, convention="captum")
-        np.testing.assert_allclose(found, expected.numpy()[:, 0], atol=1e-5, err_msg=f"{size} {patch} {stride}")
+        values = explain.occlusion(model, images, [0, 2], patch=patch, stride=stride, convention="captum")
+        np.testing.assert_allclose(values, expected.numpy()[:, 0], atol=1e-5, err_msg=f"{size} {patch} {stride}")
 
 
 @pytest.mark.parametrize(("patch", "stride"), [(2, 3), ((2, 3), (3, 3)), ((3, 2), (1, 4))])

@@ -35,11 +35,11 @@ def test_networks_without_rectifiers_are_told_once(method, name):
     kind = SMOOTH[name]
     model = network(kind() if isinstance(kind, type) else kind)
     with pytest.warns(UserWarning, match="equals the plain gradient") as told:
-        found = explain.EXPLANATIONS.get(method)(model, IMAGES, 1)
+        values = explain.EXPLANATIONS.get(method)(model, IMAGES, 1)
     expected = f"{method} equals the plain gradient here: model 'net' has no rectifier (ReLU)."
     assert [str(w.message) for w in told] == [expected] == explain.cautions(method, model)
     assert told[0].filename == __file__
-    np.testing.assert_allclose(found, explain.saliency(model, IMAGES, 1), atol=1e-6)
+    np.testing.assert_allclose(values, explain.saliency(model, IMAGES, 1), atol=1e-6)
 
 
 RECTIFIED = {
@@ -74,8 +74,8 @@ def dead_network():
 @pytest.mark.parametrize("method", sorted({*explain.EXPLANATIONS.names()} - {"deconvnet"}))
 def test_all_zero_maps_are_told_by_every_method(method):
     with pytest.warns(EmptyMap) as told:
-        found = explain.maps(method, dead_network(), IMAGES, 1)
-    assert not found.any()
+        values = explain.maps(method, dead_network(), IMAGES, 1)
+    assert not values.any()
     assert str(told[0].message).startswith(f"{method}: 3 of 3 maps (number 0, 1, 2) are zero everywhere: ")
 
 
@@ -99,8 +99,8 @@ def test_maps_that_are_not_finite_are_told():
     for method in ("saliency", "smoothgrad"):
         options = {"noise": 0.0} if method == "smoothgrad" else {}
         with pytest.warns(EmptyMap, match=f"{method}: map 0 is not finite"):
-            found = explain.EXPLANATIONS.get(method)(model, rows, 0, **options)
-        np.testing.assert_allclose(found[1], 0.5, rtol=1e-6)
+            values = explain.EXPLANATIONS.get(method)(model, rows, 0, **options)
+        np.testing.assert_allclose(values[1], 0.5, rtol=1e-6)
 
 
 def test_maps_of_several_inputs_are_all_looked_at():
@@ -143,9 +143,9 @@ def classifier_of_convolutions(size=(8, 8)):
 @pytest.mark.parametrize("size", [(8, 8), (None, None)])
 def test_the_default_layer_has_maps_larger_than_one_pixel(method, size):
     model, look = classifier_of_convolutions(size), explain.EXPLANATIONS.get(method)
-    found = look(model, IMAGES, 1)
-    assert found.shape == (3, 8, 8)
-    np.testing.assert_allclose(found, look(model, IMAGES, 1, layer="late"), atol=1e-6)
+    values = look(model, IMAGES, 1)
+    assert values.shape == (3, 8, 8)
+    np.testing.assert_allclose(values, look(model, IMAGES, 1, layer="late"), atol=1e-6)
     with pytest.warns(EmptyMap, match=rf"{method}: 3 of 3 maps \(number 0, 1, 2\) are the same everywhere"):
         assert look(model, IMAGES, 1, layer="predictions").shape == (3, 1, 1)
     early = look(model, IMAGES, Neuron("early", 2, 4, 4)) if method == "layer_cam" else None

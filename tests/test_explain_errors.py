@@ -134,10 +134,10 @@ def test_grad_cam_goes_through_layers_that_no_rule_serves():
     maps = layers.Conv2D(3, 3, name="conv")(x)
     model = keras.Model(x, layers.Dense(2)(layers.LSTM(3)(layers.Reshape((4, 12))(maps))))
     images = np.random.default_rng(0).random((2, 6, 6, 1), "float32")
-    found = explain.grad_cam(model, images, 1, rectify=False)
+    heat = explain.grad_cam(model, images, 1, rectify=False)
     with pytest.warns(UserWarning, match="automatic differentiation serves it"):
         again = explain.grad_cam(model, images, 1, fallback="autodiff", rectify=False)
-    np.testing.assert_allclose(again, found, atol=1e-6)
+    np.testing.assert_allclose(again, heat, atol=1e-6)
     later = keras.Model(maps, model.output)
     values = explain.activations(model, images, "conv")
     numeric = np.zeros_like(values)
@@ -147,7 +147,7 @@ def test_grad_cam_goes_through_layers_that_no_rule_serves():
         ends = [later.predict(values + sign * step, verbose=0)[:, 1] for sign in (1, -1)]
         numeric[(slice(None), *index)] = (ends[0] - ends[1]) / 0.02
     expected = (values * numeric.mean((1, 2), keepdims=True)).sum(-1)
-    np.testing.assert_allclose(found, expected, atol=1e-3)
+    np.testing.assert_allclose(heat, expected, atol=1e-3)
 
 
 def test_nan_weights_name_the_layer():
@@ -197,35 +197,35 @@ class Attentive(keras.Model):
 
 def test_a_subclassed_model_is_hidden_from_and_its_cure_works():
     images = np.random.default_rng(8).normal(size=(2, 6, 6, 2)).astype("float32")
-    own = Attentive(name="own")
+    subclassed = Attentive(name="own")
     inputs = keras.Input((6, 6, 2))
-    cured = keras.Model(inputs, own.call(inputs))  # what the error says
-    table = explain.occlusion_scores(own, images, patch=3, stride=3, fill=0)
+    cured = keras.Model(inputs, subclassed.call(inputs))  # what the error says
+    table = explain.occlusion_scores(subclassed, images, patch=3, stride=3, fill=0)
     hidden = images.copy()
     hidden[:, :3, 3:] = 0
-    answers = np.asarray(own.predict_on_batch(hidden))
+    answers = np.asarray(subclassed.predict_on_batch(hidden))
     np.testing.assert_allclose(table[:, 0, 1], answers, rtol=1e-4, atol=1e-6)
-    whole = np.asarray(own.predict_on_batch(images))
-    found = explain.occlusion(own, images, 2, patch=3, stride=3, fill=0, convention="probability")
-    np.testing.assert_allclose(found[:, 0, 1], answers[:, 2], rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(explain.activations(own, images, "own"), whole, rtol=1e-4, atol=1e-6)
+    whole = np.asarray(subclassed.predict_on_batch(images))
+    heat = explain.occlusion(subclassed, images, 2, patch=3, stride=3, fill=0, convention="probability")
+    np.testing.assert_allclose(heat[:, 0, 1], answers[:, 2], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(explain.activations(subclassed, images, "own"), whole, rtol=1e-4, atol=1e-6)
     values = explain.activations(cured, images, "conv")
     gradient = explain.layer_cam(cured, images, 1, layer="conv")
     assert gradient.shape == (2, 4, 4)
 
     def score(maps):
         tokens = keras.ops.reshape(maps, (-1, 16, 4))
-        flat = keras.ops.convert_to_numpy(own.attention(tokens, tokens)).reshape(len(maps), -1)
-        return flat @ keras.ops.convert_to_numpy(own.head.kernel)[:, 1]
+        flat = keras.ops.convert_to_numpy(subclassed.attention(tokens, tokens)).reshape(len(maps), -1)
+        return flat @ keras.ops.convert_to_numpy(subclassed.head.kernel)[:, 1]
 
     weights = np.zeros((2, 4))
     for channel in range(4):  # the mean gradient of a channel, times its 16 places
         step = 1e-2 * np.eye(4, dtype="float32")[channel]
         weights[:, channel] = (score(values + step) - score(values - step)) / 2e-2 / 16
-    found = explain.grad_cam(cured, images, 1, layer="conv", rectify=False)
-    np.testing.assert_allclose(found, np.einsum("nijc,nc->nij", values, weights), atol=2e-3)
+    heat = explain.grad_cam(cured, images, 1, layer="conv", rectify=False)
+    np.testing.assert_allclose(heat, np.einsum("nijc,nc->nij", values, weights), atol=2e-3)
     with pytest.raises(UsageError, match=r"i = keras.Input\(\(6, 6, 2\)\)"):
-        explain.grad_cam(own, images, 1)
+        explain.grad_cam(subclassed, images, 1)
 
 
 def test_an_unbuilt_sequential_is_told_the_images_shape():
@@ -282,15 +282,15 @@ def test_one_of_several_outputs_is_explained_by_its_name(output):
     alone = keras.Model(model.input, model.get_layer(output).output)
     for method in ("saliency", "integrated_gradients", "grad_cam"):
         for target in (1, None):
-            found = explain.EXPLANATIONS.get(method)(model, images, {output: target})
+            values = explain.EXPLANATIONS.get(method)(model, images, {output: target})
             expected = explain.EXPLANATIONS.get(method)(alone, images, target)
-            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-    found = explain.saliency(model, images, [{"kind": 0}, {"colour": 1}])
-    np.testing.assert_allclose(found[1:], explain.saliency(model, images[1:], {"colour": 1}), rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-5)
+    values = explain.saliency(model, images, [{"kind": 0}, {"colour": 1}])
+    np.testing.assert_allclose(values[1:], explain.saliency(model, images[1:], {"colour": 1}), rtol=1e-5, atol=1e-6)
     for convention in ("drop", "probability", "captum"):
         options = {"patch": 3, "stride": 2, "convention": convention}
-        found = explain.occlusion(model, images, {output: 1}, **options)
-        np.testing.assert_allclose(found, explain.occlusion(alone, images, 1, **options), rtol=1e-4, atol=1e-5)
+        values = explain.occlusion(model, images, {output: 1}, **options)
+        np.testing.assert_allclose(values, explain.occlusion(alone, images, 1, **options), rtol=1e-4, atol=1e-5)
 
 
 def test_occlusion_of_a_neuron_is_how_much_it_falls():
@@ -305,8 +305,8 @@ def test_occlusion_of_a_neuron_is_how_much_it_falls():
         (explain.Neuron("conv", 3), lambda x: np.asarray(conv.predict_on_batch(x))[..., 3].max((1, 2))),
         (explain.Neuron("conv", 3, reduce="mean"), lambda x: np.asarray(conv.predict_on_batch(x))[..., 3].mean((1, 2))),
     ):
-        found = explain.occlusion(model, images, neuron, convention="drop", **options)
-        np.testing.assert_allclose(found[:, 1, 0], score(whole) - score(hidden), rtol=1e-4, atol=1e-5)
+        values = explain.occlusion(model, images, neuron, convention="drop", **options)
+        np.testing.assert_allclose(values[:, 1, 0], score(whole) - score(hidden), rtol=1e-4, atol=1e-5)
     with pytest.raises(UsageError, match="has no probability"):
         explain.occlusion(model, images, explain.Neuron("conv", 3), convention="probability", **options)
     with pytest.raises(UsageError, match=r"Unknown output of two 'kinds'\. Did you mean 'kind'"):

@@ -40,9 +40,9 @@ def test_an_image_does_not_depend_on_what_is_optimised_with_it():
     low, high = [-1.0, 0.0, 5.0], [1.0, 2.0, 4.0]  # of the last channel white is the lower number
     together, scores = feature_images(model, targets, steps=6, low=low, high=high)
     for number, target in enumerate(targets):
-        alone, own = feature_images(model, [target], steps=6, low=low, high=high)
+        alone, own_scores = feature_images(model, [target], steps=6, low=low, high=high)
         np.testing.assert_allclose(together[number], alone[0], atol=1e-3)
-        np.testing.assert_allclose(scores[:, number], own[:, 0], rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(scores[:, number], own_scores[:, 0], rtol=1e-3, atol=1e-4)
     assert (together.min((0, 1, 2)) >= np.minimum(low, high) - 1e-6).all()
     assert (together.max((0, 1, 2)) <= np.maximum(low, high) + 1e-6).all()
     assert (scores[-1] > scores[0]).all()
@@ -65,11 +65,11 @@ def test_images_are_moved_as_scipy_moves_them(reflect, mode):
     images = rng.normal(size=(2, 9, 7, 3))
     for _ in range(8):
         matrix, offset = _transformation(rng, 9, 7, 4, 0.2, 30.0)
-        found = _warped(images, _warp(matrix, offset, 9, 7, reflect))
-        for image, own in zip(images, found, strict=True):
+        moved = _warped(images, _warp(matrix, offset, 9, 7, reflect))
+        for image, warped in zip(images, moved, strict=True):
             for channel in range(3):
                 expected = affine_transform(image[..., channel], matrix, offset, order=1, mode=mode)
-                np.testing.assert_allclose(own[..., channel], expected, atol=1e-9)
+                np.testing.assert_allclose(warped[..., channel], expected, atol=1e-9)
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +89,9 @@ def test_nearest_images_are_those_of_a_full_sort(searched):
     features = explain.activations(model, images, "c").reshape(50, -1).astype("float64")
     distances = np.sqrt(((features[:4, None] - features[None]) ** 2).sum(-1))
     expected = np.argsort(distances, axis=1, kind="stable")[:, :5]
-    indices, found = nearest_images(model, images[:4], images, "c", top=5, batch_size=7)
+    indices, nearest = nearest_images(model, images[:4], images, "c", top=5, batch_size=7)
     assert indices.tolist() == expected.tolist()
-    np.testing.assert_allclose(found, np.take_along_axis(distances, expected, 1), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(nearest, np.take_along_axis(distances, expected, 1), rtol=1e-3, atol=1e-3)
     streamed, _ = nearest_images(model, images[:4], (images[i : i + 9] for i in range(0, 50, 9)), "c", top=5)
     assert streamed.tolist() == expected.tolist()
 

@@ -135,9 +135,9 @@ def test_normalisation_before_a_layer_that_pads_is_a_bias_per_place():
         positive = up / (up.sum((1, 2, 3), keepdims=True) + np.maximum(c, 0))
         negative = down / (down.sum((1, 2, 3), keepdims=True) + np.minimum(c, 0))
         expected[:, i : i + 3, j : j + 3] += chosen * (2 * positive - negative)
-    found = explain.lrp(model, images, 1, alpha=2)
+    values = explain.lrp(model, images, 1, alpha=2)
     expected = expected[:, 1:-1, 1:-1]
-    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(values, expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_what_stays_a_layer_of_its_own():

@@ -80,9 +80,9 @@ def test_the_map_is_what_the_layer_answers_to_single_pixels(name):
     target = explain.Neuron("score", 0)
     images = np.concatenate([image, np.zeros_like(image)])
     with eagerly():
-        found = explain.saliency(model, image, target)[0]
+        values = explain.saliency(model, image, target)[0]
         maps, _, scores = walk_back(model, images, target, dtype="float64")
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(values, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
     assert maps[0].dtype == scores.dtype == np.float64
     np.testing.assert_allclose(maps[0][0], expected, rtol=0, atol=1e-5 * np.abs(expected).max())
     law = (maps[0][0] * image[0]).sum() + scores[1] - scores[0]
@@ -106,8 +106,8 @@ def test_max_pooling_of_voxels_credits_each_window_s_maximum(pool, strides, padd
     for place in itertools.product(*map(range, pooled.shape)):  # values differ, so that each names its place
         expected[np.nonzero(volume[0] == pooled[place])] += weights[place]
     with eagerly():
-        found = explain.saliency(model, volume, explain.Neuron("score", 0), dtype=dtype)[0]
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+        values = explain.saliency(model, volume, explain.Neuron("score", 0), dtype=dtype)[0]
+    np.testing.assert_allclose(values, expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.skipif(backends.backend() != "tensorflow", reason="only TensorFlow keeps XLA's programs for ever")

@@ -68,11 +68,11 @@ def test_occlusion_conventions_by_hand():
     assert captum[0, 3, 1] == pytest.approx(sums[2, :2].mean())
     table = explain.occlusion_scores(model, IMAGE, **options)
     chance = 1 / (1 + np.exp(-2 * table[0, :, :, 0]))
-    found = explain.occlusion(model, IMAGE, 0, convention="probability", **options)
-    np.testing.assert_allclose(found[0], chance, rtol=1e-5)
+    values = explain.occlusion(model, IMAGE, 0, convention="probability", **options)
+    np.testing.assert_allclose(values[0], chance, rtol=1e-5)
     with pytest.warns(EmptyMap, match="leaves the answer as it is"):  # the probability is 1 in float32
-        found = explain.occlusion(model, IMAGE, 0, convention="tf-explain", **options)
-    np.testing.assert_allclose(found[0], 1 - chance, atol=1e-6)
+        values = explain.occlusion(model, IMAGE, 0, convention="tf-explain", **options)
+    np.testing.assert_allclose(values[0], 1 - chance, atol=1e-6)
 
 
 def test_captums_last_square_is_cut_at_the_border():
@@ -81,8 +81,8 @@ def test_captums_last_square_is_cut_at_the_border():
     model.set_weights([np.ones((5, 1))])
     row = np.arange(1, 6, dtype="float32").reshape(1, 1, 5, 1)
     options = {"patch": (1, 2), "stride": (1, 2), "fill": 0}
-    found = explain.occlusion(model, row, 0, convention="captum", **options)
-    np.testing.assert_allclose(found[0, 0], [3, 3, 7, 7, 5])
+    values = explain.occlusion(model, row, 0, convention="captum", **options)
+    np.testing.assert_allclose(values[0, 0], [3, 3, 7, 7, 5])
     np.testing.assert_allclose(explain.occlusion(model, row, 0, convention="drop", **options)[0, 0], [3, 7, 9])
 
 
@@ -126,8 +126,8 @@ def test_integrated_gradients_are_complete():
     scores = keras.Model(model.input, layers.Dense(4, name="logits")(model.layers[-2].output))
     scores.get_layer("logits").set_weights(model.get_layer("head").get_weights())
     first, last = scores.predict(np.full_like(images, 0.2), verbose=0), scores.predict(images, verbose=0)
-    found = explain.integrated_gradients(model, images, 2, baseline=0.2, steps=200)
-    np.testing.assert_allclose(found.sum((1, 2, 3)), (last - first)[:, 2], rtol=2e-2, atol=2e-2)
+    values = explain.integrated_gradients(model, images, 2, baseline=0.2, steps=200)
+    np.testing.assert_allclose(values.sum((1, 2, 3)), (last - first)[:, 2], rtol=2e-2, atol=2e-2)
 
 
 def test_smoothgrad_without_noise_is_saliency_and_batches_do_not_matter():
@@ -147,9 +147,9 @@ def test_pointing_and_mass_by_hand():
 
 
 def test_similarity_of_a_map_with_itself_is_one():
-    found = RNG.normal(size=(16, 16))
-    assert evaluate.structural_similarity(found, found) == pytest.approx(1)
-    assert evaluate.structural_similarity(found, -found) < 0
+    values = RNG.normal(size=(16, 16))
+    assert evaluate.structural_similarity(values, values) == pytest.approx(1)
+    assert evaluate.structural_similarity(values, -values) < 0
 
 
 def test_deletion_begins_with_the_whole_image_and_insertion_ends_with_it():
@@ -255,6 +255,6 @@ def test_activations_of_layers_without_a_rule():
     outputs = layers.Dense(2, name="head")(layers.LSTM(3, name="lstm")(inputs))
     model = keras.Model(inputs, outputs)
     rows = RNG.normal(size=(2, 6, 4)).astype("float32")
-    found = explain.activations(model, rows)
-    assert list(found) == ["lstm", "head"]
-    np.testing.assert_allclose(found["head"], model(rows), rtol=1e-5)
+    values = explain.activations(model, rows)
+    assert list(values) == ["lstm", "head"]
+    np.testing.assert_allclose(values["head"], model(rows), rtol=1e-5)

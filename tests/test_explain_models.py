@@ -241,8 +241,8 @@ def test_augmentation_is_nothing_in_inference(name, augmentation):
 
 def test_an_augmentation_of_the_users_own_is_not_taken_for_its_parent():
     model, plain, images = augmented(Restless())
-    found = explain.saliency(model, images, 1)
-    np.testing.assert_allclose(found, 2 * explain.saliency(plain, 2 * images, 1), rtol=1e-5)
+    values = explain.saliency(model, images, 1)
+    np.testing.assert_allclose(values, 2 * explain.saliency(plain, 2 * images, 1), rtol=1e-5)
 
 
 def opaque_model():
@@ -261,10 +261,10 @@ def test_a_layer_without_a_rule_is_named():
 def test_fallback_is_the_plain_gradient_and_says_so():
     model = opaque_model()
     with pytest.warns(UserWarning, match=r"'strange' \(Opaque\) has no rule: automatic differentiation"):
-        found = explain.saliency(model, IMAGES, 1, fallback="autodiff")
+        values = explain.saliency(model, IMAGES, 1, fallback="autodiff")
     summed = IMAGES.cumsum(1)
     plain = explain.saliency(by_name(), summed, 1)
-    np.testing.assert_allclose(found, plain[:, ::-1].cumsum(1)[:, ::-1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(values, plain[:, ::-1].cumsum(1)[:, ::-1], rtol=1e-4, atol=1e-5)
     with pytest.raises(UsageError, match="plain gradients"):
         explain.guided_backprop(model, IMAGES, 1, fallback="autodiff")
 

@@ -45,8 +45,8 @@ def one_unit(end):
 
 def scores_of(model):
     """z of every image."""
-    found = np.reshape(model.predict(IMAGES, verbose=0), -1).astype("float64")
-    return found if model.name == "logits" else np.log(found / (1 - found))
+    probabilities = np.reshape(model.predict(IMAGES, verbose=0), -1).astype("float64")
+    return probabilities if model.name == "logits" else np.log(probabilities / (1 - probabilities))
 
 
 @pytest.mark.parametrize("end", ENDS)
@@ -104,12 +104,12 @@ def test_evaluation_of_one_unit(end):
     model = one_unit(end)
     labels = (scores_of(model) > 0).astype(int)
     labels[0] = 1 - labels[0]
-    found = evaluate_split(model, datasets.Split(IMAGES, labels), lambda images: images, ["no", "yes"])
-    assert found.accuracy == pytest.approx(5 / 6)
+    evaluation = evaluate_split(model, datasets.Split(IMAGES, labels), lambda images: images, ["no", "yes"])
+    assert evaluation.accuracy == pytest.approx(5 / 6)
     chance = 1 / (1 + np.exp(-scores_of(model)))
     expected = -np.log(np.where(labels == 1, chance, 1 - chance)).mean()
-    assert found.loss == pytest.approx(expected, rel=1e-4)
-    assert found.confusion.to_numpy().sum() == 6
+    assert evaluation.loss == pytest.approx(expected, rel=1e-4)
+    assert evaluation.confusion.to_numpy().sum() == 6
 
 
 def test_a_single_unit_that_is_no_score_has_one_target():

@@ -130,8 +130,8 @@ def units_of(method, model, image, count):
 
 def test_every_operation_has_its_slope(subject):
     image, functions, model, expected = subject
-    found = units_of("saliency", model, image, len(functions))
-    for name, one, slope in zip(functions, found, expected, strict=True):
+    values = units_of("saliency", model, image, len(functions))
+    for name, one, slope in zip(functions, values, expected, strict=True):
         if name.startswith("masked") or name == "masking":  # a step of zeros that moves is no longer masked
             one, slope = one[:4], slope[:4]
         np.testing.assert_allclose(one, slope, atol=5e-3 * max(np.abs(slope).max(), 1), err_msg=name)
@@ -141,24 +141,24 @@ def test_every_operation_has_its_slope(subject):
 def test_operations_are_no_rectifiers(subject):
     """Guided backpropagation gives the plain gradient; the threshold at 0.3 alone is a rectifier."""
     image, functions, model, _ = subject
-    plain, found = (units_of(method, model, image, len(functions)) for method in ("saliency", "guided_backprop"))
-    for name, one, expected in zip(functions, found, plain, strict=True):
+    plain, values = (units_of(method, model, image, len(functions)) for method in ("saliency", "guided_backprop"))
+    for name, one, expected in zip(functions, values, plain, strict=True):
         expected = np.maximum(expected, 0) if name == "threshold" else expected
         np.testing.assert_allclose(one, expected, atol=1e-6, err_msg=name)
 
 
 def test_relevance_of_what_moves_is_conserved():
     model = branches(IMAGE.shape, PICKS)
-    found = explain.lrp(model, IMAGE[None], range(len(PICKS)))
+    values = explain.lrp(model, IMAGE[None], range(len(PICKS)))
     scores = keras.ops.convert_to_numpy(model(IMAGE[None]))[0]
-    np.testing.assert_allclose(found.sum((1, 2, 3)), scores, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(values.sum((1, 2, 3)), scores, rtol=1e-3, atol=1e-4)
 
 
 def test_equal_values_in_adaptive_max_pooling_go_to_the_first():
     inputs = keras.Input((3, 3, 1))
     model = keras.Model(inputs, layers.Flatten()(layers.AdaptiveMaxPooling2D((2, 2))(inputs)))
-    found = explain.saliency(model, np.ones((1, 3, 3, 1), "float32"), {0, 1, 2, 3})[0, ..., 0]
-    np.testing.assert_array_equal(found, [[1, 1, 0], [1, 1, 0], [0, 0, 0]])
+    values = explain.saliency(model, np.ones((1, 3, 3, 1), "float32"), {0, 1, 2, 3})[0, ..., 0]
+    np.testing.assert_array_equal(values, [[1, 1, 0], [1, 1, 0], [0, 0, 0]])
 
 
 @pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])

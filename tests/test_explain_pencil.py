@@ -27,8 +27,8 @@ def network(*stack, shape=(4, 4, 1), weights=None):
     return model
 
 
-def plane(found):
-    return found[0, :, :, 0].tolist()
+def plane(values):
+    return values[0, :, :, 0].tolist()
 
 
 def test_saliency_of_a_sum_over_windows_counts_the_windows():
@@ -113,9 +113,9 @@ def test_channel_maximum_and_mean():
 
 def test_switches_are_rows_and_columns_of_the_input():
     model = network(layers.MaxPooling2D(3, strides=2, padding="same", name="pool"))
-    found = explain.switches(model, np.zeros((1, 4, 4, 1), "float32"), "pool")
-    assert found.dtype == np.int32
-    assert found[0, :, :, 0].tolist() == [[[0, 0], [0, 2]], [[2, 0], [2, 2]]]
+    switches = explain.switches(model, np.zeros((1, 4, 4, 1), "float32"), "pool")
+    assert switches.dtype == np.int32
+    assert switches[0, :, :, 0].tolist() == [[[0, 0], [0, 2]], [[2, 0], [2, 2]]]
 
 
 GEOMETRIES = [
@@ -208,16 +208,16 @@ def test_in_a_bias_free_relu_network_gradient_times_input_sums_to_the_score():
 def test_relevance_with_vanishing_epsilon_is_gradient_times_input():
     model, x = relu_network(bias=True), images()
     expected = explain.gradient_x_input(model, x, 0)
-    found = explain.lrp(model, x, 0, epsilon=1e-12)
-    np.testing.assert_allclose(found, expected, atol=2e-4 * np.abs(expected).max())
+    relevance = explain.lrp(model, x, 0, epsilon=1e-12)
+    np.testing.assert_allclose(relevance, expected, atol=2e-4 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("alpha", [None, 1, 2])
 def test_relevance_is_conserved_without_biases(alpha):
     model, x = relu_network(bias=False), images()
     scores = model.predict(x, verbose=0)[:, 1]
-    found = explain.lrp(model, x, 1, epsilon=1e-9, alpha=alpha)
-    np.testing.assert_allclose(found.sum((1, 2, 3)), scores, rtol=2e-3)
+    relevance = explain.lrp(model, x, 1, epsilon=1e-9, alpha=alpha)
+    np.testing.assert_allclose(relevance.sum((1, 2, 3)), scores, rtol=2e-3)
 
 
 def test_alpha_beta_by_hand():
@@ -269,11 +269,11 @@ def test_every_call_of_a_shared_layer_has_its_own_switches():
     image = np.zeros((1, 4, 4, 1), "float32")
     image[0, :, :, 0] = [[1, 2, 0, 0], [0, 0, 0, 3], [0, 0, 9, 0], [4, 0, 0, 0]]
     first = [[[0, 1], [1, 3]], [[3, 0], [2, 2]]]
-    found = explain.switches(model, image)
-    assert list(found) == ["pool#1", "pool#2"]
-    np.testing.assert_array_equal(found["pool#1"][0, :, :, 0], first)
-    np.testing.assert_array_equal(found["pool#2"][0, :, :, 0], [[[1, 1]]])  # the 9
-    np.testing.assert_array_equal(explain.switches(model, image, "pool#1"), found["pool#1"])
+    switches = explain.switches(model, image)
+    assert list(switches) == ["pool#1", "pool#2"]
+    np.testing.assert_array_equal(switches["pool#1"][0, :, :, 0], first)
+    np.testing.assert_array_equal(switches["pool#2"][0, :, :, 0], [[[1, 1]]])  # the 9
+    np.testing.assert_array_equal(explain.switches(model, image, "pool#1"), switches["pool#1"])
     values = explain.activations(model, image)
     np.testing.assert_array_equal(values["pool#1"][0, :, :, 0], [[2, 3], [4, 9]])
     np.testing.assert_array_equal(values["pool#2"][0, :, :, 0], [[9]])

@@ -39,14 +39,14 @@ def compare(network):
     for method in METHODS:
         expected = walk(network.calls, network.images, network.unit, method)
         scale = max(np.abs(expected).max(), 1e-30)
-        found = explain.EXPLANATIONS.get(method)(network.model, network.images, network.unit)
-        assert found.dtype == np.float32
-        if np.abs(found - expected).max() > 1e-5 * scale:
+        values = explain.EXPLANATIONS.get(method)(network.model, network.images, network.unit)
+        assert values.dtype == np.float32
+        if np.abs(values - expected).max() > 1e-5 * scale:
             assume(well_posed(network, method, expected, scale))
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * scale, err_msg=method)
-        found = explain.EXPLANATIONS.get(method)(network.model, network.images, network.unit, dtype="float64")
-        assert found.dtype == np.float64
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * scale, err_msg=f"{method} in float64")
+        np.testing.assert_allclose(values, expected, rtol=0, atol=1e-5 * scale, err_msg=method)
+        values = explain.EXPLANATIONS.get(method)(network.model, network.images, network.unit, dtype="float64")
+        assert values.dtype == np.float64
+        np.testing.assert_allclose(values, expected, rtol=0, atol=1e-10 * scale, err_msg=f"{method} in float64")
 
 
 def well_posed(network, method, expected, scale):

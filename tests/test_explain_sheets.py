@@ -59,8 +59,8 @@ def test_bytes_are_drawn_as_they_are():
 
 
 def test_a_map_is_laid_on_the_part_of_the_photograph_that_the_network_saw():
-    photograph, found = np.zeros((30, 50, 3), "uint8"), RNG.normal(size=(8, 8, 3))
-    figure = sheets.explanation_sheet(photograph, found, "class 'cat', probability 0.7", frame=(0, 10, 30, 30))
+    photograph, heat = np.zeros((30, 50, 3), "uint8"), RNG.normal(size=(8, 8, 3))
+    figure = sheets.explanation_sheet(photograph, heat, "class 'cat', probability 0.7", frame=(0, 10, 30, 30))
     image, signed, _, over, bar = figure.axes
     assert image.images[0].get_array().shape == (30, 50, 3)
     assert over.images[0].get_array().shape == (30, 50)
@@ -72,22 +72,22 @@ def test_a_map_is_laid_on_the_part_of_the_photograph_that_the_network_saw():
 
 
 def test_a_heat_map_has_no_sign_and_lets_the_photograph_through():
-    found = np.array([[0.0, 1.0], [2.0, 4.0]])
-    figure = sheets.explanation_sheet(RNG.random((20, 20, 3)), found)
+    heat = np.array([[0.0, 1.0], [2.0, 4.0]])
+    figure = sheets.explanation_sheet(RNG.random((20, 20, 3)), heat)
     _, over, bar = figure.axes
     shown = over.images[1]
     assert shown.get_clim() == (0, 4)
     assert shown.cmap.name not in ("jet", sheets.SIGNED)
     assert (np.asarray(shown.get_alpha()) < 1).all()
     assert "heat map, 0 to 4" in bar.get_ylabel()
-    assert len(sheets.explanation_sheet(RNG.random((2, 2, 3)), found, signed=True).axes) == 4
-    assert len(sheets.explanation_sheet(RNG.random((2, 2, 3)), -found).axes) == 4
+    assert len(sheets.explanation_sheet(RNG.random((2, 2, 3)), heat, signed=True).axes) == 4
+    assert len(sheets.explanation_sheet(RNG.random((2, 2, 3)), -heat).axes) == 4
 
 
 def test_one_outlier_does_not_leave_a_map_white():
-    found = RNG.normal(size=(50, 50))
-    found[0, 0] = 1000
-    figure = sheets.explanation_sheet(np.zeros((50, 50, 3)), found)
+    heat = RNG.normal(size=(50, 50))
+    heat[0, 0] = 1000
+    figure = sheets.explanation_sheet(np.zeros((50, 50, 3)), heat)
     low, high = figure.axes[1].images[0].get_clim()
     assert -low == high < 5
     assert "99.5%" in figure.axes[-1].get_ylabel()
@@ -95,9 +95,9 @@ def test_one_outlier_does_not_leave_a_map_white():
 
 @pytest.mark.parametrize(("images", "methods"), [(1, 1), (1, 3), (1, 10), (1, 30), (2, 3), (6, 10)])
 def test_a_comparison_fits_a_page_and_says_its_limits(images, methods):
-    found = {f"method_{i}": RNG.normal(size=(images, 8, 8, 3)) for i in range(methods - 1)}
-    found["grad_cam"] = RNG.random((images, 8, 8))
-    figure = sheets.comparison_sheet(RNG.random((images, 8, 8, 3)), found, ["cat"] * images, "class 'cat'")
+    maps = {f"method_{i}": RNG.normal(size=(images, 8, 8, 3)) for i in range(methods - 1)}
+    maps["grad_cam"] = RNG.random((images, 8, 8))
+    figure = sheets.comparison_sheet(RNG.random((images, 8, 8, 3)), maps, ["cat"] * images, "class 'cat'")
     assert fits_a4(figure)
     assert sum("±" in title for title in titles(figure)) == images * (methods - 1)
     assert sum("0 to" in title for title in titles(figure)) == images
@@ -211,23 +211,23 @@ def _reach(figure, text):
 
 
 def test_a_map_in_colour_is_grey_at_zero_stretched_and_cropped():
-    found = np.zeros((6, 8, 3))
-    found[2:4, 3:6] = [0.2, 0.0, -0.1]
-    axes = sheets.explanation_sheet(RNG.random((6, 8, 3)), found).axes
+    heat = np.zeros((6, 8, 3))
+    heat[2:4, 3:6] = [0.2, 0.0, -0.1]
+    axes = sheets.explanation_sheet(RNG.random((6, 8, 3)), heat).axes
     (drawn,) = (ax for ax in axes if ax.get_title() == "in colour, grey at zero")
     np.testing.assert_allclose(drawn.images[0].get_array(), np.broadcast_to([1, 0.5, 0.25], (2, 3, 3)))
     assert sheets.in_its_field(np.zeros((6, 8, 3))).shape == (6, 8, 3)
-    titles = [ax.get_title() for ax in sheets.explanation_sheet(RNG.random((6, 8, 3)), found.sum(-1)).axes]
+    titles = [ax.get_title() for ax in sheets.explanation_sheet(RNG.random((6, 8, 3)), heat.sum(-1)).axes]
     assert "in colour, grey at zero" not in titles
 
 
 @pytest.mark.parametrize("name", ["a_photograph_" * 12, "a photograph " * 12, "MWM" * 8])
 @pytest.mark.parametrize("signed", [True, False])
 def test_no_word_of_a_caption_is_cut_off(name, signed):
-    found = np.ones((8, 8))
+    heat = np.ones((8, 8))
     figures = [
-        sheets.explanation_sheet(np.ones((8, 8, 3)), found, name, signed=signed),
-        sheets.comparison_sheet(np.ones((1, 8, 8, 3)), {"lrp": found[None]}, title=name),
+        sheets.explanation_sheet(np.ones((8, 8, 3)), heat, name, signed=signed),
+        sheets.comparison_sheet(np.ones((1, 8, 8, 3)), {"lrp": heat[None]}, title=name),
         activation_sheets.unit_sheet(np.arange(5.0), name),
     ]
     for figure in figures:

@@ -31,10 +31,10 @@ def compare(name, recorded, dtype, tolerance):
     methods = {key.split("|")[1].partition(" ")[0] for key in recorded}
     for words, maps in golden.maps(name, dtype, methods).items():
         assert (maps is None) == (words in refused), f"{words}: {'refused' if maps is None else 'no longer refused'}"
-        for number, found in enumerate(maps or ()):
+        for number, values in enumerate(maps or ()):
             expected = recorded[f"{name}|{words}|{number}"]
             allowed = tolerance(words) * np.abs(expected).max()
-            np.testing.assert_allclose(found, expected, rtol=0, atol=allowed, err_msg=f"{name}: {words}")
+            np.testing.assert_allclose(values, expected, rtol=0, atol=allowed, err_msg=f"{name}: {words}")
 
 
 @some
@@ -60,20 +60,20 @@ def test_every_method_recorded_is_still_there(recorded):
 
 @every
 def test_tables_and_costs(name):
-    found, expected = golden.tables(name), VALUES["tables"][name]
-    for row, was in zip(found["rows"], expected["rows"], strict=True):
+    table, expected = golden.tables(name), VALUES["tables"][name]
+    for row, was in zip(table["rows"], expected["rows"], strict=True):
         for column in golden.FIELD:  # what was not known may be known now
             row[column] = row[column] if was[column] is not None else None
-    assert found == expected
+    assert table == expected
 
 
 @every
 def test_receptive_fields(name):
-    found = golden.receptive_fields(name, VALUES["receptive fields"][name])
-    assert found.keys() == VALUES["receptive fields"][name].keys()
+    fields = golden.receptive_fields(name, VALUES["receptive fields"][name])
+    assert fields.keys() == VALUES["receptive fields"][name].keys()
     for layer, expected in VALUES["receptive fields"][name].items():
         if expected is not None:  # what was not known may be known now
-            assert found[layer] == expected, layer
+            assert fields[layer] == expected, layer
 
 
 def test_200_receptive_fields_are_recorded():
@@ -99,12 +99,12 @@ def test_trainings(name):
         assert len([key for key in file if key.startswith(f"{name}|")]) == len(weights)
     if SAME_MACHINE:
         assert rows == VALUES["trainings"][name]
-        for found, was in zip(weights, expected, strict=True):
-            np.testing.assert_array_equal(found, was)
+        for array, was in zip(weights, expected, strict=True):
+            np.testing.assert_array_equal(array, was)
         return
     for row, was in zip(rows, VALUES["trainings"][name], strict=True):
         assert row.keys() == was.keys()
         for column in ("loss", "val_loss"):
             assert float(row[column]) == pytest.approx(float(was[column]), rel=1e-5)
-    for found, was in zip(weights, expected, strict=True):
-        assert np.linalg.norm(found - was) <= 1e-5 * np.linalg.norm(was)
+    for array, was in zip(weights, expected, strict=True):
+        assert np.linalg.norm(array - was) <= 1e-5 * np.linalg.norm(was)

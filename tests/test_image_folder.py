@@ -272,10 +272,10 @@ def test_names_that_are_not_utf8(make_folder):
 @pytest.fixture
 def nest():
     """Makes 1,100 folders in each other, below a folder, with one image in the last; removes them afterwards."""
-    made = []
+    folders = []
 
     def make(folder, name, picture):
-        made.append((folder, name))
+        folders.append((folder, name))
         here = os.open(folder, os.O_RDONLY)
         for _ in range(1100):
             os.mkdir(name, dir_fd=here)
@@ -287,7 +287,7 @@ def nest():
         os.close(here)
 
     yield make
-    for folder, name in made:  # shutil.rmtree calls itself for each level
+    for folder, name in folders:  # shutil.rmtree calls itself for each level
         subprocess.run(["rm", "-rf", folder / name], check=True)
 
 

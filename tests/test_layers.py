@@ -136,5 +136,5 @@ def test_whitening_by_pencil():
 def test_the_shape_of_whitened_patches(padding, side):
     layer = PatchWhitening(2, padding=padding)
     assert layer.compute_output_shape((None, None, None, 3)) == (None, None, None, 24)
-    made = layer(np.zeros((1, 8, 8, 3), "float32"))
-    assert made.shape == layer.compute_output_shape((1, 8, 8, 3)) == (1, side, side, 24)
+    patches = layer(np.zeros((1, 8, 8, 3), "float32"))
+    assert patches.shape == layer.compute_output_shape((1, 8, 8, 3)) == (1, side, side, 24)

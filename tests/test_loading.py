@@ -39,9 +39,9 @@ def test_images_know_their_pixels(make_folder):
 
 def test_an_image_size_is_the_rule(make_folder):
     root = make_folder({"a": 3, "b": 3}, size=(6, 9))
-    own, sized = load(root), load(root, image_size=(4, 4))
+    plain, sized = load(root), load(root, image_size=(4, 4))
     assert sized.image_shape == (4, 4, 3)
-    np.testing.assert_array_equal(sized.train.images, resize_batch(own.train.images, (4, 4)))
+    np.testing.assert_array_equal(sized.train.images, resize_batch(plain.train.images, (4, 4)))
 
 
 def test_size_of_many_sizes_by_pencil():

@@ -25,8 +25,8 @@ from kerascnn.training.minutes import length
 )
 def test_the_length_that_fits_by_pencil(recipe, seconds, expected):
     recipe = Recipe(**recipe)
-    found = length(recipe, 10, 1 / 8, 1.0, seconds)
-    assert found == recipe.replace(**expected)
+    fitting = length(recipe, 10, 1 / 8, 1.0, seconds)
+    assert fitting == recipe.replace(**expected)
 
 
 def test_less_than_two_steps_do_not_fit():

@@ -67,10 +67,10 @@ def test_probabilities_follow_the_logit_scale():
     )
     same.set_weights(model.get_weights())
     features = keras.Model(model.inputs, model.get_layer("fc").output).predict(images, verbose=0).astype("float64")
-    for scale, made in ((1 / 9, model), (0.4, same)):
+    for scale, network in ((1 / 9, model), (0.4, same)):
         powers = np.exp(scale * features)
         expected = powers / powers.sum(1, keepdims=True)
-        np.testing.assert_allclose(made.predict(images, verbose=0), expected, rtol=1e-5)
+        np.testing.assert_allclose(network.predict(images, verbose=0), expected, rtol=1e-5)
         assert np.ptp(expected) > 0.01
 
 

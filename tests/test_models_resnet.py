@@ -37,8 +37,8 @@ def test_where_the_bottleneck_strides():
     with graph.without_weights():
         ours, papers = models.resnet50(), models.resnet50(stride_in_3x3=False)
     for model, strides in ((ours, ((1, 1), (2, 2))), (papers, ((2, 2), (1, 1)))):
-        found = model.get_layer("layer2_0_conv1").strides, model.get_layer("layer2_0_conv2").strides
-        assert found == strides
+        both = model.get_layer("layer2_0_conv1").strides, model.get_layer("layer2_0_conv2").strides
+        assert both == strides
     assert ours.count_params() == papers.count_params()
 
 
@@ -78,11 +78,11 @@ def torch_resnet(blocks, *, bottleneck, num_classes):
             self.conv1, self.bn1 = conv(3, 64, 7, 2), nn.BatchNorm2d(64)
             self.maxpool, cin = nn.MaxPool2d(3, 2, 1), 64
             for stage, count in enumerate(blocks, start=1):
-                width, made = 64 * 2 ** (stage - 1), []
+                width, stage_blocks = 64 * 2 ** (stage - 1), []
                 for number in range(count):
-                    made.append(Block(cin, width, 2 if stage > 1 and number == 0 else 1))
+                    stage_blocks.append(Block(cin, width, 2 if stage > 1 and number == 0 else 1))
                     cin = 4 * width if bottleneck else width
-                setattr(self, f"layer{stage}", nn.Sequential(*made))
+                setattr(self, f"layer{stage}", nn.Sequential(*stage_blocks))
             self.fc = nn.Linear(cin, num_classes)
 
         def forward(self, x):

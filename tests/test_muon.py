@@ -74,11 +74,11 @@ def test_three_steps_by_numpy(ns_steps, momentum):
     turned = {v.path for v in kernels(model)}
     assert turned == {"tall/kernel", "wide/kernel"}
     for number, variable in enumerate(model.trainable_variables):
-        own = [arrays[number] for arrays in gradients]
+        slopes = [arrays[number] for arrays in gradients]
         if variable.path in turned:
-            expected = muon_by_numpy(before[number], own, ns_steps, momentum)
+            expected = muon_by_numpy(before[number], slopes, ns_steps, momentum)
         else:
-            expected = sgd_by_numpy(before[number], own, momentum)
+            expected = sgd_by_numpy(before[number], slopes, momentum)
         np.testing.assert_allclose(after[number], expected, rtol=1e-4, atol=1e-5, err_msg=variable.path)
 
 
@@ -116,11 +116,11 @@ def test_a_step_turns_with_the_gradient_and_does_not_grow_with_it(product_dtype,
     rotation = np.linalg.qr(rng.normal(size=(6, 6)))[0].astype("float32")
 
     def orthogonal(x):
-        found = optimizer.orthogonal(ops.convert_to_tensor(x))
-        assert tuple(found.shape) == x.shape
-        return ops.convert_to_numpy(found)
+        result = optimizer.orthogonal(ops.convert_to_tensor(x))
+        assert tuple(result.shape) == x.shape
+        return ops.convert_to_numpy(result)
 
-    found = orthogonal(gradient)
-    np.testing.assert_allclose(orthogonal(1000 * gradient @ rotation), found @ rotation, atol=off)
-    values = np.linalg.svd(found.reshape(36, 6), compute_uv=False)
+    direction = orthogonal(gradient)
+    np.testing.assert_allclose(orthogonal(1000 * gradient @ rotation), direction @ rotation, atol=off)
+    values = np.linalg.svd(direction.reshape(36, 6), compute_uv=False)
     assert 0.65 < values.min() < values.max() < 1.25  # as far as five steps bring them

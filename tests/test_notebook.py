@@ -90,8 +90,8 @@ def test_a_search_shows_its_best_trial_and_its_picture(tmp_path):
         for trial in range(12):
             store.add_trial(trial, {"rate": 0.5 + trial, "<cell>": "<lstm>"}, {}, 101.0)
             store.set_trial(trial, status="completed", score=trial / 100, best_epoch=1, ended=105.0 + trial)
-    found = tuning.results(tmp_path)
-    shown = found._repr_html_()
+    table = tuning.results(tmp_path)
+    shown = table._repr_html_()
     assert "Search mine" in shown
     assert "&lt;digits&gt;" in shown
     assert "trial 11, val_accuracy 0.1100" in shown
@@ -101,7 +101,7 @@ def test_a_search_shows_its_best_trial_and_its_picture(tmp_path):
     assert pictures(shown) == 1
     assert "<lstm>" not in shown
     assert not re.search("<style|<script", shown)
-    assert "data:image" not in found[["trial", "score"]]._repr_html_()
+    assert "data:image" not in table[["trial", "score"]]._repr_html_()
     with store.writing():
         for trial in range(12):
             store.set_trial(trial, status="running", score=None)

@@ -38,8 +38,8 @@ def environment(tmp_path_factory):
     for entry in Path(sysconfig.get_path("purelib")).iterdir():
         if not LEFT_OUT.match(entry.name) and not (packages / entry.name).exists():
             (packages / entry.name).symlink_to(entry)
-    (made,) = folder.glob("kerascnn-*.whl")
-    install = [python, "-m", "pip", "--disable-pip-version-check", "install", "--no-deps", "--no-index", made]
+    (built,) = folder.glob("kerascnn-*.whl")
+    install = [python, "-m", "pip", "--disable-pip-version-check", "install", "--no-deps", "--no-index", built]
     subprocess.run(install, check=True, capture_output=True)
     return folder / "venv" / "bin"
 

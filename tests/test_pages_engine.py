@@ -74,9 +74,9 @@ def test_a_unit_that_is_off_is_a_channel_that_is_zero(engine, layer, units):
 def test_any_number_of_images_is_answered_as_the_model_answers(engine, count):
     pixels = np.random.default_rng(count).integers(0, 256, (count, 12, 10, 3), "uint8")
     expected = engine.classifier.model.predict_on_batch(pixels / np.float32(255))
-    found = engine._answers(pixels)
-    assert found.shape == (count, 5)
-    np.testing.assert_allclose(found, expected, atol=2e-6)
+    answers = engine._answers(pixels)
+    assert answers.shape == (count, 5)
+    np.testing.assert_allclose(answers, expected, atol=2e-6)
 
 
 def test_no_unit_off_changes_nothing(engine):
@@ -118,11 +118,11 @@ def test_what_waits_while_batches_are_computed_is_one_batch(engine):
         free.set()
         return sizes, await asyncio.gather(*waiting)
 
-    sizes, found = asyncio.run(ask())
+    sizes, answers = asyncio.run(ask())
     assert sizes == ([1] * engine.at_once, 5 - engine.at_once)
     assert (engine.batches - before[0], engine.images - before[1]) == (engine.at_once + 1, 5)
     expected = engine.classifier.model.predict_on_batch(pixels / np.float32(255))
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(answers, expected, atol=1e-6)
 
 
 def test_a_batch_that_cannot_be_made_is_an_error_for_each_of_its_images(engine):
@@ -131,13 +131,13 @@ def test_a_batch_that_cannot_be_made_is_an_error_for_each_of_its_images(engine):
         waiting = asyncio.gather(*map(engine.answer, pixels), return_exceptions=True)
         return await asyncio.wait_for(waiting, 60)
 
-    found = asyncio.run(ask())
-    assert [isinstance(each, ValueError) for each in found] == [False] * engine.at_once + [True] * 2
+    answers = asyncio.run(ask())
+    assert [isinstance(each, ValueError) for each in answers] == [False] * engine.at_once + [True] * 2
 
 
 def test_maps_have_the_scale_that_is_asked_for(engine):
-    own = engine.maps_of(PIXELS, "b")
-    assert engine.maps_of(PIXELS, "b", largest=own["largest"])["sheet"] == own["sheet"]
-    double = engine.maps_of(PIXELS, "b", largest=2 * own["largest"])
-    assert double["largest"] == 2 * own["largest"]
-    assert double["sheet"] != own["sheet"]
+    single = engine.maps_of(PIXELS, "b")
+    assert engine.maps_of(PIXELS, "b", largest=single["largest"])["sheet"] == single["sheet"]
+    double = engine.maps_of(PIXELS, "b", largest=2 * single["largest"])
+    assert double["largest"] == 2 * single["largest"]
+    assert double["sheet"] != single["sheet"]

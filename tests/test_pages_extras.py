@@ -87,8 +87,8 @@ def test_looks_lie_over_what_the_network_saw(model_report, photos):
     file = record.read(folder)["predictions"]["file"][row]
     data = kerascnn.datasets.load(photos, image_size=16, channels=3, validation=0, test=0)
     pixels = data.train.images[[list(data.train.files).index(file)]]
-    found = explain.maps("grad_cam", classifier.model, classifier.preprocessing(pixels))
-    drawn = blended(pixels[0], found[0], signed=False)
+    values = explain.maps("grad_cam", classifier.model, classifier.preprocessing(pixels))
+    drawn = blended(pixels[0], values[0], signed=False)
     assert pictures.read(folder, "looks")[row] == "data:image/webp;base64," + _encoded(drawn)
 
 
@@ -130,9 +130,9 @@ def test_confident_learning_finds_what_was_mislabelled():
     given[changed] = (given[changed] + 1) % 3
     logs = scores - np.log(np.exp(scores).sum(1, keepdims=True))
     table = measures.suspects(logs, given, ("a", "b", "c"))
-    found = set(table["image"][table["suspected"]])
-    assert len(found & set(changed)) >= 25
-    assert len(found - set(changed)) <= 15
+    suspected = set(table["image"][table["suspected"]])
+    assert len(suspected & set(changed)) >= 25
+    assert len(suspected - set(changed)) <= 15
     top = set(table["image"][:30])
     assert len(top & set(changed)) >= 25
 

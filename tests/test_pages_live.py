@@ -44,14 +44,14 @@ def address(trained):
     PROCESSES[port] = process
     said = process.stdout.readline()
     assert said.startswith("http://"), process.communicate()
-    found = re.match(r"http://\S+", said)[0]
+    url = re.match(r"http://\S+", said)[0]
     for _ in range(200):
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             break
         except OSError:
             time.sleep(0.05)
-    yield found
+    yield url
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=20)[1]
     assert (process.returncode, "interrupted" in said, "Traceback" in said) == (0, False, False)
@@ -219,9 +219,9 @@ def kept(content, classifier):
 
 
 def test_maps_and_looks_are_pictures(address, photo):
-    found = posted(address, "maps?layer=c1", photo)[1]
-    assert (found["count"], found["channels"]) == (6, 6)
-    assert found["sheet"].startswith("data:image/png;base64,")
+    answer = posted(address, "maps?layer=c1", photo)[1]
+    assert (answer["count"], answer["channels"]) == (6, 6)
+    assert answer["sheet"].startswith("data:image/png;base64,")
     look = posted(address, "look?method=saliency", photo)[1]
     drawn = Image.open(io.BytesIO(base64.b64decode(look["map"].partition(",")[2])))
     assert (drawn.mode, drawn.size) == ("RGBA", (16, 16))

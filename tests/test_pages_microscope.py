@@ -66,12 +66,12 @@ def contents(folder):
 class Links(HTMLParser):
     def __init__(self, text):
         super().__init__()
-        self.found, self.tags = [], []
+        self.addresses, self.tags = [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        self.found += [value for name, value in attrs if name in ("href", "src")]
+        self.addresses += [value for name, value in attrs if name in ("href", "src")]
 
 
 def test_the_numbers_of_a_unit_are_the_scans(site):
@@ -91,12 +91,12 @@ def test_the_numbers_of_a_unit_are_the_scans(site):
             assert shown["Largest"] == f"{row['max']:.4g}"
             share = row["zeros"]
             assert shown["Exactly 0"] == f"{100 * share:.{0 if share in (0, 1) else 1}f}% of all places"
-            own = top[(top["channel"] == unit) & (top["value"] != 0)]
+            rows = top[(top["channel"] == unit) & (top["value"] != 0)]
             strongest = page.partition("<h2>Strongest</h2>")[2].partition("<h2>")[0]
-            assert re.findall(r"<b>([^<]+)</b>", strongest) == [f"{value:.4g}" for value in own["value"]]
-            assert re.findall(r'images/(\d+)\.html"', strongest) == [f"{image:06d}" for image in own["image"]]
+            assert re.findall(r"<b>([^<]+)</b>", strongest) == [f"{value:.4g}" for value in rows["value"]]
+            assert re.findall(r'images/(\d+)\.html"', strongest) == [f"{image:06d}" for image in rows["image"]]
             places = re.findall(r"row (\d+), column (\d+)", strongest)
-            expected = [(str(r), str(c)) for r, c in zip(own["row"], own["col"], strict=True)]
+            expected = [(str(r), str(c)) for r, c in zip(rows["row"], rows["col"], strict=True)]
             assert places == (expected if layer == "conv1" else [])  # conv2 has one place
             if not np.isnan(index[unit]):
                 assert f"Selectivity index {index[unit]:.4g} " in page
@@ -105,10 +105,10 @@ def test_the_numbers_of_a_unit_are_the_scans(site):
 def test_the_outline_is_the_receptive_field(site):
     result = kerascnn.scan(network(), data(), ["conv1"], 4, split="test", preprocessing=scaled, class_names=NAMES)
     boxes, top = result.boxes("conv1"), result.top("conv1")
-    own = boxes[(boxes["channel"] == 2) & (top["value"] != 0)]
+    rows = boxes[(boxes["channel"] == 2) & (top["value"] != 0)]
     page = (site / "units/conv1/0002.html").read_text().partition("<h2>When")[0]
     drawn = re.findall(r'<rect x="(\d+)" y="(\d+)" width="(\d+)" height="(\d+)"/>', page)
-    expected = [(r.left, r.top, r.right - r.left, r.bottom - r.top) for r in own.itertuples()]
+    expected = [(r.left, r.top, r.right - r.left, r.bottom - r.top) for r in rows.itertuples()]
     assert [tuple(map(int, row)) for row in drawn] == expected
 
 
@@ -117,7 +117,7 @@ def test_every_link_resolves_and_nothing_comes_from_elsewhere(site):
     assert len(pages) > 4 + 5 + 3 + 3
     seen = set()
     for page in pages:
-        for link in Links(page.read_text()).found:
+        for link in Links(page.read_text()).addresses:
             assert not re.match(r"https?:|//|/", link), link
             if link.startswith(("data:", "#")):
                 continue
@@ -214,12 +214,12 @@ def test_the_maps_are_those_of_explain():
         some = [image for image, *_ in where], places, [unit for *_, unit in where]
         walker.settle(*some)
         assert walker._window is not None
-        found = walker(*some)
+        cuts = walker(*some)
         targets = [explain.Neuron(name, unit, row, col) for _, row, col, unit in where]
         for method in maps.METHODS:
             expected = explain.EXPLANATIONS.get(method)(model, images[some[0]], targets)
-            for place, own, whole in zip(places, found[method], expected, strict=True):
-                np.testing.assert_allclose(own, geometry.cut(whole, place), rtol=1e-4, atol=1e-6)
+            for place, cut, whole in zip(places, cuts[method], expected, strict=True):
+                np.testing.assert_allclose(cut, geometry.cut(whole, place), rtol=1e-4, atol=1e-6)
 
 
 def test_a_layer_that_windows_would_change_is_walked_whole():
@@ -259,18 +259,18 @@ def test_nearest_units_are_numpys_correlations():
     heights = {"a": np.random.default_rng(0).random((30, 4)), "b": np.random.default_rng(1).random((30, 3))}
     heights["a"][:, 1] = 0.5  # never changes
     heights["b"][:, 2] = 3 * heights["a"][:, 0] + 1
-    found = relations.most_alike(heights, n=3)
-    assert found["a"][1] == []
-    assert found["a"][0][0] == (1.0, "b", 2)
+    nearest = relations.most_alike(heights, n=3)
+    assert nearest["a"][1] == []
+    assert nearest["a"][0][0] == (1.0, "b", 2)
     everything = np.concatenate([heights["a"][:, [0, 2, 3]], heights["b"]], 1)
     r = np.corrcoef(everything, rowvar=False)
     others = [("a", 0), ("a", 2), ("a", 3), ("b", 0), ("b", 1), ("b", 2)]
     best = sorted((n for n in range(6) if n != 1), key=lambda n: -r[1, n])[:3]
     named = {others[n]: r[1, n] for n in range(6)}  # ("a", 0) and ("b", 2) tie
-    assert [value for value, *_ in found["a"][2]] == pytest.approx(
-        [named[tuple(u)] for _, *u in found["a"][2]], abs=1e-5
+    assert [value for value, *_ in nearest["a"][2]] == pytest.approx(
+        [named[tuple(u)] for _, *u in nearest["a"][2]], abs=1e-5
     )
-    assert [value for value, *_ in found["a"][2]] == pytest.approx([r[1, n] for n in best], abs=1e-5)
+    assert [value for value, *_ in nearest["a"][2]] == pytest.approx([r[1, n] for n in best], abs=1e-5)
 
 
 def test_the_map_puts_units_that_go_together_together():

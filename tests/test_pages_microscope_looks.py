@@ -48,11 +48,11 @@ def explained_pages(site):
 
 def cards(page):
     """{method: {score: text}} of an image's page."""
-    found = {}
+    cards_of = {}
     for card in page.partition('<ul class="looks">')[2].partition("</ul>")[0].split("<li>")[1:]:
         name = re.search(r"<h3>([^<]+)</h3>", card)[1].replace(" ", "_")
-        found[name] = dict(re.findall(r"<dt>([^<]+)</dt><dd>([^<]+)</dd>", card)) | {"text": card}
-    return found
+        cards_of[name] = dict(re.findall(r"<dt>([^<]+)</dt><dd>([^<]+)</dd>", card)) | {"text": card}
+    return cards_of
 
 
 @pytest.mark.filterwarnings("ignore::kerascnn.explain.caveats.EmptyMap")
@@ -86,8 +86,8 @@ def test_the_sheet_has_each_map_over_the_image(site):
     names = list(explain.EXPLANATIONS.names())
     assert sheet.shape == (16, 8 * len(names), 3)
     column = names.index("saliency")
-    found = explain.saliency(model, x, model.predict(x, verbose=0).argmax(1))[0].sum(-1)
-    expected = blended(picture(few.test.images[number]), found)
+    values = explain.saliency(model, x, model.predict(x, verbose=0).argmax(1))[0].sum(-1)
+    expected = blended(picture(few.test.images[number]), values)
     drawn = sheet[8:, 8 * column : 8 * column + 8]
     assert np.abs(drawn.astype(int) - expected).max() <= 2
 
@@ -96,19 +96,19 @@ def test_the_maps_of_a_layer_are_those_of_its_strongest_units_in_this_image(site
     model, few = network(), data()
     number, page = next(iter(explained_pages(site).items()))
     largest = explain.activations(model, scaled(few.test.images), "conv1").max((0, 1, 2))
-    own = explain.activations(model, scaled(few.test.images[[number]]), "conv1")[0]
-    share = np.where(largest > 0, own.max((0, 1)) / np.where(largest > 0, largest, 1), 0)
+    maps = explain.activations(model, scaled(few.test.images[[number]]), "conv1")[0]
+    share = np.where(largest > 0, maps.max((0, 1)) / np.where(largest > 0, largest, 1), 0)
     order = [unit for unit in np.argsort(-share.round(6), kind="stable") if share[unit] > 0]
     table = page.partition("<h2>Activations")[2].partition("</table>")[0]
     assert list(map(int, re.findall(r"units/conv1/(\d+)\.html", table))) == order
     sheet = np.asarray(Image.open(site / f"images/{number:06d}-maps.webp").convert("L"), float)
     tile = sheet[: looks.TILE, : looks.TILE].reshape(8, 6, 8, 6).mean((1, 3))
-    np.testing.assert_allclose(tile, 255 * np.clip(own[..., order[0]] / largest[order[0]], 0, 1), atol=25)
+    np.testing.assert_allclose(tile, 255 * np.clip(maps[..., order[0]] / largest[order[0]], 0, 1), atol=25)
 
 
 def test_every_link_and_picture_of_an_image_page_is_there(site):
     for page in (site / "images").glob("*.html"):
-        for link in Links(page.read_text()).found:
+        for link in Links(page.read_text()).addresses:
             assert link.startswith("#") or (page.parent / link.partition("#")[0]).is_file(), link
 
 

@@ -100,8 +100,8 @@ def trained(tmp_path_factory):
 
 def tiles(page, name):
     row = page.partition(f'<th scope="row">{name}</th>')[2].partition("</tr>")[0]
-    found = [base64.b64decode(text) for text in re.findall(r"base64,([^\"]+)", row)]
-    return [np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), float) for content in found], row
+    contents = [base64.b64decode(text) for text in re.findall(r"base64,([^\"]+)", row)]
+    return [np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), float) for content in contents], row
 
 
 @pytest.mark.filterwarnings("ignore::kerascnn.explain.caveats.EmptyMap")

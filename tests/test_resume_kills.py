@@ -68,9 +68,9 @@ def test_killed_at_random_moments(tmp_path, backend, optimizer):
         while not finished:
             finished = live(folder, rng.uniform(0.01, 0.5) if kills < KILLS else 0, backend, optimizer) == 0
             kills += not finished
-        with np.load(newest(folder)) as found:
+        with np.load(newest(folder)) as arrays:
             for name in expected.files:
-                np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+                np.testing.assert_array_equal(arrays[name], expected[name], err_msg=name)
         assert (folder / "metrics.csv").read_bytes() == (tmp_path / "whole" / "metrics.csv").read_bytes()
         ours, theirs = (runs.Run(f).read("run")["result"] for f in (folder, tmp_path / "whole"))
         assert ours == theirs

@@ -273,8 +273,8 @@ def test_layers_of_a_shard_in_one_file_are_of_the_same_images(tmp_path):
     for layer, batch_size in (("conv1", 3), ("conv2", 8), ("softmax", 8)):
         options = {"labels": labels, "k": 2, "shard": (1, 2), "batch_size": batch_size}
         kerascnn.scan(network(), images, layer, out=tmp_path / "a.npz", **options)
-    found = dataset_scan.load(tmp_path / "a.npz")
-    assert (found.layers, found.manifest["batch_size"]) == (["conv2", "softmax"], 8)
+    result = dataset_scan.load(tmp_path / "a.npz")
+    assert (result.layers, result.manifest["batch_size"]) == (["conv2", "softmax"], 8)
 
 
 @pytest.mark.parametrize("text", ["5/4", "0/4", "4/0", "1", "a/b", "1/", "-1/4", "1.5/4", ""])

@@ -137,12 +137,12 @@ def test_images_of_any_number_of_channels_are_drawn(channels):
 
 
 def test_one_outlier_does_not_whiten_a_map():
-    found = np.ones((20, 20, 1))
-    found[:10] = -1
-    found[3, 3] = 1000
-    shown = sheets.map_colours(found)
+    values = np.ones((20, 20, 1))
+    values[:10] = -1
+    values[3, 3] = 1000
+    shown = sheets.map_colours(values)
     assert shown[0, 0, 2] > 0.3 > shown[0, 0, 0]  # blue below zero
     assert shown[15, 15, 0] > 0.3 > shown[15, 15, 2]  # red above it
-    colour = sheets.map_colours(np.repeat(found, 3, -1) * [1, 0, 0])
+    colour = sheets.map_colours(np.repeat(values, 3, -1) * [1, 0, 0])
     np.testing.assert_allclose(colour[15, 15], [1, 0.5, 0.5], atol=0.01)  # grey at zero
     np.testing.assert_array_equal(sheets.map_colours(np.zeros((2, 2, 3))), 0.5)

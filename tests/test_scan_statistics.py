@@ -30,10 +30,10 @@ def test_the_statistics_are_those_of_all_values():
         by_class = result.stats(name, by_class=True)
         for number in range(3):
             part = values[labels == number].reshape(-1, values.shape[-1])
-            own = by_class[by_class["class"] == str(number)]
-            np.testing.assert_allclose(own["mean"], part.mean(0), rtol=1e-6, atol=1e-6)
-            np.testing.assert_allclose(own["std"], part.std(0), rtol=1e-6)
-            np.testing.assert_array_equal(own["max"], part.max(0))
+            rows = by_class[by_class["class"] == str(number)]
+            np.testing.assert_allclose(rows["mean"], part.mean(0), rtol=1e-6, atol=1e-6)
+            np.testing.assert_allclose(rows["std"], part.std(0), rtol=1e-6)
+            np.testing.assert_array_equal(rows["max"], part.max(0))
         counts, edges = result.histogram(name)
         assert counts.sum(1).tolist() == [len(flat)] * values.shape[-1]
         middle = len(counts[0]) // 2  # bins are mirror images: each holds its end that is nearer to zero

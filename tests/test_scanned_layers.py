@@ -77,8 +77,8 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_by_default_what_the_next_layer_sees(kind):
     build, expected = KINDS[kind]
-    found = [(each.name, each.output) for each in scanned_layers(model_of(build))]
-    assert [(name, output.rstrip("_0123456789")) for name, output in found] == [
+    names = [(each.name, each.output) for each in scanned_layers(model_of(build))]
+    assert [(name, output.rstrip("_0123456789")) for name, output in names] == [
         (name, output.rstrip("_0123456789")) for name, output in expected
     ]
 
@@ -114,8 +114,8 @@ def test_nested_and_shared_convolutions_are_followed_too():
     relu = layers.ReLU(name="relu")
     inputs = keras.Input((8, 8, 3))
     model = keras.Model(inputs, relu(inner(relu(inner(inputs)))))
-    found = [(each.name, each.output) for each in scanned_layers(model)]
-    assert found == [("block/conv#1 (after relu)", "relu#1"), ("block/conv#2 (after relu)", "relu#2")]
+    names = [(each.name, each.output) for each in scanned_layers(model)]
+    assert names == [("block/conv#1 (after relu)", "relu#1"), ("block/conv#2 (after relu)", "relu#2")]
     result = kerascnn.scan(model, whole_images(6)[0], k=1)
     assert result.patches("conv#2", 0).shape == (1, 5, 5, 3)
 

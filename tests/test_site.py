@@ -60,7 +60,7 @@ def test_the_site_loads_nothing_from_elsewhere(site):
     files = [path for path in site.rglob("*") if path.suffix in (".html", ".css")]
     assert len(files) > 40
     assert {
-        str(path.relative_to(site)): found[0] for path in files if (found := ELSEWHERE.search(path.read_text()))
+        str(path.relative_to(site)): match[0] for path in files if (match := ELSEWHERE.search(path.read_text()))
     } == {}
 
 

@@ -117,13 +117,13 @@ def test_rows_become_run_folders_and_computed_results(folder):
 
 def test_each_value_is_compared(folder):
     results = results_of(folder)
-    found = [results.compare(value) for value in toy().values]
-    assert [each.verdict for each in found[:2]] == [REPRODUCED, REPRODUCED]
-    assert (found[1].low, found[1].high) == pytest.approx((2 - 2.484138, 2 + 2.484138), abs=1e-6)
-    assert found[3].verdict == INCOMPARABLE
-    assert found[3].low < found[3].ours < found[3].high  # of the test images
-    assert (found[4].verdict, found[4].why) == (NOT_RUN, "not run")
-    assert (found[5].verdict, found[5].why) == (NOT_RUN, "OSError: no such thing")
+    compared = [results.compare(value) for value in toy().values]
+    assert [each.verdict for each in compared[:2]] == [REPRODUCED, REPRODUCED]
+    assert (compared[1].low, compared[1].high) == pytest.approx((2 - 2.484138, 2 + 2.484138), abs=1e-6)
+    assert compared[3].verdict == INCOMPARABLE
+    assert compared[3].low < compared[3].ours < compared[3].high  # of the test images
+    assert (compared[4].verdict, compared[4].why) == (NOT_RUN, "not run")
+    assert (compared[5].verdict, compared[5].why) == (NOT_RUN, "OSError: no such thing")
 
 
 def test_claims_are_judged_and_what_was_not_run_is_not(folder):
@@ -134,8 +134,8 @@ def test_claims_are_judged_and_what_was_not_run_is_not(folder):
 
 def test_a_quick_run_judges_counts_alone(folder):
     quick = results_of(folder, quick=True)
-    found = [quick.compare(value) for value in toy().values]
-    assert [each.verdict for each in found] == [REPRODUCED, *[NOT_RUN] * 5]
+    compared = [quick.compare(value) for value in toy().values]
+    assert [each.verdict for each in compared] == [REPRODUCED, *[NOT_RUN] * 5]
     assert [quick.judge(claim).verdict for claim in toy().claims] == [NOT_RUN, NOT_RUN, REPRODUCED]
 
 

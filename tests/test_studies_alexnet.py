@@ -22,11 +22,11 @@ def test_what_the_paper_prints_follows_from_its_maps():
 
 def test_the_network_is_counted(tmp_path):
     results = run_study("notes-alexnet", rows=("layers",), out=tmp_path / "study", say=lambda line: None)
-    found = {value.what: results.compare(value) for value in results.study.values if value.row == "layers"}
-    assert found["neurons of conv1"].verdict == NOT_REPRODUCED
-    assert found["neurons of conv1"].ours == 290_400
-    assert found["neurons"].ours == 659_272
-    wrong = {what for what, each in found.items() if each.verdict != REPRODUCED}
+    compared = {value.what: results.compare(value) for value in results.study.values if value.row == "layers"}
+    assert compared["neurons of conv1"].verdict == NOT_REPRODUCED
+    assert compared["neurons of conv1"].ours == 290_400
+    assert compared["neurons"].ours == 659_272
+    wrong = {what for what, each in compared.items() if each.verdict != REPRODUCED}
     assert wrong == {"neurons of conv1", "neurons"}
 
 
@@ -40,10 +40,10 @@ def test_claims_by_hand(tmp_path):
         (tmp_path / "rows" / row).mkdir(parents=True)
         (tmp_path / "rows" / row / "result.json").write_text(json.dumps({"numbers": of_row, "seconds": 1}))
     results = Results(STUDIES.get("notes-alexnet")(), tmp_path, 2)
-    found = [results.judge(claim) for claim in results.study.claims]
-    assert [each.verdict for each in found] == [REPRODUCED, NOT_REPRODUCED, REPRODUCED, "not run", REPRODUCED]
-    assert found[0].finding.endswith("a number a seed: +2.00, -1.00.")
-    assert found[2].finding == "3 networks together: 10.00% errors; the best of them: 12.00%."
+    judged = [results.judge(claim) for claim in results.study.claims]
+    assert [each.verdict for each in judged] == [REPRODUCED, NOT_REPRODUCED, REPRODUCED, "not run", REPRODUCED]
+    assert judged[0].finding.endswith("a number a seed: +2.00, -1.00.")
+    assert judged[2].finding == "3 networks together: 10.00% errors; the best of them: 12.00%."
 
 
 @pytest.mark.slow

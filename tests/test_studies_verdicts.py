@@ -52,12 +52,12 @@ def test_one_number_that_is_no_accuracy_has_no_interval():
     ],
 )
 def test_verdicts(published, sample, options, verdict, why):
-    found = compared(published, sample, **options)
-    assert (found.verdict, found.why) == (verdict, why)
-    assert found.n == len(sample)
+    result = compared(published, sample, **options)
+    assert (result.verdict, result.why) == (verdict, why)
+    assert result.n == len(sample)
 
 
 def test_the_difference_is_ours_minus_the_published_value():
-    found = compared(0.88, [0.82, 0.84], better="higher")
-    assert found.difference == pytest.approx(-0.05)
-    assert found.ours == pytest.approx(0.83)
+    result = compared(0.88, [0.82, 0.84], better="higher")
+    assert result.difference == pytest.approx(-0.05)
+    assert result.ours == pytest.approx(0.83)

@@ -93,10 +93,10 @@ def test_published_numbers_are_shown_and_not_compared(tmp_path):
     runs = tmp_path / "rows" / "whole" / "seed-0"
     (runs / "data.json").write_text(json.dumps({"splits": {"test": {"images": 1000}}}))
     value = next(value for value in results.study.values if value.row == "whole")
-    found = results.compare(value)
-    assert (found.verdict, found.why) == (INCOMPARABLE, "another network on other images")
-    assert found.ours == pytest.approx(0.1)
-    assert found.difference == pytest.approx(0.1 - 0.405)
+    compared = results.compare(value)
+    assert (compared.verdict, compared.why) == (INCOMPARABLE, "another network on other images")
+    assert compared.ours == pytest.approx(0.1)
+    assert compared.difference == pytest.approx(0.1 - 0.405)
 
 
 def test_the_tables_are_as_printed():

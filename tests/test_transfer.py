@@ -73,11 +73,11 @@ def chain(*names):
 @pytest.mark.parametrize("kind", [".weights.h5", ".keras"])
 def test_names_decide_where_the_layers_of_a_file_belong(tmp_path, kind):
     theirs, model = chain("conv1", "conv2"), chain("conv1", "conv1b", "conv2")
-    own = model.get_layer("conv1b").get_weights()
+    weights = model.get_layer("conv1b").get_weights()
     (theirs.save_weights if kind == ".weights.h5" else theirs.save)(tmp_path / f"a{kind}")
     filled, left = start_from(model, tmp_path / f"a{kind}", ["a", "b", "c"])
     assert (filled, left) == (["conv1", "norm", "conv2", "rnn", "out"], ["conv1b"])
-    np.testing.assert_array_equal(model.get_layer("conv1b").get_weights()[0], own[0])
+    np.testing.assert_array_equal(model.get_layer("conv1b").get_weights()[0], weights[0])
     for name in filled:
         for a, b in zip(model.get_layer(name).get_weights(), theirs.get_layer(name).get_weights(), strict=True):
             np.testing.assert_array_equal(a, b)

@@ -72,8 +72,8 @@ class Processes:
 
 def alive(*words):
     """Processes that still run with one of these words among their arguments."""
-    found = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
-    return [line for line in found.splitlines() if any(map(line.__contains__, words)) and "defunct" not in line]
+    processes = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in processes.splitlines() if any(map(line.__contains__, words)) and "defunct" not in line]
 
 
 @pytest.mark.slow
@@ -107,7 +107,7 @@ def test_no_trial_is_lost_or_counted_twice(tmp_path):
     assert table["score"].tolist() == calm["score"].tolist()
     for folder, score in zip(table["run"], table["score"], strict=True):
         rows = tuning.curves(processes.out)
-        own = rows[rows["trial"] == int(folder[-4:])]
-        assert own["value"].max() == score
+        reports = rows[rows["trial"] == int(folder[-4:])]
+        assert reports["value"].max() == score
         with open(f"{folder}/run.json") as file:
             assert json.load(file)["status"] == "finished"

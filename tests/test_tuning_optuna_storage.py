@@ -31,8 +31,8 @@ def folder(tmp_path):
 
 @contextlib.contextmanager
 def chief_of(folder, **changes):
-    with contextlib.closing(Chief(Store(folder), space, SETTINGS | changes, now=0.0)) as made:
-        yield made
+    with contextlib.closing(Chief(Store(folder), space, SETTINGS | changes, now=0.0)) as chief:
+        yield chief
 
 
 def study_of(folder):
@@ -55,16 +55,16 @@ def check_equal(folder):
 
 
 def test_a_search_that_runs_is_read_by_optuna_and_goes_on_in_the_same_file(folder):
-    with chief_of(folder, trials=4, stop_early="halving", epochs=9) as made:
+    with chief_of(folder, trials=4, stop_early="halving", epochs=9) as chief:
         for _ in range(3):
-            run(made, made.ask("worker", 0.0))
-        job = made.ask("worker", 0.0)
+            run(chief, chief.ask("worker", 0.0))
+        job = chief.ask("worker", 0.0)
         assert optuna_storage.write(folder) == folder / "optuna.log"
         states = check_equal(folder)
         assert set(states) == {TrialState.RUNNING}  # three are paused
         while job["do"] == "trial":
-            run(made, job)
-            job = made.ask("worker", 0.0)
+            run(chief, job)
+            job = chief.ask("worker", 0.0)
     with open(folder / "optuna.log", "ab") as file:
         file.write(b'{"op_code":5,"worker')  # a killed process leaves half a line
     optuna_storage.write(folder)
@@ -79,10 +79,10 @@ def test_a_search_that_runs_is_read_by_optuna_and_goes_on_in_the_same_file(folde
 
 
 def test_failures_and_scores_that_are_no_numbers(folder):
-    with chief_of(folder, objective="val_accuracy") as made:
-        job = made.ask("worker", 0.0)
-        made.report(job["trial"], job["lease"], 1, {"val_accuracy": math.nan}, 0.0)
-        made.finish(job["trial"], job["lease"], "failed", "the loss was NaN", 1.0, 0.0)
+    with chief_of(folder, objective="val_accuracy") as chief:
+        job = chief.ask("worker", 0.0)
+        chief.report(job["trial"], job["lease"], 1, {"val_accuracy": math.nan}, 0.0)
+        chief.finish(job["trial"], job["lease"], "failed", "the loss was NaN", 1.0, 0.0)
     optuna_storage.write(folder)
     (trial,) = study_of(folder).trials
     assert (trial.state, trial.user_attrs["reason"]) == (TrialState.FAIL, "the loss was NaN")

@@ -123,21 +123,21 @@ def cluster(monkeypatch):
         monkeypatch.setenv(name, value)
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    made.add_node(num_cpus=1)
-    yield made
-    made.shutdown()
+    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    started.add_node(num_cpus=1)
+    yield started
+    started.shutdown()
 
 
 def descendants(of):
     """[(process number, arguments)] of all processes below one."""
     table = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 2) for line in table.splitlines()[1:] if "defunct" not in line]
-    family, found = {of}, []
+    family, processes = {of}, []
     while new := [(int(pid), args) for pid, parent, args in rows if int(parent) in family and int(pid) not in family]:
-        found += new
+        processes += new
         family |= {pid for pid, _ in new}
-    return found
+    return processes
 
 
 @pytest.mark.slow

@@ -28,8 +28,8 @@ EIGHT = {**SIX, "momentum": DROPOUT, "batch_size": BATCH_SIZE}
 def search_of(hyperparameters, **changed):
     asked = {"name": "cifar_net", "data": "cifar10", "tuner": "random", "objective": "val_accuracy", "direction": "max"}
     budget = {"trials": 30, "epochs": 4, "seed": 0, "stop_early": "median"}
-    found = {"state": "running", "reason": "", "winner": None}
-    return {**asked, **budget, **found, "hyperparameters": hyperparameters, **changed}
+    state = {"state": "running", "reason": "", "winner": None}
+    return {**asked, **budget, **state, "hyperparameters": hyperparameters, **changed}
 
 
 def value_of(entry, rng):

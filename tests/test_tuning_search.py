@@ -120,8 +120,8 @@ def test_a_loss_that_is_no_number_fails_its_trial_and_the_best_of_the_others_is_
     table = run_search(search=space, tuner="grid", epochs=1, out=tmp_path / "search", winner="retrain", say=no_word)
     assert table["status"].tolist() == ["failed", "completed"]
     assert "NaN" in table["reason"][0]
-    own, again = (runs.Run(tmp_path / "search" / name).read("data")["splits"] for name in ("trials/0001", "winner"))
-    assert again["train"]["images"] == own["train"]["images"] + own["validation"]["images"]
+    first, again = (runs.Run(tmp_path / "search" / name).read("data")["splits"] for name in ("trials/0001", "winner"))
+    assert again["train"]["images"] == first["train"]["images"] + first["validation"]["images"]
     assert "validation" not in again
     assert runs.Run(tmp_path / "search" / "winner").read("run")["how"] == "retrain"
 
@@ -174,9 +174,9 @@ def test_a_winner_whose_process_was_killed_gets_its_weights_from_its_checkpoint(
     fetch_best(runs.Run(out / "trials" / "0000"))  # a process that is killed has not yet deleted them
     (out / "trials" / "0000" / "best.keras").unlink()
     runs.Run(out / "trials" / "0000").update(result=None, status="interrupted", reason="paused")  # waits on a rung
-    made = json.loads((out / "search.json").read_text())
-    del made["first"]["fast_start"]  # as made before recipes had it
-    (out / "search.json").write_text(json.dumps(made))
+    settings = json.loads((out / "search.json").read_text())
+    del settings["first"]["fast_start"]  # as made before recipes had it
+    (out / "search.json").write_text(json.dumps(settings))
     run_search(search=space, out=out, resume=True, say=no_word)
     assert not (out / "winner").exists()  # as it was: none
     run_search(search=space, out=out, resume=True, winner="keep", say=no_word)

@@ -33,10 +33,10 @@ def corners(hp):
 @pytest.mark.parametrize("name", SEARCHES.names())
 def test_the_corners_of_a_space_are_recipes(name):
     space = spaces.load(name)
-    found = spaces.hyperparameters(space)
-    made = [spaces.recipe_of(space, values) for values in corners(found)]
-    assert all(isinstance(recipe, Recipe) for recipe in made)
-    assert len({repr(recipe) for recipe in made}) > len(found.space)
+    hps = spaces.hyperparameters(space)
+    recipes = [spaces.recipe_of(space, values) for values in corners(hps)]
+    assert all(isinstance(recipe, Recipe) for recipe in recipes)
+    assert len({repr(recipe) for recipe in recipes}) > len(hps.space)
 
 
 def test_the_space_of_the_report_holds_its_best_settings():
@@ -165,11 +165,11 @@ def test_a_conditional_scope_of_keras_tuner():
             momentum = hp.Float("momentum", 0.5, 0.99)
         return Recipe(optimizer=optimizer, momentum=momentum if optimizer == "sgd" else 0.9)
 
-    found = spaces.hyperparameters(space)
-    assert [hp.name for hp in found.space] == ["optimizer", "momentum"]
+    hps = spaces.hyperparameters(space)
+    assert [hp.name for hp in hps.space] == ["optimizer", "momentum"]
     assert spaces.recipe_of(space, {"optimizer": "adam"}).momentum == 0.9
     assert spaces.recipe_of(space, {"optimizer": "sgd", "momentum": 0.7}).momentum == 0.7
-    assert spaces.searched_fields(space, found) == {"optimizer": "optimizer", "momentum": "optimizer"}
+    assert spaces.searched_fields(space, hps) == {"optimizer": "optimizer", "momentum": "optimizer"}
 
 
 def test_the_fields_that_a_space_searches():
@@ -300,9 +300,9 @@ def test_a_space_of_recipes_may_refuse_a_value():
             raise keras_tuner.errors.FailedTrialError("too large")
         return Recipe(dropout=hp.Float("dropout", 0.1, 0.5))
 
-    found = spaces.hyperparameters(space)
-    assert list(spaces.described(found)) == ["model", "dropout"]
-    assert spaces.searched_fields(space, found) == {"dropout": "dropout"}
+    hps = spaces.hyperparameters(space)
+    assert list(spaces.described(hps)) == ["model", "dropout"]
+    assert spaces.searched_fields(space, hps) == {"dropout": "dropout"}
 
 
 def test_labels_are_one_hot_where_the_loss_wants_them():

@@ -21,11 +21,11 @@ SIX = {trial: [0.1 * trial] for trial in range(6)}
 
 @pytest.mark.parametrize(("direction", "order"), [("max", [5, 4]), ("min", [0, 1])])
 def test_of_six_on_a_rung_the_best_two_go_on_best_first(direction, order):
-    paused, found = dict.fromkeys(SIX, 1), []
+    paused, chosen = dict.fromkeys(SIX, 1), []
     while (trial := who_goes_on(SIX, paused, direction, 9, exhausted=True)) is not None:
-        found.append(trial)
+        chosen.append(trial)
         del paused[trial]
-    assert found == order
+    assert chosen == order
 
 
 def test_a_third_is_rounded_down_while_others_may_come():

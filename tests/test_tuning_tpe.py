@@ -17,32 +17,32 @@ from tuning.store import Store
 optuna = pytest.importorskip("optuna")
 
 
-def test_tpe_finds_better_values_than_chance(chief, tmp_path):
+def test_tpe_finds_better_values_than_chance(new_chief, tmp_path):
     """The planted curve is best at a learning rate of 0.01; only the trials after the ten random ones can aim at it."""
     scores = {}
     for tuner in ("tpe", "random"):
         (tmp_path / tuner).mkdir()
-        values = search(chief(folder=tmp_path / tuner, tuner=tuner, trials=30))
+        values = search(new_chief(folder=tmp_path / tuner, tuner=tuner, trials=30))
         scores[tuner] = [accuracy(value, 0) for value in values[10:]]
     assert sum(scores["tpe"]) / 20 > sum(scores["random"]) / 20 + 0.03
     assert min(scores["tpe"][-10:]) > 0.9  # within one decade
 
 
-def test_a_search_that_is_resumed_suggests_what_an_undisturbed_one_does(chief, tmp_path):
+def test_a_search_that_is_resumed_suggests_what_an_undisturbed_one_does(new_chief, tmp_path):
     (tmp_path / "undisturbed").mkdir()
-    undisturbed = search(chief(folder=tmp_path / "undisturbed", tuner="tpe", trials=12))
-    made = chief(tuner="tpe", trials=12)
-    while (job := made.ask("worker", 0.0))["do"] == "trial":
-        made = chief(tuner="tpe", trials=12)
-        run(made, job)
-    assert suggested(made) == undisturbed
+    undisturbed = search(new_chief(folder=tmp_path / "undisturbed", tuner="tpe", trials=12))
+    chief = new_chief(tuner="tpe", trials=12)
+    while (job := chief.ask("worker", 0.0))["do"] == "trial":
+        chief = new_chief(tuner="tpe", trials=12)
+        run(chief, job)
+    assert suggested(chief) == undisturbed
 
 
-def test_workers_at_the_same_time_get_different_values(chief):
-    made = chief(tuner="tpe", trials=30)
+def test_workers_at_the_same_time_get_different_values(new_chief):
+    chief = new_chief(tuner="tpe", trials=30)
     for _ in range(12):
-        run(made, made.ask("worker", 0.0))
-    jobs = [made.ask(f"worker {number}", 0.0) for number in range(6)]
+        run(chief, chief.ask("worker", 0.0))
+    jobs = [chief.ask(f"worker {number}", 0.0) for number in range(6)]
     assert len({job["recipe"]["learning_rate"] for job in jobs}) == 6
 
 
@@ -62,8 +62,8 @@ def searched(folder, space, trials):
     """What TPE suggests in a space, and why the search ended."""
     with contextlib.closing(
         Chief(Store(folder), space, SETTINGS | {"tuner": "tpe", "trials": trials}, now=0.0)
-    ) as made:
-        return search(made), made.store.fact("reason")
+    ) as chief:
+        return search(chief), chief.store.fact("reason")
 
 
 def test_conditions_and_steps_are_kept(tmp_path):
@@ -107,8 +107,8 @@ def test_a_hyperparameter_becomes_its_distribution():
     conditional(hp)
 
     rows = spaces.described(hp)
-    found = {name: optuna_storage.distribution(row) for name, row in rows.items()}
-    assert found == {
+    distributions = {name: optuna_storage.distribution(row) for name, row in rows.items()}
+    assert distributions == {
         "optimizer": optuna.distributions.CategoricalDistribution(("adam", "sgd")),
         "momentum": optuna.distributions.FloatDistribution(0.5, 0.9, step=0.1),
         "batch_size": optuna.distributions.IntDistribution(16, 128, log=True),

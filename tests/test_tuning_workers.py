@@ -43,7 +43,7 @@ def served(folder, token="", elsewhere=None, host="127.0.0.1"):
     """The address of a chief with its journal in a folder; it answers on a thread and names the folder `elsewhere`."""
     settings = {"tuner": "random", "objective": "val_accuracy", "trials": 2, "epochs": 2, "seed": 0}
     settings |= {"stop_early": "none", "max_failures": 3, "seconds": None, "fixed": {}}
-    ready, found = threading.Event(), {}
+    ready, running = threading.Event(), {}
 
     async def serve(server, sock):
         serving = asyncio.create_task(server.serve(sockets=[sock]))
@@ -55,9 +55,9 @@ def served(folder, token="", elsewhere=None, host="127.0.0.1"):
         application = service(chief, elsewhere or folder, host=host, token=token)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         sock = socket.create_server((host, 0), family=family)
-        found["server"] = uvicorn.Server(uvicorn.Config(application, log_level="error", lifespan="off"))
-        found["address"] = f"{f'[{host}]' if ':' in host else host}:{sock.getsockname()[1]}"
-        asyncio.run(serve(found["server"], sock))
+        running["server"] = uvicorn.Server(uvicorn.Config(application, log_level="error", lifespan="off"))
+        running["address"] = f"{f'[{host}]' if ':' in host else host}:{sock.getsockname()[1]}"
+        asyncio.run(serve(running["server"], sock))
         sock.close()
         chief.close()
 
@@ -65,9 +65,9 @@ def served(folder, token="", elsewhere=None, host="127.0.0.1"):
     thread.start()
     ready.wait(60)
     try:
-        yield found["address"]
+        yield running["address"]
     finally:
-        found["server"].should_exit = True
+        running["server"].should_exit = True
         thread.join()
 
 

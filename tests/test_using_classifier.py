@@ -106,9 +106,9 @@ def test_a_model_that_scales_pixels_itself_gets_them_as_they_are(scaling):
 def test_a_softmax_or_sigmoid_is_put_behind_scores():
     scores = classifier(ending=None)
     adopted = adopt(scores, preprocess="0-1", from_logits=True)
-    found = adopted.model.predict(adopted.preprocessing(IMAGES), verbose=0)
+    values = adopted.model.predict(adopted.preprocessing(IMAGES), verbose=0)
     powers = np.exp(scores.predict(adopted.preprocessing(IMAGES), verbose=0).astype(float))
-    np.testing.assert_allclose(found, powers / powers.sum(1, keepdims=True), rtol=1e-4)
+    np.testing.assert_allclose(values, powers / powers.sum(1, keepdims=True), rtol=1e-4)
     one = adopt(classifier(1, ending=None), preprocess="0-1", from_logits=True, labels=["no", "yes"])
     assert one.labels == ("no", "yes")
     assert 0 < float(one.model.predict(one.preprocessing(IMAGES), verbose=0).max()) < 1

@@ -49,9 +49,9 @@ def test_at_its_own_size_it_is_the_ordinary_forward_pass(make, layer):
     model = make()
     images = np.random.default_rng(0).normal(size=(3, *model.input_shape[1:])).astype("float32")
     weights = [w.copy() for w in model.get_weights()]
-    found = np.asarray(convolutional(model, layer)(images, training=False))
+    values = np.asarray(convolutional(model, layer)(images, training=False))
     expected = explain.activations(model, images, layer)
-    np.testing.assert_allclose(found.reshape(expected.shape), expected, atol=1e-5)
+    np.testing.assert_allclose(values.reshape(expected.shape), expected, atol=1e-5)
     for before, after in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
     assert model.get_layer(layer).output is not None  # still called once
@@ -79,15 +79,15 @@ def test_features_by_hand():
     def ordinary(part):
         return explain.activations(model, part, "scores").astype("float64")
 
-    own = unit((ordinary(images[6]) + ordinary(images[6][:, :, ::-1])) / 2)
+    small = unit((ordinary(images[6]) + ordinary(images[6][:, :, ::-1])) / 2)
     parts = [images[8][:, r : r + 6, c : c + 6] for r in (0, 2) for c in (0, 2)]
     mirrored = [images[8][:, r : r + 6, c : c + 6][:, :, ::-1] for r in (0, 2) for c in (0, 2)]
     # The mirror image's places are those of the image, since 8 - 6 is even.
     large = unit(np.mean([ordinary(part) for part in parts + mirrored], 0))
-    np.testing.assert_allclose(features(model, images, "scores"), unit((own + large) / 2), atol=1e-5)
+    np.testing.assert_allclose(features(model, images, "scores"), unit((small + large) / 2), atol=1e-5)
     stacked = features(model, images, "scores", aggregate="stack", batch_size=2)
-    np.testing.assert_allclose(stacked, np.concatenate([own, large], 1) / np.sqrt(2), atol=1e-5)
-    np.testing.assert_allclose(features(model, images[6], "scores"), own, atol=1e-5)
+    np.testing.assert_allclose(stacked, np.concatenate([small, large], 1) / np.sqrt(2), atol=1e-5)
+    np.testing.assert_allclose(features(model, images[6], "scores"), small, atol=1e-5)
     assert features(model, images[6], "scores", flip=False) == pytest.approx(unit(ordinary(images[6])), abs=1e-5)
 
 
@@ -116,15 +116,15 @@ def test_the_command_writes_what_the_library_gives(call, trained, tmp_path):
     code, out, err = call("features", trained.folder, photos, "--layer", "f6", "--scales", "16,20", "-o", "f.npz")
     assert (code, err) == (0, "")
     assert "f.npz: 72 images, 84 features of f6" in out
-    found = np.load(tmp_path / "f.npz")
+    arrays = np.load(tmp_path / "f.npz")
     classifier = using.subject(trained)
     images = {}
     for side in (16, 20):
         loaded = kerascnn.datasets.load(str(photos), image_size=side, validation=0, test=0)
         images[side] = classifier.preprocessing.scale(loaded.train.images[:])
     expected = features(classifier.model, images, "f6")
-    np.testing.assert_allclose(found["features"], expected, atol=1e-5)
-    assert found["class_names"][found["labels"]].tolist() == [file.rsplit("/")[-2] for file in found["files"]]
+    np.testing.assert_allclose(arrays["features"], expected, atol=1e-5)
+    assert arrays["class_names"][arrays["labels"]].tolist() == [file.rsplit("/")[-2] for file in arrays["files"]]
     code, _, err = call("features", trained.folder, photos, "--layer", "f6", "--scales", "12")
     assert code == 2
     assert "--scales 12 is smaller than lenet5 takes" in err

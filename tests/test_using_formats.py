@@ -45,13 +45,13 @@ def needs(name):
 @pytest.fixture(scope="module")
 def files(trained):
     """Function: format -> what `export` wrote of the run, once."""
-    made = {}
+    known = {}
 
     def file(name):
         needs(name)
-        if name not in made:
-            made[name] = kerascnn.export(trained, name, fresh=False)
-        return made[name]
+        if name not in known:
+            known[name] = kerascnn.export(trained, name, fresh=False)
+        return known[name]
 
     return file
 
@@ -100,13 +100,13 @@ def test_crop_scaling_and_blue_first_are_inside(tmp_path, monkeypatch, name):
     needs(name)
     monkeypatch.chdir(tmp_path)
     classifier = using.adopt(mean_colour(), labels=list("bgr"), preprocess="caffe", resize=(6, 8), crop=4)
-    made = exporting.export(classifier, name, fresh=False)
+    result = exporting.export(classifier, name, fresh=False)
     pixels = np.random.default_rng(0).integers(90, 130, (3, 6, 8, 3), np.uint8)
     means = pixels[:, 1:5, 2:6].mean((1, 2)) - [123.68, 116.779, 103.939]
     powers = np.exp(means[:, ::-1])
-    answers = sys.modules[FORMATS.get(name).__module__].opened(made.path)(pixels)
+    answers = sys.modules[FORMATS.get(name).__module__].opened(result.path)(pixels)
     np.testing.assert_allclose(answers, powers / powers.sum(1, keepdims=True), rtol=1e-4)
-    assert not any(".tmp" in path.name for path in made.path.parent.iterdir())
+    assert not any(".tmp" in path.name for path in result.path.parent.iterdir())
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -136,9 +136,9 @@ def test_the_command_reloads_a_file_in_a_fresh_process_and_compares(trained, cal
 @pytest.mark.parametrize("name", ["saved-model", "onnx"])
 def test_every_format_is_compared_in_a_fresh_process(trained, name):
     needs(name)
-    made = kerascnn.export(trained, name)
-    assert made.kind == "test images"
-    assert made.difference <= 1e-4
+    result = kerascnn.export(trained, name)
+    assert result.kind == "test images"
+    assert result.difference <= 1e-4
 
 
 @pytest.mark.slow
@@ -165,12 +165,12 @@ def test_eight_bits_are_smaller_and_their_accuracy_is_told(trained, files):
 
 
 def test_eight_bits_that_answer_otherwise_are_not_kept(trained, files, monkeypatch):
-    made = files("litert-int8")
+    result = files("litert-int8")
     monkeypatch.setattr(exporting, "LEAST_EQUAL", 1.5)
-    before = made.path.read_bytes()
+    before = result.path.read_bytes()
     with pytest.raises(DataError, match=r"finds another class than the network in 0 of .* It was not kept\."):
         kerascnn.export(trained, "litert-int8", fresh=False)
-    assert made.path.read_bytes() == before
+    assert result.path.read_bytes() == before
 
 
 def test_eight_bits_need_images(tmp_path, monkeypatch):
@@ -184,9 +184,9 @@ def test_mixed_precision_is_written_in_float32(tmp_path, monkeypatch):
     needs("litert")
     monkeypatch.chdir(tmp_path)
     classifier = using.adopt(mean_colour("mixed_bfloat16"), preprocess="0-255")
-    made = exporting.export(classifier, "litert", fresh=False)
-    assert made.difference <= 1e-5
-    assert "mixes precisions" in made.card.read_text()
+    result = exporting.export(classifier, "litert", fresh=False)
+    assert result.difference <= 1e-5
+    assert "mixes precisions" in result.card.read_text()
     assert classifier.model.get_layer("inner").layers[-1].compute_dtype == "bfloat16"  # the network itself stays
 
 
@@ -226,10 +226,10 @@ def test_unknown_formats_are_answered_with_the_nearest(call, trained):
 
 def test_a_card_has_data_recipe_metrics_limits_and_hash(trained):
     needs("litert")
-    made = kerascnn.export(trained, "litert", fresh=False)
-    card, low = made.card.read_text(), trained.read("run")["result"]["accuracy_interval"][0]
-    assert made.sha256 == hashlib.sha256(made.path.read_bytes()).hexdigest()
-    for told in (made.sha256, "| train | ", f"(95% interval {100 * low:.2f} to ", "| learning\\_rate | 0.003 |"):
+    result = kerascnn.export(trained, "litert", fresh=False)
+    card, low = result.card.read_text(), trained.read("run")["result"]["accuracy_interval"][0]
+    assert result.sha256 == hashlib.sha256(result.path.read_bytes()).hexdigest()
+    for told in (result.sha256, "| train | ", f"(95% interval {100 * low:.2f} to ", "| learning\\_rate | 0.003 |"):
         assert told in card
     for part in ("Use", "Data", "Recipe", "Metrics", "Limits"):
         assert f"\n## {part}\n" in card
@@ -248,8 +248,10 @@ def test_the_hash_of_a_folder_depends_on_names_and_contents(tmp_path):
 def test_names_are_shown_in_a_card_as_they_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     classifier = using.adopt(mean_colour(), labels=["a|b", "*c*\n# d", "<e>"], preprocess="0-1")
-    made = exporting.Exported(tmp_path / "m", tmp_path / "m.md", "saved-model", 4, "images of noise", 0.0, 1.0, 1, "f")
-    assert "in this order: a\\|b, \\*c\\* \\# d, \\<e>." in model_card.text(classifier, made)
+    result = exporting.Exported(
+        tmp_path / "m", tmp_path / "m.md", "saved-model", 4, "images of noise", 0.0, 1.0, 1, "f"
+    )
+    assert "in this order: a\\|b, \\*c\\* \\# d, \\<e>." in model_card.text(classifier, result)
 
 
 def test_a_damaged_file_is_a_sentence(files, tmp_path, call):
@@ -273,10 +275,10 @@ def test_a_damaged_file_is_a_sentence(files, tmp_path, call):
 def test_a_damaged_onnx_file_is_a_sentence(files, tmp_path, call):
     onnx = pytest.importorskip("onnx")
 
-    made = files("onnx")
+    result = files("onnx")
     Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
-    (tmp_path / "torn.onnx").write_bytes(made.path.read_bytes()[:1000])
-    foreign = onnx.load(made.path)
+    (tmp_path / "torn.onnx").write_bytes(result.path.read_bytes()[:1000])
+    foreign = onnx.load(result.path)
     foreign.ClearField("metadata_props")
     onnx.save(foreign, tmp_path / "foreign.onnx")
     for name, said in {"torn": "cannot be loaded by ONNX Runtime", "foreign": "carries no labels"}.items():
@@ -297,8 +299,8 @@ def test_a_run_without_its_data_is_compared_on_its_samples(trained, tmp_path, mo
     shutil.copytree(trained.folder, tmp_path / "moved")
     recipe = trained.read("recipe")
     runs.Run(tmp_path / "moved").write("recipe", {**recipe, "data": str(tmp_path / "gone")})
-    made = kerascnn.export(tmp_path / "moved", "litert", fresh=True)
-    assert (made.kind, made.images) == ("sample images", len(list((tmp_path / "moved" / "samples").glob("*.png"))))
+    result = kerascnn.export(tmp_path / "moved", "litert", fresh=True)
+    assert (result.kind, result.images) == ("sample images", len(list((tmp_path / "moved" / "samples").glob("*.png"))))
 
 
 def test_the_script_of_the_page_reads_a_file_with_litert_alone(trained, files, tmp_path):

@@ -26,14 +26,14 @@ def page(trained):
         pytest.skip("needs Chromium on this machine (Debian's package chromium)")
     if missing("html"):
         pytest.skip(f"needs {', '.join(missing('html'))}: pip install 'kerascnn[onnx]'")
-    made = kerascnn.export(trained, "html", fresh=False)
+    exported = kerascnn.export(trained, "html", fresh=False)
     os.environ.setdefault("PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD", "1")
     with playwright.sync_playwright() as started:
         chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         opened = chromium.new_context(offline=True).new_page()
         faults = []
         opened.on("pageerror", lambda error: faults.append(str(error)))
-        opened.goto(made.path.as_uri())
+        opened.goto(exported.path.as_uri())
         opened.get_by_text("Ready.", exact=True).wait_for()
         yield opened
         assert faults == []

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import kerascnn
-from kerascnn import layers as own
+from kerascnn import layers as our
 from kerascnn import runs
 from kerascnn.errors import DataError, UsageError
 from kerascnn.recipes import Recipe
@@ -53,9 +53,9 @@ def test_a_fresh_process_loads_networks_with_our_own_layers(tmp_path):
     model = keras.Sequential(
         [
             keras.Input((8, 8, 3)),
-            own.PatchWhitening(2),
-            own.GroupedConv2D(4, 3, groups=2, activation=own.scaled_tanh, kernel_initializer=own.IdentityFirst()),
-            own.LocalResponseNormalization(),
+            our.PatchWhitening(2),
+            our.GroupedConv2D(4, 3, groups=2, activation=our.scaled_tanh, kernel_initializer=our.IdentityFirst()),
+            our.LocalResponseNormalization(),
         ]
     )
     model.save(tmp_path / "own.keras")
@@ -148,13 +148,13 @@ def test_what_cannot_be_predicted(trained, tmp_path):
 
 
 def test_evaluate_repeats_the_runs_own_test_and_takes_other_data(trained, tmp_path):
-    own = kerascnn.evaluate(trained)
+    usual = kerascnn.evaluate(trained)
     result = trained.read("run")["result"]
-    assert own.images == result["images"]
-    assert own.accuracy == result["accuracy"]
-    assert own.loss == pytest.approx(result["loss"], rel=1e-5)
+    assert usual.images == result["images"]
+    assert usual.accuracy == result["accuracy"]
+    assert usual.loss == pytest.approx(result["loss"], rel=1e-5)
     named = kerascnn.evaluate(trained, photos(trained))  # not all 72: most of them were trained on
-    assert (named.images, named.accuracy) == (own.images, own.accuracy)
+    assert (named.images, named.accuracy) == (usual.images, usual.accuracy)
     for name in ("tomato", "grass"):  # two of the three classes, so other numbers than the run's
         (tmp_path / "few" / name).mkdir(parents=True)
         for i in range(4):

@@ -114,9 +114,9 @@ def test_each_network_of_an_ensemble_has_its_own_preprocessing(trained, tmp_path
     of_first = first.model.predict(first.preprocessing(images), verbose=0)
     of_second = second.model.predict(pixels, verbose=0)[:, [1, 2, 0]]
     expected = (of_first + of_second) / 2
-    found = loaded.serve(tf.constant(images))
-    np.testing.assert_allclose(found["probabilities"], expected, atol=2e-3)  # a rounded pixel more or less
-    assert [name.decode() for name in found["label"].numpy()] == [first.labels[row.argmax()] for row in expected]
+    served = loaded.serve(tf.constant(images))
+    np.testing.assert_allclose(served["probabilities"], expected, atol=2e-3)  # a rounded pixel more or less
+    assert [name.decode() for name in served["label"].numpy()] == [first.labels[row.argmax()] for row in expected]
 
 
 def test_an_ensemble_is_not_written_over_something_else(trained, tmp_path):

@@ -50,10 +50,10 @@ def tensor(weight):
 
 def modules(layer):
     """The torch modules that do what a Keras layer does, in order."""
-    kind, found = type(layer).__name__, []
+    kind, parts = type(layer).__name__, []
     if kind in ("Conv2D", "GroupedConv2D"):
         if layer.padding == "same":
-            found.append(SamePad(layer.kernel_size, layer.strides, 0.0))
+            parts.append(SamePad(layer.kernel_size, layer.strides, 0.0))
         shape = layer.kernel.shape
         conv = nn.Conv2d(
             shape[2] * layer.groups,
@@ -66,26 +66,26 @@ def modules(layer):
         conv.weight.data = tensor(layer.kernel).permute(3, 2, 0, 1).contiguous()
         if layer.use_bias:
             conv.bias.data = tensor(layer.bias)
-        found.append(conv)
+        parts.append(conv)
     elif kind == "Dense":
         dense = nn.Linear(*layer.kernel.shape)
         dense.weight.data, dense.bias.data = tensor(layer.kernel).T.contiguous(), tensor(layer.bias)
-        found.append(dense)
+        parts.append(dense)
     elif kind == "BatchNormalization":
         flat = len(layer.moving_mean.shape) and layer.input.shape.__len__() == 2
         norm = (nn.BatchNorm1d if flat else nn.BatchNorm2d)(layer.moving_mean.shape[0], layer.epsilon)
         norm.weight.data, norm.bias.data = tensor(layer.gamma), tensor(layer.beta)
         norm.running_mean.data, norm.running_var.data = tensor(layer.moving_mean), tensor(layer.moving_variance)
-        found.append(norm)
+        parts.append(norm)
     elif kind == "MaxPooling2D":
         if layer.padding == "same":
-            found.append(SamePad(layer.pool_size, layer.strides, float("-inf")))
-        found.append(nn.MaxPool2d(layer.pool_size, layer.strides))
+            parts.append(SamePad(layer.pool_size, layer.strides, float("-inf")))
+        parts.append(nn.MaxPool2d(layer.pool_size, layer.strides))
     elif kind == "ZeroPadding2D":
         (top, bottom), (left, right) = layer.padding
-        found.append(nn.ZeroPad2d((left, right, top, bottom)))
+        parts.append(nn.ZeroPad2d((left, right, top, bottom)))
     else:
-        found.append(
+        parts.append(
             {
                 "ReLU": nn.ReLU,
                 "Dropout": nn.Identity,
@@ -97,10 +97,10 @@ def modules(layer):
             }[kind]()
         )
         if kind == "GlobalAveragePooling2D":
-            found.append(nn.Flatten())
+            parts.append(nn.Flatten())
     if getattr(layer, "activation", None) is not None and layer.activation.__name__ == "relu":
-        found.append(nn.ReLU())
-    return found
+        parts.append(nn.ReLU())
+    return parts
 
 
 class Twin(nn.Module):
@@ -122,8 +122,8 @@ class Twin(nn.Module):
     def forward(self, x):
         values = {self.graph.inputs[0]: x}
         for node, call in zip(self.graph.nodes, self.calls, strict=False):
-            found = [values[i] for i in node.inputs]
+            values_of_inputs = [values[i] for i in node.inputs]
             for module in call:
-                found = [module(*found)]
-            values[node.outputs[0]] = found[0]
-        return found[0]
+                values_of_inputs = [module(*values_of_inputs)]
+            values[node.outputs[0]] = values_of_inputs[0]
+        return values_of_inputs[0]

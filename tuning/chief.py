@@ -94,7 +94,7 @@ class Chief:
         """Take what a trial measured after an epoch (from 1); returns "go", "stop", "pause" (it saves its state and its
         process ends), or "lost" where it is lent on."""
         with self._writing(now):
-            row = self._own(trial, lease, now)
+            row = self._renewed(trial, lease, now)
             if row is None:
                 return "lost"
             if row["status"] == "paused":  # the answer to the same report did not arrive
@@ -123,7 +123,7 @@ class Chief:
     def beat(self, trial, lease, now):
         """Renew a lease; returns "go", or "lost"."""
         with self._writing(now):
-            return "lost" if self._own(trial, lease, now) is None else "go"
+            return "lost" if self._renewed(trial, lease, now) is None else "go"
 
     def release(self, trial, lease, now, *, died=""):
         """Take a trial back unfinished: its worker leaves, or (`died` says how) its process ended without a result."""
@@ -176,7 +176,7 @@ class Chief:
             if row["expires"] < now:
                 self.store.set_trial(row["trial"], status="waiting", worker=None)
 
-    def _own(self, trial, lease, now):
+    def _renewed(self, trial, lease, now):
         """The trial's row with its lease renewed, or None where the lease is not the newest or the trial has ended."""
         row = self.store.trial(trial)
         if row is None or row["status"] in FINAL or row["lease"] != lease:
@@ -203,8 +203,8 @@ class Chief:
     def _waiting(self, now):
         """The trials that wait for a worker; where there is none, a paused one goes on or a new one is made."""
         while not self.store.count("waiting") and not self._stopped(now):
-            found = self._promote(exhausted=False) or self._make(now)
-            if not found and (self.store.count("running") or not self._promote(exhausted=True)):
+            more = self._promote(exhausted=False) or self._make(now)
+            if not more and (self.store.count("running") or not self._promote(exhausted=True)):
                 break
         return self.store.trials("waiting")
 
@@ -226,8 +226,8 @@ class Chief:
         """Let a trial wait on its rung; the oracle learns its score so far, because it may get no further."""
         score, best_epoch = self._score(row["trial"])
         seconds = row["seconds"] + now - row["lent"]
-        found = {"score": score, "best_epoch": best_epoch, "seconds": seconds, "ended": now}
-        self.store.set_trial(row["trial"], status="paused", worker=None, **found)
+        state = {"score": score, "best_epoch": best_epoch, "seconds": seconds, "ended": now}
+        self.store.set_trial(row["trial"], status="paused", worker=None, **state)
         if row["told"] is None and score is not None:
             self.store.set_trial(row["trial"], told=score, told_epoch=best_epoch)
             self.store.add_event("ended", row["trial"])
@@ -243,10 +243,10 @@ class Chief:
         number = self.store.count()
         if self.settings["trials"] is not None and number >= self.settings["trials"]:
             return False
-        made = self._create(number)
-        if made.status != "RUNNING":
+        trial = self._create(number)
+        if trial.status != "RUNNING":
             return False
-        values = dict(made.hyperparameters.values)
+        values = dict(trial.hyperparameters.values)
         try:
             recipe, error = self.recipe(values).to_dict(), None
         except Exception as failure:  # the user's own code
@@ -331,8 +331,8 @@ class Chief:
         for event in self.store.events():
             row = self.store.trial(event["trial"])
             if event["kind"] == "made":
-                made = self._create(row["trial"])
-                made.hyperparameters.values = json.loads(row["hyperparameters"])  # the journal is what happened
+                trial = self._create(row["trial"])
+                trial.hyperparameters.values = json.loads(row["hyperparameters"])  # the journal is what happened
             else:
                 self._tell(row)
 
@@ -353,8 +353,8 @@ class Chief:
         """Why no further trial is made, or "" where one may be."""
         trials = self.settings["trials"]
         enough = trials is not None and self.store.count() >= trials
-        made = "the only trial was made" if trials == 1 else f"all {trials} trials were made"
-        return self._stopped(now) or (made if enough else "")
+        reason = "the only trial was made" if trials == 1 else f"all {trials} trials were made"
+        return self._stopped(now) or (reason if enough else "")
 
     def _stopped(self, now):
         """Why nothing is begun any more although there may be something left, or ""."""

@@ -36,6 +36,6 @@ def oracle(settings, hyperparameters):
         from tuning.tpe import TpeOracle
 
         kinds["tpe"] = lambda: TpeOracle(max_trials=settings["trials"], **common)
-    made = kinds[settings["tuner"]]()
-    made.verbose = 0
-    return made
+    chosen = kinds[settings["tuner"]]()
+    chosen.verbose = 0
+    return chosen

@@ -104,7 +104,7 @@ def search(
     settings = {name: old.get(name) if value is None else value for name, value in asked.items()}
     space = spaces.load(search)
     settings = _checked(settings, hasattr(space, "hypermodel"), lease_seconds)
-    _check_made(out, old, settings)
+    _check_trials(out, old, settings)
     described = _described(search, space, data, settings, old.get("fixed", {}) | fixed)
     settings = json.loads(json.dumps({**described, **settings}))
     with contextlib.ExitStack() as held:
@@ -158,14 +158,14 @@ def _old(out, resume):
     return {**old, "first": first.to_dict()}
 
 
-def _check_made(out, old, settings):
+def _check_trials(out, old, settings):
     """A resumed search may not have fewer trials than it has made."""
     if not old or not (Path(out) / NAME).exists() or settings["trials"] is None:
         return
     with contextlib.closing(Store(out, readonly=True)) as store:
-        made = store.count()
-    if settings["trials"] < made:
-        raise UsageError(f"trials={settings['trials']} is below the {made} already made. Give trials={made} or more.")
+        count = store.count()
+    if settings["trials"] < count:
+        raise UsageError(f"trials={settings['trials']} is below the {count} already made. Give trials={count} or more.")
 
 
 def _described(search, space, data, settings, fixed):
@@ -178,19 +178,19 @@ def _described(search, space, data, settings, fixed):
                     f"{name}={fixed[name]!r} has nothing to act on: the HyperModel makes the network and trains it. "
                     f"What can be typed is {', '.join(HYPERMODEL_FIELDS)}."
                 )
-    found = spaces.hyperparameters(space)
-    hyperparameters = spaces.described(found)
+    hps = spaces.hyperparameters(space)
+    hyperparameters = spaces.described(hps)
     for name in hyperparameters:
         if name in ("trial", *tables.FIXED_COLUMNS):
             raise UsageError(f"The space asks for {name!r}, which is a column of the results. Call it something else.")
-    searched = spaces.searched_fields(space, found)
+    searched = spaces.searched_fields(space, hps)
     for name, asked in searched.items():
         if name in fixed:
             by = "" if asked == name else f" by {asked}"
             raise UsageError(f"{name} is searched{by}, so it cannot be fixed to {fixed[name]!r}. Leave it out.")
         if name in (*spaces.OPTIONS, "data"):
             raise UsageError(f"{name} cannot be searched: the search sets it for all trials. Take it out of the space.")
-    first = (Recipe() if hasattr(space, "hypermodel") else space(found)).replace(**fixed)
+    first = (Recipe() if hasattr(space, "hypermodel") else space(hps)).replace(**fixed)
     fixed = {**fixed, "data": _absolute(data if data is not None else first.data)}
     if first.start_from and "start_from" not in searched:
         fixed["start_from"] = runs.absolute(first.start_from)

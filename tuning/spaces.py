@@ -62,28 +62,28 @@ def _from_python(path):
     except (Exception, SystemExit) as error:
         raise DataError(f"{path} cannot be run: {type(error).__name__}: {error}.") from error
     hypermodel = _hypermodel(module, path)
-    own = [
+    functions = [
         value
         for value in vars(module).values()
         if inspect.isfunction(value) and value.__module__ == module.__name__ and _takes_hp(value)
     ]
     for name in ("space", "build_model"):
-        own = [function for function in own if function.__name__ == name] or own
-    if hypermodel is None and len(own) != 1:
-        found = ", ".join(f.__name__ for f in own) or "none"
+        functions = [function for function in functions if function.__name__ == name] or functions
+    if hypermodel is None and len(functions) != 1:
+        names = ", ".join(f.__name__ for f in functions) or "none"
         raise UsageError(
             f"{path} must hold one function of hp that returns a Recipe or a compiled keras.Model, or one HyperModel; "
-            f"it has: {found}. Of several functions, call the one that is meant `space`, or `build_model`."
+            f"it has: {names}. Of several functions, call the one that is meant `space`, or `build_model`."
         )
-    if hypermodel is None and not _builds_models(own[0]):
-        return own[0]
+    if hypermodel is None and not _builds_models(functions[0]):
+        return functions[0]
     import keras_tuner
 
     from tuning.hypermodels import HyperModelSpace
 
     if hypermodel is None:
         hypermodel = keras_tuner.HyperModel()
-        hypermodel.build = own[0]
+        hypermodel.build = functions[0]
     return HyperModelSpace(hypermodel, path.resolve())
 
 
@@ -248,7 +248,7 @@ def hyperparameters(space):
     """
     import keras_tuner
 
-    found = keras_tuner.HyperParameters()
+    hps = keras_tuner.HyperParameters()
     failures, works = [], False
     waiting = [{}]
     while waiting:  # an answer may lead to questions that are not asked otherwise
@@ -263,18 +263,18 @@ def hyperparameters(space):
             if not (meant or hasattr(space, "hypermodel")):
                 raise
             failures.append(error)
-        known = [hp.name for hp in found.space]
+        known = [hp.name for hp in hps.space]
         new = [hp for hp in branch.space if hp.name not in known]
-        found.merge(new)
+        hps.merge(new)
         waiting += [values | {hp.name: value} for hp in new for value in _few(hp)]
     if not works:
         raise failures[0]
-    if not found.space:
+    if not hps.space:
         raise UsageError("The space asks for nothing: it must call hp.Float, hp.Int, hp.Choice or hp.Boolean.")
-    for hp in found.space:
+    for hp in hps.space:
         if hasattr(hp, "min_value") and not hp.min_value < hp.max_value:
             raise UsageError(f"The range of {hp.name} is empty: {hp.min_value} must be below {hp.max_value}.")
-    return found
+    return hps
 
 
 def _few(hp):
@@ -316,7 +316,7 @@ def recipe_of(space, values):
     return recipe
 
 
-def searched_fields(space, found):
+def searched_fields(space, hps):
     """{recipe field: name of a hyperparameter that changes it}, found by changing one at a time, from the defaults and
     from each value of each choice, as some act under another choice alone.
 
@@ -330,11 +330,11 @@ def searched_fields(space, found):
         except Exception:  # such a combination is a failed trial
             return None
 
-    defaults = {hp.name: hp.default for hp in found.space}
+    defaults = {hp.name: hp.default for hp in hps.space}
     fields = {}
-    for base in [{}, *({hp.name: value} for hp in found.space for value in _few(hp) if value != hp.default)]:
+    for base in [{}, *({hp.name: value} for hp in hps.space for value in _few(hp) if value != hp.default)]:
         usual = recipe(**base)
-        for hp in found.space:
+        for hp in hps.space:
             ends = [hp.min_value, hp.max_value] if hasattr(hp, "min_value") else hp.values
             for value in itertools.islice(ends, 50):
                 other = recipe(**{**base, hp.name: value})

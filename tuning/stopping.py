@@ -16,10 +16,10 @@ def direction_of(objective):
 def best_so_far(values, direction):
     """The best of the values up to each epoch, a list as long as they are."""
     better = max if direction == "max" else min
-    found = []
+    best = []
     for value in values:
-        found.append(better(found[-1], value) if found else value)
-    return found
+        best.append(better(best[-1], value) if best else value)
+    return best
 
 
 def rungs(epochs):
@@ -58,9 +58,11 @@ def below_median(curves, trial, direction):
         curves: as of `who_goes_on`.
         trial: the one that has just reported.
     """
-    own, sign = curves[trial], 1 if direction == "max" else -1
-    mine = sign * best_so_far(own, direction)[-1]
-    others = [sign * statistics.fmean(c[: len(own)]) for t, c in curves.items() if t != trial and len(c) >= len(own)]
+    curve, sign = curves[trial], 1 if direction == "max" else -1
+    mine = sign * best_so_far(curve, direction)[-1]
+    others = [
+        sign * statistics.fmean(c[: len(curve)]) for t, c in curves.items() if t != trial and len(c) >= len(curve)
+    ]
     if not math.isfinite(mine):
         return False  # training itself ends where the loss is not finite
     return len(others) >= STARTUP and mine < statistics.median(others)

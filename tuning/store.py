@@ -84,16 +84,16 @@ class Store:
 
     def fact(self, name, default=None):
         """What `put_fact` kept under a name."""
-        found = self.rows("SELECT value FROM facts WHERE name = ?", name)
-        return json.loads(found[0]["value"]) if found else default
+        rows = self.rows("SELECT value FROM facts WHERE name = ?", name)
+        return json.loads(rows[0]["value"]) if rows else default
 
     def put_fact(self, name, value):
         self._connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
 
     def trial(self, trial):
         """A trial's row, or None."""
-        found = self.rows("SELECT * FROM trials WHERE trial = ?", trial)
-        return found[0] if found else None
+        rows = self.rows("SELECT * FROM trials WHERE trial = ?", trial)
+        return rows[0] if rows else None
 
     def trials(self, *statuses):
         """The rows of all trials, or of those with one of these statuses, by number."""

@@ -37,15 +37,15 @@ def find(name):
     Raises:
         UsageError: there is none; the nearest names are told.
     """
-    found = sorted(ROOT.glob("*/search.json"), key=lambda path: path.stat().st_mtime_ns)
+    paths = sorted(ROOT.glob("*/search.json"), key=lambda path: path.stat().st_mtime_ns)
     if str(name) == "last":
-        if not found:
+        if not paths:
             raise UsageError(f"There is no last search: {ROOT}/ holds none. Make one: kerascnn tune")
-        return found[-1].parent
+        return paths[-1].parent
     for folder in (Path(name), ROOT / name):
         if (folder / "search.json").is_file():
             return folder
-    raise unknown("search folder", name, [path.parent.name for path in found])
+    raise unknown("search folder", name, [path.parent.name for path in paths])
 
 
 def asked(folder):

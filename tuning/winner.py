@@ -52,8 +52,8 @@ def _crown(folder, run, recipe, best_epoch, how, say):
     from kerascnn.training.finish import write_best
     from kerascnn.training.train import train
 
-    home, made = folder / "winner", {"of_trial": int(run.folder.name), "how": how}
-    if not (home / "run.json").exists() or any(runs.Run(home).read("run").get(k) != v for k, v in made.items()):
+    home, facts = folder / "winner", {"of_trial": int(run.folder.name), "how": how}
+    if not (home / "run.json").exists() or any(runs.Run(home).read("run").get(k) != v for k, v in facts.items()):
         with runs.replacing(home) as temporary:
             if how == "retrain":
                 warmup = recipe.warmup_epochs * best_epoch / recipe.epochs
@@ -68,7 +68,7 @@ def _crown(folder, run, recipe, best_epoch, how, say):
                 measured = using.evaluate(crowned)
                 had = crowned.read("run")["result"] or {}  # none where its trial waits to be taken up again
                 crowned.update(status="finished", reason=None, result={**measured.to_dict(), **had})
-            crowned.update(**made)
+            crowned.update(**facts)
     result = runs.Run(home).read("run")["result"]
     low, high = result["accuracy_interval"]
     interval = f"95% interval {100 * low:.2f} to {100 * high:.2f}"

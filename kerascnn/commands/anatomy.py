@@ -207,19 +207,19 @@ def cost(
         from kerascnn import anatomy
 
         network, shape = _network(model, image_size)
-        found = anatomy.cost(network, batch_size, precision, optimizer, input_shape=shape)
-        shown = {name: value for name, value in vars(found).items() if name != "layers"}
+        costs = anatomy.cost(network, batch_size, precision, optimizer, input_shape=shape)
+        shown = {name: value for name, value in vars(costs).items() if name != "layers"}
         if limit:
             for mode in ("training", "inference"):
                 shown[f"largest_{mode}_batch"] = anatomy.largest_batch(
                     network, limit, precision, optimizer, input_shape=shape, mode=mode
                 )
     if json:
-        print_json(shown | ({"layers": found.layers.to_dict("records")} if layers else {}))
+        print_json(shown | ({"layers": costs.layers.to_dict("records")} if layers else {}))
         return
     if layers:
-        print(found.layers.to_string(index=False) + "\n")
-    print(found)
+        print(costs.layers.to_string(index=False) + "\n")
+    print(costs)
     if limit:
         print(
             f"In {memory}, 35% kept free, the largest batch is "

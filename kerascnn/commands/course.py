@@ -20,11 +20,11 @@ def course(folder: Path, /):
     notebooks = {folder / source.name: source.read_bytes() for source in sorted(NOTEBOOKS.glob("*.ipynb"))}
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is not a folder. Name a new or an existing folder: kerascnn course DIR")
-    own = [path.name for path, text in notebooks.items() if _there(path) and not _is(path, text)]
-    if own:
+    different = [path.name for path, text in notebooks.items() if _there(path) and not _is(path, text)]
+    if different:
         raise UsageError(
-            f"{folder} already holds {', '.join(own)}, with other content; nothing was copied. Name another folder, or "
-            "rename yours first."
+            f"{folder} already holds {', '.join(different)}, with other content; nothing was copied. Name another "
+            "folder, or rename yours first."
         )
     folder.mkdir(parents=True, exist_ok=True)
     for path, text in notebooks.items():

@@ -55,7 +55,7 @@ def list_experiments(*, json: Json = False):
         )
 
 
-def made(name):
+def command_of(name):
     """The command of an experiment as cyclopts takes it: a function with its signature and help."""
     facts = EXPERIMENTS.facts(name)
     node = _command(EXPERIMENTS.file(name).read_text(encoding="utf-8")) or _command(USUAL)
@@ -136,4 +136,4 @@ def _perform(name, facts, runs, data, out, options):
 
 
 for _name in EXPERIMENTS.names():
-    app.command(made(_name), name=_name.replace("_", "-"))
+    app.command(command_of(_name), name=_name.replace("_", "-"))

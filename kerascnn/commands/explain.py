@@ -168,21 +168,21 @@ def _classes(model, few, x, method, chosen, labels, told, options):
     known = [caution for name in methods for caution in cautions(name, model)]
     for number, photograph in enumerate(few):
         target, file = int(answers[number].argmax()) if chosen is None else chosen, photograph.path.name
-        found, notes = {}, []
+        maps_of, notes = {}, []
         for name in methods:
             with _heard(file, notes):
-                found[name] = maps(name, model, x[number : number + 1], target, **options.get(name, {}))
+                maps_of[name] = maps(name, model, x[number : number + 1], target, **options.get(name, {}))
         true = photograph.true_class(labels)
         head = f"{'all methods' if method == 'all' else method}: class {labels[target]!r}, probability "
         head += f"{answers[number][target]:.3f}" + (f"; true class {true!r}" if true else "")
         title = "\n".join([head, ", ".join([model.name, file, *told]), *known, *notes])
         if method == ALL:
-            figure = sheets.comparison_sheet([photograph.seen()], found, ["image"], title)
+            figure = sheets.comparison_sheet([photograph.seen()], maps_of, ["image"], title)
         else:
-            one = found[method][0]
+            one = maps_of[method][0]
             drawing = {"frame": photograph.frame, "signed": sheets.is_signed(method, one)}
             figure = sheets.explanation_sheet(photograph.drawn, one, title, **drawing)
-        yield figure, {name: one[0] for name, one in found.items()}
+        yield figure, {name: one[0] for name, one in maps_of.items()}
 
 
 def _neurons(model, few, x, method, layer, places, top, options):
@@ -190,15 +190,15 @@ def _neurons(model, few, x, method, layer, places, top, options):
     from kerascnn.explain import Neuron, activations, cautions, sheets
 
     for number, photograph in enumerate(few):
-        one, found, notes = x[number : number + 1], {}, []
+        one, maps_of, notes = x[number : number + 1], {}, []
         for channel, *unit in places or _strongest(activations(model, one, layer)[0], top):
             name = f"{layer} {channel}" + (f" at {unit[0]},{unit[1]}" if unit else "")
             with _heard(f"{photograph.path.name}, {name}", notes):
-                found[name] = EXPLANATIONS.get(method)(model, one, Neuron(layer, channel, *unit), **options)
+                maps_of[name] = EXPLANATIONS.get(method)(model, one, Neuron(layer, channel, *unit), **options)
         head = f"{method}: {layer} of {model.name}, {photograph.path.name}"
         title = "\n".join([head, *cautions(method, model), *notes])
-        figure = sheets.comparison_sheet([photograph.seen()], found, ["image"], title)
-        yield figure, {name.replace(" ", "_"): maps[0] for name, maps in found.items()}
+        figure = sheets.comparison_sheet([photograph.seen()], maps_of, ["image"], title)
+        yield figure, {name.replace(" ", "_"): maps[0] for name, maps in maps_of.items()}
 
 
 @contextlib.contextmanager
@@ -278,15 +278,15 @@ def _class_outputs(model):
     from kerascnn.network.plan import make_plan
 
     plan = make_plan(model, opaque_step)
-    made_by = {step.output: step for step in plan.steps}
+    step_of = {step.output: step for step in plan.steps}
 
     def alike(value):
         """This value and those before it whose units are the same: (value, is it normalised on the way)."""
         normalised = False
         yield value, normalised
-        while value in made_by and made_by[value].rule in ("identity", "batch_norm"):
-            normalised |= made_by[value].rule == "batch_norm"
-            value = made_by[value].inputs[0]
+        while value in step_of and step_of[value].rule in ("identity", "batch_norm"):
+            normalised |= step_of[value].rule == "batch_norm"
+            value = step_of[value].inputs[0]
             yield value, normalised
 
     head = head_step(plan.steps, plan.outputs[0])

@@ -85,13 +85,13 @@ def features(
             images[side] = _Together(loaded.splits.values(), prepared.scale)
         columns, manifest = _columns(loaded), {}
         if part:
-            own = slice(*shard_range(part, len(columns["splits"]), BATCH_SIZE))
+            rows = slice(*shard_range(part, len(columns["splits"]), BATCH_SIZE))
             manifest = _manifest(classifier.model, images, columns, layer, aggregate) | {"shard": part}
-            images = {side: _Part(each, own) for side, each in images.items()}
-            columns |= {name: columns[name][own] for name in ROWS}
-        found = of_images(classifier.model, images, layer, aggregate=aggregate, say=say)
-        write_features(out, {"features": found, **columns, "layer": np.array(layer)}, manifest)
-        say(merge_hint(out, part) if part else written(out, found, layer))
+            images = {side: _Part(each, rows) for side, each in images.items()}
+            columns |= {name: columns[name][rows] for name in ROWS}
+        array = of_images(classifier.model, images, layer, aggregate=aggregate, say=say)
+        write_features(out, {"features": array, **columns, "layer": np.array(layer)}, manifest)
+        say(merge_hint(out, part) if part else written(out, array, layer))
 
 
 def _columns(loaded):
@@ -150,9 +150,9 @@ def merge_features(shards, out, say):
     say(written(out, arrays["features"], arrays["layer"]))
 
 
-def written(out, found, layer):
+def written(out, array, layer):
     """What to say about a file of features."""
-    return f"{out}: {found.shape[0]} images, {found.shape[1]} features of {layer}"
+    return f"{out}: {array.shape[0]} images, {array.shape[1]} features of {layer}"
 
 
 def check_target(out):
@@ -228,9 +228,9 @@ class _Together:
         import numpy as np
 
         start, stop, _ = part.indices(len(self))
-        found = []
+        parts = []
         for split in self.splits:
             if start < len(split) and stop > 0:
-                found.append(split.images[max(start, 0) : min(stop, len(split))])
+                parts.append(split.images[max(start, 0) : min(stop, len(split))])
             start, stop = start - len(split), stop - len(split)
-        return self.scale(np.concatenate(found))
+        return self.scale(np.concatenate(parts))

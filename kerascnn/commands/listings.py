@@ -54,13 +54,13 @@ def list_recipes(name: str | None = None, /, *, json: Json = False):
         facts, values = RECIPES.facts(name), RECIPES.get(name)().to_dict()
         chosen, usual = facts.get("chosen", ()), Recipe().to_dict()
         print(facts["doc"])
-        own = {field: str(values.get(field, "the network's own")) for field in chosen}
+        ours = {field: str(values.get(field, "the network's own")) for field in chosen}
         always = ("model", "data", "optimizer", "learning_rate", "batch_size", "epochs")
         told = {field: str(value) for field, value in values.items() if field in always or value != usual[field]}
         source = facts.get("source")
         rows = [
             (field, value, "not printed there: ours" if field in chosen else source or "ours")
-            for field, value in {**told, **own}.items()
+            for field, value in {**told, **ours}.items()
         ]
         print_table(("setting", "value", "from"), rows)
 

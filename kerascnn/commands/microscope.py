@@ -60,16 +60,16 @@ def microscope(
         from kerascnn.using.classifier import subject
 
         classifier = subject(run)
-        found = using.data_of(classifier, data)
-        if split is not None and split not in found.splits:
-            raise UsageError(f"{found.name} has no split {split!r}; it has {', '.join(found.splits)}.")
+        available = using.data_of(classifier, data)
+        if split is not None and split not in available.splits:
+            raise UsageError(f"{available.name} has no split {split!r}; it has {', '.join(available.splits)}.")
         let_interrupts_through()
         out = out or classifier.folder / "microscope"
         try:
             with saying_warnings(say):
                 page = microscope(
                     classifier,
-                    found,
+                    available,
                     layers=layers,
                     images=images,
                     out=out,

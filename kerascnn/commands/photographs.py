@@ -113,10 +113,10 @@ def free(stem, image, ending=""):
     import numpy as np
 
     for number in itertools.count(1):
-        own = stem.with_name(f"{stem.name}-{number}") if number > 1 else stem
-        numbers = own.with_name(f"{own.name}{ending}.npz")
+        candidate = stem.with_name(f"{stem.name}-{number}") if number > 1 else stem
+        numbers = candidate.with_name(f"{candidate.name}{ending}.npz")
         if not numbers.exists() or np.array_equal(read_arrays(numbers).get("image"), image):
-            return own
+            return candidate
 
 
 def save(figures, stem, numbers):

@@ -59,7 +59,7 @@ def _names(host):
     """By what names a service that listens at an address may be called: all of this machine's for 0.0.0.0 and ::."""
     if host not in ("0.0.0.0", "::"):
         return (host,)
-    own = {socket.gethostname(), socket.getfqdn()}
+    names = {socket.gethostname(), socket.getfqdn()}
     with contextlib.suppress(OSError):
-        own |= {found[4][0] for found in socket.getaddrinfo(socket.gethostname(), None)}
-    return (*own, host)
+        names |= {address[4][0] for address in socket.getaddrinfo(socket.gethostname(), None)}
+    return (*names, host)

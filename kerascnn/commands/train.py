@@ -61,9 +61,9 @@ def _option(spec):
 def make_fields(name, leave_out):
     """A dataclass whose fields are recipe fields as options, but for some; each is None until it is typed."""
     options = [_option(spec) for spec in FIELDS.values() if spec.name not in leave_out]
-    made = dataclasses.make_dataclass(name, options, kw_only=True)
-    made.__module__ = __name__  # cyclopts takes classes of the module `types` for built-in ones
-    return made
+    fields = dataclasses.make_dataclass(name, options, kw_only=True)
+    fields.__module__ = __name__  # cyclopts takes classes of the module `types` for built-in ones
+    return fields
 
 
 Fields = make_fields("Fields", leave_out=("data",))
@@ -305,11 +305,11 @@ def _exported(run):
     from kerascnn.using.exporting import export
 
     try:
-        made = export(run, fresh=False)
+        exported = export(run, fresh=False)
     except Exception as error:
         reason = disk_full(error) or (str(error) or type(error).__name__).splitlines()[0]
         return f"not written: {reason}  (again: {command('export', run.folder)})"
-    return f"{made.path}  (reloaded; probabilities differ by at most {made.difference:.1g})"
+    return f"{exported.path}  (reloaded; probabilities differ by at most {exported.difference:.1g})"
 
 
 def _reported(run):

@@ -280,11 +280,11 @@ def export(
         from kerascnn.using.exporting import export as write
 
         let_interrupts_through()
-        made = write(run, format, data=data)
-        say(f"{made.path}  (reloaded in a fresh process; {made.agreement})")
-        say(f"{made.card}  (model card)")
+        exported = write(run, format, data=data)
+        say(f"{exported.path}  (reloaded in a fresh process; {exported.agreement})")
+        say(f"{exported.card}  (model card)")
         if FORMATS.facts(format)["suffix"]:
-            say(f"{title} needs no TensorFlow: {command('predict', made.path)} IMAGE...")
+            say(f"{title} needs no TensorFlow: {command('predict', exported.path)} IMAGE...")
 
 
 def list_formats(*, json: Json = False):
@@ -310,22 +310,22 @@ def list_runs(folder: Path | None = None, /, *, json: Json = False):
     """
     if folder is not None and not folder.is_dir():
         raise UsageError(f"There is no folder {folder}. Type the folder that holds the runs.")
-    found = [run.summary() for run in runs.found(folder)]
+    summaries = [run.summary() for run in runs.found(folder)]
     if json:
-        print_json(found)
+        print_json(summaries)
         return
-    if not found:
+    if not summaries:
         print(f"No runs in {folder or runs.ROOT}/. Make one: kerascnn train")
         return
     rows = []
-    for item in found:
+    for item in summaries:
         result = item.get("result") or {}
         accuracy = f"{100 * result['accuracy']:.2f}%" if "accuracy" in result else ""
         minutes = f"{item['seconds'] / 60:.1f}" if "seconds" in item else ""
         rows.append((item["run"], item.get("status") or "", item["model"], item["data"], accuracy, minutes))
     rows = [tuple(one_line(cell) for cell in row) for row in rows]
     print_table(("run", "status", "model", "data", "test accuracy", "minutes"), rows, "llllrr")
-    for item in found:
+    for item in summaries:
         if item.get("status") == "damaged" and item.get("reason"):
             print(one_line(f"{item['run']}: {item['reason']}"))
 

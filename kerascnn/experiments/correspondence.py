@@ -73,16 +73,16 @@ def correspondence(
         signs = _signs(model, images, whole, names, where, fill, batch_size)
         return np.stack([pair_distances(signs[name]) for name in names])
 
-    found = {
+    distances_of = {
         part: kept.measure(f"{part} {where.tolist()}", lambda where=where: distances(where))
         for part, where in places.items()
     }
-    random = np.mean([found[part] for part in places if part not in boxes], axis=0)
+    random = np.mean([distances_of[part] for part in places if part not in boxes], axis=0)
     rows, table_arrays = [], {}
     for number, layer in enumerate(names):
         chance = random[number]
         for part in boxes:
-            between = found[part][number]
+            between = distances_of[part][number]
             table_arrays[f"{part}/{layer}"] = between
             below = chance - between
             rows.append((part, layer, *jackknife(between), *jackknife(below), len(images)))
@@ -121,8 +121,8 @@ def hidden(images, boxes, fill="mean"):
 
 
 def _features(model, images, names, batch_size):
-    found = activations(model, images, names, batch_size=batch_size)
-    return {name: found[name].reshape(len(images), -1) for name in names}
+    maps = activations(model, images, names, batch_size=batch_size)
+    return {name: maps[name].reshape(len(images), -1) for name in names}
 
 
 def _signs(model, images, whole, names, boxes, fill, batch_size):

@@ -66,8 +66,8 @@ def evolution(models, images, layers=None, *, channels=2, batch_size=64, keep=No
     for each in chosen:
         check_feature(plan, each.name, each.value)
     names = [each.name for each in chosen]
-    found = scan(last, images, names, 1, batch_size=batch_size)
-    drawn = {name: _channels(found, name, channels) for name in names}
+    result = scan(last, images, names, 1, batch_size=batch_size)
+    drawn = {name: _channels(result, name, channels) for name in names}
     patches = {name: {} for name in names}
     progress = Progress("network", len(order), say)
     measured = []
@@ -76,7 +76,7 @@ def evolution(models, images, layers=None, *, channels=2, batch_size=64, keep=No
         kept = Kept(keep, model, last, images, names, list(drawn.items()), batch_size, progress=progress)
 
         def of_epoch(model=model):
-            here = found if model is last else scan(model, images, names, 1, batch_size=batch_size)
+            here = result if model is last else scan(model, images, names, 1, batch_size=batch_size)
             values = _distances(model, last, images, chosen, batch_size)
             for name in names:
                 values |= _packed(name, _patches(here, model, name, drawn[name]))
@@ -115,8 +115,8 @@ def _model(model):
 def _features(model, images, chosen, batch_size):
     """{name: float32 (N, features)} of the layers that are looked at."""
     outputs = {each.name: each.output for each in chosen}
-    found = activations(model, images, list(dict.fromkeys(outputs.values())), batch_size=batch_size)
-    return {name: found[output].reshape(len(images), -1) for name, output in outputs.items()}
+    maps = activations(model, images, list(dict.fromkeys(outputs.values())), batch_size=batch_size)
+    return {name: maps[output].reshape(len(images), -1) for name, output in outputs.items()}
 
 
 def _distances(model, last, images, chosen, batch_size):
@@ -151,23 +151,23 @@ def _unpacked(name, channels, values):
     return {channel: tuple(values[f"{name}/{channel}/{number}"] for number in range(5)) for channel in channels}
 
 
-def _channels(found, name, channels):
+def _channels(result, name, channels):
     if isinstance(channels, dict):
         return list(channels.get(name, ()))
-    top = found.top(name)
+    top = result.top(name)
     alive = top[top["value"] > 0]["channel"].to_numpy()
     places = np.linspace(0, len(alive) - 1, min(channels, len(alive))).round().astype(int)
     return [int(channel) for channel in alive[np.unique(places)]]
 
 
-def _patches(found, model, name, channels):
+def _patches(result, model, name, channels):
     """{channel: (patch, what of it lies inside the image, projection, image, value)}."""
-    maps = patch_maps(found, model, name, channels, methods=("deconvnet",))["deconvnet"]
-    top = found.top(name).set_index("channel")
+    maps = patch_maps(result, model, name, channels, methods=("deconvnet",))["deconvnet"]
+    top = result.top(name).set_index("channel")
     return {
         channel: (
-            found.patches(name, channel)[0],
-            found.inside(name, channel)[0],
+            result.patches(name, channel)[0],
+            result.inside(name, channel)[0],
             maps[channel][0],
             int(top.loc[channel, "image"]),
             float(top.loc[channel, "value"]),
@@ -300,15 +300,15 @@ def command(
         train(recipe, out=folder, callbacks=[KeptEpochs(folder / "epochs", wanted)], test=False, say=asked.say)
     elif runs.as_run(folder).read("run").get("status") != "finished":
         train(resume=folder, callbacks=[KeptEpochs(folder / "epochs", wanted)], test=False, say=asked.say)
-    found = {n: (lambda path=path: keras_file.load(path)) for n, path in saved(folder / "epochs").items()}
-    missing = set(wanted) - set(found)
+    networks = {n: (lambda path=path: keras_file.load(path)) for n, path in saved(folder / "epochs").items()}
+    missing = set(wanted) - set(networks)
     if missing:
         raise UsageError(
             f"{folder} was trained without looking at epoch {min(missing)}: epochs={epochs}. Give another folder for "
             "this experiment: out=FOLDER"
         )
     split = spread(asked.loaded.train, images)
-    given = {n: load for n, load in found.items() if n in (0, *wanted)}
+    given = {n: load for n, load in networks.items() if n in (0, *wanted)}
     options = {"channels": channels, "keep": asked.kept("evolution"), "say": asked.say}
     return evolution(given, asked.prepared(split)[:], layer_names(layers), **options)
 

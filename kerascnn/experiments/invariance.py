@@ -119,9 +119,9 @@ def _distances(model, images, labels, names, change, amounts, fill, noise):
     of a batch of images."""
 
     def features(given):
-        found = activations(model, given, names, batch_size=len(given))
+        maps = activations(model, given, names, batch_size=len(given))
         answers = np.asarray(model.predict_on_batch(given))
-        return [found[name].reshape(len(given), -1) for name in names], answers
+        return [maps[name].reshape(len(given), -1) for name in names], answers
 
     original, answers = features(images)
     labels = answers.argmax(1) if labels is None else labels

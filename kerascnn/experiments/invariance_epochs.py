@@ -43,7 +43,7 @@ def invariance_epochs(
     last = _model(models[order[-1]])
     names = usual_layers(last) if layers is None else layers
     progress = Progress("network", len(order), say)
-    found = {}
+    numbers_of = {}
     for epochs in order:
         model = last if epochs == order[-1] else _model(models[epochs])
         kept = Kept(keep, model, images, labels, change, amounts, names, fill, progress=progress)
@@ -57,8 +57,8 @@ def invariance_epochs(
         def tell(areas, epochs=epochs):
             return f"epoch {epochs}: {', '.join(f'{name} {area.mean():.3f}' for name, area in areas.items())}"
 
-        found[epochs] = dict(kept.measure(f"epoch {epochs}", of_epoch, tell))
-    arrays = {name: [found[epochs][name] for epochs in order] for name in found[order[0]]}
+        numbers_of[epochs] = dict(kept.measure(f"epoch {epochs}", of_epoch, tell))
+    arrays = {name: [numbers_of[epochs][name] for epochs in order] for name in numbers_of[order[0]]}
     rows = [
         (name, epochs, *mean_interval(area), len(area))
         for name, values in arrays.items()

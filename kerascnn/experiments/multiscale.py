@@ -108,9 +108,9 @@ def multiscale(
                 return {"correct": correct, "numbers": numbers}
 
             told = f"{network}, scales {name}, {aggregate}"
-            found = kept.measure(told, of_choice, lambda f, told=told: f"{told}: {f['correct'].mean():.1%}")
-            correct = arrays[f"{network}/{name}/{aggregate}"] = found["correct"]
-            size, strength, score = found["numbers"].tolist()
+            measured = kept.measure(told, of_choice, lambda f, told=told: f"{told}: {f['correct'].mean():.1%}")
+            correct = arrays[f"{network}/{name}/{aggregate}"] = measured["correct"]
+            size, strength, score = measured["numbers"].tolist()
             accuracy = correct.mean(), *interval(correct.sum(), len(correct))
             rows.append((network, name, aggregate, int(size), strength, score, *accuracy, len(correct)))
     columns = ["network", "scales", "aggregate", "features", "strength", "validation", "accuracy", "low", "high"]
@@ -143,7 +143,7 @@ def _fine_tuned(model, layer, images, labels, steps, train_batch, learning_rate,
     """A copy of the network, trained on the images of the smallest scale."""
     smallest = min(images.values(), key=lambda each: np.prod(np.shape(each[:1])[1:3]))
     sides = zip(model.input_shape[1:3], np.shape(smallest[:1])[1:3], strict=True)
-    height, width = (own or size for own, size in sides)
+    height, width = (side or size for side, size in sides)
     network = with_softmax(model, layer, int(labels.max()) + 1, seed, fresh=False)
     rows = np.arange(len(labels))
     views = functools.partial(_cut, height, width)
@@ -153,8 +153,8 @@ def _fine_tuned(model, layer, images, labels, steps, train_batch, learning_rate,
         return {str(number): array for number, array in enumerate(network.get_weights())}
 
     told = f"fine-tuned in {steps} steps of {min(train_batch, len(labels))} images"
-    found = kept.measure("fine-tuned weights", weights, lambda _: told)
-    network.set_weights([found[str(number)] for number in range(len(found))])
+    weights_of = kept.measure("fine-tuned weights", weights, lambda _: told)
+    network.set_weights([weights_of[str(number)] for number in range(len(weights_of))])
     return network
 
 
@@ -175,7 +175,7 @@ def _features(network, images, layer, kept, name, options):
         scale: kept.measure(
             f"{name} at {scale}",
             lambda scale=scale, each=each: scale_features(network, {scale: each}, layer, **options)[scale],
-            lambda found, scale=scale: f"{name} at {scale}: {found.shape[0]} images, {found.shape[1]} features",
+            lambda values, scale=scale: f"{name} at {scale}: {values.shape[0]} images, {values.shape[1]} features",
         )
         for scale, each in images.items()
     }
@@ -300,8 +300,8 @@ def command(
         seed of every random choice
     """
     asked.need_labels("classifiers need")
-    own = asked.classifier.preprocessing.image_size[0]
-    sides = sides_of(scales) or [own, round(own * 1.25), round(own * 1.5)]
+    size = asked.classifier.preprocessing.image_size[0]
+    sides = sides_of(scales) or [size, round(size * 1.25), round(size * 1.5)]
     train, test = {}, {}
     for side in sides:
         other = asked.at(side)

@@ -81,9 +81,9 @@ def nearest(
         indices, distances = nearest_images(model, queries, batches, layer, **options)
         return {"indices": indices + part.start, "distances": distances}
 
-    found = [kept.measure(f"images {part.start}", lambda part=part: of_block(part)) for part in parts]
+    neighbours = [kept.measure(f"images {part.start}", lambda part=part: of_block(part)) for part in parts]
     check_top(top, len(images))
-    indices, distances = (np.concatenate([each[key] for each in found], 1) for key in ("indices", "distances"))
+    indices, distances = (np.concatenate([each[key] for each in neighbours], 1) for key in ("indices", "distances"))
     order = np.argsort(distances, axis=1, kind="stable")[:, :top]
     indices, distances = (np.take_along_axis(values, order, 1) for values in (indices, distances))
     rows = {

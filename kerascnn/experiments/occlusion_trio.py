@@ -88,22 +88,22 @@ def occlusion_trio(
         kept.measure(digest((image, label)), lambda few=image[None], label=label: trio(model, few, [label], **options))
         for image, label in _pairs(images, labels)
     ]
-    found = {name: np.concatenate([of_image[name] for of_image in each]) for name in each[0]}
-    strongest = _strongest(model, others, layer, found["channel"], batch_size)
+    trios = {name: np.concatenate([of_image[name] for of_image in each]) for name in each[0]}
+    strongest = _strongest(model, others, layer, trios["channel"], batch_size)
     seen = [np.concatenate([image[None], *(others[i : i + 1] for i in of)]) for image, of in _pairs(images, strongest)]
     projection = np.stack(
-        [deconvnet(model, few, Neuron(layer, int(channel))) for few, channel in _pairs(seen, found["channel"])]
+        [deconvnet(model, few, Neuron(layer, int(channel))) for few, channel in _pairs(seen, trios["channel"])]
     )
     rows, columns = (positions(size, patch, stride) for size in images.shape[1:3])
-    covered = np.stack([_covered(own[0], rows, columns, patch) for own in projection])
-    names = [str(n) for n in (class_names if class_names is not None else range(int(found["label"].max()) + 1))]
-    table = _table(found, covered, rows, columns, names)
-    arrays = {**found, "other": strongest, "projection": projection, "covered": covered, "rows": rows, "cols": columns}
+    covered = np.stack([_covered(one[0], rows, columns, patch) for one in projection])
+    names = [str(n) for n in (class_names if class_names is not None else range(int(trios["label"].max()) + 1))]
+    table = _table(trios, covered, rows, columns, names)
+    arrays = {**trios, "other": strongest, "projection": projection, "covered": covered, "rows": rows, "cols": columns}
     title = f"{model.name}: a square of {patch} pixels hidden; strongest feature map of {layer}"
     return Outcome(
         "occlusion-trio",
         table,
-        _findings(layer, found, covered),
+        _findings(layer, trios, covered),
         lambda: _figure(images, labels, arrays, names, patch, title),
         arrays,
         _panels(table, arrays),
@@ -132,16 +132,16 @@ def _covered(projection, rows, columns, patch):
     return inside / max(float(size.sum()), 1e-12)
 
 
-def _table(found, covered, rows, columns, names):
+def _table(trios, covered, rows, columns, names):
     image, row, column = np.meshgrid(np.arange(len(covered)), rows, columns, indexing="ij")
     return pandas.DataFrame(
         {
             "image": image.ravel(),
             "row": row.ravel(),
             "column": column.ravel(),
-            "activity": found["activity"].ravel(),
-            "probability": found["probability"].ravel(),
-            "label": np.asarray(names)[found["label"].ravel()],
+            "activity": trios["activity"].ravel(),
+            "probability": trios["probability"].ravel(),
+            "label": np.asarray(names)[trios["label"].ravel()],
             "covered": covered.ravel(),
         }
     )
@@ -170,22 +170,22 @@ def correlation(first, second):
     return float(np.corrcoef(first, second)[0, 1])
 
 
-def _findings(layer, found, covered):
+def _findings(layer, trios, covered):
     """Whether activity falls where the projection is hidden, as the paper says, and probability with the activity."""
     said = []
-    hidden, low, high = _correlations(covered, found["activity"])
+    hidden, low, high = _correlations(covered, trios["activity"])
     if hidden is not None:
         verdict = "as in the paper, it falls there" if high < 0 else "it does not measurably fall there"
         said.append(
             f"{layer}: rank correlation of the activity and the hidden share of its projection: {hidden}; {verdict}."
         )
-    together, low, high = _correlations(found["activity"], found["probability"])
+    together, low, high = _correlations(trios["activity"], trios["probability"])
     if together is not None:
         verdict = "where one falls, so does the other" if low > 0 else "they do not measurably fall together"
         said.append(
             f"{layer}: rank correlation of the activity and the probability of the class: {together}; {verdict}."
         )
-    changed = np.mean([len(np.unique(label)) > 1 for label in found["label"]])
+    changed = np.mean([len(np.unique(label)) > 1 for label in trios["label"]])
     said.append(f"The most probable class depends on the place of the square in {changed:.0%} of the images.")
     return tuple(said)
 
@@ -206,8 +206,8 @@ def _figure(images, labels, arrays, names, patch, title):
     count = min(3, len(images))
     figure = Figure(figsize=(12.5, 2.35 * count + 0.7), layout="constrained")
     panels = figure.subplots(count, 5, squeeze=False)
-    found, often = np.unique(arrays["label"][:count], return_counts=True)
-    colours = dict.fromkeys(found[np.argsort(-often, kind="stable")][:MOST].tolist())  # the same in every row
+    numbers, often = np.unique(arrays["label"][:count], return_counts=True)
+    colours = dict.fromkeys(numbers[np.argsort(-often, kind="stable")][:MOST].tolist())  # the same in every row
     colours = dict(zip(colours, class_colours([names[i] for i in colours]).values(), strict=True))
     for number, row in enumerate(panels):
         activity, chance = arrays["activity"][number], arrays["probability"][number]

@@ -68,9 +68,9 @@ def pretraining(recipe, folder, extra, *, count=None, rate=1.0, seeds=(0, 1, 2),
 
         def run(name, of, seed=seed):
             told = f"{name}, seed {seed}"
-            found, worked = run_of(anchored(of), folder / f"{name}-seed{seed}", say, told)
-            progress.step(f"{told}: test errors {errors_of(found)[2]:.2%}", worked=worked)
-            return found
+            trained, worked = run_of(anchored(of), folder / f"{name}-seed{seed}", say, told)
+            progress.step(f"{told}: test errors {errors_of(trained)[2]:.2%}", worked=worked)
+            return trained
 
         plain = run("pre-training", first)
         sixth = run("pre-training-extra", first.replace(model_options=with_extra))

@@ -110,12 +110,12 @@ def probes(
                     numbers = np.array([here()[0].shape[1], strength, search.best_score_])
                     return {"correct": search.predict(here()[1]) == test_labels, "numbers": numbers}
 
-                def tell(found, name=name, kind=kind):
-                    return f"{name}: {kind} {found['correct'].mean():.1%}"
+                def tell(measured, name=name, kind=kind):
+                    return f"{name}: {kind} {measured['correct'].mean():.1%}"
 
-                found = kept.measure(f"{name}, {kind}", of_layer, tell)
-                correct = arrays[f"{name}/{kind}"] = found["correct"]
-                size, strength, score = found["numbers"].tolist()
+                measured = kept.measure(f"{name}, {kind}", of_layer, tell)
+                correct = arrays[f"{name}/{kind}"] = measured["correct"]
+                size, strength, score = measured["numbers"].tolist()
                 accuracy = correct.mean(), *interval(correct.sum(), len(correct))
                 rows.append((name, int(size), kind, strength, score, *accuracy, len(correct)))
     columns = ["layer", "features", "classifier", "strength", "validation", "accuracy", "low", "high", "images"]
@@ -134,12 +134,12 @@ def pooled_features(model, images, names, places, batch_size, folder, say=None):
     kept = Kept(folder, model, images, names, places, progress=progress)
 
     def of_block(part):
-        found = {name: [] for name in names}
+        features_of = {name: [] for name in names}
         for start in range(part.start, part.stop, batch_size):
             batch = np.asarray(images[start : min(start + batch_size, part.stop)], "float32")
             for name, maps in activations(model, batch, names, batch_size=batch_size).items():
-                found[name].append(pooled(maps, places).reshape(len(batch), -1))
-        return {name: np.concatenate(features) for name, features in found.items()}
+                features_of[name].append(pooled(maps, places).reshape(len(batch), -1))
+        return {name: np.concatenate(features) for name, features in features_of.items()}
 
     for part in parts:
         kept.measure(f"features {part.start}", lambda part=part: of_block(part))

@@ -36,20 +36,20 @@ def with_softmax(model, layer, num_classes, seed, *, fresh=True):
         x = copy.get_layer(path).output
         x = keras.layers.GlobalAveragePooling2D()(x) if len(x.shape) == 4 else x
         x = keras.layers.Dense(num_classes, activation="softmax", dtype="float32")(x)
-        made = keras.Model(copy.inputs[0], x, name=f"{model.name}_{'untrained' if fresh else 'fine_tuned'}")
+        network = keras.Model(copy.inputs[0], x, name=f"{model.name}_{'untrained' if fresh else 'fine_tuned'}")
     finally:
         random.setstate(state)
     if not fresh:
         copy.set_weights(model.get_weights())
-    made.trainable = True
+    network.trainable = True
     for old in model.layers:
         if np.prod(getattr(old, "kernel_size", 1)) > 1 or isinstance(old, keras.layers.Dense):
             break
-        kept = next((each for each in made.layers if each.name == old.name), None)
+        kept = next((each for each in network.layers if each.name == old.name), None)
         if kept is not None and old.weights:
             kept.set_weights(old.get_weights())
             kept.trainable = False
-    return made
+    return network
 
 
 def trained(network, images, labels, rows, steps, train_batch, learning_rate, seed, change=None):

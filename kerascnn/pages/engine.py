@@ -80,14 +80,14 @@ class Engine:
         """Give each image of a batch its answer, or all of them the error."""
         try:
             pixels = np.stack([pixels for pixels, _ in some])
-            found = await asyncio.get_running_loop().run_in_executor(self.answering, self._answers, pixels)
+            answers = await asyncio.get_running_loop().run_in_executor(self.answering, self._answers, pixels)
         except Exception as error:
             for _, future in some:
                 if not future.done():
                     future.set_exception(error)
             return
         self.batches, self.images = self.batches + 1, self.images + len(some)
-        for (_, future), row in zip(some, found, strict=True):
+        for (_, future), row in zip(some, answers, strict=True):
             if not future.done():
                 future.set_result(row)
 
@@ -113,10 +113,10 @@ class Engine:
         """{"map": a PNG with transparency over the image, "image", "range"} of the image's top class."""
         prepared = self.classifier.preprocessing
         seen = prepared.crop(pixels[None])
-        found = one_value_per_pixel(maps(method, self.classifier.model, prepared.scale(seen))[0])
-        signed = is_signed(method, found)
-        limit = limit_of(found) if signed else float(found.max()) or 1.0
-        part = np.clip(found / limit, -1 if signed else 0, 1)
+        values = one_value_per_pixel(maps(method, self.classifier.model, prepared.scale(seen))[0])
+        signed = is_signed(method, values)
+        limit = limit_of(values) if signed else float(values.max()) or 1.0
+        part = np.clip(values / limit, -1 if signed else 0, 1)
         from matplotlib import colormaps
 
         colours = colormaps[SIGNED]((part + 1) / 2) if signed else colormaps[HEAT](part)
@@ -125,7 +125,7 @@ class Engine:
         return {
             "map": _uri(Image.fromarray(np.round(255 * colours).astype("uint8"), "RGBA")),
             "image": _uri(Image.fromarray(image).convert("RGB")),
-            "range": range_of(found, signed),
+            "range": range_of(values, signed),
         }
 
     def maps_of(self, pixels, name, largest=None):
@@ -134,16 +134,16 @@ class Engine:
         Args:
             largest: what is white; None: the largest absolute value.
         """
-        found = activations(self.classifier.model, self._input(pixels), self._layer(name).output)[0]
-        height, width, channels = found.shape
+        values = activations(self.classifier.model, self._input(pixels), self._layer(name).output)[0]
+        height, width, channels = values.shape
         count = min(channels, MOST_UNITS)
-        largest = largest or float(np.abs(found).max()) or 1.0
+        largest = largest or float(np.abs(values).max()) or 1.0
         larger = max(1, round(TILE / max(height, width)))
         columns = 8
         rows = -(-count // columns)
         sheet = np.zeros((rows * height * larger, columns * width * larger), "uint8")
         for number in range(count):
-            tile = np.clip(255 * found[..., number] / largest, 0, 255).repeat(larger, 0).repeat(larger, 1)
+            tile = np.clip(255 * values[..., number] / largest, 0, 255).repeat(larger, 0).repeat(larger, 1)
             top, left = number // columns * height * larger, number % columns * width * larger
             sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile.astype("uint8")
         return {

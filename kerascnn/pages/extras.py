@@ -153,8 +153,8 @@ def _looks(run, classifier, predictions, images, look):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", EmptyMap)  # an empty map is seen to be empty
             values = maps(look, classifier.model, classifier.preprocessing.scale(pixels))
-        for row, image, found in zip(some, pixels, values, strict=True):
-            flat = one_value_per_pixel(found)
+        for row, image, value in zip(some, pixels, values, strict=True):
+            flat = one_value_per_pixel(value)
             drawn[int(row)] = blended(image, flat, signed=is_signed(look, flat))
     pictures.keep(run, list(drawn), drawn, "looks")
 

@@ -80,8 +80,8 @@ class Handlers:
         return HTMLResponse(page)
 
     async def on_predict(self, request):
-        found = await self.engine.answer(await self._image(request))
-        return JSONResponse(self._ranked(found, _whole(request, "top", 5)))
+        probabilities = await self.engine.answer(await self._image(request))
+        return JSONResponse(self._ranked(probabilities, _whole(request, "top", 5)))
 
     async def on_look(self, request):
         method = request.query_params.get("method", "grad_cam")
@@ -186,11 +186,11 @@ class Handlers:
             )
         return np.asarray(resize_batch(pixels.astype("uint8")[None], prepared.resize_to))[0]
 
-    def _ranked(self, found, top):
-        found = np.asarray(found)
-        order = np.argsort(-found, kind="stable")[:top]
+    def _ranked(self, probabilities, top):
+        probabilities = np.asarray(probabilities)
+        order = np.argsort(-probabilities, kind="stable")[:top]
         return [
-            {"rank": rank, "index": int(i), "probability": float(found[i]), "label": self.labels[i]}
+            {"rank": rank, "index": int(i), "probability": float(probabilities[i]), "label": self.labels[i]}
             for rank, i in enumerate(order, 1)
         ]
 

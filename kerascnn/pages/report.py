@@ -286,9 +286,9 @@ def _settings(recipe):
 
 def _downloads(run):
     """(name, data URI) of the tables behind the page, except the long one with all images."""
-    found = []
+    files = []
     for path in [run / "metrics.csv", *sorted((run / record.FOLDER).glob("*.csv"))]:
         if path.exists() and path.stem not in ("predictions", "curves"):
             content = base64.b64encode(path.read_bytes()).decode()
-            found.append((path.name, f"data:text/csv;base64,{content}"))
-    return found
+            files.append((path.name, f"data:text/csv;base64,{content}"))
+    return files

@@ -25,9 +25,9 @@ def _seconds(run):
 def _values():
     figure = {"where": "1.4, a figure without numbers"}
     accuracy = {"unit": "accuracy", "split": "test", "better": "higher", **figure}
-    found = []
+    values = []
     for row in (*ROWS, "cnn"):
-        found += [
+        values += [
             Value(row=row, what="best test accuracy", measure=best("test_accuracy"), **accuracy),
             Value(row=row, what="test accuracy at the end", measure=last("test_accuracy"), **accuracy),
             Value(
@@ -42,7 +42,7 @@ def _values():
                 row="parameters", what=f"parameters of {row}", measure=row, unit="parameters", where="1.4, not printed"
             ),
         ]
-    return tuple(found)
+    return tuple(values)
 
 
 def _parameters(place):
@@ -67,27 +67,27 @@ def _fewer_nodes(results):
 
 
 def _not_monotone(results):
-    found = _accuracies(results)
+    accuracies = _accuracies(results)
     told, falls = [], []
     for kind, sizes in SIZES.items():
-        values = [found[f"{kind} {size}"] for size in sizes]
+        values = [accuracies[f"{kind} {size}"] for size in sizes]
         told.append(f"{kind} {', '.join(f'{size}: {value:.2%}' for size, value in zip(sizes, values, strict=True))}")
         falls.append(any(later < earlier for earlier, later in itertools.pairwise(values)))
     return any(falls), f"Best test accuracy, by hidden nodes: {'; '.join(told)}."
 
 
 def _hundred(results):
-    found = _accuracies(results)
+    accuracies = _accuracies(results)
     means = {}
     for size in (100, 500):
-        means[size] = float(np.mean([found[f"{kind} {size}"] for kind in SIZES]))
+        means[size] = float(np.mean([accuracies[f"{kind} {size}"] for kind in SIZES]))
     told = ", ".join(f"{size} nodes {value:.2%}" for size, value in means.items())
     return means[100] > means[500], f"Mean of the three kinds: {told}."
 
 
 def _order(results):
-    found = _accuracies(results)
-    tops = {kind: max(found[f"{kind} {size}"] for size in sizes) for kind, sizes in SIZES.items()}
+    accuracies = _accuracies(results)
+    tops = {kind: max(accuracies[f"{kind} {size}"] for size in sizes) for kind, sizes in SIZES.items()}
     told = ", ".join(f"{kind} {value:.2%}" for kind, value in tops.items())
     return min(tops, key=tops.get) == "rnn" and max(tops, key=tops.get) == "lstm", f"Best of each kind: {told}."
 
@@ -121,28 +121,28 @@ CLAIMS = (
 
 def _overlay(rows, column):
     def series(results):
-        found = {}
+        curves = {}
         for row in rows:
             try:
-                found[row] = results.curve(row, column)
+                curves[row] = results.curve(row, column)
             except NotRun:
                 continue
-        if not found:
+        if not curves:
             raise NotRun("none of these rows has a result")
-        return found
+        return curves
 
     return series
 
 
 def _figures():
-    found = []
+    figures = []
     for kind, sizes in SIZES.items():
         rows = [f"{kind} {size}" for size in sizes]
         for column, words, label in (
             ("test_accuracy", "test accuracy", "accuracy (fraction)"),
             ("loss", "training loss", "loss (nats)"),
         ):
-            found.append(
+            figures.append(
                 Lines(
                     name=f"{kind}-{column}",
                     title=f"{kind.upper()}: {words} by hidden nodes",
@@ -152,7 +152,7 @@ def _figures():
                     where=f"figure {FIGURES[kind]}",
                 )
             )
-    found.append(
+    figures.append(
         Lines(
             name="cnn",
             title="Test accuracy of three recurrent networks of 100 nodes and a CNN",
@@ -162,7 +162,7 @@ def _figures():
             where="1.4.2",
         )
     )
-    return tuple(found)
+    return tuple(figures)
 
 
 @register("comp576-recurrent", source="COMP 576 report 2017, section 1.4")

@@ -46,7 +46,7 @@ def _statistic(name):
     """The series of a figure: a statistic of conv1 over the steps, one line a trial."""
 
     def series(results):
-        found = {}
+        curves = {}
         for trial in TRIALS:
             try:
                 tables = looks(results, trial)
@@ -54,29 +54,29 @@ def _statistic(name):
                 continue
             length = min(map(len, tables))
             mean = np.mean([table[name].to_numpy()[:length] for table in tables], axis=0)
-            found[trial] = (tables[0]["steps"].to_numpy()[:length], mean)
-        return _some(found)
+            curves[trial] = (tables[0]["steps"].to_numpy()[:length], mean)
+        return _some(curves)
 
     return series
 
 
 def _overlay(column):
     def series(results):
-        found = {}
+        curves = {}
         for trial in TRIALS:
             try:
-                found[trial] = results.curve(trial, column)
+                curves[trial] = results.curve(trial, column)
             except NotRun:
                 continue
-        return _some(found)
+        return _some(curves)
 
     return series
 
 
-def _some(found):
-    if not found:
+def _some(curves):
+    if not curves:
         raise NotRun("no trial has a result")
-    return found
+    return curves
 
 
 def _one(trial, quantity):
@@ -102,25 +102,25 @@ def _keep_rate(results):
 
 def _points(results):
     """(share of zeros at the end, best test accuracy, trial) of every trial and seed that has finished."""
-    found = []
+    points = []
     for trial in TRIALS:
         try:
             zeros = [table["zeros"].iloc[-1] for table in looks(results, trial)]
             accuracy = results.sample(trial, best("test_accuracy"))
         except NotRun:
             continue
-        found += zip(zeros, accuracy, [trial] * len(zeros), strict=False)
-    if len(found) < 4:
+        points += zip(zeros, accuracy, [trial] * len(zeros), strict=False)
+    if len(points) < 4:
         raise NotRun("fewer than four trainings have finished")
-    return found
+    return points
 
 
 def _sparse(results):
     zeros, accuracy, _ = zip(*_points(results), strict=True)
-    found = spearmanr(zeros, accuracy)
+    test = spearmanr(zeros, accuracy)
     told = f"Rank correlation of {LAYER}'s share of zeros at the end with the best test accuracy over {len(zeros)} "
-    told += f"trainings: {found.statistic:+.2f} (p = {found.pvalue:.2g})."
-    holds = None if found.pvalue > 0.05 else bool(found.statistic > 0)
+    told += f"trainings: {test.statistic:+.2f} (p = {test.pvalue:.2g})."
+    holds = None if test.pvalue > 0.05 else bool(test.statistic > 0)
     return holds, told
 
 
@@ -226,16 +226,16 @@ def _figures():
             ("zeros", "share of zeros"),
         )
     ]
-    own = []
+    figures = []
     for number, trial in enumerate(TRIALS):
         where = f"figure {4 * number + 1}"
         for quantity, label in (("loss", "loss (nats)"), ("accuracy", "accuracy (fraction)")):
             title = f"Trial {number + 1}: {quantity}"
             series = _one(trial, quantity)
-            own.append(
+            figures.append(
                 Lines(name=f"{trial}-{quantity}", title=title, series=series, y_label=label, where=where, **steps)
             )
-        own += [
+        figures += [
             Picture(
                 name=f"{trial}-histogram",
                 title=f"Trial {number + 1}: histogram of {LAYER} over the steps",
@@ -251,7 +251,7 @@ def _figures():
                 where=f"figure {4 * number + 4}",
             ),
         ]
-    return (*overlays, *own)
+    return (*overlays, *figures)
 
 
 @register("comp576-trials", source="COMP 576 report 2017, section 1.2")

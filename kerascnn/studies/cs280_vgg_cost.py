@@ -66,9 +66,9 @@ def _memory(place):
     rows, numbers = [], {}
     for name, build in networks().items():
         model = build()
-        found = {batch: anatomy.cost(model, batch, "float32", "sgd_momentum") for batch in (FULL, USED, 32)}
-        numbers |= {f"{name} at {batch}": cost.training_bytes / 1e6 for batch, cost in found.items()}
-        cost = found[FULL]
+        costs = {batch: anatomy.cost(model, batch, "float32", "sgd_momentum") for batch in (FULL, USED, 32)}
+        numbers |= {f"{name} at {batch}": cost.training_bytes / 1e6 for batch, cost in costs.items()}
+        cost = costs[FULL]
         fixed = cost.weight_bytes + cost.gradient_bytes + cost.optimizer_bytes
         numbers[f"{name}: parameters"] = cost.parameters
         numbers[f"{name}: share of weights"] = fixed / cost.training_bytes
@@ -77,7 +77,7 @@ def _memory(place):
                 "network": name,
                 "parameters": f"{cost.parameters:,}",
                 "work per image, M macs": f"{cost.macs / 1e6:,.0f}",
-                **{f"MB at {batch}": f"{each.training_bytes / 1e6:,.0f}" for batch, each in found.items()},
+                **{f"MB at {batch}": f"{each.training_bytes / 1e6:,.0f}" for batch, each in costs.items()},
                 "of these weights, gradients, momentum at 256": f"{fixed / 1e6:,.0f}",
             }
         )

@@ -101,7 +101,7 @@ def _layers(place):
     of_layers(table).to_csv(place.folder / "layers.csv", index=False)
     sums = anatomy.totals(table)
     counts = {row.layer: int(row.parameters) for row in table.itertuples() if row.layer in TABLE}
-    found = (
+    numbers = (
         sums["parameters"]["all"],
         sums["trainable"]["all"],
         sums["not_trainable"]["all"],
@@ -110,7 +110,7 @@ def _layers(place):
         sums["neurons"]["convolutional"],
         sums["neurons"]["dense"],
     )
-    return {**counts, **{what: int(number) for (what, _, _), number in zip(SUMS, found, strict=True)}}
+    return {**counts, **{what: int(number) for (what, _, _), number in zip(SUMS, numbers, strict=True)}}
 
 
 def named(filters):

@@ -100,7 +100,7 @@ CLAIMS = (
 
 def _figures():
     words = {"accuracy": ("accuracy (fraction)", "figure 5"), "loss": ("loss (nats)", "figure 6")}
-    own = [
+    figures = [
         Lines(
             name=f"resnet-{quantity}",
             title=f"{quantity.capitalize()} of ResNet-18",
@@ -140,7 +140,7 @@ def _figures():
         )
         for view, number in COLOURS.items()
     ]
-    return (*own, both, *maps, *weights)
+    return (*figures, both, *maps, *weights)
 
 
 @register("tdt4265-transfer", source="TDT4265 report 2019, task 3")

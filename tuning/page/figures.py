@@ -65,9 +65,9 @@ class Scale:
             values = hyperparameter["values"]
             labels = tuple(shortened(value) for value in values)
             return cls(hyperparameter, -0.5, len(values) - 0.5, step=1 / len(values), categories=labels)
-        found = codes(column, hyperparameter)
+        numbers = codes(column, hyperparameter)
         ends = [end for end in (hyperparameter.get("low"), hyperparameter.get("high")) if end is not None]
-        ends = np.array([*ends, *found[np.isfinite(found)]], dtype=float)
+        ends = np.array([*ends, *numbers[np.isfinite(numbers)]], dtype=float)
         low, high = (ends.min(), ends.max()) if len(ends) else (0.0, 1.0)
         log = bool(hyperparameter.get("log")) and low > 0
         if hyperparameter["kind"] == "int" and not log and high - low < FEW:

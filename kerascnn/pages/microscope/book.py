@@ -43,8 +43,8 @@ class LayerFacts:
 
     def __init__(self, each, collected, num_classes, top):
         result = collected.result
-        found = result._record.layers[each.name]
-        self.each, self.geometry, self.leaders = each, found.geometry, found.leaders
+        layer = result._record.layers[each.name]
+        self.each, self.geometry, self.leaders = each, layer.geometry, layer.leaders
         self.top, self._lower = top, {}
         self.stats = result.stats(each.name)
         self.rows = self.stats.to_dict("records")
@@ -54,16 +54,16 @@ class LayerFacts:
         units = len(self.stats)
         self.classes = self.shares = None
         self.index, self.preferred = np.full(units, np.nan), np.full(units, -1)
-        self.counted = (found.leaders.image >= 0).sum(1)
+        self.counted = (layer.leaders.image >= 0).sum(1)
         if num_classes:
-            statistics = found.statistics
+            statistics = layer.statistics
             self.present = np.flatnonzero(statistics.images)
             places = statistics.images[self.present, None] * int(statistics.places)
             self.classes = statistics.total[self.present] / places
             self.index = selectivity_index(self.classes) if len(self.present) > 1 else self.index
             best = self.present[self.classes.argmax(0)]
             self.preferred = np.where(self.classes.max(0) > 0, best, -1)
-            labels = np.where((found.leaders.value > 0) & (found.leaders.image >= 0), found.leaders.label, -1)
+            labels = np.where((layer.leaders.value > 0) & (layer.leaders.image >= 0), layer.leaders.label, -1)
             self.shares = np.stack([(labels == number).sum(1) for number in range(num_classes)])
 
     @property
@@ -95,10 +95,10 @@ class LayerFacts:
     def lower_patches(self, unit):
         """As many Patches, largest first, from around lower quantiles of the unit's activity over the sample."""
         if unit not in self._lower:
-            self._lower[unit] = self._found_lower(unit)
+            self._lower[unit] = self._find_lower(unit)
         return self._lower[unit]
 
-    def _found_lower(self, unit):
+    def _find_lower(self, unit):
         strongest = self.top_patches(unit)
         wanted, taken = len(strongest), {patch.image for patch in strongest}
         order = np.argsort(-self.height[:, unit], kind="stable")
@@ -156,12 +156,12 @@ def _around(centre, count):
 
 def strongest_units(facts, n=6):
     """{image: [(address, [unit, ...])]} of the sample: the units that come closest to their own largest activation."""
-    found = {}
+    units_of = {}
     for layer in facts:
         largest = layer.leaders.value[:, 0]
         share = np.where(largest > 0, layer.height / np.where(largest > 0, largest, 1), 0)
         order = np.argsort(-np.round(share, 6), axis=1, kind="stable")[:, :n]
         for row, image in enumerate(layer.sample.tolist()):
             units = [int(unit) for unit in order[row] if share[row, unit] > 0]
-            found.setdefault(image, []).append((layer.each.address, units))
-    return found
+            units_of.setdefault(image, []).append((layer.each.address, units))
+    return units_of

@@ -93,7 +93,7 @@ def microscope(
     addresses = {*before.get("layers", ()), *(each.address for each in chosen)}
     chosen = [each for each in everything if each.address in addresses]
     _describe(site, subject, chosen, before)
-    own_labels, doubts = site.labels(everything)
+    unit_labels, doubts = site.labels(everything)
     for doubt in doubts:
         say(doubt)
     collected = collect(subject, chosen, site, batch_size=batch_size, say=say)
@@ -108,7 +108,7 @@ def microscope(
         recorded(subject.watch, chosen),
     )
     say("pages")
-    Pages(site, subject, facts, collected, own_labels, shown, everything, drawn).write()
+    Pages(site, subject, facts, collected, unit_labels, shown, everything, drawn).write()
     say(f"{counted(site.written, 'file')} changed")
     return site.folder / "index.html"
 
@@ -231,14 +231,14 @@ def _layer_maps(site, layer, walker, count, say):
         if not settled and rows:
             walker.settle(*zip(*_some(layer, count), strict=True))
             settled = True
-        found = {method: [] for method in METHODS}
+        all_maps = {method: [] for method in METHODS}
         for start in range(0, len(rows), AT_ONCE):
             part = walker(*zip(*rows[start : start + AT_ONCE], strict=True))
             for method in METHODS:
-                found[method] += part[method]
+                all_maps[method] += part[method]
         for unit, name in names.items():
             number = [i for i, row in enumerate(rows) if row[2] == unit]
-            maps = {method: [found[method][i] for i in number] for method in METHODS}
+            maps = {method: [all_maps[method][i] for i in number] for method in METHODS}
             site.put(name, pictures.map_sheet(layer.geometry, maps, [rows[i][1] for i in number]))
         done[str(first)] = key
         site.put_json(f"{STATE}/{state}", done)

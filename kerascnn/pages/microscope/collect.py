@@ -99,8 +99,8 @@ def _active(subject, layers, site, batch_size, result, say):
     have = set(json.loads(state["layers"].tobytes())) if state else set()
     missing = [each for each in layers if each.address not in have]
     if missing:
-        found = _passed(subject, missing, sample, site, batch_size, say)
-        state = {**state, **found, "layers": _text(sorted(have | {each.address for each in missing}))}
+        arrays = _passed(subject, missing, sample, site, batch_size, say)
+        state = {**state, **arrays, "layers": _text(sorted(have | {each.address for each in missing}))}
         _write(site.state / "activity.npz", state)
         (site.state / "activity-part.npz").unlink(missing_ok=True)
     height = {each.address: state[f"height/{each.address}"] for each in layers}
@@ -120,41 +120,41 @@ def _passed(subject, layers, sample, site, batch_size, say):
     constants = read_constants(plan, "float32")
     part, clock, saved = site.state / "activity-part.npz", Clock(), time.monotonic()
     key = hashlib.sha256(json.dumps([each.name for each in layers]).encode()).hexdigest()
-    found = _read(part)
-    if not found or found["key"].tobytes().decode() != key:
-        found = {"key": _text(key, raw=True), "done": np.array(0)}
+    arrays = _read(part)
+    if not arrays or arrays["key"].tobytes().decode() != key:
+        arrays = {"key": _text(key, raw=True), "done": np.array(0)}
     kept = set(sample.tolist())
-    for first in range(int(found["done"]), len(subject), batch_size):
+    for first in range(int(arrays["done"]), len(subject), batch_size):
         numbers = np.arange(first, min(first + batch_size, len(subject)))
         x = check_images(subject.model, plan, subject.prepared(numbers))[0].astype("float32", copy=False)
         filled = np.concatenate([x, np.repeat(x[-1:], batch_size - len(x), 0)])
         heights, places, end = step(ops.convert_to_tensor(filled), constants)
         rows = [i for i, number in enumerate(numbers.tolist()) if number in kept]
         for each, tall, where in zip(layers, heights, places, strict=True):
-            _append(found, f"height/{each.address}", ops.convert_to_numpy(tall)[rows])
-            _append(found, f"place/{each.address}", ops.convert_to_numpy(where)[rows].astype("int32"))
+            _append(arrays, f"height/{each.address}", ops.convert_to_numpy(tall)[rows])
+            _append(arrays, f"place/{each.address}", ops.convert_to_numpy(where)[rows].astype("int32"))
         if answering is not None:
             order, probable = _best(ops.convert_to_numpy(end)[: len(x)])
-            _append(found, "classes", order)
-            _append(found, "probabilities", probable)
-        found["done"] = np.array(first + len(numbers))
+            _append(arrays, "classes", order)
+            _append(arrays, "probabilities", probable)
+        arrays["done"] = np.array(first + len(numbers))
         if clock.rings():
-            say(f"activity: {int(found['done']):,} of {counted(len(subject), 'image')}")
+            say(f"activity: {int(arrays['done']):,} of {counted(len(subject), 'image')}")
         if time.monotonic() - saved >= EVERY:
-            _write(part, _joined(found))
+            _write(part, _joined(arrays))
             saved = time.monotonic()
-    return {name: array for name, array in _joined(found).items() if name not in ("key", "done")}
+    return {name: array for name, array in _joined(arrays).items() if name not in ("key", "done")}
 
 
 def _heights(task, count, images, constants):
     """(heights, places) of the first `count` values, (N, channels) each, and the network's answers, or None."""
-    found = walk(task, [images], constants, [])[0]
+    values = walk(task, [images], constants, [])[0]
     tall, where = [], []
-    for value in found[:count]:
+    for value in values[:count]:
         flat = ops.reshape(value, (value.shape[0], -1, value.shape[-1]))
         tall.append(ops.max(flat, 1))
         where.append(ops.argmax(flat, 1))
-    return tall, where, found[count] if len(found) > count else tall[0]
+    return tall, where, values[count] if len(values) > count else tall[0]
 
 
 def _best(end):
@@ -165,14 +165,14 @@ def _best(end):
     return order.astype("int32"), np.take_along_axis(end, order, 1)
 
 
-def _append(found, name, rows):
-    before = found.setdefault(name, [])
-    found[name] = [*([before] if isinstance(before, np.ndarray) else before), rows]
+def _append(arrays, name, rows):
+    before = arrays.setdefault(name, [])
+    arrays[name] = [*([before] if isinstance(before, np.ndarray) else before), rows]
 
 
-def _joined(found):
+def _joined(arrays):
     """Arrays of what blocks have added; it stays as it is."""
-    return {name: np.concatenate(value) if isinstance(value, list) else value for name, value in found.items()}
+    return {name: np.concatenate(value) if isinstance(value, list) else value for name, value in arrays.items()}
 
 
 def _text(value, raw=False):

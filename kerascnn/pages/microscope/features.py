@@ -57,27 +57,27 @@ def _of_layer(site, subject, layer, bounds, wanted, say, clock):
     """[largest activation] of a layer's units; NaN for those that have no image."""
     address, state = layer.each.address, f"features-{layer.each.address}.json"
     known = site.read_state(state, {})
-    found = []
+    activations_of = []
     for first in range(0, layer.units, AT_ONCE):
         units = range(first, min(first + AT_ONCE, layer.units))
         key = hashlib.sha256(repr((list(units), STEPS, [bound.tolist() for bound in bounds])).encode()).hexdigest()
         there = all((site.folder / file_of(address, unit)).exists() for unit in units)
         if known.get(str(first), {}).get("key") != key or not there:
             if not wanted:
-                found += [float("nan")] * len(units)
+                activations_of += [float("nan")] * len(units)
                 continue
-            images, largest = made(subject, layer, units, *bounds)
+            images, largest = unit_images(subject, layer, units, *bounds)
             for unit, image in zip(units, images, strict=True):
                 site.put(file_of(address, unit), pictures.whole(_shown(image)))
             known[str(first)] = {"key": key, "largest": largest}
             site.put_json(f"{STATE}/{state}", known)
             if clock.rings():
                 say(f"feature images of {address}: {units[-1] + 1:,} of {counted(layer.units, 'unit')}")
-        found += known[str(first)]["largest"]
-    return found
+        activations_of += known[str(first)]["largest"]
+    return activations_of
 
 
-def made(subject, layer, units, low, high):
+def unit_images(subject, layer, units, low, high):
     """(pictures (n, H, W, C) between 0 and 1, [largest activation of each unit on its own]) of some units of a layer.
 
     The images excite a channel's mean over its map; of the network's answers the score.

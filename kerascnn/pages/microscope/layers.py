@@ -51,15 +51,15 @@ def all_layers(model):
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = {each.value: each for each in scanned_layers(model)}
+        by_value = {each.value: each for each in scanned_layers(model)}
     dense = call_names(plan, [path for path, kind in plan.kinds.items() if kind == "Dense"])
     for name in dense:
-        (own,) = scanned_layers(model, [name])
-        (seen,) = scanned_layers(model, [f"{name} (after all)"])
-        chosen = own if seen.value in plan.outputs else seen
-        found.setdefault(chosen.value, chosen)
+        (before,) = scanned_layers(model, [name])
+        (after,) = scanned_layers(model, [f"{name} (after all)"])
+        chosen = before if after.value in plan.outputs else after
+        by_value.setdefault(chosen.value, chosen)
     taken, layers = set(), []
-    for each in sorted(found.values(), key=lambda each: each.value):
+    for each in sorted(by_value.values(), key=lambda each: each.value):
         layers.append(SiteLayer(_address(each.layer, taken), each))
     return layers
 

@@ -38,10 +38,10 @@ def chosen(subject, count):
     """Numbers of the images that are explained, sorted: the first of each class in turn; without classes, an even
     sample."""
     known = [np.flatnonzero(subject.labels == number).tolist() for number in range(len(subject.class_names))]
-    known = [own for own in known if own]
+    known = [numbers for numbers in known if numbers]
     if not known:
         return np.unique(np.linspace(0, len(subject) - 1, min(count, len(subject))).round().astype(int)).tolist()
-    turns = (number for rank in itertools.count() for own in known for number in own[rank : rank + 1])
+    turns = (number for rank in itertools.count() for numbers in known for number in numbers[rank : rank + 1])
     return sorted(itertools.islice(turns, min(count, sum(map(len, known)))))
 
 
@@ -61,12 +61,12 @@ def explained(site, subject, numbers, say):
     methods, twin = list(EXPLANATIONS.names()), []
     told = {}
 
-    def made(some):
+    def rows_of(some):
         if not twin:
             twin.append(_twin(subject.model))
         return _explained(site, subject, twin[0], some, methods)
 
-    for rows in _in_groups(site, "looks", numbers, (methods, SIDE), made, say):
+    for rows in _in_groups(site, "looks", numbers, (methods, SIDE), rows_of, say):
         told |= rows
     return told
 
@@ -88,7 +88,7 @@ def activated(site, subject, facts, numbers, say):
     return told
 
 
-def _in_groups(site, kind, numbers, key, made, say):
+def _in_groups(site, kind, numbers, key, rows_of, say):
     """{image: rows} of one group of images after another; what an earlier build has made is not made again."""
     state, clock = f"images-{kind}.json", Clock()
     known, kept = site.read_state(state, {}), {}
@@ -99,7 +99,7 @@ def _in_groups(site, kind, numbers, key, made, say):
         if name in known and there:
             kept[name] = known[name]
         else:
-            kept[name] = {str(number): rows for number, rows in made(some).items()}
+            kept[name] = {str(number): rows for number, rows in rows_of(some).items()}
             site.put_json(f"{STATE}/{state}", {**known, **kept})
             if clock.rings():
                 say(f"{kind} of images: {first + len(some)} of {len(numbers)}")
@@ -130,55 +130,55 @@ def _explained(site, subject, twin, some, methods):
     """{image: [row of each method]} of a group, whose sheets are written."""
     x = _padded(subject.prepared(some))
     target = fixed_target(subject.model, x, None, {})[0]
-    found, rows = {}, {number: [] for number in some}
+    maps_of, rows = {}, {number: [] for number in some}
     for method in methods:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of maps that are zero, which the page tells
-                found[method], scores = _scored(subject.model, twin, x, target, method)
+                maps_of[method], scores = _scored(subject.model, twin, x, target, method)
         except UsageError as error:
-            for own in rows.values():
-                own.append({"method": method, "why": str(error)})
+            for lines in rows.values():
+                lines.append({"method": method, "why": str(error)})
             continue
         facts = EXPLANATIONS.facts(method)
         told = {"source": facts.get("source", ""), "fails": bool(facts.get("fails_randomisation", False))}
         told["cautions"] = cautions(method, subject.model)
-        for place, own in enumerate(rows.values()):
-            flat = one_value_per_pixel(found[method][place])
+        for place, lines in enumerate(rows.values()):
+            flat = one_value_per_pixel(maps_of[method][place])
             numbers = {name: round(float(values[place]), 4) for name, values in scores.items()}
             words = range_of(flat, is_signed(method, flat))
-            own.append({"method": method, **told, **numbers, "range": words, "column": len(found) - 1})
+            lines.append({"method": method, **told, **numbers, "range": words, "column": len(maps_of) - 1})
     noise = np.stack([np.random.default_rng([0, number]).random(x.shape[1:3]) for number in some])
     areas = deletion_and_insertion(subject.model, x, target, _padded(noise))
-    for place, (number, own) in enumerate(rows.items()):
-        own.append({"method": RANDOM, **{name: round(float(area[place]), 4) for name, area in areas.items()}})
+    for place, (number, lines) in enumerate(rows.items()):
+        lines.append({"method": RANDOM, **{name: round(float(area[place]), 4) for name, area in areas.items()}})
         picture = pictures.picture(subject.pixels([number])[0])
-        sheet, tile = _sheet(picture, {method: each[place] for method, each in found.items()})
-        own[-1] |= {"target": int(target[place]), "tile": tile}
+        sheet, tile = _sheet(picture, {method: each[place] for method, each in maps_of.items()})
+        lines[-1] |= {"target": int(target[place]), "tile": tile}
         site.put(f"images/{number:06d}-looks.webp", sheet)
     return rows
 
 
 def _scored(model, twin, x, target, method):
     """(maps of the images, {score: (N,)})."""
-    found = maps(method, model, x, target)
-    own = importance_of(found)
-    scores = deletion_and_insertion(model, x, target, own)
+    values = maps(method, model, x, target)
+    importances = importance_of(values)
+    scores = deletion_and_insertion(model, x, target, importances)
     if twin is not None:
-        scores["spearman"], scores["ssim"] = likeness(own, importance(method, twin, x, target))
-    return found, scores
+        scores["spearman"], scores["ssim"] = likeness(importances, importance(method, twin, x, target))
+    return values, scores
 
 
-def _sheet(picture, found):
+def _sheet(picture, maps_of):
     """(WebP bytes, (width, height) of a tile): a column for each method, the map alone above the map on the image."""
     height, width = picture.shape[:2]
     share = min(1.0, SIDE / max(height, width))
     size = max(1, round(height * share)), max(1, round(width * share))
     columns = []
-    for method, own in found.items():
-        flat = one_value_per_pixel(own)
+    for method, values in maps_of.items():
+        flat = one_value_per_pixel(values)
         signed = is_signed(method, flat)
-        alone = pictures.map_colours(own) if signed else colormaps[HEAT](flat / (flat.max() or 1.0))[..., :3]
+        alone = pictures.map_colours(values) if signed else colormaps[HEAT](flat / (flat.max() or 1.0))[..., :3]
         over = blended(pictures.fitted(picture / 255, *flat.shape), flat, signed=signed) / 255
         columns.append(np.concatenate([pictures.fitted(view, *size) for view in (alone, over)]))
     if not columns:
@@ -192,19 +192,19 @@ def _activated(site, subject, facts, some):
     plan = make_plan(subject.model, opaque_step)
     arrays = check_images(subject.model, plan, _padded(subject.prepared(some)))
     values = tuple(layer.each.scanned.value for layer in facts)
-    found = run(plan, Task(plan.steps, plan.inputs, values), arrays, [])[0]
+    activations = run(plan, Task(plan.steps, plan.inputs, values), arrays, [])[0]
     told = {}
     for place, number in enumerate(some):
         lines = []
-        for layer, own in zip(facts, found, strict=True):
+        for layer, each in zip(facts, activations, strict=True):
             largest = layer.leaders.value[:, 0]
-            share = np.where(largest > 0, own[place].max((0, 1)) / np.where(largest > 0, largest, 1), 0)
+            share = np.where(largest > 0, each[place].max((0, 1)) / np.where(largest > 0, largest, 1), 0)
             order = np.argsort(-np.round(share, 6), kind="stable")[:BEST]
             lines.append((layer.each.address, [int(unit) for unit in order if share[unit] > 0]))
         sheet = np.full((len(facts) * TILE, BEST * TILE, 3), pictures.GREY, "uint8")
-        for line, (layer, own, (_, units)) in enumerate(zip(facts, found, lines, strict=True)):
+        for line, (layer, each, (_, units)) in enumerate(zip(facts, activations, lines, strict=True)):
             for column, unit in enumerate(units):
-                shown = np.clip(own[place][..., unit] / layer.leaders.value[unit, 0], 0, 1)
+                shown = np.clip(each[place][..., unit] / layer.leaders.value[unit, 0], 0, 1)
                 view = pictures.fitted(np.repeat(shown[..., None], 3, -1), TILE, TILE)
                 sheet[line * TILE : (line + 1) * TILE, column * TILE : (column + 1) * TILE] = view
         site.put(f"images/{number:06d}-maps.webp", pictures.webp(sheet, quality=80))

@@ -91,15 +91,15 @@ class Walker:
         index = np.stack([np.asarray(units)] if self._units else [rows, cols, np.asarray(units)], 1).astype("int32")
         missing = AT_ONCE - len(x)
         x, index = (np.concatenate([a, np.repeat(a[-1:], missing, 0)]) if missing else a for a in (x, index))
-        found = self._walks[cut](ops.convert_to_tensor(x), self._constants, ops.convert_to_tensor(index))
+        arrays = self._walks[cut](ops.convert_to_tensor(x), self._constants, ops.convert_to_tensor(index))
         maps = {}
-        for method, array in zip(METHODS, found, strict=True):
-            array, own = ops.convert_to_numpy(array), []
+        for method, array in zip(METHODS, arrays, strict=True):
+            array, cuts = ops.convert_to_numpy(array), []
             for number, place in enumerate(places):
                 top, left, bottom, right = self._geometry.boxes[place]
                 up, west = corners[number]
-                own.append(array[number, top - up : bottom - up, left - west : right - west])
-            maps[method] = own
+                cuts.append(array[number, top - up : bottom - up, left - west : right - west])
+            maps[method] = cuts
         return maps
 
     def _cut(self, x, rows, cols, places):
@@ -136,10 +136,10 @@ def _both(steps, source, value, images, constants, index):
     forward(steps, values, constants, records)
     arrays = {"index": index, "scale": ops.ones((index.shape[0],), "float32")}
     seed = seed_array("position", values[value], arrays)
-    found = []
+    maps = []
     for method in METHODS:
         task = Task(steps, (source,), (source,), ((value, "position"),), method)
         signals = {value: seed}
         backward(task, steps, values, records, constants, signals)
-        found.append(signals.get(source, ops.zeros_like(images)))
-    return found
+        maps.append(signals.get(source, ops.zeros_like(images)))
+    return maps

@@ -110,8 +110,8 @@ class Pages:
 
     def _assets(self):
         style = TEMPLATES.from_string(STYLE.read_text(encoding="utf-8")).render()
-        own = TEMPLATES.get_template("microscope.css").render()
-        self.site.put("assets/style.css", f"{style}\n{own}\n")
+        microscope = TEMPLATES.get_template("microscope.css").render()
+        self.site.put("assets/style.css", f"{style}\n{microscope}\n")
         source = TEMPLATES.loader.get_source(TEMPLATES, "microscope.js")[0]
         self.site.put("assets/microscope.js", source)
         index = {
@@ -277,8 +277,8 @@ class Pages:
         """[(unit, index, mean)] of the units whose mean is largest for a class, the most selective first."""
         if layer.classes is None or label not in layer.present:
             return []
-        own = np.flatnonzero(layer.preferred == label)
-        order = own[np.argsort(-np.round(layer.index[own], 9), kind="stable")][:BEST]
+        preferring = np.flatnonzero(layer.preferred == label)
+        order = preferring[np.argsort(-np.round(layer.index[preferring], 9), kind="stable")][:BEST]
         means = layer.classes[layer.present.tolist().index(label)]
         return [(int(unit), float(layer.index[unit]), float(means[unit])) for unit in order]
 
@@ -300,8 +300,8 @@ class Pages:
 
     def _images_of(self, label):
         """[(number, file, probability or None)] of a class's images that have pages, the most probable first."""
-        found = [number for number in sorted(self.shown) if self.subject.labels[number] == label]
-        rows = [(number, self.subject.file(number), self._probability(number, label)) for number in found]
+        numbers = [number for number in sorted(self.shown) if self.subject.labels[number] == label]
+        rows = [(number, self.subject.file(number), self._probability(number, label)) for number in numbers]
         return sorted(rows, key=lambda row: (-(row[2] or 0), row[0]))[: 6 * BEST]
 
     def _probability(self, number, label):
@@ -365,15 +365,15 @@ class Pages:
 
     def _among_strongest(self):
         """{image: [(address, [(unit, rank from 1), ...])]} of the patches shown at the top of units' pages."""
-        found = {}
+        shown = {}
         for layer in self.facts:
-            own = {}
+            units_of = {}
             for unit in range(layer.units):
                 for rank, patch in enumerate(layer.top_patches(unit), 1):
-                    own.setdefault(patch.image, []).append((unit, rank))
-            for image, units in own.items():
-                found.setdefault(image, []).append((layer.each.address, units))
-        return found
+                    units_of.setdefault(patch.image, []).append((unit, rank))
+            for image, units in units_of.items():
+                shown.setdefault(image, []).append((layer.each.address, units))
+        return shown
 
     # --- the network ---
 

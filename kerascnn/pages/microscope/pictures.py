@@ -64,10 +64,10 @@ def tile(geometry, patch, place, height, width):
     return np.where(inside, fitted(geometry.framed(patch, place), height, width), stripes)
 
 
-def map_tiles(geometry, found, place, height, width):
+def map_tiles(geometry, values, place, height, width):
     """The tiles of one map: in colours, grey at zero, if it has three; and as signed values."""
-    views = [map_colours(found)] if found.shape[-1] == 3 else []
-    views.append(map_colours(one_value_per_pixel(found)))
+    views = [map_colours(values)] if values.shape[-1] == 3 else []
+    views.append(map_colours(one_value_per_pixel(values)))
     return [tile(geometry, view, place, height, width) for view in views]
 
 
@@ -80,8 +80,8 @@ def map_sheet(geometry, maps, places):
     """
     height, width = tile_size(geometry.size)
     rows = []
-    for found in maps.values():
-        pairs = zip(found, places, strict=True)
+    for values in maps.values():
+        pairs = zip(values, places, strict=True)
         tiles = [map_tiles(geometry, one, place, height, width) for one, place in pairs]
         rows += [np.concatenate(row, 1) for row in zip(*tiles, strict=True)]
     return webp(np.concatenate(rows), lossless=max(height, width) <= 24, quality=60)

@@ -41,7 +41,7 @@ def recorded(watch, layers):
         watch: the folder, such as watch/ of a run; None or a folder without looks gives {}.
         layers: SiteLayers.
     """
-    found = {}
+    by_unit = {}
     for path in sorted(Path(watch).glob("*/look.json")) if watch else ():
         try:
             about = json.loads(path.read_text(encoding="utf-8"))
@@ -56,11 +56,11 @@ def recorded(watch, layers):
             continue
         for unit, strips in _strips(about, looks).items():
             if unit < each.scanned.channels:
-                own = found.setdefault((each.address, unit), {})
+                by_name = by_unit.setdefault((each.address, unit), {})
                 for strip in strips:
-                    if strip.name not in own or len(strip.moments) > len(own[strip.name].moments):
-                        own[strip.name] = strip
-    return {key: list(strips.values()) for key, strips in found.items()}
+                    if strip.name not in by_name or len(strip.moments) > len(by_name[strip.name].moments):
+                        by_name[strip.name] = strip
+    return {key: list(strips.values()) for key, strips in by_unit.items()}
 
 
 def _looks(folder):
@@ -77,20 +77,20 @@ def _strips(about, looks):
         filters = np.stack([each["filters"] for each in arrays], 1)  # (units, moments, h, w, channels)
         if filters.shape[2:4] == (1, 1):
             return {}
-        return {unit: [Strip("filter", counts, moments, _filters(own))] for unit, own in enumerate(filters)}
+        return {unit: [Strip("filter", counts, moments, _filters(kernels))] for unit, kernels in enumerate(filters)}
     if not all({"patches", "inside", "deconvnet", "value"} <= set(each) for each in arrays):
         return {}
-    found = {}
+    strips = {}
     for row, unit in enumerate(about.get("channels", ())):
         values = tuple(float(each["value"][row]) for each in arrays)
-        own = [(each["patches"][row], each["inside"][row], each["deconvnet"][row]) for each in arrays]
-        patches = tuple(embedded(enlarged(natural(patch, inside), inside)) for patch, inside, _ in own)
-        backs = tuple(embedded(enlarged(map_colours(back), inside)) for _, inside, back in own)
-        found[unit] = [
+        patches_of = [(each["patches"][row], each["inside"][row], each["deconvnet"][row]) for each in arrays]
+        patches = tuple(embedded(enlarged(natural(patch, inside), inside)) for patch, inside, _ in patches_of)
+        backs = tuple(embedded(enlarged(map_colours(back), inside)) for _, inside, back in patches_of)
+        strips[unit] = [
             Strip("strongest patch", counts, moments, patches, values),
             Strip("its deconvnet image", counts, moments, backs),
         ]
-    return found
+    return strips
 
 
 def _filters(filters):

@@ -28,22 +28,22 @@ def most_alike(heights, n=NEAREST):
     columns = {layer: standardised(height) for layer, height in heights.items()}
     everything = np.concatenate(list(columns.values()), 1)
     alive = everything.any(0)
-    owner = [(layer, unit) for layer, own in columns.items() for unit in range(own.shape[1])]
-    found, first = {}, 0
-    for layer, own in columns.items():
-        alike = own.T @ everything
+    owner = [(layer, unit) for layer, column in columns.items() for unit in range(column.shape[1])]
+    nearest, first = {}, 0
+    for layer, column in columns.items():
+        alike = column.T @ everything
         alike[:, ~alive] = -2
-        alike[np.arange(own.shape[1]), first + np.arange(own.shape[1])] = -2
+        alike[np.arange(column.shape[1]), first + np.arange(column.shape[1])] = -2
         alike = np.round(alike, 6)
         order = np.argsort(-alike, axis=1, kind="stable")[:, :n]
-        found[layer] = [
+        nearest[layer] = [
             [(float(alike[unit, other]), *owner[other]) for other in row if alike[unit, other] > -2]
             if alive[first + unit]
             else []
             for unit, row in enumerate(order)
         ]
-        first += own.shape[1]
-    return found
+        first += column.shape[1]
+    return nearest
 
 
 def unit_map(height):
@@ -59,10 +59,10 @@ def unit_map(height):
     if alive.sum() < 3:
         places[alive] = 0
         return places
-    own = columns[:, alive] - columns[:, alive].mean(1, keepdims=True)
-    values, vectors = np.linalg.eigh(own @ own.T if len(own) < own.shape[1] else own.T @ own)
+    centred = columns[:, alive] - columns[:, alive].mean(1, keepdims=True)
+    values, vectors = np.linalg.eigh(centred @ centred.T if len(centred) < centred.shape[1] else centred.T @ centred)
     two = vectors[:, [-1, -2]]
-    two = own.T @ two if len(own) < own.shape[1] else two * np.sqrt(np.maximum(values[[-1, -2]], 0))
+    two = centred.T @ two if len(centred) < centred.shape[1] else two * np.sqrt(np.maximum(values[[-1, -2]], 0))
     largest = two[np.abs(np.round(two, 6)).argmax(0), [0, 1]]
     two = two * np.where(largest < 0, -1, 1)
     places[alive] = two / max(np.abs(two).max(), 1e-12)
@@ -80,14 +80,14 @@ class Wiring:
     def __init__(self, model, layers):
         self._graph = flatten(model)
         self._plan = make_plan(model, opaque_step)
-        self._made = {tensor: node for node in self._graph.nodes for tensor in node.outputs}
+        self._node_of = {tensor: node for node in self._graph.nodes for tensor in node.outputs}
         self._site = {self._split(each.layer): each for each in layers}
         self._known = {}
         self.weights = {}
         for each in layers:
-            found = self._weights(each)
-            if found is not None:
-                self.weights[each.address] = found
+            weights = self._weights(each)
+            if weights is not None:
+                self.weights[each.address] = weights
 
     @staticmethod
     def _split(layer):
@@ -129,11 +129,11 @@ class Wiring:
         """[(address, unit) or None] of the channels (or flattened numbers) of a tensor; None if not known."""
         if tensor in self._known:
             return self._known[tensor]
-        self._known[tensor] = found = self._traced(tensor)
-        return found
+        self._known[tensor] = sources = self._traced(tensor)
+        return sources
 
     def _traced(self, tensor):
-        node, width = self._made.get(tensor), self._graph.tensors[tensor].shape[-1]
+        node, width = self._node_of.get(tensor), self._graph.tensors[tensor].shape[-1]
         if node is None or width is None:
             return None
         each = self._site.get((node.name, node.call))
@@ -174,15 +174,15 @@ class Wiring:
 
     def out_of(self, address, n=STRONGEST):
         """[[(sum, norm, address, unit), ...]] for every unit of a layer: the units that it feeds most strongly."""
-        found = {}
+        readers = {}
         for reader, (sources, sums, norms) in self.weights.items():
             for i, source in enumerate(sources):
                 if source and source[0] == address:
                     order = np.argsort(-np.round(norms[i], 9), kind="stable")[:n]
-                    found.setdefault(source[1], []).extend(
+                    readers.setdefault(source[1], []).extend(
                         (float(sums[i, o]), float(norms[i, o]), reader, int(o)) for o in order
                     )
-        return {unit: sorted(rows, key=lambda row: -round(row[1], 9))[:n] for unit, rows in found.items()}
+        return {unit: sorted(rows, key=lambda row: -round(row[1], 9))[:n] for unit, rows in readers.items()}
 
     def filters(self, each):
         """(h, w, C, units) kernel of a convolution that reads the image itself, else None."""
@@ -192,7 +192,7 @@ class Wiring:
             return None
         tensor = node.inputs[0]
         while tensor not in self._graph.inputs:
-            below = self._made[tensor]
+            below = self._node_of[tensor]
             plain = any(word in type(below.operation).__name__ for word in ("Rescaling", "Normalization", "Padding"))
             fixed = getattr(getattr(below.operation, "kernel", None), "shape", None)
             if len(below.inputs) != 1 or not (plain or (fixed and tuple(fixed[:2]) == (1, 1))):

@@ -46,25 +46,25 @@ class Site:
                     f"{others[0]!r}. Choose a new or empty folder, such as out='microscope'."
                 )
             return {}
-        found = read_json(path)
-        if not isinstance(found, dict) or "format" not in found:
+        about = read_json(path)
+        if not isinstance(about, dict) or "format" not in about:
             raise DataError(f"{path} is damaged. Delete {self.folder} and build the site again.")
-        if found["format"] != FORMAT:
+        if about["format"] != FORMAT:
             raise UsageError(
-                f"{self.folder} was built by kerascnn {found.get('kerascnn')} in format {found['format']}; this is "
+                f"{self.folder} was built by kerascnn {about.get('kerascnn')} in format {about['format']}; this is "
                 f"kerascnn {__version__}, which writes format {FORMAT}. Choose another out folder."
             )
         differing = [
-            f"{name} is {_short(found.get(name))} there and {_short(value)} here"
+            f"{name} is {_short(about.get(name))} there and {_short(value)} here"
             for name, value in identity.items()
-            if found.get(name) != value
+            if about.get(name) != value
         ]
         if differing:
             raise UsageError(
                 f"{self.folder} is the microscope of another network: {'; '.join(differing)}. "
                 "Choose another out folder."
             )
-        return found
+        return about
 
     def put(self, name, content):
         """Write one file of the site as a whole, if its bytes have changed; returns True if they have."""
@@ -116,14 +116,14 @@ class Site:
                 f"{path} has the columns {', '.join(map(str, header))}; {', '.join(LABEL_COLUMNS)} are needed."
             )
         known = {name: each for each in layers for name in (each.address, each.layer, each.name)}
-        found, doubts = {}, []
+        label_of, doubts = {}, []
         for line, row in enumerate(rows, 2):
             each, unit = known.get(row["layer"]), str(row["unit"]).strip()
             if each is None or not unit.isdecimal() or int(unit) >= each.scanned.channels:
                 doubts.append(f"{path}, line {line}: there is no unit {row['unit']!r} of layer {row['layer']!r}.")
             elif row["label"] or row.get("note"):
-                found[each.address, int(unit)] = (row["label"] or "", row.get("note") or "")
-        return found, doubts
+                label_of[each.address, int(unit)] = (row["label"] or "", row.get("note") or "")
+        return label_of, doubts
 
     def remove_others(self, folder, kept):
         """Remove files of a folder of the site that are not among the names kept."""

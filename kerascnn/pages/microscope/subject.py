@@ -87,17 +87,17 @@ def opened(model, data, *, labels=None, split=None, class_names=None, preprocess
         )
     chosen = data.splits[split] if isinstance(data, ImageData) else data
     files = tuple(chosen.files) if isinstance(chosen, Split) else ()
-    own, own_labels = source.images, np.asarray(source.labels)
-    if images is not None and _whole(images) < len(own):
-        index = np.unique(np.linspace(0, len(own) - 1, images).round().astype(int))
-        own = own.take(index) if hasattr(own, "decode") else own[index]
-        own_labels, files = own_labels[index], tuple(files[i] for i in index) if files else ()
+    pixels, numbers = source.images, np.asarray(source.labels)
+    if images is not None and _whole(images) < len(pixels):
+        index = np.unique(np.linspace(0, len(pixels) - 1, images).round().astype(int))
+        pixels = pixels.take(index) if hasattr(pixels, "decode") else pixels[index]
+        numbers, files = numbers[index], tuple(files[i] for i in index) if files else ()
     if class_names is None:
         numbered = labels is not None and not names
-        class_names = map(str, range(int(own_labels.max()) + 1)) if numbered else names or ()
+        class_names = map(str, range(int(numbers.max()) + 1)) if numbered else names or ()
     class_names = tuple(map(str, class_names))
     answers = answers or class_names
-    return Subject(model, own, own_labels, files, class_names, answers, preprocessing, name, split or "", watch)
+    return Subject(model, pixels, numbers, files, class_names, answers, preprocessing, name, split or "", watch)
 
 
 def _whole(images):

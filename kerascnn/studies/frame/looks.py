@@ -32,16 +32,16 @@ def features(place, row="network"):
     prepared, names = of.classifier.preprocessing, every_layer(of.model)
     images = of.some(FEW if place.quick else 10_000, seed=0)
     known = {"class_names": of.loaded.class_names, "preprocessing": prepared}
-    found = scan(of.model, images, names, 9, **known)
+    result = scan(of.model, images, names, 9, **known)
     numbers, rows = {}, []
-    for depth, layer in enumerate(found.layers, start=1):
-        top = found.top(layer)
+    for depth, layer in enumerate(result.layers, start=1):
+        top = result.top(layer)
         alike = top.groupby("channel")["label"].agg(lambda labels: labels.value_counts().iloc[0] / len(labels))
         numbers[f"specific {depth}"] = alike.round(4).tolist()
         rows.append({"layer": layer, "channels": len(alike), "of one class": f"{alike.mean():.0%}"})
-        channels = sheets.default_channels(found, layer, 1 if place.quick else CHANNELS)
-        maps = explained.patch_maps(found, of.model, layer, channels, methods=("deconvnet",), preprocessing=prepared)
-        sheet = sheets.patch_sheet(found, layer, channels, maps=maps, ranks=slice(0, 9))
+        channels = sheets.default_channels(result, layer, 1 if place.quick else CHANNELS)
+        maps = explained.patch_maps(result, of.model, layer, channels, methods=("deconvnet",), preprocessing=prepared)
+        sheet = sheets.patch_sheet(result, layer, channels, maps=maps, ranks=slice(0, 9))
         plots.save(sheet, top[top["channel"].isin(channels)], place.folder / f"layer-{depth}.png")
         place.say(f"{layer}: {alike.mean():.0%} of a channel's nine strongest images are of one class")
     pandas.DataFrame(rows).to_csv(place.folder / "layers.csv", index=False)

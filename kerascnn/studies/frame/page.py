@@ -59,9 +59,9 @@ def usual_folder(name, quick):
 
 def verdicts(results):
     """{verdict: how many values and claims have it}."""
-    found = [results.compare(value).verdict for value in results.study.values if value.published is not None]
-    found += [results.judge(claim).verdict for claim in results.study.claims]
-    return {word: found.count(word) for word in WORDS}
+    words = [results.compare(value).verdict for value in results.study.values if value.published is not None]
+    words += [results.judge(claim).verdict for claim in results.study.claims]
+    return {word: words.count(word) for word in WORDS}
 
 
 def _contents(results, data):
@@ -114,10 +114,10 @@ def _settings(recipe):
 
 def _value(results, value):
     """A value's cells as text, and its numbers for table.csv."""
-    found = results.compare(value)
+    judged = results.compare(value)
     unit = value.unit
-    interval = "" if found.low is None else f"{shown(found.low, unit)} to {shown(found.high, unit)}"
-    signed = "" if found.difference is None else _signed(found.difference, unit)
+    interval = "" if judged.low is None else f"{shown(judged.low, unit)} to {shown(judged.high, unit)}"
+    signed = "" if judged.difference is None else _signed(judged.difference, unit)
     cells = {
         "row": value.row,
         "what": value.what,
@@ -125,15 +125,15 @@ def _value(results, value):
         "protocol": value.protocol,
         "where": value.where,
         "published": value.printed or shown(value.published, unit) or "not printed",
-        "ours": shown(found.ours, unit),
+        "ours": shown(judged.ours, unit),
         "interval": interval,
         "difference": signed,
-        "n": str(found.n or ""),
-        "verdict": found.verdict,
-        "why": found.why,
+        "n": str(judged.n or ""),
+        "verdict": judged.verdict,
+        "why": judged.why,
     }
-    more = {"unit": unit, "published": value.published, "ours": found.ours, "low": found.low, "high": found.high}
-    return {**cells, "numbers": {**cells, **more, "difference": found.difference, "n": found.n}}
+    more = {"unit": unit, "published": value.published, "ours": judged.ours, "low": judged.low, "high": judged.high}
+    return {**cells, "numbers": {**cells, **more, "difference": judged.difference, "n": judged.n}}
 
 
 def _signed(difference, unit):

@@ -105,8 +105,8 @@ class Results:
 
     def reason(self, row):
         """Why a row has no result."""
-        found = [text for key, text in self.failures.items() if key.partition("/")[0] == row]
-        return found[0] if found else "not run"
+        reasons = [text for key, text in self.failures.items() if key.partition("/")[0] == row]
+        return reasons[0] if reasons else "not run"
 
     def trained(self, row):
         """The Trained of the seeds that have finished, at least one; raises NotRun."""
@@ -150,10 +150,10 @@ class Results:
             paths = [self.folder_of(row) / name]
         else:
             raise NotRun(self.reason(row))
-        found = [path for path in paths if path.exists()]
-        if not found:
+        existing = [path for path in paths if path.exists()]
+        if not existing:
             raise NotRun(f"{row} has no {name}")
-        return found
+        return existing
 
     def file(self, row, name):
         """The first of `files`."""
@@ -169,10 +169,10 @@ class Results:
         if isinstance(value.measure, Measure) and value.measure.images:
             images = value.measure.images(self.trained(value.row)[0])
         cannot = value.cannot(self) if callable(value.cannot) else value.cannot
-        found = compared(value.published, sample, half=value.half, better=value.better, images=images, cannot=cannot)
+        outcome = compared(value.published, sample, half=value.half, better=value.better, images=images, cannot=cannot)
         if self.quick and (value.better != "exact" or isinstance(self.study.row(value.row), Training)):
-            return Compared(found.ours, None, None, found.n, None, NOT_RUN, QUICK)
-        return found
+            return Compared(outcome.ours, None, None, outcome.n, None, NOT_RUN, QUICK)
+        return outcome
 
     def judge(self, claim):
         """The Judged of a Claim."""

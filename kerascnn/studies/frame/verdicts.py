@@ -49,8 +49,8 @@ def interval(sample, images=None):
         reach = student.ppf(0.975, len(sample) - 1) * np.std(sample, ddof=1) / math.sqrt(len(sample))
         return mean, float(mean - reach), float(mean + reach)
     if images:
-        found = binomtest(round(mean * images), images).proportion_ci(0.95, method="wilson")
-        return mean, float(found.low), float(found.high)
+        ends = binomtest(round(mean * images), images).proportion_ci(0.95, method="wilson")
+        return mean, float(ends.low), float(ends.high)
     return mean, None, None
 
 
