@@ -42,7 +42,7 @@ def cifar_net_best():
     `kerascnn train cifar10-jpeg --recipe cifar-net-best`: 90.00% of the test images (three seeds: 89.90, 89.92, 90.18)
     in 0.9 minutes on an NVIDIA H200 with JAX, three runs beside one another; not run on 2 cores, where 30 epochs of
     earlier settings took 42.5 minutes. The settings are those of `cifar-net-88` with crops and cutout; what else was
-    tried is in docs/results.md.
+    tried is in benchmarks/results/trials.csv.
     """
     return cifar_net_88().replace(augment=("flip", "crop", "cutout"), epochs=40)
 
