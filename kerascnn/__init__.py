@@ -16,6 +16,7 @@ _HOME = {
     "Recipe": "recipes",
     "Run": "runs",
     "train": "training.train",
+    "recipe_for": "training.suited",
     "lr_find": "training.finders",
     "batch_find": "training.finders",
     "check_data": "datasets.check",

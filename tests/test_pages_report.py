@@ -53,7 +53,7 @@ def test_what_it_says_equals_its_tables(run):
     assert "66.67%" in page
     assert "95% interval 30.00 to 90.00, 6 test images" in page
     command = re.search("<pre>(.*?)</pre>", page)[1]
-    assert re.sub("<.*?>", "", command) == "kerascnn train photos --augment flip --epochs 3"
+    assert re.sub("<.*?>", "", command) == "kerascnn train photos --recipe default --augment flip --epochs 3"
     assert 'aria-label="1 of NA predicted as &lt;/script&gt;&lt;b&gt;cat">1</button>' in page
     images = embedded(page)
     assert sorted(map(int, images)) == list(range(6))
@@ -175,6 +175,8 @@ def test_classes_called_as_columns_are(tmp_path):
     [
         Recipe(data="photos", learning_rate=0.00123456789, augment=("flip", "crop"), nesterov=True, seed=3),
         Recipe(data="photos", model="lenet5", model_options={"variant": "1998"}),
+        RECIPES.get("photos")().replace(data="photos", image_size=64, epochs=7),
+        RECIPES.get("photos")().replace(data="photos", augment=()),
         RECIPES.get("digits")(),
         RECIPES.get("digits")().replace(epochs=20),
         Recipe(data="digits"),

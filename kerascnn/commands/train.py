@@ -22,7 +22,7 @@ from kerascnn.commands.terminal import (
     print_table,
 )
 from kerascnn.datasets import DATASETS
-from kerascnn.errors import UsageError, command, counted, disk_full
+from kerascnn.errors import DataError, UsageError, command, counted, disk_full
 from kerascnn.hosts import check_hosts
 from kerascnn.models import facts, is_file
 from kerascnn.recipes import FIELDS, RECIPES, Recipe, read_config
@@ -66,6 +66,13 @@ def make_fields(name, leave_out):
     return fields
 
 
+# Options that leave `kerascnn train photos/` to choose how to train.
+SUITED = frozenset(FIELDS) - {
+    *("model", "model_options", "optimizer", "learning_rate", "momentum", "nesterov", "weight_decay", "l2"),
+    *("schedule", "warmup_epochs", "rate_patience", "rate_factor", "start_from", "fold_norm", "fast_start"),
+    *("batch_norm", "norm_bias_rate", "normalize"),
+}
+
 Fields = make_fields("Fields", leave_out=("data",))
 
 
@@ -88,7 +95,10 @@ def _assignment(text):
 
 
 def asked_recipe(data, recipe, config, fields):
-    """The recipe that a command line asks for: a named one, then the config file's fields, then the typed ones."""
+    """The recipe that a command line asks for: a named one, then the config file's fields, then the typed ones.
+
+    Where nothing says how to train on a folder or file of the user's, it is one that suits the images.
+    """
     typed = typed_fields(fields) | ({"data": data} if data is not None else {})
     settings = read_config(config) if config is not None else {}
     chosen = typed.get("data", settings.get("data", "digits"))
@@ -96,13 +106,20 @@ def asked_recipe(data, recipe, config, fields):
     whole = is_file(lent) and recipe in (None, "transfer") and "model" not in settings | typed
     if whole:  # the network in the file itself is to be trained on, not one of ours that has some layers of its names
         typed |= {"model": lent, "start_from": ""}
-    usual = "transfer" if whole else "digits" if chosen == "digits" else "default"
-    start = RECIPES.get(usual if recipe is None else recipe)()
-    asked = start.replace(**(settings | typed))
-    facts(asked.model)
     from kerascnn.datasets.loading import resolve
 
+    if recipe is None:
+        recipe = "transfer" if whole else "digits" if chosen == "digits" else "default"
+        if recipe == "default" and settings.keys() | typed.keys() <= SUITED and resolve(chosen)[1] is not None:
+            recipe = "photos"
+    asked = RECIPES.get(recipe)().replace(**(settings | typed))
+    facts(asked.model)
     resolve(asked.data)
+    if recipe == "photos":
+        from kerascnn.training.suited import recipe_for
+
+        with contextlib.suppress(DataError):  # which is raised again where the data are read
+            return recipe_for(**(settings | typed | {"data": asked.data}))
     return asked
 
 
@@ -220,8 +237,10 @@ def train(
 ):
     """Train a network, evaluate it on held-out test images and export it.
 
-    Without arguments, it trains LeNet-5 on scikit-learn's handwritten digits with the recipe digits. For other data it
-    starts from the recipe default, whose values are the defaults below; --recipe starts from another recipe.
+    Without arguments, it trains LeNet-5 on scikit-learn's handwritten digits with the recipe digits. For your own
+    images it starts from the recipe photos and chooses image size, batch size, epochs and class weights by what the
+    folder holds. With --model, an optimizer or a learning rate, and for named data sets, it starts from the recipe
+    default, whose values are the defaults below; --recipe starts from another recipe.
 
     Parameters
     ----------

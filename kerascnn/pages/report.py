@@ -11,11 +11,13 @@ import jinja2
 import pandas
 
 from kerascnn import runs
+from kerascnn.datasets import DATASETS
 from kerascnn.errors import DataError, UsageError, command, counted
 from kerascnn.files import check_regular
 from kerascnn.pages import charts, extra_sections
 from kerascnn.recipes import RECIPES, Recipe
 from kerascnn.training import pictures, record
+from kerascnn.training.suited import CHOSEN
 
 TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("kerascnn.pages"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
@@ -152,12 +154,11 @@ def _arguments(recipe):
     """The arguments that make `kerascnn train` use this recipe again."""
     data = str(recipe.get("data", ""))
     yield data
-    usual = RECIPES.get("digits" if data == "digits" else "default")().to_dict()
-    if any(value in (None, [], {}) and usual.get(name) not in (None, [], {}) for name, value in recipe.items()):
-        yield from ("--recipe", "default")  # no option empties a field
-        usual = Recipe().to_dict()
+    name, usual = _nearest(recipe, data)
+    if name:
+        yield from ("--recipe", name)
     for name, value in recipe.items():
-        if name == "data" or value == usual.get(name):
+        if name == "data" or value == usual.get(name, ...):
             continue
         option = "--" + name.replace("_", "-")
         if isinstance(value, bool):
@@ -169,6 +170,24 @@ def _arguments(recipe):
         else:
             whole = isinstance(value, float) and value.is_integer()
             yield from (option, str(int(value) if whole else value))
+
+
+def _nearest(recipe, data):
+    """(name of the recipe to type, or None; the fields that need not be typed) for the fewest options."""
+    usual = {name: RECIPES.get(name)().to_dict() for name in ("digits", "default", "photos")}
+    for name in CHOSEN:  # by what is in the folder
+        del usual["photos"][name]
+    kept = {None: usual["digits" if data == "digits" else "default"], "default": usual["default"]}
+    if data not in DATASETS:  # without a recipe, train would choose what suits a folder
+        kept = {"default": usual["default"], "photos": usual["photos"]}
+
+    def cost(name):
+        changed = [field for field, value in recipe.items() if field != "data" and value != kept[name].get(field, ...)]
+        emptied = [field for field in changed if recipe[field] in (None, [], {}) and kept[name].get(field, ...)]
+        return len(emptied), len(changed)  # no option empties a field
+
+    name = min(kept, key=cost)
+    return name, kept[name]
 
 
 def metrics_of(run):

@@ -1,0 +1,65 @@
+"""A recipe that suits a folder: the size of the images and the length of the training, by what the folder holds."""
+
+import numpy as np
+
+from kerascnn.datasets import loading
+from kerascnn.datasets.balance import balance
+from kerascnn.datasets.decoding import BrokenImage, probe
+from kerascnn.datasets.image_files import ImageFiles
+from kerascnn.recipes import RECIPES
+
+SIZES = (32, 64, 96, 128)  # pixels; a side of twice the length takes four times the arithmetic
+LOOKED_AT = 200  # files whose size is read
+IMAGES_SEEN = 500_000  # in all passes over images of 32 pixels; of larger ones fewer, as each takes longer
+EPOCHS = (10, 60)
+STEPS = 16  # at least, in a pass over the images
+CHOSEN = ("image_size", "batch_size", "epochs", "class_weights")
+BATCHES = (1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
+
+
+def recipe_for(data, **fields):
+    """The recipe that `kerascnn train` uses for a folder of images if nothing else is asked for.
+
+    It is the recipe `photos`, with the image size, the batch size and the number of epochs chosen by the number of
+    images and their usual size, and with balanced class weights if one class has four times the images of another.
+
+    Args:
+        data: the path of a folder of class folders, or anything else that `kerascnn.datasets.load` takes.
+        **fields: recipe fields that you choose yourself.
+    Returns:
+        Recipe.
+    Raises:
+        UsageError, DataError: the data cannot be trained on.
+    """
+    start = RECIPES.get("photos")().replace(data=str(data), **fields)
+    held = loading.read(data, classes=start.classes)
+    count = len(held.train)
+    for split in ("validation", "test"):
+        if split not in held.splits:
+            asked = getattr(start, split)
+            count -= round(asked * len(held.train)) if asked < 1 else int(asked)
+    size = fields.get("image_size") or _size(held.train.images)
+    batch = next(size for size in BATCHES if size * STEPS <= max(count, STEPS))
+    passes = IMAGES_SEEN * min(1, SIZES[0] / size) / max(count, 1)
+    weights = "balanced" if balance(held.train.labels, len(held.class_names)).uneven else "none"
+    values = size, batch, int(np.clip(round(passes), *EPOCHS)), weights
+    return start.replace(**(dict(zip(CHOSEN, values, strict=True)) | fields))
+
+
+def _size(images):
+    """The largest of SIZES that is at most the usual shorter side of the images."""
+    if not isinstance(images, ImageFiles):
+        sides = [min(images.shape[1:3])]
+    else:
+        rows = np.unique(np.linspace(0, len(images) - 1, LOOKED_AT).astype(int))
+        sides = [side for side in (_side(images, row) for row in rows) if side]
+    usual = np.median(sides) if sides else SIZES[0]
+    return max((size for size in SIZES if size <= usual), default=SIZES[0])
+
+
+def _side(images, row):
+    """The shorter side of an image, pixels; None if the file is broken."""
+    try:
+        return min(probe(images.header(row))[0])
+    except BrokenImage:
+        return None

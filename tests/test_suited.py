@@ -1,0 +1,113 @@
+"""What `kerascnn train photos/` chooses by what the folder holds."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import kerascnn
+from kerascnn.commands.train import Fields, asked_recipe
+from kerascnn.datasets import image_folder
+from kerascnn.errors import DataError
+from kerascnn.recipes import RECIPES
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Makes a folder of {class: (number, (height, width))} images."""
+
+    def make(classes, name="photos"):
+        for kind, (count, shape) in classes.items():
+            (tmp_path / name / kind).mkdir(parents=True)
+            for number in range(count):
+                Image.fromarray(np.zeros((*shape, 3), "uint8")).save(tmp_path / name / kind / f"{number}.png")
+        return tmp_path / name
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ((20, 20), 32),
+        ((32, 32), 32),
+        ((63, 99), 32),
+        ((64, 64), 64),
+        ((100, 80), 64),
+        ((96, 97), 96),
+        ((600, 400), 128),
+    ],
+)
+def test_the_size_is_the_largest_below_the_usual_shorter_side(folder, shape, size):
+    assert kerascnn.recipe_for(folder({"a": (5, shape), "b": (5, shape)})).image_size == size
+
+
+def test_the_median_side_decides_and_a_broken_file_does_not_count(folder):
+    photos = folder({"a": (4, (128, 128)), "b": (3, (40, 40))})
+    (photos / "b" / "broken.png").write_bytes(b"no image")
+    assert kerascnn.recipe_for(photos).image_size == 128
+
+
+def test_the_batch_is_small_enough_for_many_steps_and_passes_are_bounded(folder, monkeypatch):
+    """Of 400 images a tenth and 15% are held out: 300 are left, in batches of 16, the largest that makes 16 steps."""
+    photos = folder({"a": (200, (8, 8)), "b": (200, (8, 8))})
+    recipe = kerascnn.recipe_for(photos)
+    assert (recipe.batch_size, recipe.epochs) == (16, 60)
+    assert kerascnn.recipe_for(photos, validation=0, test=100, monitor="loss").batch_size == 16
+    monkeypatch.setattr("kerascnn.training.suited.IMAGES_SEEN", 6000)
+    assert kerascnn.recipe_for(photos).epochs == 20
+    assert kerascnn.recipe_for(photos, image_size=64).epochs == 10
+
+
+def test_one_image_a_class_can_be_asked_for(folder):
+    assert kerascnn.recipe_for(folder({"a": (1, (8, 8)), "b": (1, (8, 8))}), test=0, validation=0).batch_size == 1
+
+
+def test_uneven_classes_are_weighted(folder):
+    uneven = folder({"a": (8, (32, 32)), "b": (2, (32, 32))}, "uneven")
+    even = folder({"a": (7, (32, 32)), "b": (2, (32, 32))}, "even")
+    assert kerascnn.recipe_for(uneven).class_weights == "balanced"
+    assert kerascnn.recipe_for(even).class_weights == "none"
+
+
+def test_what_is_given_wins(folder):
+    photos = folder({"a": (8, (64, 64)), "b": (2, (64, 64))})
+    given = {"image_size": 48, "batch_size": 2, "epochs": 3, "class_weights": "none", "augment": ()}
+    recipe = kerascnn.recipe_for(photos, **given)
+    assert {name: getattr(recipe, name) for name in given} == given
+    assert recipe.model == RECIPES.get("photos")().model
+
+
+def test_the_command_uses_it_for_a_path_unless_it_says_how_to_train(folder, monkeypatch):
+    photos = folder({"a": (20, (64, 64)), "b": (20, (64, 64))})
+    chosen = kerascnn.recipe_for(str(photos))
+    assert asked_recipe(str(photos), None, None, Fields()) == chosen
+    assert asked_recipe(str(photos), "photos", None, Fields()) == chosen
+    assert asked_recipe(str(photos), None, None, Fields(epochs=2, seed=1)) == chosen.replace(epochs=2, seed=1)
+    plain = RECIPES.get("default")().replace(data=str(photos))
+    assert asked_recipe(str(photos), "default", None, Fields()) == plain
+    assert asked_recipe(str(photos), None, None, Fields(model="lenet5")) == plain.replace(model="lenet5")
+    assert asked_recipe(str(photos), None, None, Fields(learning_rate=0.1)) == plain.replace(learning_rate=0.1)
+    assert asked_recipe("shapes", None, None, Fields()) == RECIPES.get("default")().replace(data="shapes")
+
+
+def test_data_that_cannot_be_trained_on_are_refused_in_python(folder):
+    photos = folder({"a": (3, (8, 8))})
+    with pytest.raises(DataError, match="one class"):
+        kerascnn.recipe_for(photos)
+    with pytest.raises(DataError) as told:
+        image_folder.image_folder(photos)
+    assert "one class" in str(told.value)
+
+
+@pytest.mark.slow
+def test_a_folder_is_trained_on_without_a_word_of_configuration(folder, tmp_path):
+    """Red and blue images of no common size, twelve of one and three of the other."""
+    photos = tmp_path / "photos"
+    for kind, colour, count in (("blue", (0, 0, 200), 40), ("red", (200, 0, 0), 10)):
+        (photos / kind).mkdir(parents=True)
+        for number in range(count):
+            noise = np.random.default_rng(number).integers(0, 40, (40 + number, 50, 3)) + colour
+            Image.fromarray(noise.astype("uint8")).save(photos / kind / f"{number}.png")
+    run = kerascnn.train(kerascnn.recipe_for(photos, epochs=6), out=tmp_path / "run", say=lambda line: None)
+    assert run.read("recipe")["class_weights"] == "balanced"
+    assert run.read("run")["result"]["accuracy"] == 1
