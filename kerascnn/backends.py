@@ -134,18 +134,18 @@ class Ahead(keras.utils.PyDataset):
     def __init__(self, batches, threads):
         super().__init__(workers=1)
         self.batches, self.threads = batches, threads
-        self._pool, self._made = ThreadPoolExecutor(threads), {}
+        self._pool, self._pending = ThreadPoolExecutor(threads), {}
 
     def __len__(self):
         return len(self.batches)
 
     def __getitem__(self, step):
         if step == 0:  # another pass
-            self._made.clear()
+            self._pending.clear()
         for later in range(step, min(step + self.threads + 1, len(self))):
-            if later not in self._made:
-                self._made[later] = self._pool.submit(self.batches.__getitem__, later)
-        return self._made.pop(step).result()
+            if later not in self._pending:
+                self._pending[later] = self._pool.submit(self.batches.__getitem__, later)
+        return self._pending.pop(step).result()
 
 
 @contextlib.contextmanager

@@ -263,7 +263,7 @@ def as_run(run):
 
 def find(name):
     """The run that a user means: a folder, the name of one under saved_models, or "last" for the newest."""
-    runs = found()
+    runs = all_under()
     if str(name) == "last":
         if not runs:
             raise UsageError(f"There is no last run: {ROOT}/ holds none. Make one: kerascnn train")
@@ -282,7 +282,7 @@ def is_run(name):
     return any((folder / "recipe.json").exists() for folder in (Path(name), ROOT / name))
 
 
-def found(root=None):
+def all_under(root=None):
     """All runs under a folder, the one trained last at the end: by the numbers that training gives them, since clocks
     may be wrong; those of older versions come first, by the time of their recipe.json."""
     folders = []

@@ -67,7 +67,7 @@ def test_find_takes_folders_names_and_last():
     assert runs.find("last").folder == newer.folder
     assert runs.find("older").folder == runs.ROOT / "older"
     assert runs.find(runs.ROOT / "newer").folder == newer.folder
-    assert [run.folder.name for run in runs.found()] == ["older", "newer"]
+    assert [run.folder.name for run in runs.all_under()] == ["older", "newer"]
 
 
 def test_find_says_what_is_wrong(tmp_path):
@@ -197,7 +197,7 @@ def test_last_goes_by_the_order_of_training_whatever_the_clock_said():
         run = make(name, seconds)
         if name != "before":  # which an older version trained
             run.update(number=runs.next_number(run.folder))
-    assert [run.folder.name for run in runs.found()] == ["before", "first", "second"]
+    assert [run.folder.name for run in runs.all_under()] == ["before", "first", "second"]
     assert runs.find("last").folder.name == "second"
     again = runs.find("first")
     again.update(number=runs.next_number(again.folder))

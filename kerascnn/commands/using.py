@@ -310,7 +310,7 @@ def list_runs(folder: Path | None = None, /, *, json: Json = False):
     """
     if folder is not None and not folder.is_dir():
         raise UsageError(f"There is no folder {folder}. Type the folder that holds the runs.")
-    summaries = [run.summary() for run in runs.found(folder)]
+    summaries = [run.summary() for run in runs.all_under(folder)]
     if json:
         print_json(summaries)
         return

@@ -43,7 +43,7 @@ class Block:
     def maps(self, rows, channels):
         """(len(rows), places): the maps of some images' channels."""
         count, (_, places, width) = len(rows), self._values.shape
-        found = np.empty((count, places), "float32")
+        maps = np.empty((count, places), "float32")
         flat, most = ops.reshape(self._values, (-1,)), max(1, NUMBERS_AT_ONCE // places)
         for first in range(0, count, most):
             part = slice(first, min(first + most, count))
@@ -52,8 +52,8 @@ class Block:
             start = np.zeros(padded, "int64")
             start[:size] = rows[part] * (places * width) + channels[part]
             index = start[:, None] + np.arange(places) * width
-            found[part] = ops.convert_to_numpy(ops.take(flat, index))[:size]
-        return found
+            maps[part] = ops.convert_to_numpy(ops.take(flat, index))[:size]
+        return maps
 
 
 class BlockPass:
@@ -81,9 +81,9 @@ class BlockPass:
 
     def begin(self, images):
         """Finds the layers' shapes, and from the first image the values from which squares are taken."""
-        found = self._forward(self._filled(images), self.constants)
-        self.shapes = [tuple(map(int, f.shape[1:])) for f in found]
-        first = [ops.convert_to_numpy(f[0]) for f in found]
+        outputs = self._forward(self._filled(images), self.constants)
+        self.shapes = [tuple(map(int, f.shape[1:])) for f in outputs]
+        first = [ops.convert_to_numpy(f[0]) for f in outputs]
         self.centres = [f.reshape(-1, f.shape[-1]).mean(0, dtype="float64").astype("float32") for f in first]
 
     def __call__(self, images, first):
@@ -100,10 +100,10 @@ class BlockPass:
         for shape in self.shapes:
             places = sample_places(numbers, _places(shape), self.samples)
             rows.append(ops.convert_to_tensor(places + _places(shape) * np.arange(self.size)[:, None]))
-        found = self._reduce(self._filled(images), self.constants, centres, rows)
+        reductions = self._reduce(self._filled(images), self.constants, centres, rows)
         return [
             Block(values, [part[:count] for part in reduced], centre)
-            for (values, *reduced), centre in zip(found, self.centres, strict=True)
+            for (values, *reduced), centre in zip(reductions, self.centres, strict=True)
         ]
 
     def _filled(self, images):
@@ -126,13 +126,13 @@ def _forward(task, images, constants):
 
 def _reduced(task, size, images, constants, centres, rows):
     """For each layer (values, maximum, total, squares, zeros, sample), as in `Block`."""
-    found = []
+    reductions = []
     for values, centre, index in zip(_forward(task, images, constants), centres, rows, strict=True):
         channels = values.shape[-1]
         sample = ops.take(ops.reshape(values, (-1, channels)), ops.reshape(index, (-1,)), 0)
         flat, sample = (ops.reshape(x, (size, -1, channels)) for x in (values, sample))
-        found.append((flat, *backends.over_places(values, centre), sample))
-    return found
+        reductions.append((flat, *backends.over_places(values, centre), sample))
+    return reductions
 
 
 def _places(shape):

@@ -21,16 +21,16 @@ def patch_maps(result, model, layer, channels, *, methods=("guided_backprop", "d
     """
     table = result.top(layer)
     prepared = getattr(preprocessing, "scale", preprocessing) or (lambda images: np.asarray(images, "float32"))
-    found = {method: {} for method in methods}
+    framed = {method: {} for method in methods}
     for channel in channels:
         x = prepared(result.images(layer, channel))
-        own = table[table["channel"] == channel]
+        rows = table[table["channel"] == channel]
         places = result.map_size(layer) != (1, 1)
         targets = [
             Neuron(result.output_layer(layer), int(channel), *((int(row), int(col)) if places else ()))
-            for row, col in zip(own["row"], own["col"], strict=True)
+            for row, col in zip(rows["row"], rows["col"], strict=True)
         ]
         for method in methods:
             maps = EXPLANATIONS.get(method)(model, x, targets)
-            found[method][channel] = result.framed(layer, channel, maps)
-    return found
+            framed[method][channel] = result.framed(layer, channel, maps)
+    return framed

@@ -57,16 +57,16 @@ def _merged(shards, manifest):
     for shard in shards:
         record = (shard if isinstance(shard, ScanResult) else load(shard))._record
         if not layers:
-            layers = {name: found.copy() for name, found in record.layers.items()}
+            layers = {name: layer.copy() for name, layer in record.layers.items()}
             continue
-        for name, found in record.layers.items():
-            if (found.statistics.centre != layers[name].statistics.centre).any():
+        for name, layer in record.layers.items():
+            if (layer.statistics.centre != layers[name].statistics.centre).any():
                 raise DataError(
                     f"The shards were computed on machines that round the activations of {name} differently, so that "
                     "their sums cannot be combined. Compute all of them on processors of one kind, with the same "
                     "versions of Keras and its backend."
                 )
-            layers[name].extend(found)
+            layers[name].extend(layer)
     whole = Record(manifest, manifest["images"], layers)
     whole.finish()
     return ScanResult(whole)

@@ -54,8 +54,8 @@ def _is_picture(patch):
 
 
 @dataclasses.dataclass(eq=False)
-class Found:
-    """What was found in one layer.
+class LayerRecord:
+    """What a pass has seen of one layer.
 
     Attributes:
         geometry, leaders, statistics: see those classes.
@@ -74,7 +74,7 @@ class Found:
     def copy(self):
         """A copy that `extend` can change without changing this one."""
         statistics = Statistics.from_arrays(self.statistics.to_arrays())
-        return Found(self.geometry, copy.copy(self.leaders), statistics, dict(self.patches))
+        return LayerRecord(self.geometry, copy.copy(self.leaders), statistics, dict(self.patches))
 
     def extend(self, later):
         """Enter what was found in later images."""
@@ -117,8 +117,8 @@ class Found:
         for name in Leaders.FIELDS:
             setattr(leaders, name, arrays[f"leaders/{name}"])
         start = "statistics/"
-        own = {key.removeprefix(start): value for key, value in arrays.items() if key.startswith(start)}
-        statistics = Statistics.from_arrays(own)
+        below = {key.removeprefix(start): value for key, value in arrays.items() if key.startswith(start)}
+        statistics = Statistics.from_arrays(below)
         shapes = arrays["patches/shapes"]
         ends = arrays.get("patches/ends", np.cumsum(shapes.prod(1)))
         parts = np.split(arrays["patches/pixels"], ends[:-1]) if len(shapes) else []
@@ -137,7 +137,7 @@ class Record:
     Attributes:
         manifest: dict that JSON can hold.
         done: number of the image at which the pass continues, counted from the data's first, also in a shard.
-        layers: {path: Found}.
+        layers: {path: LayerRecord}.
     """
 
     manifest: dict
@@ -147,8 +147,8 @@ class Record:
     def finish(self):
         """Say that all images have been seen."""
         self.manifest["images"] = self.done
-        for found in self.layers.values():
-            found.statistics.finish()
+        for layer in self.layers.values():
+            layer.statistics.finish()
 
     def write(self, path, *, small=False):
         """Write one NPZ file, atomically; ZIP's checksums guard it.
@@ -158,8 +158,8 @@ class Record:
         """
         arrays = {
             f"{number}/{name}": array
-            for number, found in enumerate(self.layers.values())
-            for name, array in found.to_arrays(small).items()
+            for number, layer in enumerate(self.layers.values())
+            for name, array in layer.to_arrays(small).items()
         }
         save = np.savez_compressed if small else np.savez
         head = {"manifest": self.manifest, "done": self.done, "layers": list(self.layers)}
@@ -187,8 +187,8 @@ class Record:
             layers = {}
             for number, name in enumerate(head["layers"]):
                 start = f"{number}/"
-                own = {key.removeprefix(start): value for key, value in arrays.items() if key.startswith(start)}
-                layers[name] = Found.from_arrays(own)
+                below = {key.removeprefix(start): value for key, value in arrays.items() if key.startswith(start)}
+                layers[name] = LayerRecord.from_arrays(below)
             return cls(head["manifest"], head["done"], layers)
         except (ValueError, KeyError, RecursionError) as error:
             raise DataError(f"{path} is torn, or no scan result: {error}") from error

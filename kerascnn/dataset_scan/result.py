@@ -84,8 +84,8 @@ class ScanResult:
         `label` is a class name where names are known, else the class number, -1 for images without one. Ties go to the
         smaller image number, then to the first place in row-major order.
         """
-        found = self._found(layer)
-        leaders, geometry = found.leaders, found.geometry
+        record = self._layer_record(layer)
+        leaders, geometry = record.leaders, record.geometry
         channels, k = leaders.value.shape
         rows, cols = np.divmod(leaders.place.ravel(), geometry.cols)
         labels = leaders.label.ravel()
@@ -108,8 +108,8 @@ class ScanResult:
 
         Half open, clipped to the image: outside, no pixel can change the activation.
         """
-        found, table = self._found(layer), self.top(layer)
-        corners = found.geometry.boxes[table["row"] * found.geometry.cols + table["col"]]
+        record, table = self._layer_record(layer), self.top(layer)
+        corners = record.geometry.boxes[table["row"] * record.geometry.cols + table["col"]]
         edges = zip(("top", "left", "bottom", "right"), corners.T, strict=True)
         return table[["channel", "rank"]].assign(**dict(edges))
 
@@ -122,24 +122,24 @@ class ScanResult:
         Raises:
             UsageError: unknown layer or channel, or a result that was saved without patches.
         """
-        found = self._found(layer)
+        record = self._layer_record(layer)
         keys = self._keys(layer, channel)
-        return np.stack([found.geometry.framed(self._patch(found, *key), key[1]) for key in keys])
+        return np.stack([record.geometry.framed(self._patch(record, *key), key[1]) for key in keys])
 
     def inside(self, layer, channel):
         """bool (k, h, w): the pixels of `patches` that lie within the image; the others are 0 there."""
-        geometry = self._found(layer).geometry
+        geometry = self._layer_record(layer).geometry
         return np.stack([geometry.inside(place) for _, place in self._keys(layer, channel)])
 
     def framed(self, layer, channel, images):
         """(k, h, w, C): k arrays (H, W, C), such as maps of `images(layer, channel)`, cut and framed like `patches`."""
-        geometry = self._found(layer).geometry
+        geometry = self._layer_record(layer).geometry
         places = [place for _, place in self._keys(layer, channel)]
         return np.stack([geometry.framed(geometry.cut(x, p), p) for x, p in zip(images, places, strict=True)])
 
     def map_size(self, layer):
         """(rows, columns) of a layer's map; (1, 1) for units."""
-        geometry = self._found(layer).geometry
+        geometry = self._layer_record(layer).geometry
         return geometry.rows, geometry.cols
 
     def images(self, layer, channel):
@@ -154,7 +154,7 @@ class ScanResult:
         Args:
             by_class: True gives one row a class and channel, with the class's name in the first column.
         """
-        statistics = self._found(layer).statistics
+        statistics = self._layer_record(layer).statistics
         if not by_class:
             return statistics.table()
         if not self.class_names:
@@ -170,7 +170,7 @@ class ScanResult:
         Bins are a sixteenth of an octave wide, from the smallest activation seen to the largest, at least from 2**-12
         to 2**12; the one in the middle holds zero.
         """
-        statistics = self._found(layer).statistics
+        statistics = self._layer_record(layer).statistics
         return statistics.histogram.sum(0, dtype="int64"), bin_edges(statistics.octaves)
 
     def selectivity(self, layer):
@@ -184,12 +184,12 @@ class ScanResult:
         """
         if not self.class_names:
             raise UsageError("This scan knows no classes: give class_names= (and labels=) to scan.")
-        found = self._found(layer)
-        labels = found.leaders.label
-        excited = found.leaders.value > 0  # behind a ReLU the others lead by their number alone
+        record = self._layer_record(layer)
+        labels = record.leaders.label
+        excited = record.leaders.value > 0  # behind a ReLU the others lead by their number alone
         counts = np.stack([((labels == number) & excited).sum(1) for number in range(len(self.class_names))], 1)
-        seen = np.maximum(1, (found.leaders.image != NONE).sum(1))
-        statistics = found.statistics
+        seen = np.maximum(1, (record.leaders.image != NONE).sum(1))
+        statistics = record.statistics
         present = np.flatnonzero(statistics.images)  # classes of which there are images
         means = statistics.total[present] / (statistics.images[present, None] * int(statistics.places))
         best = present[means.argmax(0)]
@@ -201,14 +201,14 @@ class ScanResult:
                 "share": counts.max(1) / seen,
                 "preferred": names[best],
                 "index": selectivity_index(means),
-                "max": found.leaders.value[:, 0],
+                "max": record.leaders.value[:, 0],
                 "strength": self._strength(layer),
             }
         )
 
     def _strength(self, layer):
         """(channels,) 0 to 1, see `selectivity`."""
-        value = np.maximum(self._found(layer).leaders.value.astype("float64"), 0)  # -inf where nobody is
+        value = np.maximum(self._layer_record(layer).leaders.value.astype("float64"), 0)  # -inf where nobody is
         size = value.mean(1)
         return np.minimum(1, size / np.median(size[size > 0])) if (size > 0).any() else size
 
@@ -234,18 +234,18 @@ class ScanResult:
             patches: False leaves out the pixels of patches (they are most of the file).
         """
         if not patches:
-            for found in self._record.layers.values():
-                found.patches = {}
+            for record in self._record.layers.values():
+                record.patches = {}
         elif self._take is not None:
-            for found in self._record.layers.values():
-                keys = np.stack([found.leaders.image, found.leaders.place], -1).reshape(-1, 2)
-                self._fetch(found, [tuple(key) for key in keys.tolist() if key[0] != NONE])
+            for record in self._record.layers.values():
+                keys = np.stack([record.leaders.image, record.leaders.place], -1).reshape(-1, 2)
+                self._fetch(record, [tuple(key) for key in keys.tolist() if key[0] != NONE])
         self._record.write(path, small=True)
         if self._take is not None:
-            for found in self._record.layers.values():
-                found.patches = {}
+            for record in self._record.layers.values():
+                record.patches = {}
 
-    def _fetch(self, found, keys, at_once=256):
+    def _fetch(self, record, keys, at_once=256):
         """Reads the patches of (image, place) pairs into `found.patches`."""
         numbers = sorted({image for image, _ in keys})
         by_image = {}
@@ -255,18 +255,18 @@ class ScanResult:
             some = numbers[start : start + at_once]
             for image, pixels in zip(some, self._take(np.array(some)), strict=True):
                 for place in by_image[image]:
-                    found.patches[image, place] = found.geometry.cut(pixels, place)
+                    record.patches[image, place] = record.geometry.cut(pixels, place)
 
-    def _patch(self, found, image, place):
-        if (image, place) in found.patches:
-            return found.patch(image, place)
+    def _patch(self, record, image, place):
+        if (image, place) in record.patches:
+            return record.patch(image, place)
         if self._take is None:
             raise UsageError("This scan was saved without patches: save it with patches=True.")
-        return found.geometry.cut(self._take(np.array([image]))[0], place)
+        return record.geometry.cut(self._take(np.array([image]))[0], place)
 
     def _keys(self, layer, channel):
         """(image, place) of a channel's leaders, best first."""
-        leaders, number = self._found(layer).leaders, self._channel(layer, channel)
+        leaders, number = self._layer_record(layer).leaders, self._channel(layer, channel)
         pairs = zip(leaders.image[number].tolist(), leaders.place[number].tolist(), strict=True)
         return [pair for pair in pairs if pair[0] != NONE]
 
@@ -300,7 +300,7 @@ class ScanResult:
         manifest = self.manifest | {"layers": names, "outputs": outputs, "order": order}
         return ScanResult(Record(manifest, self._record.done, {name: layers[name] for name in names}), self._take)
 
-    def _found(self, layer):
+    def _layer_record(self, layer):
         return self._record.layers[self._name(layer)]
 
     def _name(self, layer):
@@ -313,7 +313,7 @@ class ScanResult:
         return inner[0]
 
     def _channel(self, layer, channel):
-        count = len(self._found(layer).leaders.value)
+        count = len(self._layer_record(layer).leaders.value)
         if isinstance(channel, bool) or not isinstance(channel, (int, np.integer)) or not 0 <= channel < count:
             raise UsageError(f"Layer {layer!r} has no channel {channel!r}: it has {count}, 0 to {count - 1}.")
         return int(channel)

@@ -64,7 +64,7 @@ def scanned_layers(model, layers=None):
         chosen = _deepest_of_each([calls.seen(name) for name in _convolutions(plan)], plan)
     else:
         matches = [(name, AFTER.fullmatch(name)) for name in _names(plan, layers)]
-        chosen = [calls.seen(match[1]) if match else calls.own(name) for name, match in matches]
+        chosen = [calls.seen(match[1]) if match else calls.output(name) for name, match in matches]
     return sorted({each.value: each for each in chosen}.values(), key=lambda each: each.value)
 
 
@@ -123,7 +123,7 @@ class _Calls:
         for step in plan.steps:
             self.rules.setdefault(step.layer, []).append(step.rule)
 
-    def own(self, name):
+    def output(self, name):
         """The output of a layer that has channels."""
         _, path, value = find(self.plan, name)
         shape = self.plan.shapes[value]
@@ -134,19 +134,19 @@ class _Calls:
                 f"{convolutions(self.plan)[-1:]}."
             )
         full = path if "#" not in str(name) else f"{path}#{str(name).partition('#')[2]}"
-        own = ScannedLayer(full, full, full, value, shape[-1], full)
-        return dataclasses.replace(own, seen=self._seen(own).name) if "Conv" in self.plan.kinds[path] else own
+        output = ScannedLayer(full, full, full, value, shape[-1], full)
+        return dataclasses.replace(output, seen=self._seen(output).name) if "Conv" in self.plan.kinds[path] else output
 
     def seen(self, name):
         """What the next layer sees of a layer's channels."""
-        return self._seen(self.own(name))
+        return self._seen(self.output(name))
 
-    def _seen(self, own):
-        path, _, call = own.layer.partition("#")
+    def _seen(self, output):
+        path, _, call = output.layer.partition("#")
         node = self.nodes[path, int(call or 1) - 1]
         given = getattr(node.operation, "activation", None)
         if self._activates(node, besides=CONVOLUTIONS) or given not in (None, keras.activations.linear):
-            return own
+            return output
         end, words, passed = None, [], []
         while node := self._only_reader(node):
             kind = self._kind(node)
@@ -158,10 +158,10 @@ class _Calls:
             if kind in ("activation", "other"):
                 break
         if end is None:
-            return own
+            return output
         path = end.name if len(self.plan.layers[end.name]) == 1 else f"{end.name}#{end.call + 1}"
-        name = f"{own.name} (after {' and '.join(dict.fromkeys(words))})"
-        return ScannedLayer(name, own.layer, path, self.plan.layers[end.name][end.call], own.channels, name)
+        name = f"{output.name} (after {' and '.join(dict.fromkeys(words))})"
+        return ScannedLayer(name, output.layer, path, self.plan.layers[end.name][end.call], output.channels, name)
 
     def _only_reader(self, node):
         """The one call that reads what a call makes; None where there are several, or it leaves the network."""

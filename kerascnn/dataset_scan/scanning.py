@@ -12,7 +12,7 @@ from kerascnn import __version__
 from kerascnn.dataset_scan.blocks import BlockPass
 from kerascnn.dataset_scan.geometry import Geometry
 from kerascnn.dataset_scan.leaders import Leaders
-from kerascnn.dataset_scan.record import Found, Record
+from kerascnn.dataset_scan.record import LayerRecord, Record
 from kerascnn.dataset_scan.result import ScanResult, load
 from kerascnn.dataset_scan.scanned_layers import scanned_layers
 from kerascnn.dataset_scan.sources import open_source
@@ -101,7 +101,7 @@ def scan(
         if passing.shapes is None:
             passing.begin(_input(model, plan, prepared(source.take([0]))) if start else x[:1])
             record = record or _new(model, manifest, passing, len(names), x.shape[1:], start)
-            passing.centres = [found.statistics.centre.astype("float32") for found in record.layers.values()]
+            passing.centres = [layer.statistics.centre.astype("float32") for layer in record.layers.values()]
             if source.again:
                 _check_places(record, k, len(source), per_image)
         _step(record, plan, passing, x, block_labels, None if again else pixels(images))
@@ -205,7 +205,7 @@ def _check_k(k, count, per_image):
 
 def _check_places(record, k, count, per_image):
     """Raise a UsageError where no layer's maps have as many places as leaders are asked for."""
-    each = min(per_image, max(found.geometry.rows * found.geometry.cols for found in record.layers.values()))
+    each = min(per_image, max(layer.geometry.rows * layer.geometry.cols for layer in record.layers.values()))
     if k > count * each:
         have = f"{counted(count, 'image')} with at most {counted(each, 'place')} each"
         names = ", ".join(record.layers)
@@ -262,7 +262,7 @@ def _new(model, manifest, passing, num_classes, image_shape, start):
     """An empty Record, of a pass from image number `start` on."""
     layers = {}
     for name, shape, centre in zip(manifest["layers"], passing.shapes, passing.centres, strict=True):
-        layers[name] = Found(
+        layers[name] = LayerRecord(
             Geometry.of(model, manifest["outputs"][name], image_shape, shape),
             Leaders(shape[-1], manifest["k"], manifest["per_image"]),
             Statistics(int(np.prod(shape[:-1])), centre, num_classes),
@@ -275,20 +275,20 @@ def _step(record, plan, passing, x, labels, images):
     """Enters a block of images x into a Record; `images`: its pixels, where they have to be kept."""
     blocks = passing(x, record.done)
     check_finite(plan, [block.maximum for block in blocks] + [block.total for block in blocks])
-    for found, block in zip(record.layers.values(), blocks, strict=True):
-        _enter(found, block, record.done // passing.size, record.done, labels, images)
+    for layer, block in zip(record.layers.values(), blocks, strict=True):
+        _enter(layer, block, record.done // passing.size, record.done, labels, images)
     record.done += len(x)
 
 
-def _enter(found, block, number, first, labels, images):
+def _enter(layer, block, number, first, labels, images):
     """Enters one layer's part of a block; `images` where patches have to be kept because the data passes by once."""
-    found.statistics.add(number, labels, block.maximum, block.total, block.squares, block.zeros, block.sample)
-    rows, channels = found.leaders.candidates(block.maximum)
+    layer.statistics.add(number, labels, block.maximum, block.total, block.squares, block.zeros, block.sample)
+    rows, channels = layer.leaders.candidates(block.maximum)
     if not len(rows):
         return
-    found.leaders.add(rows, channels, block.maps(rows, channels), first, labels)
+    layer.leaders.add(rows, channels, block.maps(rows, channels), first, labels)
     if images is not None:
-        new = found.leaders.image >= first
-        for image, place in zip(found.leaders.image[new].tolist(), found.leaders.place[new].tolist(), strict=True):
-            found.patches[image, place] = found.geometry.cut(images[image - first], place)
-        found.forget()
+        new = layer.leaders.image >= first
+        for image, place in zip(layer.leaders.image[new].tolist(), layer.leaders.place[new].tolist(), strict=True):
+            layer.patches[image, place] = layer.geometry.cut(images[image - first], place)
+        layer.forget()

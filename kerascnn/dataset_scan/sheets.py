@@ -98,8 +98,8 @@ def _row(result, layer, channel, maps, ranks):
             continue
         row["leaders"].append(leader)
         row["patch"].append(enlarged(natural(patches[number], inside[number]), inside[number]))
-        for method, found in maps.items():
-            row[method].append(enlarged(map_colours(found[channel][number]), inside[number]))
+        for method, by_channel in maps.items():
+            row[method].append(enlarged(map_colours(by_channel[channel][number]), inside[number]))
     return row
 
 
@@ -180,13 +180,13 @@ def class_channels(result, layer):
     counts = pd.crosstab(excited["channel"], excited["label"])
     counts = counts.reindex(index=table["channel"], columns=list(result.class_names), fill_value=0)
     alone = counts.eq(counts.sum(axis=1), axis=0) & (counts > 0)
-    own = alone | counts.eq(counts.max(axis=1), axis=0) & (counts > 1)  # 1 of 9, as any other class, says nothing
-    scores = counts.where(own, 0).mul(table["strength"], axis=0)
+    belongs = alone | counts.eq(counts.max(axis=1), axis=0) & (counts > 1)  # 1 of 9, as any other class, says nothing
+    scores = counts.where(belongs, 0).mul(table["strength"], axis=0)
     chosen = {}
     for name in sorted(scores, key=lambda name: -scores[name].max()):
-        order = table.assign(own=scores[name].to_numpy()).query("own > 0")
+        order = table.assign(score=scores[name].to_numpy()).query("score > 0")
         order = order[~order["channel"].isin(list(chosen.values()))]
-        order = order.sort_values(["own", "index", "channel"], ascending=[False, False, True])
+        order = order.sort_values(["score", "index", "channel"], ascending=[False, False, True])
         if len(order):
             chosen[name] = int(order["channel"].iloc[0])
     return {name: chosen[name] for name in result.class_names if name in chosen}

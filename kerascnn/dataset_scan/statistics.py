@@ -132,14 +132,14 @@ class Statistics:
         bins = bin_numbers(sample, self.octaves) + self.histogram.shape[-1] * np.arange(sample.shape[-1])
         rows, sums = np.unique(labels), []
         for label in rows:
-            own = labels == label
-            self.images[label] += own.sum()
-            sums.append([each[own].sum(0, dtype="float64") for each in (total, squares)])
-            largest = maximum[own].max(0) + 0.0  # -0 and 0 are one maximum, whichever comes first
+            of_class = labels == label
+            self.images[label] += of_class.sum()
+            sums.append([each[of_class].sum(0, dtype="float64") for each in (total, squares)])
+            largest = maximum[of_class].max(0) + 0.0  # -0 and 0 are one maximum, whichever comes first
             self.maximum[label] = np.maximum(self.maximum[label], largest)
-            self.zeros[label] += zeros[own].sum(0, dtype="int64")
+            self.zeros[label] += zeros[of_class].sum(0, dtype="int64")
             if len(self.histogram) > 1:
-                self._count(label, bins[own])
+                self._count(label, bins[of_class])
         if len(self.histogram) == 1:
             self._count(0, bins)
         self.sums.add(block, rows, *np.swapaxes(sums, 0, 1))
@@ -229,7 +229,7 @@ def quantiles(histogram, wanted=QUANTILES, octaves=OCTAVES):
     """
     edges, counts = bin_edges(octaves), np.cumsum(histogram, axis=1)
     middle, last = histogram.shape[1] // 2, histogram.shape[1] - 1
-    found = np.zeros((len(histogram), len(wanted)))
+    values = np.zeros((len(histogram), len(wanted)))
     for column, q in enumerate(wanted):
         for channel, row in enumerate(counts):
             rank = q * row[-1]
@@ -238,5 +238,5 @@ def quantiles(histogram, wanted=QUANTILES, octaves=OCTAVES):
                 continue
             before = row[number - 1] if number else 0
             share = (rank - before) / max(1, row[number] - before)
-            found[channel, column] = edges[number] + share * (edges[number + 1] - edges[number])
-    return found
+            values[channel, column] = edges[number] + share * (edges[number + 1] - edges[number])
+    return values

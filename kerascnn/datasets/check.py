@@ -96,32 +96,32 @@ def check_data(
     """
     size = as_size(image_size)
     check_channels(channels)
-    found = read(data, image_size=size, channels=channels, seed=seed, **options)
+    source_data = read(data, image_size=size, channels=channels, seed=seed, **options)
     limit = default_limit() if memory_limit is None else memory_limit
-    visit = _visit_files if isinstance(found.train.images, ImageFiles) else _visit_arrays
-    seen = visit(found, size, channels, strict, limit)
+    visit = _visit_files if isinstance(source_data.train.images, ImageFiles) else _visit_arrays
+    seen = visit(source_data, size, channels, strict, limit)
     if not seen.good["train"].any():
-        without(found, found.skipped + seen.broken)  # raises as `load` does
-    data = hold_out(_rows(found, seen.good), validation=validation, test=test, seed=seed)
+        without(source_data, source_data.skipped + seen.broken)  # raises as `load` does
+    data = hold_out(_rows(source_data, seen.good), validation=validation, test=test, seed=seed)
     counts = _counts(data)
-    digests = {name: _of_split(seen.digests, found, name, split) for name, split in data.splits.items()}
-    file_digests = {name: _of_split(seen.file_digests, found, name, split) for name, split in data.splits.items()}
+    digests = {name: _of_split(seen.digests, source_data, name, split) for name, split in data.splits.items()}
+    file_digests = {name: _of_split(seen.file_digests, source_data, name, split) for name, split in data.splits.items()}
     duplicates = _duplicates(data, digests, file_digests)
-    small = {name: _of_split(seen.small, found, name, split) for name, split in data.splits.items()}
+    small = {name: _of_split(seen.small, source_data, name, split) for name, split in data.splits.items()}
     near = _near(data, small, digests)
     leaks = _leaks(digests)
     spread = balance(data.train.labels, len(data.class_names))
     mean, std = _moments(seen.sums[:, data.train.images].sum(axis=1), len(data.train) * seen.shape[0] * seen.shape[1])
     conflicts = sum(len(set(group["classes"])) > 1 for group in duplicates)
     return Report(
-        name=found.name,
-        source=found.source,
-        class_names=tuple(found.class_names),
+        name=source_data.name,
+        source=source_data.source,
+        class_names=tuple(source_data.class_names),
         counts=counts,
         sizes=_commonest_sizes(seen.sizes),
         mean=mean,
         std=std,
-        broken=found.skipped + seen.broken,
+        broken=source_data.skipped + seen.broken,
         damaged=seen.damaged,
         duplicates=tuple(duplicates),
         near=near,
@@ -198,9 +198,9 @@ def _rows(data, good):
     return data.replace(**splits)
 
 
-def _of_split(values, found, name, split):
+def _of_split(values, source_data, name, split):
     """Those of the values (one a row of each source split) that belong to a split, perhaps one made of train."""
-    source = values[name if name in found.splits else "train"]
+    source = values[name if name in source_data.splits else "train"]
     return [source[row] for row in split.images]
 
 

@@ -45,8 +45,8 @@ ARCHIVES = {  # sha256 as Keras and TensorFlow Datasets have them
 
 def recognises(path):
     """ "cifar10" or "cifar100" for a folder of batches, the folder above it, or a .tar.gz of one."""
-    found = _find(path)
-    return found[0] if found else None
+    layout = _find(path)
+    return layout[0] if layout else None
 
 
 @register(description="photographs of 10 things, 170 MB to download", image_shape=(32, 32, 3), num_classes=10)
@@ -64,13 +64,13 @@ def cifar100(path=None):
 def _load(name, path):
     if path is None:
         path = _in_cache(name)
-    found, form, read, place = _find(path)
-    train_files, test_file, names_file = LAYOUTS[found, form]
-    class_names = _class_names(read(names_file, optional=True), found, form, f"{place}/{names_file}")
+    dataset, form, read, place = _find(path)
+    train_files, test_file, names_file = LAYOUTS[dataset, form]
+    class_names = _class_names(read(names_file, optional=True), dataset, form, f"{place}/{names_file}")
     splits = {}
     for split, files in (("train", train_files), ("test", [test_file])):
         parse = _parse_python if form == "python" else _parse_binary
-        batches = [parse(read(file), found, f"{place}/{file}") for file in files]
+        batches = [parse(read(file), dataset, f"{place}/{file}") for file in files]
         images = np.concatenate([batch[0] for batch in batches])
         labels = np.concatenate([batch[1] for batch in batches])
         files = tuple(file for batch in batches for file in batch[2])
@@ -79,7 +79,7 @@ def _load(name, path):
         splits[split] = Split(images, labels, files if len(files) == len(labels) else ())
     if class_names is None:
         class_names = tuple(str(i) for i in range(100))
-    return ImageData(name=found, source=str(path), class_names=class_names, **splits)
+    return ImageData(name=dataset, source=str(path), class_names=class_names, **splits)
 
 
 def _in_cache(name):
@@ -87,8 +87,8 @@ def _in_cache(name):
     from kerascnn.datasets.downloads import cache_folder
 
     folder = cache_folder(name)
-    found = _find(folder) if folder.is_dir() else None
-    if found and found[0] == name:
+    layout = _find(folder) if folder.is_dir() else None
+    if layout and layout[0] == name:
         return folder
     for archive in sorted(folder.glob("cifar*.tar.gz")) if folder.is_dir() else ():
         if recognises(archive) == name:

@@ -81,7 +81,7 @@ def probe(file):
     """((height, width), is grey) of one image file, a path or an open one, from its header, the size as it will be when
     upright."""
     try:
-        with binary(file) as stream, _own_limit():
+        with binary(file) as stream, _without_pillow_limit():
             image, orientation, _ = _recognised(stream, header_only=True)
             width, height = image.size
             return ((width, height) if orientation >= 5 else (height, width)), image.mode in GREY_MODES
@@ -105,7 +105,7 @@ def _decoded(file, channels, stack):
     from PIL import Image
 
     stream = stack.enter_context(binary(file))
-    stack.enter_context(_own_limit())
+    stack.enter_context(_without_pillow_limit())
     image, orientation, bits = _recognised(stream)
     pixels = image.width * image.height
     if image.mode not in READ_MODES:
@@ -266,7 +266,7 @@ _pillows_limit = None
 
 
 @contextlib.contextmanager
-def _own_limit():
+def _without_pillow_limit():
     """Within this block Pillow's own limit is off: ours has been checked, and it alone decides."""
     global _readers, _pillows_limit
     from PIL import Image

@@ -36,8 +36,8 @@ def entries(folder):
         DataError: the folder may not be read, or its path is longer than the system allows.
     """
     try:
-        with os.scandir(folder) as found:
-            return sorted((entry.name, _kind(entry)) for entry in found)
+        with os.scandir(folder) as scan:
+            return sorted((entry.name, _kind(entry)) for entry in scan)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise DataError(

@@ -25,7 +25,7 @@ def hold_out(data, *, validation, test, seed):
             f"test={test} and validation={validation} would hold out {sum(wanted.values()):,} of the "
             f"{counted(total, 'training image')} and leave none to train on: hold out less."
         )
-    train, made, notes = np.arange(total), {}, []
+    train, held_out, notes = np.arange(total), {}, []
     for stream, (name, count) in enumerate(wanted.items(), 1):
         if count:
             keep, held = stratified(data.train.labels[train], count, (seed, stream))
@@ -34,14 +34,14 @@ def hold_out(data, *, validation, test, seed):
                     f"No class of {data.source} has an image to spare for {name}: each keeps one to be trained on. Add "
                     f"images{', or a folder test' if name == 'test' else ''}."
                 )
-            made[name], train = train[held], train[keep]
+            held_out[name], train = train[held], train[keep]
             notes.append(
                 f"{len(held):,} of the {total:,} training images {'was' if len(held) == 1 else 'were'} held out for "
                 f"{name}, each class in proportion, seed {seed}."
             )
-    if not made:
+    if not held_out:
         return data
-    splits = {name: data.train.take(index) for name, index in made.items()}
+    splits = {name: data.train.take(index) for name, index in held_out.items()}
     return data.replace(train=data.train.take(train), notes=data.notes + tuple(notes), **splits)
 
 

@@ -104,11 +104,11 @@ def _find_splits(root, notes, nested, leaves, training):
             return {"train": ("", {None: tree.images})}, base
         _check_classes(root, base, classes, tree, 2 if training else 1)
         return {"train": ("", classes)}, base
-    found, entered = {}, False
+    splits, entered = {}, False
     for name, split in sorted(candidates.items(), key=lambda item: item[1] != "train"):
-        if split in found:
+        if split in splits:
             raise DataError(
-                f"{root}: both {found[split][0]!r} and {name!r} hold {split} images. Rename one, or give one folder."
+                f"{root}: both {splits[split][0]!r} and {name!r} hold {split} images. Rename one, or give one folder."
             )
         inner = base / name
         sub = _Tree(root, inner)
@@ -121,11 +121,11 @@ def _find_splits(root, notes, nested, leaves, training):
         sub.note(notes)
         classes = sub.classes(notes, nested, leaves)
         _check_classes(root, inner, classes, sub, 2 if split == "train" and training else 1)
-        found[split] = (name, classes)
+        splits[split] = (name, classes)
     others = [name for name in tree.folders if name not in candidates]
     if others:
         notes.append(f"Ignored beside the splits: {_listed(others)}.")
-    return found, base
+    return splits, base
 
 
 class _Tree:
@@ -153,7 +153,7 @@ class _Tree:
 
         Classes without images are left out and noted; classes of several folders are added to `nested`.
         """
-        found, spellings, empty, hidden, special, others = {}, {}, [], [], [], {}
+        files_by_class, spellings, empty, hidden, special, others = {}, {}, [], [], [], {}
         for name in self.folders:
             below = look_below(self.folder / name, self.root)
             hidden, special = hidden + below.hidden, special + below.special
@@ -164,7 +164,7 @@ class _Tree:
             inner = {file: os.path.dirname(file)[len(self.prefix) + len(name) + 1 :] for file in below.images}
             for file, folder in inner.items():
                 folder = f"{name}/{folder}".rstrip("/") if leaves else name
-                found.setdefault(class_name(folder), []).append(file)
+                files_by_class.setdefault(class_name(folder), []).append(file)
                 spellings.setdefault(class_name(folder), {})[folder] = None
             if not leaves and len(set(inner.values())) > 1:
                 nested.setdefault(class_name(name), set()).update({*inner.values()} - {""})
@@ -183,7 +183,7 @@ class _Tree:
             notes.append(
                 f"Folders whose names differ only in how accents are written are one class{where}: {_listed(twice)}."
             )
-        return {name: sorted(files) for name, files in found.items()}
+        return {name: sorted(files) for name, files in files_by_class.items()}
 
     def note(self, notes):
         if self.hidden:
@@ -210,10 +210,10 @@ def _merged(nested):
             f"Splits lie in the class folders, so that test images are among the training images: {_listed(parts, 4)}. "
             f"Put the splits above the classes, as in train/{next(iter(nested))}."
         )
-    made = "1 class is" if len(nested) == 1 else f"{len(nested):,} classes are"
+    classes = "1 class is" if len(nested) == 1 else f"{len(nested):,} classes are"
     return (
-        f"{made} made of the images of several folders: {_listed(parts, 4)}. To make each folder that holds images a "
-        "class of its own, give classes='leaves'"
+        f"{classes} made of the images of several folders: {_listed(parts, 4)}. To make each folder that holds images "
+        "a class of its own, give classes='leaves'"
     )
 
 

@@ -73,13 +73,13 @@ def load(
     """
     size = as_size(image_size)
     check_channels(channels)
-    found = read(data, image_size=size, channels=channels, seed=seed, training=training, **options)
+    source_data = read(data, image_size=size, channels=channels, seed=seed, training=training, **options)
     parts = {"validation": validation, "test": test, "seed": seed}
     how = {"size": size, "channels": channels, "strict": strict, "memory_limit": memory_limit}
-    loaded = settle(hold_out(found, **parts), **how)
-    if len(loaded.skipped) > len(found.skipped):
-        readable = without(found, loaded.skipped)
-        if loaded.splits.keys() != found.splits.keys():  # the splits are made of what can be read
+    loaded = settle(hold_out(source_data, **parts), **how)
+    if len(loaded.skipped) > len(source_data.skipped):
+        readable = without(source_data, loaded.skipped)
+        if loaded.splits.keys() != source_data.splits.keys():  # the splits are made of what can be read
             loaded = settle(hold_out(readable, **parts), **how)
     return loaded.replace(doubts=loaded.doubts + imbalance(loaded)) if training else loaded
 
@@ -106,13 +106,13 @@ def read(data, **options):
             raise unknown(f"option of the data set {name!r}", option, allowed)
     taken = {k: v for k, v in options.items() if k in allowed and v is not None}
     try:
-        found = function(path, **taken)
+        source_data = function(path, **taken)
     except OSError as error:
         raise DataError(f"Cannot read {error.filename or os.fspath(data)}: {error.strerror or error}.") from error
     if path is None and Path(name).exists():
         beside = f"{name!r} is the data set of that name; for the folder here called {name}, type ./{name}."
-        found = found.replace(notes=(beside, *found.notes))
-    return found
+        source_data = source_data.replace(notes=(beside, *source_data.notes))
+    return source_data
 
 
 def resolve(data):
@@ -191,13 +191,13 @@ def settle(data, *, size=None, channels=None, strict=False, memory_limit=None):
 
 
 def _settle_arrays(data, size, channels, limit):
-    height, width, own = data.image_shape
-    size, channels = size or (height, width), channels or own
+    height, width, stored_channels = data.image_shape
+    size, channels = size or (height, width), channels or stored_channels
     total = sum(len(s) for s in data.splits.values()) * size[0] * size[1] * channels
     changed, notes = (*size, channels) != data.image_shape, []
     if changed and size != (height, width):
         notes.append(f"The {height}x{width} images are resized to {size[0]}x{size[1]}.")
-    if changed and channels != own:
+    if changed and channels != stored_channels:
         notes.append("Grey images are repeated in three channels." if channels == 3 else "Colours are turned to grey.")
     streamed = changed and total > limit
     if streamed:

@@ -89,9 +89,9 @@ def read_idx(file, dimensions):
         raw.seek(0)
         content, fault = _read_up_to(gzip.GzipFile(fileobj=raw) if gzipped else raw, expected + 1)
     if not shape or len(content) != expected:
-        found = f"{len(content):,}" if len(content) <= expected else f"more than {expected:,}"
+        length = f"{len(content):,}" if len(content) <= expected else f"more than {expected:,}"
         raise DataError(
-            f"{file} is broken: its header promises {expected:,} bytes{' (unzipped)' if gzipped else ''}, but {found} "
+            f"{file} is broken: its header promises {expected:,} bytes{' (unzipped)' if gzipped else ''}, but {length} "
             f"were found{fault}. Fetch it again."
         )
     return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
@@ -123,7 +123,7 @@ def _candidates(folder, start):
 
 
 def _find(folder, start):
-    found = _candidates(folder, start)
-    if not found:
+    files = _candidates(folder, start)
+    if not files:
         raise DataError(f"{folder} has no file {start}-idx{3 if 'images' in start else 1}-ubyte or the same with .gz.")
-    return found[0]
+    return files[0]

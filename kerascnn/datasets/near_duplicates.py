@@ -41,13 +41,13 @@ def near_pairs(thumbnails):
         [(first, second, similarity from 0.8 to 1, mirrored), ...], first < second.
     """
     thumbnails = np.asarray(thumbnails, "float32")
-    found = []
+    pairs = []
     for first, second, mirrored in _alike(thumbnails):
         turned = thumbnails[second][:, ::-1] if mirrored else thumbnails[second]
         similarity = _similarity(thumbnails[first], turned)
         if similarity >= LEAST:
-            found.append((first, second, round(similarity, 3), mirrored))
-    return sorted(found, key=lambda pair: (-pair[2], pair[:2]))
+            pairs.append((first, second, round(similarity, 3), mirrored))
+    return sorted(pairs, key=lambda pair: (-pair[2], pair[:2]))
 
 
 def sheet(pairs, folder):

@@ -32,23 +32,23 @@ def pack(data, shards, out, *, classes=None):
     out = Path(out)
     if out.exists() or out.is_symlink():
         raise UsageError(f"{out} already exists. Name a new folder for the shards, or delete it.")
-    found, problem = _read(data, classes)
-    counts = _shares(found, shards)
+    source_data, problem = _read(data, classes)
+    counts = _shares(source_data, shards)
     head = {
-        "name": found.name,
-        "class_names": list(found.class_names),
-        "notes": list(found.notes),
-        "doubts": list(found.doubts),
+        "name": source_data.name,
+        "class_names": list(source_data.class_names),
+        "notes": list(source_data.notes),
+        "doubts": list(source_data.doubts),
         "classes": classes,
         "problem": problem,
     }
     with runs.replacing(out) as folder:
         folder.mkdir()
-        written = [_write_split(folder, name, split, counts[name]) for name, split in found.splits.items()]
+        written = [_write_split(folder, name, split, counts[name]) for name, split in source_data.splits.items()]
         columns = {name: np.concatenate([part[name] for _, part in written]) for name in COLUMNS if name != "shard"}
         firsts = np.cumsum([0] + [len(names) for names, _ in written])
         shard = [part["shard"] + first for (_, part), first in zip(written, firsts, strict=False)]
-        files = [file for split in found.splits.values() for file in split.files]
+        files = [file for split in source_data.splits.values() for file in split.files]
         names = [name for names, _ in written for name in names]
         head["shards"] = [(name, (folder / name).stat().st_size) for name in names]
         arrays = {
@@ -65,14 +65,14 @@ def pack(data, shards, out, *, classes=None):
 def _read(data, classes):
     """(the ImageData, why it cannot be trained on or "") of what can be packed."""
     try:
-        found, problem = read(data, classes=classes, training=True), ""
+        source_data, problem = read(data, classes=classes, training=True), ""
     except DataError as error:
-        found, problem = read(data, classes=classes, training=False), str(error)
-    if not all(isinstance(split.images, ImageFiles) for split in found.splits.values()):
+        source_data, problem = read(data, classes=classes, training=False), str(error)
+    if not all(isinstance(split.images, ImageFiles) for split in source_data.splits.values()):
         raise UsageError(
             f"{data} does not consist of image files, so there is nothing to pack: it is read as one array already."
         )
-    return found, problem
+    return source_data, problem
 
 
 def _shares(data, shards):

@@ -109,13 +109,13 @@ def check_images(model, plan, images, derived=False):
     return arrays
 
 
-def _own_scaling(plan, value):
+def _plan_scaling(plan, value):
     """The first step that reads an input, where it scales it (Rescaling, Normalization); None otherwise."""
     return next((step for step in plan.steps if value in step.inputs and step.rule == "scale"), None)
 
 
 def _check(model, name, plan, value, images, derived):
-    shape, scaling = plan.shapes[value], _own_scaling(plan, value)
+    shape, scaling = plan.shapes[value], _plan_scaling(plan, value)
     array = ops.convert_to_numpy(images) if ops.is_tensor(images) else np.asarray(images)
     sizes = ["any" if n is None else str(n) for n in shape[1:]]
     expects = f"Model {model.name!r} takes float images (N, {', '.join(sizes)})"

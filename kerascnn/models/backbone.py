@@ -59,13 +59,13 @@ def backbone(path, input_shape, num_classes, *, dropout=0.2, name=None):
 def _features(model, path):
     """The tensor that goes into the head of a model."""
     outputs = model.output_shape[-1]
-    made_by = {id(layer.output): layer for layer in model.layers if not isinstance(layer.output, list)}
+    producers = {id(layer.output): layer for layer in model.layers if not isinstance(layer.output, list)}
     for layer in reversed(model.layers):
         kernel = getattr(layer, "kernel", None)
-        if kernel is not None and kernel.shape[-1] == outputs and id(layer.output) in made_by:
+        if kernel is not None and kernel.shape[-1] == outputs and id(layer.output) in producers:
             tensor = layer.input
-            while isinstance(made_by.get(id(tensor)), PASSED):
-                tensor = made_by[id(tensor)].input
+            while isinstance(producers.get(id(tensor)), PASSED):
+                tensor = producers[id(tensor)].input
             if tensor is not model.inputs[0]:
                 return tensor
     raise UsageError(f"The network in {path} has no layer of {outputs} units after others: it has no head to replace.")

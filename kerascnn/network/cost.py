@@ -139,7 +139,7 @@ def cost(model, batch_size=32, precision=None, optimizer="adam", *, input_shape=
     return Cost(
         layers=layers,
         batch_size=int(batch_size),
-        precision=precision or _own_precision(flat),
+        precision=precision or _weights_precision(flat),
         optimizer=optimizer,
         macs=layers["macs"].sum(skipna=False),
         parameters=int(layers["parameters"].sum()),
@@ -206,7 +206,7 @@ def _copied_bytes(layer, variable, precision):
     return count([variable]) * itemsize(layer.compute_dtype) if changes else 0
 
 
-def _own_precision(flat):
+def _weights_precision(flat):
     """The names of the dtype policies of the layers with weights; in most models there is one."""
     policies = {node.operation.dtype_policy.name for node in flat.nodes if getattr(node.operation, "weights", ())}
     return ", ".join(sorted(policies)) or keras.config.dtype_policy().name

@@ -26,10 +26,10 @@ def head_step(steps, output, single=False):
         single: True for an output of one number per image, which may be reshaped after its sigmoid.
     """
     passed = ("identity", "reshape", "squeeze", "expand") if single else ("identity",)
-    made_by = {step.output: step for step in steps}
-    step = made_by.get(output)
+    producers = {step.output: step for step in steps}
+    step = producers.get(output)
     while step is not None and step.rule in passed:
-        step = made_by.get(step.inputs[0])
+        step = producers.get(step.inputs[0])
     return step if step is not None and step.rule in HEADS else None
 
 

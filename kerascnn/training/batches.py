@@ -98,11 +98,11 @@ class Batches(keras.utils.PyDataset):
         index = self.order(number)[step * self.batch_size : (step + 1) * self.batch_size]
         part = part_of(len(index), self.share)
         if "mixup" in self.augmentations:
-            whole = self._made(index, slice(None), number, step)
+            whole = self._batch(index, slice(None), number, step)
             return tuple(array[part] for array in whole)
-        return self._made(index, part, number, step)
+        return self._batch(index, part, number, step)
 
-    def _made(self, index, part, number, step):
+    def _batch(self, index, part, number, step):
         """A part of the batch whose images have these numbers: step `step` of pass `number`."""
         rng = np.random.default_rng([self.seed, number, step])
         batch, index = (len(index), part), index[part]

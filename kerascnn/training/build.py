@@ -131,13 +131,13 @@ def start_fast(model, images):
     Raises:
         UsageError: the network does not begin with a convolution, or its filters are larger than the images.
     """
-    found = [layer for layer in model.layers if type(layer) is keras.layers.Conv2D and layer.groups == 1]
-    if not found or found[0].input is not model.inputs[0]:
+    convolutions = [layer for layer in model.layers if type(layer) is keras.layers.Conv2D and layer.groups == 1]
+    if not convolutions or convolutions[0].input is not model.inputs[0]:
         raise UsageError(
             f"fast_start=True has nothing to act on: the first layer of {model.name!r} is not an ordinary convolution. "
             "Leave it out."
         )
-    first, *others = found
+    first, *others = convolutions
     if any(side > size for side, size in zip(first.kernel_size, images.shape[1:3], strict=True)):
         needed, given = (f"{height}x{width}" for height, width in (first.kernel_size, images.shape[1:3]))
         raise UsageError(
@@ -247,7 +247,7 @@ def _optimizer(recipe, rate, model):
     *_, head = [layer for layer in model.layers if any(v.name == "kernel" for v in layer.weights)] or [None]
     kernels = [v for layer in model.layers if layer is not head for v in layer.trainable_variables if len(v.shape) > 1]
     halved = any(layer.compute_dtype == "bfloat16" for layer in model.layers)
-    kind, own = {
+    kind, specific = {
         "adam": (keras.optimizers.Adam, {}),
         "adamw": (keras.optimizers.AdamW, {"weight_decay": recipe.weight_decay}),  # None would be Keras' 0.004
         "sgd": (keras.optimizers.SGD, {**momentum, "nesterov": recipe.nesterov and recipe.momentum > 0}),
@@ -260,7 +260,7 @@ def _optimizer(recipe, rate, model):
         "global_clipnorm": recipe.clip_norm or None,
     }
     average = {"use_ema": True, "ema_momentum": recipe.ema} if recipe.ema else {}
-    return _by_name(kind, recipe.norm_bias_rate, recipe.l2)(**{**common, **average, **own})
+    return _by_name(kind, recipe.norm_bias_rate, recipe.l2)(**{**common, **average, **specific})
 
 
 def _by_name(kind, bias_factor, l2):
@@ -277,10 +277,10 @@ def _by_name(kind, bias_factor, l2):
 
     class ByName(kind):
         def update_step(self, gradient, variable, learning_rate):
-            own = self._trainable_variables[self._get_variable_index(variable)]  # TensorFlow's own has no name
-            if own.name == "kernel" and l2:
-                gradient = gradient + l2 * ops.cast(own, gradient.dtype)
-            super().update_step(gradient, variable, learning_rate * (bias_factor if own.name == "beta" else 1))
+            weight = self._trainable_variables[self._get_variable_index(variable)]  # TensorFlow's has no name
+            if weight.name == "kernel" and l2:
+                gradient = gradient + l2 * ops.cast(weight, gradient.dtype)
+            super().update_step(gradient, variable, learning_rate * (bias_factor if weight.name == "beta" else 1))
 
     ByName.__name__ = kind.__name__  # by which its memory is counted
     return ByName

@@ -107,7 +107,7 @@ def _cheapest(images):
 
 def _digests(split, kind, source):
     """uint32 (N,): the digest of each image of a split."""
-    found = np.zeros(len(split), "uint32")
+    digests = np.zeros(len(split), "uint32")
     images = split.images
     if kind in (BYTES, TIMES):
         root = images.root if isinstance(images, ImageFiles) else source
@@ -115,18 +115,18 @@ def _digests(split, kind, source):
             return _packed_digests(pack_at(root), split.files, kind)
 
         def work(row):
-            found[row] = _file_digest(os.path.join(root, split.files[row]), kind)
+            digests[row] = _file_digest(os.path.join(root, split.files[row]), kind)
 
         for_each(work, len(split), 64 * 64)
-        return found
+        return digests
     if kind == SOURCES and isinstance(images, ResizedImages):
         images, rows = images.images, images.index
     else:
         rows = np.arange(len(split))
     for start in range(0, len(rows), 256):
         block = np.ascontiguousarray(images[rows[start : start + 256]])
-        found[start : start + 256] = [zlib.crc32(image) for image in block]
-    return found
+        digests[start : start + 256] = [zlib.crc32(image) for image in block]
+    return digests
 
 
 def _packed_digests(pack, files, kind):

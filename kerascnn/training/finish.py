@@ -100,8 +100,8 @@ def _draw_curves(run, metrics, title):
     words = {"loss": "loss", "accuracy": "accuracy", "top5": "top-5 accuracy"}
     for quantity, word in words.items():
         named = [quantity, "nll"] if quantity == "loss" else [quantity]
-        own = [f"{prefix}{name}" for name in named for prefix in ("", "val_", "test_")]
-        columns = [c for c in ("epoch", "step", *own) if c in metrics]
+        series = [f"{prefix}{name}" for name in named for prefix in ("", "val_", "test_")]
+        columns = [c for c in ("epoch", "step", *series) if c in metrics]
         if quantity in metrics:
             figure = plots.learning_curve(metrics, quantity, f"{title}: {word}")
             plots.save(figure, metrics[columns], run / "plots" / f"{quantity}.png")

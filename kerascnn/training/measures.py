@@ -26,7 +26,7 @@ def by_image(log_probabilities, labels, class_names, files=None, *, split="test"
     log_probabilities, labels = np.asarray(log_probabilities, "float64"), np.asarray(labels)
     probabilities = np.exp(log_probabilities)
     rows, names = np.arange(len(labels)), np.asarray(class_names, object)
-    own = probabilities[rows, labels]
+    of_label = probabilities[rows, labels]
     others = probabilities.copy()
     others[rows, labels] = -np.inf
     order = np.argsort(-log_probabilities, axis=1, kind="stable")[:, : min(top, len(names))]
@@ -37,7 +37,7 @@ def by_image(log_probabilities, labels, class_names, files=None, *, split="test"
         "predicted": names[order[:, 0]],
         "correct": order[:, 0] == labels,
         "loss": -log_probabilities[rows, labels],
-        "margin": own - others.max(1),
+        "margin": of_label - others.max(1),
     }
     for rank in range(order.shape[1]):
         table[f"label_{rank + 1}"] = names[order[:, rank]]
@@ -129,12 +129,12 @@ def suspects(log_probabilities, labels, class_names, files=None, *, split="test"
         file, split, label, suggested (the most probable class), confidence (probability of the label), suspected.
     """
     log_probabilities, labels = np.asarray(log_probabilities, "float64"), np.asarray(labels)
-    own, names = log_probabilities[np.arange(len(labels)), labels], np.asarray(class_names, object)
+    of_label, names = log_probabilities[np.arange(len(labels)), labels], np.asarray(class_names, object)
     suggested = log_probabilities.argmax(1)
     flagged = _confident_learning(np.exp(log_probabilities), labels)
     flagged = suggested != labels if flagged is None else flagged
     rows = np.flatnonzero((suggested != labels) | flagged)
-    rows = rows[np.argsort(own[rows], kind="stable")]
+    rows = rows[np.argsort(of_label[rows], kind="stable")]
     return pandas.DataFrame(
         {
             "image": rows,
@@ -142,7 +142,7 @@ def suspects(log_probabilities, labels, class_names, files=None, *, split="test"
             "split": split,
             "label": names[labels[rows]],
             "suggested": names[suggested[rows]],
-            "confidence": np.exp(own[rows]),
+            "confidence": np.exp(of_label[rows]),
             "suspected": flagged[rows],
         }
     )

@@ -54,15 +54,15 @@ def start_from(model, source, class_names):
         UsageError: no such run or file, or no layer fits.
         DataError: a file that cannot be read.
     """
-    own = [layer for layer in model.layers if layer.weights]
+    weighted = [layer for layer in model.layers if layer.weights]
     if str(source).endswith(".weights.h5"):
-        filled = _fill(model, [layer.name for layer in own], Path(source))
+        filled = _fill(model, [layer.name for layer in weighted], Path(source))
     elif Path(source).suffix in torch_file.SUFFIXES:
         filled = fill_from_torch(model, source)
     else:
         weights = {layer.name: layer.get_weights() for layer in _lenders(source, class_names) if layer.weights}
         filled = []
-        for layer in own:
+        for layer in weighted:
             lent = weights.get(layer.name)
             if lent and [w.shape for w in lent] == [tuple(w.shape) for w in layer.weights]:
                 layer.set_weights(lent)
@@ -70,10 +70,10 @@ def start_from(model, source, class_names):
     if not filled:
         raise UsageError(
             f"No layer of {model.name!r} has the name and shape of one in {source}; its layers with weights are "
-            f"{', '.join(layer.name for layer in own)}. Give model=NAME, the network that {source} "
+            f"{', '.join(layer.name for layer in weighted)}. Give model=NAME, the network that {source} "
             "was made with."
         )
-    return filled, [layer.name for layer in own if layer.name not in filled]
+    return filled, [layer.name for layer in weighted if layer.name not in filled]
 
 
 def _lenders(source, class_names):
@@ -88,9 +88,9 @@ def _lenders(source, class_names):
             )
         source = runs.find(source)
         others = list(source.read("labels")) != list(class_names)
-    found = load(source).layers
-    dense = [number for number, layer in enumerate(found) if isinstance(layer, keras.layers.Dense)]
-    return found[: dense[-1]] if others and dense else found
+    layers = load(source).layers
+    dense = [number for number, layer in enumerate(layers) if isinstance(layer, keras.layers.Dense)]
+    return layers[: dense[-1]] if others and dense else layers
 
 
 def _fill(model, names, path):
@@ -105,19 +105,15 @@ def _fill(model, names, path):
         model.save_weights(whole)
         try:
             with h5py.File(path) as file, h5py.File(whole, "r+") as filled:
-                lent, own = _arrays(file), _arrays(filled)
+                lent, held = _arrays(file), _arrays(filled)
                 if not lent:
                     raise UsageError(
                         f"{path} holds no names of layers, as files of older versions of Keras. Load it into its "
                         "network and save that as a .keras file."
                     )
-                fitting = [
-                    name
-                    for name in names
-                    if {k: a.shape for k, a in own[name].items()} == {k: a.shape for k, a in lent.get(name, {}).items()}
-                ]
+                fitting = [name for name in names if _shapes(held[name]) == _shapes(lent.get(name, {}))]
                 for name in fitting:
-                    for key, array in own[name].items():
+                    for key, array in held[name].items():
                         array[...] = lent[name][key][...]
         except OSError as error:
             raise DataError(f"{path} is cut short or not a file of weights: {error}") from error
@@ -127,14 +123,18 @@ def _fill(model, names, path):
 
 def _arrays(file):
     """{name of a layer: {path below it: array}} of an open .weights.h5 file."""
-    found = {}
+    by_layer = {}
     for group in file.get("layers", {}).values():
         if "vars" in group and "name" in group["vars"].attrs:
-            arrays = found[group["vars"].attrs["name"]] = {}
+            arrays = by_layer[group["vars"].attrs["name"]] = {}
             group.visititems(
                 lambda key, item, arrays=arrays: arrays.update({key: item} if hasattr(item, "shape") else {})
             )
-    return found
+    return by_layer
+
+
+def _shapes(arrays):
+    return {key: array.shape for key, array in arrays.items()}
 
 
 def frozen_layers(model, freeze="", train_last=0):

@@ -270,7 +270,7 @@ def _image_shape(model, name):
 
 
 def _check_crop(name, shape, size):
-    if any(own not in (None, given) for own, given in zip(shape[:2], size, strict=True)):
+    if any(fixed not in (None, given) for fixed, given in zip(shape[:2], size, strict=True)):
         raise UsageError(
             f"crop={size[0]}x{size[1]} is not what {name} takes: {shape[0]}x{shape[1]} pixels. Leave crop out."
         )

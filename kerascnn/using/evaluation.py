@@ -32,10 +32,10 @@ def evaluated(classifier, data=None, *, strict=False):
     """(the Split, the Evaluation, the ImageData that the split belongs to); arguments as for `evaluate`."""
     run, views, moved = classifier.run, {}, None
     if run is not None:
-        own = run.read("recipe")["data"]
+        asked = run.read("recipe")["data"]
         # A folder may be called as a registered data set is
-        paths = own not in datasets.DATASETS and str(data) not in datasets.DATASETS
-        if data is not None and (str(data) == own or (paths and os.path.realpath(data) == os.path.realpath(own))):
+        paths = asked not in datasets.DATASETS and str(data) not in datasets.DATASETS
+        if data is not None and (str(data) == asked or (paths and os.path.realpath(data) == os.path.realpath(asked))):
             data = None
         moved = None if data is None else same_data(run, data, strict)
         views = views_of(Recipe.from_dict(run.read("recipe")))

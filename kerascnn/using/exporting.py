@@ -138,10 +138,10 @@ def _export(classifier, name, data, fresh):
         tested = None if facts["exact"] or seen.test is None else _accuracies(classifier, name, temporary, seen.test)
     num_bytes, sha256 = model_card.size_and_hash(path)
     card = path.with_name(f"{path.name}.md")
-    made = Exported(path, card, name, len(seen.pixels), seen.kind, difference, same, num_bytes, sha256, tested)
+    exported = Exported(path, card, name, len(seen.pixels), seen.kind, difference, same, num_bytes, sha256, tested)
     with runs.replacing(card) as temporary:
-        temporary.write_text(model_card.text(classifier, made), encoding="utf-8", errors="backslashreplace")
-    return made
+        temporary.write_text(model_card.text(classifier, exported), encoding="utf-8", errors="backslashreplace")
+    return exported
 
 
 def in_float32(classifier):
@@ -224,13 +224,13 @@ def _images(classifier, name, data, fresh):
     if not fresh and not calibrated:
         return samples(classifier)
     try:
-        found = data_of(classifier, data)
+        loaded = data_of(classifier, data)
     except (DataError, UsageError):  # moved or changed: the samples in the run are still there
         if calibrated or data is not None:
             raise
         return samples(classifier)
-    test = found.test if data is None else None
-    train, compared = found.train or found.test, found.test or found.train
+    test = loaded.test if data is None else None
+    train, compared = loaded.train or loaded.test, loaded.test or loaded.train
     most = MOST_COMPARED if FORMATS.facts(name)["exact"] else MOST_CLASSIFIED
     pixels = np.asarray(compared.images[evenly(len(compared), most)])
     calibration = np.asarray(train.images[evenly(len(train), MOST_CALIBRATED)]) if calibrated else None
@@ -279,11 +279,11 @@ def _with_tensorflow(run, name, data, fresh):
 def _main(asked):
     folder, name, data, fresh = json.loads(asked)
     try:
-        made = export(runs.Run(folder), name, data=data, fresh=fresh)
+        exported = export(runs.Run(folder), name, data=data, fresh=fresh)
     except (DataError, UsageError) as error:
         print(json.dumps({"error": str(error)}))
     else:
-        print(json.dumps(dataclasses.asdict(made), default=str))
+        print(json.dumps(dataclasses.asdict(exported), default=str))
 
 
 if __name__ == "__main__":

@@ -50,8 +50,8 @@ def features(model, images, layer, *, aggregate="mean", flip=True, batch_size=BA
     """
     if aggregate not in AGGREGATES:
         raise unknown("aggregate", aggregate, AGGREGATES)
-    found = scale_features(model, images, layer, flip=flip, batch_size=batch_size, say=say)
-    return aggregated(list(found.values()), aggregate)
+    by_scale = scale_features(model, images, layer, flip=flip, batch_size=batch_size, say=say)
+    return aggregated(list(by_scale.values()), aggregate)
 
 
 def scale_features(model, images, layer, *, flip=True, batch_size=BATCH_SIZE, say=None):
@@ -62,21 +62,21 @@ def scale_features(model, images, layer, *, flip=True, batch_size=BATCH_SIZE, sa
         raise UsageError("images must hold one or more scales with the same number of images at each.")
     check_sizes(model, at_scales)
     network = convolutional(model, layer)
-    own = model.input_shape[1:3]
-    found = {}
+    model_size = model.input_shape[1:3]
+    by_scale = {}
     for scale, each in at_scales.items():
         size = np.shape(each[:1])[1:3]
         _check_places(network, size, scale, layer)
-        relative = np.prod(size) / np.prod([a or b for a, b in zip(own, size, strict=True)])
-        found[scale] = _unit(_averaged(network, each, _at_once(batch_size, relative), flip, say))
+        relative = np.prod(size) / np.prod([a or b for a, b in zip(model_size, size, strict=True)])
+        by_scale[scale] = _unit(_averaged(network, each, _at_once(batch_size, relative), flip, say))
         if say:
-            say(f"{size[0]}x{size[1]} pixels: {len(each)} images, {found[scale].shape[1]} features")
-    return found
+            say(f"{size[0]}x{size[1]} pixels: {len(each)} images, {by_scale[scale].shape[1]} features")
+    return by_scale
 
 
-def aggregated(found, aggregate):
+def aggregated(per_scale, aggregate):
     """Features of several scales, each float32 (N, channels), as one array, each row of length 1."""
-    return _unit(np.concatenate(found, 1) if aggregate == "stack" else np.mean(found, 0))
+    return _unit(np.concatenate(per_scale, 1) if aggregate == "stack" else np.mean(per_scale, 0))
 
 
 def _at_once(batch_size, relative):
@@ -105,13 +105,13 @@ def _unit(values):
 
 def check_sizes(model, images):
     """Raise a UsageError if images, {scale: (N, H, W, C)}, are smaller than the model takes at any scale."""
-    own = model.input_shape[1:3]
+    model_size = model.input_shape[1:3]
     for scale, each in images.items():
         size = np.shape(each[:1])[1:3]
-        if any(least is not None and side < least for least, side in zip(own, size, strict=True)):
+        if any(least is not None and side < least for least, side in zip(model_size, size, strict=True)):
             raise UsageError(
-                f"scales={scale or size[0]} is smaller than {model.name} takes: its images have {own[0]}x{own[1]} "
-                f"pixels. Choose scales from {max(own)} upwards."
+                f"scales={scale or size[0]} is smaller than {model.name} takes: its images have "
+                f"{model_size[0]}x{model_size[1]} pixels. Choose scales from {max(model_size)} upwards."
             )
 
 
@@ -179,7 +179,7 @@ class _Convolved:
 
     def __init__(self, graph, name):
         self.graph, self.name = graph, name
-        self.made = {}  # {path: layer}, so that a layer that is called twice stays one
+        self.layers = {}  # {path: layer}, so that a layer that is called twice stays one
         self.flat = {}  # {tensor number: (h, w) of the maps that were flattened}
 
     def __call__(self, node, args, kwargs):
@@ -197,16 +197,16 @@ class _Convolved:
             raise self._of_one_size(node)
         if not isinstance(operation, keras.Layer):
             return operation(*args, **kwargs)
-        if node.name not in self.made:
-            self.made[node.name] = self._layer(operation, kind, shape, flat)
-            made = self.made[node.name]
-            result = made(*args, **kwargs)
+        if node.name not in self.layers:
+            self.layers[node.name] = self._layer(operation, kind, shape, flat)
+            layer = self.layers[node.name]
+            result = layer(*args, **kwargs)
             weights = operation.get_weights()
             if kind == "Dense":
-                weights[0] = weights[0].reshape(*made.kernel_size, -1, operation.units)
-            made.set_weights(weights)
+                weights[0] = weights[0].reshape(*layer.kernel_size, -1, operation.units)
+            layer.set_weights(weights)
             return result
-        return self.made[node.name](*args, **kwargs)
+        return self.layers[node.name](*args, **kwargs)
 
     def _of_one_size(self, node):
         return UsageError(

@@ -38,10 +38,10 @@ def suspects(run, data=None, *, strict=False):
     if data is not None or classifier.run is None:
         split, measured, _ = evaluated(classifier, data, strict=strict)
         return _table(measured, split.files, "all")
-    own = data_of(classifier, strict=strict)
+    loaded = data_of(classifier, strict=strict)
     parts = []
     for name in ("validation", "test"):
-        split = own.splits.get(name)
+        split = loaded.splits.get(name)
         if split is not None and len(split):
             measured = evaluate_split(classifier.model, split, classifier.preprocessing, classifier.labels)
             parts.append(_table(measured, split.files, name))

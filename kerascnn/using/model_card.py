@@ -37,10 +37,10 @@ def size_and_hash(path):
     return total, digest.hexdigest()
 
 
-def text(classifier, made):
+def text(classifier, exported):
     """The card of what `export` made of a Classifier."""
-    parts = [_head(classifier, made), _use(classifier, made), _data(classifier), _recipe(classifier)]
-    parts += [_metrics(classifier, made), _limits(classifier, made)]
+    parts = [_head(classifier, exported), _use(classifier, exported), _data(classifier), _recipe(classifier)]
+    parts += [_metrics(classifier, exported), _limits(classifier, exported)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -57,25 +57,25 @@ def _table(header, rows):
     )
 
 
-def _head(classifier, made):
-    rows = [("format", f"{made.format}: {FORMATS.facts(made.format)['doc']}"), ("file", made.path.name)]
-    rows += [("size", f"{made.num_bytes:,} bytes"), ("SHA-256", made.sha256)]
+def _head(classifier, exported):
+    rows = [("format", f"{exported.format}: {FORMATS.facts(exported.format)['doc']}"), ("file", exported.path.name)]
+    rows += [("size", f"{exported.num_bytes:,} bytes"), ("SHA-256", exported.sha256)]
     rows += [("parameters", f"{classifier.model.count_params():,}")]
     rows += [("written", f"{datetime.date.today()} by kerascnn {__version__}")]
     return f"# Model card: {_plain(classifier.name)}\n\n{_table(('what', 'value'), rows)}"
 
 
-def _use(classifier, made):
+def _use(classifier, exported):
     prepared, labels = classifier.preprocessing, classifier.labels
     (height, width), (h, w) = prepared.resize_to, prepared.image_size
     colours = "grey" if prepared.channels == 1 else "RGB"
-    takes = FORMATS.facts(made.format)["takes"]
+    takes = FORMATS.facts(exported.format)["takes"]
     if not takes:
         inside = "Cropping to the centre and scaling are" if (height, width) != (h, w) else "Scaling is"
         size = (
             f"Input: uint8 {colours} pixels, {height}x{width}. The caller cuts the largest centred part of that shape "
             "from an image and resizes it, bilinear with antialiasing (Pillow's BILINEAR); "
-            f"`kerascnn predict {made.path.name} IMAGE` does that. {inside} in the file."
+            f"`kerascnn predict {exported.path.name} IMAGE` does that. {inside} in the file."
         )
     else:
         size = f"Input: {takes}; all preprocessing is inside. The network sees {colours} images of {h}x{w} pixels."
@@ -103,7 +103,7 @@ def _recipe(classifier):
     return f"## Recipe\n\n{_table(('setting', 'value'), told)}\n\nAll other settings are the package's usual ones."
 
 
-def _metrics(classifier, made):
+def _metrics(classifier, exported):
     lines = ["## Metrics"]
     result = (classifier.run.read("run").get("result") or {}) if classifier.run else {}
     if "accuracy" in result:
@@ -116,7 +116,7 @@ def _metrics(classifier, made):
         lines += [_table(("measure", "value"), [row for row in rows if row[1]])]
     else:
         lines += ["No test of the network is known."]
-    lines += [f"This file, loaded again and compared with the network in Keras: {made.agreement}."]
+    lines += [f"This file, loaded again and compared with the network in Keras: {exported.agreement}."]
     return "\n\n".join(lines)
 
 
@@ -135,7 +135,7 @@ def _number(value):
     return "" if value is None else f"{value:.4f}"
 
 
-def _limits(classifier, made):
+def _limits(classifier, exported):
     """What a reader should not expect of it."""
     lines = ["An image of anything else is given one of these classes, too: there is no answer for none of them."]
     lines += ["A probability is not a promise; it was not calibrated after training."]
@@ -146,7 +146,7 @@ def _limits(classifier, made):
             lines += [f"{result['images']:,} test images tell the accuracy roughly: see its interval."]
         if result.get("test_watched"):
             lines += ["The test images were watched during training, so the figures may flatter it."]
-    if not FORMATS.facts(made.format)["exact"]:
+    if not FORMATS.facts(exported.format)["exact"]:
         lines += ["It computes in 8 bits, so it answers a little differently from the network in Keras."]
     lines += [_plain(note) for note in classifier.notes]
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)

@@ -27,22 +27,22 @@ def image_paths(names, shards=False):
     for name in map(str, names):
         if shards and is_packed(name):
             pack = pack_at(name)
-            found = [(pack, row) for row in range(len(pack.names))]
+            files = [(pack, row) for row in range(len(pack.names))]
         elif Path(name).is_dir():
             below = look_below(Path(name), Path(name))
             pipes = [file for file in below.special if file.lower().endswith(SUFFIXES)]  # said to be broken
-            found = sorted(Path(name) / file for file in below.images + pipes)
-            if not found:
+            files = sorted(Path(name) / file for file in below.images + pipes)
+            if not files:
                 raise UsageError(f"The folder {name} holds no images. Allowed are {', '.join(SUFFIXES)}.")
         elif Path(name).exists():
-            found = [Path(name)]
+            files = [Path(name)]
         else:
-            found = [Path(p) for p in sorted(glob.glob(name, recursive=True)) if Path(p).is_file()]
-            if not found:
+            files = [Path(p) for p in sorted(glob.glob(name, recursive=True)) if Path(p).is_file()]
+            if not files:
                 raise UsageError(
                     f"There is no image {name!r}. Name a file, a folder or a pattern such as 'photos/*.jpg'."
                 )
-        paths += found
+        paths += files
     return paths
 
 

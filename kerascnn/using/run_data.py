@@ -32,15 +32,15 @@ def data_of(run, data=None, *, side=None, strict=False, some=False):
     run = run.run if isinstance(run, Classifier) else runs.as_run(run)
     recipe = Recipe.from_dict(run.read("recipe"))
     if data is None:
-        own = load_data(recipe, strict=strict, **memory)
-        if run.read("data").get("fingerprint", "") not in ("", fingerprint(own)):
-            raise _changed(run, own)
-        changed = [] if some else digests.changes(run, own, times=False)
+        loaded = load_data(recipe, strict=strict, **memory)
+        if run.read("data").get("fingerprint", "") not in ("", fingerprint(loaded)):
+            raise _changed(run, loaded)
+        changed = [] if some else digests.changes(run, loaded, times=False)
         if changed:
-            raise _changed(run, own, f" What changed: {'; '.join(changed)}.")
+            raise _changed(run, loaded, f" What changed: {'; '.join(changed)}.")
         if side is not None:
             return datasets.load(recipe.data, strict=strict, **memory, **{**reading(recipe), "image_size": side})
-        return own
+        return loaded
     prepared = preprocessing(run)
     same_kind = resolve(data)[0] in {"leaves": ("image_folder",), "present": ("npz", "mnist")}.get(recipe.classes, ())
     return datasets.load(
@@ -66,12 +66,12 @@ def _changed(run, data, what=""):
 def same_data(run, data, strict):
     """The ImageData at a path or with a name, split like the run's, if the run was trained on them; otherwise None."""
     try:
-        found = load_data(Recipe.from_dict(run.read("recipe")).replace(data=str(data)), strict=strict)
+        loaded = load_data(Recipe.from_dict(run.read("recipe")).replace(data=str(data)), strict=strict)
     except (DataError, UsageError):  # too few images to be split, say
         return None
-    if run.read("data").get("fingerprint") != fingerprint(found):
+    if run.read("data").get("fingerprint") != fingerprint(loaded):
         return None
-    changed = digests.changes(run, found, times=False)
+    changed = digests.changes(run, loaded, times=False)
     if changed:
-        raise _changed(run, found, f" What changed: {'; '.join(changed)}.")
-    return found
+        raise _changed(run, loaded, f" What changed: {'; '.join(changed)}.")
+    return loaded

@@ -114,7 +114,7 @@ def culprit(model, convert):
 def _reason(error):
     """An operation of TensorFlow that an error names, or the first line of what it says."""
     text = str(error)
-    found = re.search(r"\btf\.([A-Z]\w+)|op_type[: ]+(\w+)|No Op registered for (\w+)", text)
-    if found:
-        return f"on TensorFlow's operation {next(filter(None, found.groups()))}"
+    match = re.search(r"\btf\.([A-Z]\w+)|op_type[: ]+(\w+)|No Op registered for (\w+)", text)
+    if match:
+        return f"on TensorFlow's operation {next(filter(None, match.groups()))}"
     return (text.strip() or type(error).__name__).splitlines()[0][:200]

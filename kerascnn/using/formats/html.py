@@ -50,12 +50,12 @@ def _as_object(module):
     that is opened as a file may not import modules."""
     code, _, exported = module.rstrip().rpartition("export{")
     names = [pair.split(" as ") for pair in exported.rstrip(";}").split(",")]
-    return f"{code}const ort={{{','.join(f'{public}:{own}' for own, public in names)}}};"
+    return f"{code}const ort={{{','.join(f'{public}:{local}' for local, public in names)}}};"
 
 
 def opened(path):
     """A function, uint8 (N, *resize_to, C) -> probabilities, of the network in the page."""
-    found = re.search(r'<script type="text/plain" id="network">([^<]*)</script>', path.read_text(encoding="utf-8"))
-    if found is None:
+    match = re.search(r'<script type="text/plain" id="network">([^<]*)</script>', path.read_text(encoding="utf-8"))
+    if match is None:
         raise DataError(f"{path} has no network inside.")
-    return onnx.answering(onnx.session(base64.b64decode(found[1]), path))
+    return onnx.answering(onnx.session(base64.b64decode(match[1]), path))

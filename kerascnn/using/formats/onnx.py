@@ -39,17 +39,17 @@ def as_bytes(title, classifier):
     from kerascnn.using import tf_answer
 
     def convert(function, specs):
-        made, _ = tf2onnx.convert.from_function(
+        proto, _ = tf2onnx.convert.from_function(
             tf.function(function, input_signature=specs), input_signature=specs, opset=OPSET
         )
-        checker.check_model(made)  # an operation that is not ONNX's has only been logged so far
-        return made
+        checker.check_model(proto)  # an operation that is not ONNX's has only been logged so far
+        return proto
 
-    made = tf_answer.converted(title, classifier, None, convert)
-    for value in (*made.graph.input, *made.graph.output):
+    proto = tf_answer.converted(title, classifier, None, convert)
+    for value in (*proto.graph.input, *proto.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "N"
-    made.metadata_props.add(key=carried.KEY, value=carried.as_json(classifier))
-    return made.SerializeToString()
+    proto.metadata_props.add(key=carried.KEY, value=carried.as_json(classifier))
+    return proto.SerializeToString()
 
 
 def session(source, path):
