@@ -19,7 +19,7 @@ def test_filters_are_named_by_what_they_look_like():
 
 
 def test_the_printed_sums_are_those_of_the_printed_table():
-    sums = {what: count for what, _, count in SUMS}
+    sums = {what: count for what, _, count, *_ in SUMS}
     assert sum(TABLE.values()) == sums["all parameters"]
     assert sum(TABLE[f"conv{number}"] for number in (1, 2, 3, 4)) == sums["parameters in convolutional layers"]
     assert sums["trainable parameters"] + sums["parameters that are not trained"] == sums["all parameters"]

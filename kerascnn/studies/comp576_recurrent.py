@@ -7,8 +7,8 @@ import numpy as np
 from kerascnn.models import MODELS
 from kerascnn.recipes import RECIPES
 from kerascnn.studies import register
-from kerascnn.studies.frame.results import best, last, when_first
-from kerascnn.studies.frame.study import Claim, Computed, Lines, Measure, NotRun, Study, Training, Value, shown
+from kerascnn.studies.frame.results import Y_LABELS, best, last, of_rows, when_first
+from kerascnn.studies.frame.study import Claim, Computed, Lines, Measure, Study, Training, Value, accuracy, shown
 
 SIZES = {"rnn": (50, 100, 500), "lstm": (50, 100, 200, 500), "gru": (20, 100, 500)}
 FIGURES = {"rnn": 33, "lstm": 34, "gru": 35}
@@ -24,23 +24,15 @@ def _seconds(run):
 
 def _values():
     figure = {"where": "1.4, a figure without numbers"}
-    accuracy = {"unit": "accuracy", "split": "test", "better": "higher", **figure}
+    first = when_first("test_accuracy", REACHED)
     values = []
     for row in (*ROWS, "cnn"):
         values += [
-            Value(row=row, what="best test accuracy", measure=best("test_accuracy"), **accuracy),
-            Value(row=row, what="test accuracy at the end", measure=last("test_accuracy"), **accuracy),
-            Value(
-                row=row,
-                what=f"steps to {REACHED:.0%} of the test images",
-                measure=when_first("test_accuracy", REACHED),
-                unit="step",
-                **figure,
-            ),
-            Value(row=row, what="seconds of a thousand steps", measure=Measure(_seconds), where="1.4.2, in words"),
-            Value(
-                row="parameters", what=f"parameters of {row}", measure=row, unit="parameters", where="1.4, not printed"
-            ),
+            accuracy(row, "best test accuracy", best("test_accuracy"), **figure),
+            accuracy(row, "test accuracy at the end", last("test_accuracy"), **figure),
+            Value(row, f"steps to {REACHED:.0%} of the test images", first, unit="step", **figure),
+            Value(row, "seconds of a thousand steps", Measure(_seconds), where="1.4.2, in words"),
+            Value("parameters", f"parameters of {row}", row, unit="parameters", where="1.4, not printed"),
         ]
     return tuple(values)
 
@@ -109,56 +101,34 @@ def _modulates(results):
 
 
 CLAIMS = (
-    Claim(text="The fewer nodes there are, the more training is needed to converge", where="1.4.1", test=_fewer_nodes),
-    Claim(text="More hidden nodes do not necessarily increase the test accuracy", where="1.4.1", test=_not_monotone),
-    Claim(text="100 is currently the best size", where="1.4.1", test=_hundred),
-    Claim(text="The RNN performed worst and the LSTM best", where="1.4.1", test=_order),
-    Claim(text="An RNN trains much faster than a CNN", where="1.4.2", test=_trains_faster),
-    Claim(text="The CNN is slightly better in test accuracy", where="1.4.2", test=_cnn_better),
-    Claim(text="The CNN's test accuracy varies more on the plateau", where="1.4.2", test=_modulates),
+    Claim("The fewer nodes there are, the more training is needed to converge", "1.4.1", _fewer_nodes),
+    Claim("More hidden nodes do not necessarily increase the test accuracy", "1.4.1", _not_monotone),
+    Claim("100 is currently the best size", "1.4.1", _hundred),
+    Claim("The RNN performed worst and the LSTM best", "1.4.1", _order),
+    Claim("An RNN trains much faster than a CNN", "1.4.2", _trains_faster),
+    Claim("The CNN is slightly better in test accuracy", "1.4.2", _cnn_better),
+    Claim("The CNN's test accuracy varies more on the plateau", "1.4.2", _modulates),
 )
-
-
-def _overlay(rows, column):
-    def series(results):
-        curves = {}
-        for row in rows:
-            try:
-                curves[row] = results.curve(row, column)
-            except NotRun:
-                continue
-        if not curves:
-            raise NotRun("none of these rows has a result")
-        return curves
-
-    return series
 
 
 def _figures():
     figures = []
     for kind, sizes in SIZES.items():
         rows = [f"{kind} {size}" for size in sizes]
+        more = {"x_label": "steps", "where": f"figure {FIGURES[kind]}"}
         for column, words, label in (
-            ("test_accuracy", "test accuracy", "accuracy (fraction)"),
-            ("loss", "training loss", "loss (nats)"),
+            ("test_accuracy", "test accuracy", Y_LABELS["accuracy"]),
+            ("loss", "training loss", Y_LABELS["loss"]),
         ):
-            figures.append(
-                Lines(
-                    name=f"{kind}-{column}",
-                    title=f"{kind.upper()}: {words} by hidden nodes",
-                    series=_overlay(rows, column),
-                    x_label="steps",
-                    y_label=label,
-                    where=f"figure {FIGURES[kind]}",
-                )
-            )
+            title = f"{kind.upper()}: {words} by hidden nodes"
+            figures.append(Lines(f"{kind}-{column}", title, of_rows(rows, column), label, **more))
     figures.append(
         Lines(
-            name="cnn",
-            title="Test accuracy of three recurrent networks of 100 nodes and a CNN",
-            series=_overlay(("rnn 100", "lstm 100", "gru 100", "cnn"), "test_accuracy"),
+            "cnn",
+            "Test accuracy of three recurrent networks of 100 nodes and a CNN",
+            of_rows(("rnn 100", "lstm 100", "gru 100", "cnn"), "test_accuracy"),
+            Y_LABELS["accuracy"],
             x_label="steps",
-            y_label="accuracy (fraction)",
             where="1.4.2",
         )
     )

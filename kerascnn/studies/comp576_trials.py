@@ -6,8 +6,8 @@ from scipy.stats import spearmanr
 
 from kerascnn.recipes import RECIPES
 from kerascnn.studies import register
-from kerascnn.studies.frame.results import best, last, when_best, when_first
-from kerascnn.studies.frame.study import Claim, Lines, NotRun, Picture, Study, Training, Value, shown
+from kerascnn.studies.frame.results import Y_LABELS, best, last, of_parts, of_rows, those_run, when_best, when_first
+from kerascnn.studies.frame.study import Claim, Lines, NotRun, Picture, Study, Training, Value, accuracy, shown
 
 TRIALS = tuple(f"trial-{number}" for number in range(1, 9))
 LAYER = "conv1"
@@ -18,20 +18,14 @@ RMSPROP = ("trial-7", "trial-8")
 
 
 def _values():
-    words = {"unit": "accuracy", "split": "test", "where": "1.2, a figure without numbers", "better": "higher"}
+    figure = {"where": "1.2, a figure without numbers"}
     return tuple(
         value
         for trial in TRIALS
         for value in (
-            Value(row=trial, what="best test accuracy", measure=best("test_accuracy"), **words),
-            Value(row=trial, what="test accuracy at the end", measure=last("test_accuracy"), **words),
-            Value(
-                row=trial,
-                what="step of the best test accuracy",
-                measure=when_best("test_accuracy"),
-                unit="step",
-                where="1.2, a figure without numbers",
-            ),
+            accuracy(trial, "best test accuracy", best("test_accuracy"), **figure),
+            accuracy(trial, "test accuracy at the end", last("test_accuracy"), **figure),
+            Value(trial, "step of the best test accuracy", when_best("test_accuracy"), unit="step", **figure),
         )
     )
 
@@ -45,45 +39,12 @@ def looks(results, trial):
 def _statistic(name):
     """The series of a figure: a statistic of conv1 over the steps, one line a trial."""
 
-    def series(results):
-        curves = {}
-        for trial in TRIALS:
-            try:
-                tables = looks(results, trial)
-            except NotRun:
-                continue
-            length = min(map(len, tables))
-            mean = np.mean([table[name].to_numpy()[:length] for table in tables], axis=0)
-            curves[trial] = (tables[0]["steps"].to_numpy()[:length], mean)
-        return _some(curves)
+    def mean(tables):
+        length = min(map(len, tables))
+        values = np.mean([table[name].to_numpy()[:length] for table in tables], axis=0)
+        return tables[0]["steps"].to_numpy()[:length], values
 
-    return series
-
-
-def _overlay(column):
-    def series(results):
-        curves = {}
-        for trial in TRIALS:
-            try:
-                curves[trial] = results.curve(trial, column)
-            except NotRun:
-                continue
-        return _some(curves)
-
-    return series
-
-
-def _some(curves):
-    if not curves:
-        raise NotRun("no trial has a result")
-    return curves
-
-
-def _one(trial, quantity):
-    return lambda results: {
-        "training": results.curve(trial, quantity),
-        "test": results.curve(trial, f"test_{quantity}"),
-    }
+    return lambda results: those_run(TRIALS, lambda trial: mean(looks(results, trial)))
 
 
 # --- the seven conclusions ---
@@ -93,31 +54,29 @@ def _keep_rate(results):
     """Trials 1 and 2 differ in the keep rate alone."""
     first = when_first("test_accuracy", REACHED)
     steps = [results.mean(trial, first) for trial in ("trial-1", "trial-2")]
-    accuracy = [results.mean(trial, best("test_accuracy")) for trial in ("trial-1", "trial-2")]
+    right = [results.mean(trial, best("test_accuracy")) for trial in ("trial-1", "trial-2")]
     told = f"{REACHED:.0%} of the test images are right after {shown(steps[0], 'step')} steps with keep rate 0.8"
     told += f" (trial 1), {shown(steps[1], 'step')} with 0.6 (trial 2); best test accuracy"
-    told += f" {accuracy[0]:.2%} and {accuracy[1]:.2%}."
-    return steps[1] < steps[0] and accuracy[1] > accuracy[0], told
+    told += f" {right[0]:.2%} and {right[1]:.2%}."
+    return steps[1] < steps[0] and right[1] > right[0], told
 
 
 def _points(results):
     """(share of zeros at the end, best test accuracy, trial) of every trial and seed that has finished."""
-    points = []
-    for trial in TRIALS:
-        try:
-            zeros = [table["zeros"].iloc[-1] for table in looks(results, trial)]
-            accuracy = results.sample(trial, best("test_accuracy"))
-        except NotRun:
-            continue
-        points += zip(zeros, accuracy, [trial] * len(zeros), strict=False)
+    zeros = those_run(TRIALS, lambda trial: [table["zeros"].iloc[-1] for table in looks(results, trial)])
+    points = [
+        (share, right, trial)
+        for trial, shares in zeros.items()
+        for share, right in zip(shares, results.sample(trial, best("test_accuracy")), strict=False)
+    ]
     if len(points) < 4:
         raise NotRun("fewer than four trainings have finished")
     return points
 
 
 def _sparse(results):
-    zeros, accuracy, _ = zip(*_points(results), strict=True)
-    test = spearmanr(zeros, accuracy)
+    zeros, right, _ = zip(*_points(results), strict=True)
+    test = spearmanr(zeros, right)
     told = f"Rank correlation of {LAYER}'s share of zeros at the end with the best test accuracy over {len(zeros)} "
     told += f"trainings: {test.statistic:+.2f} (p = {test.pvalue:.2g})."
     holds = None if test.pvalue > 0.05 else bool(test.statistic > 0)
@@ -143,25 +102,20 @@ def _gradient_descent(results):
 
 def _peak(results):
     """In how many trials the best test accuracy comes when mean and deviation are least while the maximum rises."""
-    told, count, seen = [], 0, 0
-    for trial in TRIALS:
-        try:
-            table = looks(results, trial)[0]
-            peak = results.sample(trial, when_best("test_accuracy"))[0]
-        except NotRun:
-            continue
+    told, count = [], 0
+    tables = those_run(TRIALS, lambda trial: looks(results, trial)[0])
+    for trial, table in tables.items():
+        peak = results.sample(trial, when_best("test_accuracy"))[0]
         trained = table[table["steps"] > 0]
         low = [float(trained["steps"][trained[name].idxmin()]) for name in ("mean", "std")]
         total = float(trained["steps"].iloc[-1])
         before = trained["max"][trained["steps"] <= peak]
         rises = bool(len(before) > 1 and before.iloc[-1] > before.iloc[0])
         together = max(abs(step - peak) for step in low) <= NEAR * total and rises
-        count, seen = count + together, seen + 1
+        count += together
         told.append(f"{trial} {peak:,.0f} ({low[0]:,.0f}, {low[1]:,.0f})")
-    if not seen:
-        raise NotRun("no trial has a result")
     words = "Steps of the best test accuracy (of the least mean, of the least deviation): " + "; ".join(told)
-    return count > seen / 2, f"{words}. Together, and the maximum rising, in {count} of {seen}."
+    return count > len(tables) / 2, f"{words}. Together, and the maximum rising, in {count} of {len(tables)}."
 
 
 def _only_rmsprop(results):
@@ -187,38 +141,28 @@ def _batches(results):
 
 
 CLAIMS = (
-    Claim(
-        text="1. A smaller keep rate converges faster, with higher test accuracy", where="conclusion", test=_keep_rate
-    ),
-    Claim(text="2. Sparse activation provides better performance", where="conclusion", test=_sparse),
-    Claim(text="3. Not too sparse", where="conclusion", test=_not_too_sparse),
-    Claim(
-        text="4. Gradient descent needs a high learning rate, and goes sparse quickly",
-        where="conclusion",
-        test=_gradient_descent,
-    ),
-    Claim(
-        text="5. Performance is highest when mean and deviation are least while the maximum rises",
-        where="conclusion",
-        test=_peak,
-    ),
-    Claim(text="6. Only RMSprop lowers mean and deviation in the end", where="conclusion", test=_only_rmsprop),
-    Claim(text="7. Larger batches converge faster or to a higher accuracy", where="conclusion", test=_batches),
+    Claim("1. A smaller keep rate converges faster, with higher test accuracy", "conclusion", _keep_rate),
+    Claim("2. Sparse activation provides better performance", "conclusion", _sparse),
+    Claim("3. Not too sparse", "conclusion", _not_too_sparse),
+    Claim("4. Gradient descent needs a high learning rate, and goes sparse quickly", "conclusion", _gradient_descent),
+    Claim("5. Performance is highest when mean and deviation are least while the maximum rises", "conclusion", _peak),
+    Claim("6. Only RMSprop lowers mean and deviation in the end", "conclusion", _only_rmsprop),
+    Claim("7. Larger batches converge faster or to a higher accuracy", "conclusion", _batches),
 )
 
 
 def _figures():
     steps = {"x_label": "steps"}
     overlays = [
-        Lines(name=f"all-{column}", title=title, series=_overlay(column), y_label=label, **steps)
-        for column, title, label in (
-            ("test_accuracy", "Test accuracy of all trials", "accuracy (fraction)"),
-            ("test_loss", "Test loss of all trials", "loss (nats)"),
-            ("accuracy", "Training accuracy of all trials", "accuracy (fraction)"),
+        Lines(f"all-{column}", f"{words} of all trials", of_rows(TRIALS, column), Y_LABELS[quantity], **steps)
+        for column, words, quantity in (
+            ("test_accuracy", "Test accuracy", "accuracy"),
+            ("test_loss", "Test loss", "loss"),
+            ("accuracy", "Training accuracy", "accuracy"),
         )
     ]
     overlays += [
-        Lines(name=f"activation-{name}", title=f"{LAYER}: {title}", series=_statistic(name), y_label=title, **steps)
+        Lines(f"activation-{name}", f"{LAYER}: {title}", _statistic(name), title, **steps)
         for name, title in (
             ("max", "largest activation"),
             ("mean", "mean activation"),
@@ -229,24 +173,22 @@ def _figures():
     figures = []
     for number, trial in enumerate(TRIALS):
         where = f"figure {4 * number + 1}"
-        for quantity, label in (("loss", "loss (nats)"), ("accuracy", "accuracy (fraction)")):
+        for quantity, label in Y_LABELS.items():
             title = f"Trial {number + 1}: {quantity}"
-            series = _one(trial, quantity)
-            figures.append(
-                Lines(name=f"{trial}-{quantity}", title=title, series=series, y_label=label, where=where, **steps)
-            )
+            series = of_parts(trial, quantity, ("training", "test"))
+            figures.append(Lines(f"{trial}-{quantity}", title, series, label, where=where, **steps))
         figures += [
             Picture(
-                name=f"{trial}-histogram",
-                title=f"Trial {number + 1}: histogram of {LAYER} over the steps",
-                row=trial,
+                f"{trial}-histogram",
+                f"Trial {number + 1}: histogram of {LAYER} over the steps",
+                trial,
                 file=f"watch/activations/ridge-{LAYER}.png",
                 where=f"figure {4 * number + 3}",
             ),
             Picture(
-                name=f"{trial}-filters",
-                title=f"Trial {number + 1}: filters through training",
-                row=trial,
+                f"{trial}-filters",
+                f"Trial {number + 1}: filters through training",
+                trial,
                 file="watch/filter-evolution/strip.png",
                 where=f"figure {4 * number + 4}",
             ),

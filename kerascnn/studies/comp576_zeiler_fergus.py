@@ -8,8 +8,8 @@ from kerascnn.recipes import RECIPES
 from kerascnn.studies import register
 from kerascnn.studies.frame import looks
 from kerascnn.studies.frame.looks import CHANGES, COUNTS, DEPTHS
-from kerascnn.studies.frame.results import on_test
-from kerascnn.studies.frame.study import Claim, Computed, Lines, Listing, Picture, Study, Training, Value
+from kerascnn.studies.frame.results import Y_LABELS, of_rows, on_test
+from kerascnn.studies.frame.study import Claim, Computed, Lines, Listing, Picture, Study, Training, Value, accuracy
 
 # Row: (layers that are left out, what that is)
 WITHOUT = {
@@ -73,60 +73,37 @@ def look_rows(notes):
     )
 
 
-def accuracy(row, what, measure, where, split="test", **more):
-    """A Value of an accuracy that is better the higher it is."""
-    return Value(
-        row=row, what=what, measure=measure, unit="accuracy", split=split, better="higher", where=where, **more
-    )
-
-
 def _values():
-    ablated = [accuracy(name, f"accuracy: {note}", on_test(), "Experiments") for name, (_, note) in WITHOUT.items()]
-    settled = [
-        Value(
-            row="evolution",
-            what=f"epoch from which {LAYERS[depth]} stays nearer its end than halfway",
-            measure=f"settled {depth}",
-            unit="epoch",
-            where="Feature evolution",
-            **(
-                {
-                    "published": 45,
-                    "half": 5,
-                    "printed": "40-50 epochs",
-                    "cannot": "the paper's network, data and rate, which never ends its training",
-                }
-                if depth == CONVOLUTIONS
-                else {}
-            ),
-        )
-        for depth in range(1, CONVOLUTIONS + 1)
+    ablated = [
+        accuracy(name, f"accuracy: {note}", on_test(), where="Experiments") for name, (_, note) in WITHOUT.items()
     ]
+    of_last = {
+        "published": 45,
+        "half": 5,
+        "printed": "40-50 epochs",
+        "cannot": "the paper's network, data and rate, which never ends its training",
+    }
+    settled = []
+    for depth in range(1, CONVOLUTIONS + 1):
+        what = f"epoch from which {LAYERS[depth]} stays nearer its end than halfway"
+        more = {"unit": "epoch", "where": WHERE["evolution"]} | (of_last if depth == CONVOLUTIONS else {})
+        settled.append(Value("evolution", what, f"settled {depth}", **more))
+    alike = "share of a channel's nine strongest images of one class"
     specific = [
-        Value(
-            row="features",
-            what=f"share of a channel's nine strongest images of one class, {LAYERS[depth]}",
-            measure=f"specific {depth}",
-            where="Feature visualization",
-        )
-        for depth in DEPTHS
+        Value("features", f"{alike}, {LAYERS[depth]}", f"specific {depth}", where=WHERE["features"]) for depth in DEPTHS
     ]
+    apart = "relative distance under"
     moved = [
-        Value(
-            row="invariance",
-            what=f"relative distance under {change}, {layer}",
-            measure=f"{change} {name}",
-            where="Feature invariance",
-        )
+        Value("invariance", f"{apart} {change}, {layer}", f"{change} {name}", where=WHERE["invariance"])
         for change in CHANGES
         for name, layer in (("first", "conv1"), ("top", "fc2"))
     ]
     svm = [
-        accuracy("probes", f"support vector machine on {LAYERS[depth]}", f"svm {depth}", "Feature analysis")
+        accuracy("probes", f"support vector machine on {LAYERS[depth]}", f"svm {depth}", where="Feature analysis")
         for depth in DEPTHS
     ]
     return (
-        accuracy("network", "accuracy of the network that is looked at", on_test(), "1.3, none printed"),
+        accuracy("network", "accuracy of the network that is looked at", on_test(), where="1.3, none printed"),
         *specific,
         *settled,
         *moved,
@@ -222,39 +199,23 @@ def deeper_is_better(results, row="probes"):
 
 
 CLAIMS = (
-    Claim(text="Deeper layers are more class specific", where="Feature visualization", test=more_specific),
-    Claim(text="Lower layers converge early, upper layers late", where="Feature evolution", test=upper_settle_later),
+    Claim("Deeper layers are more class specific", "Feature visualization", more_specific),
+    Claim("Lower layers converge early, upper layers late", "Feature evolution", upper_settle_later),
     Claim(
-        text="Small transformations affect the first layer dramatically, later ones less",
-        where="Feature invariance",
-        test=small_changes,
+        "Small transformations affect the first layer dramatically, later ones less",
+        "Feature invariance",
+        small_changes,
     ),
     Claim(
-        text="The output is stable to translation (the paper: and scaling), not to rotation",
-        where="Feature invariance",
-        test=stable_output,
+        "The output is stable to translation (the paper: and scaling), not to rotation",
+        "Feature invariance",
+        stable_output,
     ),
-    Claim(
-        text="Hiding what a feature map projects to lowers its activity",
-        where="Occlusion sensitivity",
-        test=falls_where_hidden,
-    ),
-    Claim(
-        text="The model establishes correspondence of features between images",
-        where="Correspondence analysis",
-        test=parts_alike,
-    ),
-    Claim(
-        text="Dense layers or middle convolutions can go, but not both at the same time",
-        where="Experiments",
-        test=both_needed,
-    ),
-    Claim(text="Features do better on other data than training from scratch", where="Experiments", test=features_help),
-    Claim(
-        text="A support vector machine is more accurate on deeper layers",
-        where="Feature analysis",
-        test=deeper_is_better,
-    ),
+    Claim("Hiding what a feature map projects to lowers its activity", "Occlusion sensitivity", falls_where_hidden),
+    Claim("The model establishes correspondence of features between images", "Correspondence analysis", parts_alike),
+    Claim("Dense layers or middle convolutions can go, but not both at the same time", "Experiments", both_needed),
+    Claim("Features do better on other data than training from scratch", "Experiments", features_help),
+    Claim("A support vector machine is more accurate on deeper layers", "Feature analysis", deeper_is_better),
 )
 
 
@@ -262,28 +223,20 @@ def pictures(where):
     """The figures of both studies' computed rows; `where` names the place in the source by row."""
     layers = tuple(
         Picture(
-            name=f"layer-{depth}",
-            title=f"Features of {name}: the nine strongest patches and their deconvnet projections",
-            row="features",
-            file=f"layer-{depth}.png",
+            f"layer-{depth}",
+            f"Features of {name}: the nine strongest patches and their deconvnet projections",
+            "features",
             where=where["features"],
             wide=True,
         )
         for depth, name in LAYERS.items()
     )
     turned = tuple(
-        Picture(
-            name=f"invariance-{change}",
-            title=f"Features under {change}",
-            row="invariance",
-            file=f"invariance-{change}.png",
-            where=where["invariance"],
-            wide=True,
-        )
+        Picture(f"invariance-{change}", f"Features under {change}", "invariance", where=where["invariance"], wide=True)
         for change in CHANGES
     )
     others = tuple(
-        Picture(name=row, title=title, row=row, file=f"{file}.png", where=where[row], wide=wide)
+        Picture(row, title, row, file=f"{file}.png", where=where[row], wide=wide)
         for row, file, title, wide in (
             ("occlusion", "occlusion-trio", "A square hidden at every place", True),
             ("correspondence", "correspondence", "Parts hidden in ten dogs", False),
@@ -291,25 +244,17 @@ def pictures(where):
             ("generalisation", "generalisation", "Features on other data", False),
         )
     )
-    evolution = Picture(
-        name="evolution",
-        title="Features through training",
-        row="evolution",
-        file="evolution.png",
-        where=where["evolution"],
-        wide=True,
-    )
+    evolution = Picture("evolution", "Features through training", "evolution", where=where["evolution"], wide=True)
     return (*layers, evolution, *turned, *others)
 
 
 def ablation(where):
     """The curves of the variants' training."""
     return Lines(
-        name="without",
-        title="Validation accuracy without some layers",
-        series=lambda results: {name: results.curve(name, "val_accuracy")[:2] for name in WITHOUT},
-        x_label="epochs",
-        y_label="accuracy (fraction)",
+        "without",
+        "Validation accuracy without some layers",
+        lambda results: {name: curve[:2] for name, curve in of_rows(WITHOUT, "val_accuracy")(results).items()},
+        Y_LABELS["accuracy"],
         where=where,
     )
 
@@ -317,9 +262,9 @@ def ablation(where):
 def listings(where):
     """The tables of both studies' computed rows."""
     return (
-        Listing(title="How specific layers are", row="features", file="layers.csv", where=where["features"]),
-        Listing(title="When layers settle", row="evolution", file="settled.csv", where=where["evolution"]),
-        Listing(title="Linear classifiers on each layer", row="probes", file="accuracies.csv", where=where["probes"]),
+        Listing("How specific layers are", "features", "layers.csv", where["features"]),
+        Listing("When layers settle", "evolution", "settled.csv", where["evolution"]),
+        Listing("Linear classifiers on each layer", "probes", "accuracies.csv", where["probes"]),
     )
 
 

@@ -11,8 +11,20 @@ from kerascnn.models import MODELS
 from kerascnn.recipes import RECIPES
 from kerascnn.studies import register
 from kerascnn.studies.frame.listings import of_layers
-from kerascnn.studies.frame.results import on_test, on_train
-from kerascnn.studies.frame.study import Claim, Computed, Lines, Listing, NotRun, Picture, Study, Training, Value
+from kerascnn.studies.frame.results import Y_LABELS, of_parts, on_test, on_train
+from kerascnn.studies.frame.study import (
+    Claim,
+    Computed,
+    Lines,
+    Listing,
+    NotRun,
+    Picture,
+    Study,
+    Training,
+    accuracy,
+    exact,
+    loss,
+)
 
 # Figure 1: outputs (channels, rows and columns) and weights (without biases) of each layer
 BLOBS = {
@@ -49,9 +61,8 @@ def other_images(row):
             data = results.trained(row)[0].run.read("data")
         except NotRun:
             return ""
-        if data["name"] == "miniplaces":
-            return ""
-        return f"on other images: {data['name']}, {len(data['class_names'])} classes"
+        same = data["name"] == "miniplaces"
+        return "" if same else f"on other images: {data['name']}, {len(data['class_names'])} classes"
 
     return reason
 
@@ -60,56 +71,22 @@ def _values():
     numbers = []
     parts = {"train": (on_train, 0.46, 0.76, 1.989), "test": (on_test, 0.37, 0.66, 2.49)}
     names = {"train": "training", "test": "MiniPlaces' own validation"}
-    for split, (measured, top1, top5, loss) in parts.items():
-        shared = {"row": "zfnet", "split": split, "where": "1.1.1", "cannot": other_images("zfnet")}
-        share = {**shared, "half": 0.005, "unit": "accuracy", "better": "higher"}
-        half = 0.0005 if loss == 1.989 else 0.005
+    for split, (measured, top1, top5, nats) in parts.items():
+        shared = {"split": split, "where": "1.1.1", "cannot": other_images("zfnet")}
+        half = 0.0005 if nats == 1.989 else 0.005
         numbers += [
-            Value(what=f"top-1, {names[split]} images", measure=measured("accuracy"), published=top1, **share),
-            Value(what=f"top-5, {names[split]} images", measure=measured("top5"), published=top5, **share),
-            Value(
-                what=f"loss, {names[split]} images",
-                measure=measured("loss"),
-                published=loss,
-                half=half,
-                unit="nats",
-                better="lower",
-                **shared,
-            ),
+            accuracy("zfnet", f"top-1, {names[split]} images", measured("accuracy"), top1, half=0.005, **shared),
+            accuracy("zfnet", f"top-5, {names[split]} images", measured("top5"), top5, half=0.005, **shared),
+            loss("zfnet", f"loss, {names[split]} images", measured("loss"), nats, half=half, **shared),
         ]
-    alexnet = Value(
-        row="alexnet",
-        what="top-1, MiniPlaces' own validation images",
-        measure=on_test("accuracy"),
-        unit="accuracy",
-        split="test",
-        where="1.1, not printed",
-        better="higher",
+    alexnet = accuracy(
+        "alexnet", "top-1, MiniPlaces' own validation images", on_test("accuracy"), where="1.1, not printed"
     )
-    counts = [
-        Value(
-            row="shapes",
-            what=f"neurons of {layer} ({'x'.join(map(str, shape))})",
-            measure=f"{layer} outputs",
-            published=math.prod(shape),
-            unit="neurons",
-            where="figure 1",
-            better="exact",
-        )
-        for layer, shape in BLOBS.items()
-    ]
-    counts += [
-        Value(
-            row="shapes",
-            what=f"weights of {layer} ({'x'.join(map(str, shape))})",
-            measure=f"{layer} weights",
-            published=math.prod(shape),
-            unit="weights",
-            where="figure 1",
-            better="exact",
-        )
-        for layer, shape in WEIGHTS.items()
-    ]
+    counts = []
+    for unit, measure, shapes in (("neurons", "outputs", BLOBS), ("weights", "weights", WEIGHTS)):
+        for layer, shape in shapes.items():
+            what = f"{unit} of {layer} ({'x'.join(map(str, shape))})"
+            counts.append(exact("shapes", what, f"{layer} {measure}", math.prod(shape), unit=unit, where="figure 1"))
     return (*numbers, alexnet, *counts)
 
 
@@ -209,22 +186,15 @@ def _zf_better(results):
 
 
 CLAIMS = (
-    Claim(text="ZF Net's changes improve on AlexNet (which the report set out to see)", where="1.1", test=_zf_better),
-    Claim(text="Only a few of pool5's grids activate strongly", where="2", test=_few_strong),
-    Claim(text="The majority of fc6's neurons activate close to zero", where="2", test=_low),
+    Claim("ZF Net's changes improve on AlexNet (which the report set out to see)", "1.1", _zf_better),
+    Claim("Only a few of pool5's grids activate strongly", "2", _few_strong),
+    Claim("The majority of fc6's neurons activate close to zero", "2", _low),
 )
 
 
-def _curves(column, y_label, title):
-    parts = {"training": "", "held out": "val_", "test": "test_"}
-    return Lines(
-        name=f"zfnet-{column}",
-        title=title,
-        series=lambda results: {name: results.curve("zfnet", prefix + column) for name, prefix in parts.items()},
-        x_label="steps",
-        y_label=y_label,
-        where="1.1, evaluated every 2,500 steps",
-    )
+def _curves(quantity, title):
+    words = {"x_label": "steps", "where": "1.1, evaluated every 2,500 steps"}
+    return Lines(f"zfnet-{quantity}", title, of_parts("zfnet", quantity), Y_LABELS[quantity], **words)
 
 
 @register("cs280-miniplaces", source="CS280 report 2017")
@@ -248,15 +218,13 @@ def cs280_miniplaces():
         values=_values(),
         claims=CLAIMS,
         figures=(
-            _curves("loss", "loss (nats)", "Loss of ZF Net"),
-            _curves("accuracy", "accuracy (fraction)", "Top-1 accuracy of ZF Net"),
-            Picture(
-                name="walk", title="The walk of one image", row="walk", file="walk.png", where="section 2", wide=True
-            ),
+            _curves("loss", "Loss of ZF Net"),
+            _curves("accuracy", "Top-1 accuracy of ZF Net"),
+            Picture("walk", "The walk of one image", "walk", where="section 2", wide=True),
         ),
         listings=(
-            Listing(title="The five most probable classes", row="walk", file="top5.csv", where="section 2"),
-            Listing(title="The layers", row="shapes", file="layers.csv", where="figure 1"),
+            Listing("The five most probable classes", "walk", "top5.csv", "section 2"),
+            Listing("The layers", "shapes", "layers.csv", "figure 1"),
         ),
         slips=(
             "Section 2 calls the first layer 3x3 with stride 2; section 1.1 and figure 1's weights have 7x7.",

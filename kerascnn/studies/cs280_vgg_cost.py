@@ -9,7 +9,7 @@ from kerascnn import anatomy
 from kerascnn.layers import GroupedConv2D
 from kerascnn.models import MODELS
 from kerascnn.studies import register
-from kerascnn.studies.frame.study import Claim, Computed, Listing, Study, Value
+from kerascnn.studies.frame.study import Claim, Computed, Listing, Study, Value, exact
 
 SHAPE, CLASSES = (96, 96, 3), 100
 FULL, USED = 256, 128  # images a batch: of figure 1, and with which the report's VGG trained
@@ -137,10 +137,10 @@ def _values():
     other = "on another machine: the report's is a GPU of Amazon's that it does not name"
     slower = [
         Value(
-            row="speed",
-            what=f"AlexNet's images a second over {name.upper().replace('VGG', 'VGG-')}'s",
-            measure=f"{name} times slower",
-            published=6,
+            "speed",
+            f"AlexNet's images a second over {name.upper().replace('VGG', 'VGG-')}'s",
+            f"{name} times slower",
+            6,
             half=0.5,
             printed="nearly 6",
             unit="times",
@@ -151,9 +151,9 @@ def _values():
     ]
     predicted = [
         Value(
-            row="memory",
-            what=f"predicted memory of training {name}, batches of {batch}",
-            measure=f"{name} at {batch}",
+            "memory",
+            f"predicted memory of training {name}, batches of {batch}",
+            f"{name} at {batch}",
             unit="MB",
             where="1.2.1, without numbers",
         )
@@ -162,10 +162,10 @@ def _values():
     ]
     return (
         Value(
-            row="speed",
-            what="VGG-16, steps of 128 images a second",
-            measure="vgg16 steps",
-            published=1.7,
+            "speed",
+            "VGG-16, steps of 128 images a second",
+            "vgg16 steps",
+            1.7,
             half=0.05,
             unit="steps/s",
             where="1.2.2",
@@ -174,15 +174,7 @@ def _values():
         ),
         *slower,
         *predicted,
-        Value(
-            row="field",
-            what="field of two layers of 3x3 filters, side",
-            measure="field",
-            published=5,
-            unit="pixels",
-            where="1.2",
-            better="exact",
-        ),
+        exact("field", "field of two layers of 3x3 filters, side", "field", 5, unit="pixels", where="1.2"),
     )
 
 
@@ -226,15 +218,10 @@ def _parameters(results):
 
 
 CLAIMS = (
-    Claim(
-        text="Memory is the issue as VGG has far more parameters than AlexNet",
-        where="1.2.1",
-        test=_parameters,
-        counts=True,
-    ),
-    Claim(text="Removing fully connected layers does not fix the memory", where="1.2.1", test=_dense, counts=True),
-    Claim(text="The main cause is the first layer's stride of 1", where="1.2.1", test=_stride, counts=True),
-    Claim(text="Only a smaller batch let the network train", where="1.2.2", test=_batch, counts=True),
+    Claim("Memory is the issue as VGG has far more parameters than AlexNet", "1.2.1", _parameters, counts=True),
+    Claim("Removing fully connected layers does not fix the memory", "1.2.1", _dense, counts=True),
+    Claim("The main cause is the first layer's stride of 1", "1.2.1", _stride, counts=True),
+    Claim("Only a smaller batch let the network train", "1.2.2", _batch, counts=True),
 )
 
 
@@ -260,8 +247,8 @@ def cs280_vgg_cost():
         values=_values(),
         claims=CLAIMS,
         listings=(
-            Listing(title="Predicted memory of training", row="memory", file="memory.csv", where="1.2.1"),
-            Listing(title="Measured speed", row="speed", file="speed.csv", where="1.2.2"),
+            Listing("Predicted memory of training", "memory", "memory.csv", "1.2.1"),
+            Listing("Measured speed", "speed", "speed.csv", "1.2.2"),
         ),
         slips=(
             "Section 1.2.1 first blames VGG's parameters, then finds the cause in the first layer, which has 1,792 of "

@@ -7,8 +7,8 @@ from kerascnn.models import MODELS
 from kerascnn.recipes import RECIPES
 from kerascnn.studies import register
 from kerascnn.studies.frame.listings import of_layers
-from kerascnn.studies.frame.results import best, on_test, when_first
-from kerascnn.studies.frame.study import Claim, Computed, Lines, Listing, Picture, Study, Training, Value
+from kerascnn.studies.frame.results import PARTS, Y_LABELS, best, of_parts, of_rows, on_test, when_first
+from kerascnn.studies.frame.study import Claim, Computed, Lines, Listing, Picture, Study, Training, accuracy, exact
 
 # Task IV's table: layer, parameters
 TABLE = {
@@ -21,15 +21,15 @@ TABLE = {
     "softmax": 10_250,
     "bn": 40,
 }
-# Task IV's text: what, unit, printed
+# Task IV's text: what, unit, printed, and where `anatomy.totals` has it
 SUMS = (
-    ("all parameters", "parameters", 6_216_114),
-    ("trainable parameters", "parameters", 6_216_094),
-    ("parameters that are not trained", "parameters", 20),
-    ("parameters in convolutional layers", "parameters", 960_896),
-    ("parameters in dense layers", "parameters", 5_255_218),
-    ("neurons in convolutional layers", "neurons", 131_072),
-    ("neurons in dense layers", "neurons", 2058),
+    ("all parameters", "parameters", 6_216_114, "parameters", "all"),
+    ("trainable parameters", "parameters", 6_216_094, "trainable", "all"),
+    ("parameters that are not trained", "parameters", 20, "not_trainable", "all"),
+    ("parameters in convolutional layers", "parameters", 960_896, "parameters", "convolutional"),
+    ("parameters in dense layers", "parameters", 5_255_218, "parameters", "dense"),
+    ("neurons in convolutional layers", "neurons", 131_072, "neurons", "convolutional"),
+    ("neurons in dense layers", "neurons", 2058, "neurons", "dense"),
 )
 # Task V's legend: changes of the recipe; without any batch normalisation that of the outputs goes, too
 LINES = {
@@ -42,7 +42,6 @@ LINES = {
         "model_options": {"dense_dropout": 0.0, "output_norm": False},
     },
 }
-PARTS = {"training": "", "validation": "val_", "test": "test_"}
 REACHED = 0.7  # validation accuracy to which Task V's trainings are timed
 BLOB = 0.5  # share of a filter's energy in its mean colour from which it is a blob
 DIRECTED = 0.3  # coherence from which a filter has a direction; a tenth of random 3x3 filters of colour reach it
@@ -50,49 +49,14 @@ DIRECTED = 0.3  # coherence from which a filter has a direction; a tenth of rand
 
 def _values():
     counts = [
-        Value(
-            row="IV",
-            what=f"parameters of {layer}",
-            measure=layer,
-            published=count,
-            unit="parameters",
-            where="Task IV",
-            better="exact",
-        )
+        exact("IV", f"parameters of {layer}", layer, count, unit="parameters", where="Task IV")
         for layer, count in TABLE.items()
     ]
-    counts += [
-        Value(row="IV", what=what, measure=what, published=count, unit=unit, where="Task IV", better="exact")
-        for what, unit, count in SUMS
-    ]
-    accuracy = {"unit": "accuracy", "better": "higher"}
-    lines = [
-        Value(
-            row=row,
-            what="best validation accuracy",
-            measure=best("val_accuracy"),
-            split="validation",
-            where="Task V, a figure without numbers",
-            **accuracy,
-        )
-        for row in LINES
-    ]
-    return (
-        Value(
-            row="best",
-            what="test accuracy",
-            measure=on_test("accuracy"),
-            published=0.88,
-            half=0.005,
-            printed="about 88%",
-            split="test",
-            protocol="weights best by validation",
-            where="Tasks II and III",
-            **accuracy,
-        ),
-        *counts,
-        *lines,
-    )
+    counts += [exact("IV", what, what, count, unit=unit, where="Task IV") for what, unit, count, *_ in SUMS]
+    words = {"split": "validation", "where": "Task V, a figure without numbers"}
+    lines = [accuracy(row, "best validation accuracy", best("val_accuracy"), **words) for row in LINES]
+    words = {"printed": "about 88%", "protocol": "weights best by validation", "where": "Tasks II and III"}
+    return (accuracy("best", "test accuracy", on_test(), 0.88, half=0.005, **words), *counts, *lines)
 
 
 def _layers(place):
@@ -101,16 +65,7 @@ def _layers(place):
     of_layers(table).to_csv(place.folder / "layers.csv", index=False)
     sums = anatomy.totals(table)
     counts = {row.layer: int(row.parameters) for row in table.itertuples() if row.layer in TABLE}
-    numbers = (
-        sums["parameters"]["all"],
-        sums["trainable"]["all"],
-        sums["not_trainable"]["all"],
-        sums["parameters"]["convolutional"],
-        sums["parameters"]["dense"],
-        sums["neurons"]["convolutional"],
-        sums["neurons"]["dense"],
-    )
-    return {**counts, **{what: int(number) for (what, _, _), number in zip(SUMS, numbers, strict=True)}}
+    return counts | {what: int(sums[quantity][part]) for what, _, _, quantity, part in SUMS}
 
 
 def named(filters):
@@ -227,80 +182,44 @@ def _patterns(results):
 
 
 CLAIMS = (
-    Claim(text="Validation and test loss are lower than the training loss", where="Task I", test=_lower),
-    Claim(
-        text="Test and validation losses fluctuate a lot, unlike the training loss", where="Task I", test=_fluctuates
-    ),
-    Claim(text="Training and validation accuracy converge to a single value", where="Task I", test=_one_accuracy),
-    Claim(
-        text="Fully connected layers are much more expensive than convolutional ones",
-        where="Task IV",
-        test=_dense,
-        counts=True,
-    ),
-    Claim(text="Batch normalisation results in efficient training", where="Task V", test=_faster),
-    Claim(text="Filters show vertical strokes, patches and horizontal strokes", where="Task VI", test=_patterns),
+    Claim("Validation and test loss are lower than the training loss", "Task I", _lower),
+    Claim("Test and validation losses fluctuate a lot, unlike the training loss", "Task I", _fluctuates),
+    Claim("Training and validation accuracy converge to a single value", "Task I", _one_accuracy),
+    Claim("Fully connected layers are much more expensive than convolutional ones", "Task IV", _dense, counts=True),
+    Claim("Batch normalisation results in efficient training", "Task V", _faster),
+    Claim("Filters show vertical strokes, patches and horizontal strokes", "Task VI", _patterns),
 )
 
 
-def _task_1(quantity):
-    return lambda results: {name: results.curve("best", prefix + quantity) for name, prefix in PARTS.items()}
-
-
-def _task_5(column):
-    return lambda results: {name: results.curve(name, column) for name in LINES}
-
-
 def _figures():
-    words = {"loss": "loss (nats)", "accuracy": "accuracy (fraction)"}
     first = [
         Lines(
-            name=f"task-1-{quantity}",
-            title=f"{'Negative log-likelihood' if quantity == 'loss' else 'Accuracy'} of training, validation and test",
-            series=_task_1(quantity),
-            x_label="epochs",
-            y_label=label,
+            f"task-1-{quantity}",
+            f"{'Negative log-likelihood' if quantity == 'loss' else 'Accuracy'} of training, validation and test",
+            of_parts("best", quantity),
+            label,
             where="Task I",
         )
-        for quantity, label in words.items()
+        for quantity, label in Y_LABELS.items()
     ]
     fifth = [
         Lines(
-            name=f"task-5-{part}-{quantity}",
-            title=f"{part.capitalize()} {quantity} with and without batch normalisation and dropout",
-            series=_task_5(prefix + quantity),
-            x_label="epochs",
-            y_label=label,
+            f"task-5-{part}-{quantity}",
+            f"{part.capitalize()} {quantity} with and without batch normalisation and dropout",
+            of_rows(LINES, prefix + quantity),
+            label,
             where="Task V",
         )
         for part, prefix in PARTS.items()
-        for quantity, label in words.items()
+        for quantity, label in Y_LABELS.items()
     ]
     pictures = (
-        Picture(name="filters-raw", title="conv1's filters, one scale", row="VI", file="raw.png", where="Task VI"),
+        Picture("filters-raw", "conv1's filters, one scale", "VI", file="raw.png", where="Task VI"),
         Picture(
-            name="filters-normalised",
-            title="conv1's filters, each on its own scale",
-            row="VI",
-            file="normalised.png",
-            where="Task VI",
+            "filters-normalised", "conv1's filters, each on its own scale", "VI", file="normalised.png", where="Task VI"
         ),
-        Picture(
-            name="classes",
-            title="The neuron most telling of each class",
-            row="VII",
-            file="classes.png",
-            where="Task VII",
-            wide=True,
-        ),
-        Picture(
-            name="guided",
-            title="Guided backpropagation of ten neurons",
-            row="VII",
-            file="guided.png",
-            where="Task VII",
-            wide=True,
-        ),
+        Picture("classes", "The neuron most telling of each class", "VII", where="Task VII", wide=True),
+        Picture("guided", "Guided backpropagation of ten neurons", "VII", where="Task VII", wide=True),
     )
     return (*first, *fifth, *pictures)
 
@@ -330,8 +249,8 @@ def cs7011():
         claims=CLAIMS,
         figures=_figures(),
         listings=(
-            Listing(title="The layers", row="IV", file="layers.csv", where="Task IV"),
-            Listing(title="What each filter looks like", row="VI", file="patterns.csv", where="Task VI"),
+            Listing("The layers", "IV", "layers.csv", "Task IV"),
+            Listing("What each filter looks like", "VI", "patterns.csv", "Task VI"),
         ),
         slips=(
             "The table's last line is called SOFTMAX activation and typed ReLU-Activation; it is a softmax.",

@@ -12,8 +12,20 @@ from kerascnn.recipes import RECIPES
 from kerascnn.studies import register
 from kerascnn.studies.frame.listings import of_layers
 from kerascnn.studies.frame.looks import asked
-from kerascnn.studies.frame.results import on_test
-from kerascnn.studies.frame.study import Claim, Computed, Lines, Listing, NotRun, Picture, Study, Training, Value
+from kerascnn.studies.frame.results import Y_LABELS, of_rows, on_test, those_run
+from kerascnn.studies.frame.study import (
+    Claim,
+    Computed,
+    Lines,
+    Listing,
+    NotRun,
+    Picture,
+    Study,
+    Training,
+    Value,
+    accuracy,
+    exact,
+)
 
 # Section 3.5 and figure 2: neurons of each layer
 NEURONS = {
@@ -49,41 +61,15 @@ SHOWN = 8  # test images with their probabilities
 
 def _values():
     counts = [
-        Value(
-            row="layers",
-            what=f"neurons of {layer}",
-            measure=f"{layer} neurons",
-            published=count,
-            unit="neurons",
-            where="section 3.5",
-            better="exact",
-        )
+        exact("layers", f"neurons of {layer}", f"{layer} neurons", count, unit="neurons", where="section 3.5")
         for layer, count in NEURONS.items()
     ]
-    counts += [
-        Value(
-            row="layers",
-            what=f"weights of {layer}: {filters[0]} filters of {'x'.join(map(str, filters[1:]))}",
-            measure=f"{layer} weights",
-            published=math.prod(filters),
-            unit="weights",
-            where="section 3.5",
-            better="exact",
-        )
-        for layer, filters in FILTERS.items()
-    ]
+    for layer, (number, *shape) in FILTERS.items():
+        what = f"weights of {layer}: {number} filters of {'x'.join(map(str, shape))}"
+        count = number * math.prod(shape)
+        counts.append(exact("layers", what, f"{layer} weights", count, unit="weights", where="section 3.5"))
     sums = [
-        Value(
-            row="layers",
-            what=what,
-            measure=what,
-            published=published,
-            half=half,
-            printed=printed,
-            unit=unit,
-            where="abstract",
-            better="exact",
-        )
+        exact("layers", what, what, published, half=half, printed=printed, unit=unit, where="abstract")
         for what, published, half, printed, unit in (
             ("parameters", 60e6, 5e6, "60 million", "parameters"),
             ("neurons", 650_000, 5000, "650,000", "neurons"),
@@ -96,26 +82,17 @@ def _values():
 def _trained_values():
     """The values of rows that need trainings."""
     shared = {"unit": "accuracy", "split": "test", "cannot": OTHERS, "half": 0.0005}
+    table_1 = {"published": 0.625, "printed": "37.5% errors", "protocol": "the paper: top-1 on ILSVRC-2010"}
     accuracies = [
-        Value(
-            row=row,
-            what="accuracy",
-            measure=on_test(),
-            published=0.625 if row == WITH else None,
-            printed="37.5% errors" if row == WITH else "",
-            protocol="the paper: top-1 on ILSVRC-2010" if row == WITH else "",
-            where="table 1",
-            better="higher",
-            **shared,
-        )
+        accuracy(row, "accuracy", on_test(), where="table 1", **shared, **(table_1 if row == WITH else {}))
         for row in VARIANTS
     ]
     gains = [
-        Value(row="gains", what=f"gain by {what}", measure=what, published=gain, where=f"section {where}", **shared)
+        Value("gains", f"gain by {what}", what, gain, where=f"section {where}", **shared)
         for what, gain, where in GAINS.values()
     ]
     errors = [
-        Value(row=row, what=what, measure=measure, published=error, where=where, better="lower", **shared)
+        Value(row, what, measure, error, where=where, better="lower", **shared)
         for row, what, measure, error, where in (
             ("ensemble", "error of a network alone, mean", "alone", 0.407, "table 2: 1 CNN, top-1"),
             ("ensemble", "error of all together", "together", 0.381, "table 2: 5 CNNs, top-1"),
@@ -124,9 +101,9 @@ def _trained_values():
         )
     ]
     nearest = Value(
-        row="nearest",
-        what="share of the six nearest training images that are of the image's class, fc7",
-        measure="same",
+        "nearest",
+        "share of the six nearest training images that are of the image's class, fc7",
+        "same",
         where="figure 4, right, without numbers",
     )
     return (*accuracies, *gains, *errors, nearest)
@@ -220,11 +197,7 @@ def _ensemble(place):
     from kerascnn.experiments.ensemble import ensemble
 
     answers = {}
-    for row in VARIANTS:
-        try:
-            runs = place.runs(row)
-        except NotRun:
-            continue
+    for row, runs in those_run(VARIANTS, place.runs).items():
         for run in runs:
             of = Asked([run.folder], None, place.folder, place.say)
             answers[f"{row}, {run.folder.name.replace('-', ' ')}"] = _answers(of, of.split)
@@ -281,64 +254,44 @@ def _sixth(results):
 
 def _alike(results):
     same, chance = results.mean("nearest", "same"), results.mean("nearest", "chance")
-    return (
-        same > chance,
-        f"{same:.0%} of the six nearest images are of the image's class; at most {chance:.0%} by chance.",
-    )
+    told = f"{same:.0%} of the six nearest images are of the image's class; at most {chance:.0%} by chance."
+    return same > chance, told
 
 
 CLAIMS = (
-    Claim(
-        text="Response normalisation helps (the next paper does not find that)",
-        where="Architecture",
-        test=_gain(NO_NORM),
-    ),
-    Claim(text="Overlapping pooling helps", where="Architecture", test=_gain(APART)),
-    Claim(text="An ensemble is better", where="Results", test=_together),
-    Claim(text="Pre-training with a sixth convolution lowers the error", where="Results", test=_sixth),
-    Claim(text="The nearest training images show the same thing", where="Qualitative evaluations", test=_alike),
+    Claim("Response normalisation helps (the next paper does not find that)", "Architecture", _gain(NO_NORM)),
+    Claim("Overlapping pooling helps", "Architecture", _gain(APART)),
+    Claim("An ensemble is better", "Results", _together),
+    Claim("Pre-training with a sixth convolution lowers the error", "Results", _sixth),
+    Claim("The nearest training images show the same thing", "Qualitative evaluations", _alike),
 )
 
 
 def _figures():
     return (
         Picture(
-            name="probabilities",
-            title="Test images and their most probable classes",
-            row="probabilities",
-            file="probabilities.png",
+            "probabilities",
+            "Test images and their most probable classes",
+            "probabilities",
             where="figure 4, left",
             wide=True,
         ),
         Picture(
-            name="nearest",
-            title="Test images and the training images nearest to them at fc7",
-            row="nearest",
-            file="nearest.png",
+            "nearest",
+            "Test images and the training images nearest to them at fc7",
+            "nearest",
             where="figure 4, right",
             wide=True,
         ),
+        Picture("ensemble", "Networks alone and together", "ensemble", where="table 2", wide=True),
         Picture(
-            name="ensemble",
-            title="Networks alone and together",
-            row="ensemble",
-            file="ensemble.png",
-            where="table 2",
-            wide=True,
-        ),
-        Picture(
-            name="pre-training",
-            title="Pre-training on other classes",
-            row="pre-training",
-            file="pretraining.png",
-            where="section 7",
+            "pre-training", "Pre-training on other classes", "pre-training", file="pretraining.png", where="section 7"
         ),
         Lines(
-            name="variants",
-            title="Validation accuracy of the variants",
-            series=lambda results: {name: results.curve(name, "val_accuracy") for name in VARIANTS},
-            x_label="epochs",
-            y_label="accuracy (fraction)",
+            "variants",
+            "Validation accuracy of the variants",
+            of_rows(VARIANTS, "val_accuracy"),
+            Y_LABELS["accuracy"],
             where="sections 3.3 and 3.4",
         ),
     )
@@ -375,8 +328,8 @@ def notes_alexnet():
         claims=CLAIMS,
         figures=_figures(),
         listings=(
-            Listing(title="The layers", row="layers", file="layers.csv", where="section 3.5"),
-            Listing(title="Networks alone and together", row="ensemble", file="members.csv", where="table 2"),
+            Listing("The layers", "layers", "layers.csv", "section 3.5"),
+            Listing("Networks alone and together", "ensemble", "members.csv", "table 2"),
         ),
         seeds=2,
         slips=(

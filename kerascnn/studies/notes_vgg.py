@@ -4,7 +4,7 @@ from kerascnn import anatomy
 from kerascnn.models import MODELS
 from kerascnn.studies import register
 from kerascnn.studies.frame.listings import of_layers
-from kerascnn.studies.frame.study import Claim, Computed, Listing, Study, Value
+from kerascnn.studies.frame.study import Claim, Computed, Listing, Study, exact
 
 # column of table 1: (our network, parameters in millions as the paper's table 2 prints them, weight layers)
 COLUMNS = {
@@ -15,38 +15,22 @@ COLUMNS = {
     "D": ("vgg16", 138, 16),
     "E": ("vgg19", 144, 19),
 }
+PAPER = "Simonyan and Zisserman"
 
 
 def _values():
     """Every number that the notes and the paper print."""
-    values = [
-        Value(
-            row="columns",
-            what=f"parameters of column {column}",
-            measure=f"{column} parameters",
-            published=1e6 * millions,
-            printed=f"{millions} million",
-            half=0.5e6,
-            unit="parameters",
-            where="Simonyan and Zisserman, table 2",
-            better="exact",
-        )
-        for column, (_, millions, _) in COLUMNS.items()
-    ]
+    values = []
+    for column, (_, millions, _) in COLUMNS.items():
+        printed = {"half": 0.5e6, "printed": f"{millions} million", "unit": "parameters", "where": f"{PAPER}, table 2"}
+        what = f"parameters of column {column}"
+        values.append(exact("columns", what, f"{column} parameters", 1e6 * millions, **printed))
     values += [
-        Value(
-            row="columns",
-            what=f"weight layers of column {column}",
-            measure=f"{column} layers",
-            published=depth,
-            where="Simonyan and Zisserman, table 1",
-            better="exact",
-        )
+        exact("columns", f"weight layers of column {column}", f"{column} layers", depth, where=f"{PAPER}, table 1")
         for column, (_, _, depth) in COLUMNS.items()
     ]
-    stacks = "Architecture"
     values += [
-        Value(row="stacks", what=what, measure=name, published=number, unit=unit, where=stacks, better="exact")
+        exact("stacks", what, name, number, unit=unit, where="Architecture")
         for what, name, number, unit in (
             ("field of two 3x3 layers, side", "field of 2", 5, "pixels"),
             ("field of three 3x3 layers, side", "field of 3", 7, "pixels"),
@@ -168,22 +152,17 @@ def _other_sizes(results):
 
 
 CLAIMS = (
+    Claim("Three 3x3 layers have fewer parameters than a 7x7 filter: 27 < 49", "Architecture", _fewer, counts=True),
     Claim(
-        text="Three 3x3 layers have fewer parameters than a 7x7 filter: 27 < 49",
-        where="Architecture",
-        test=_fewer,
+        "Models C and D both have 16 layers; C has 1x1 convolutions while D has 3x3",
+        "Results",
+        _same_depth,
         counts=True,
     ),
     Claim(
-        text="Models C and D both have 16 layers; C has 1x1 convolutions while D has 3x3",
-        where="Results",
-        test=_same_depth,
-        counts=True,
-    ),
-    Claim(
-        text="You can take estimated weights from one image size and use them for another",
-        where="Training",
-        test=_other_sizes,
+        "You can take estimated weights from one image size and use them for another",
+        "Training",
+        _other_sizes,
         counts=True,
     ),
 )
@@ -207,9 +186,9 @@ def notes_vgg():
         values=_values(),
         claims=CLAIMS,
         listings=(
-            Listing(title="The columns", row="columns", file="columns.csv", where="tables 1 and 2"),
-            Listing(title="The layers of column D", row="columns", file="layers.csv", where="table 1"),
-            Listing(title="Stacks of filters", row="stacks", file="stacks.csv", where="Architecture"),
+            Listing("The columns", "columns", "columns.csv", "tables 1 and 2"),
+            Listing("The layers of column D", "columns", "layers.csv", "table 1"),
+            Listing("Stacks of filters", "stacks", "stacks.csv", "Architecture"),
         ),
         slips=(
             "The notes call the small filters' advantage 27 < 49 for one channel; with c channels in and out it is "

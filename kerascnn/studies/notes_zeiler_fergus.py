@@ -8,10 +8,10 @@ from kerascnn import plots
 from kerascnn.recipes import RECIPES
 from kerascnn.studies import comp576_zeiler_fergus as items
 from kerascnn.studies import register
-from kerascnn.studies.comp576_zeiler_fergus import DEPTHS, LAYERS, accuracy
+from kerascnn.studies.comp576_zeiler_fergus import DEPTHS, LAYERS
 from kerascnn.studies.frame import looks
 from kerascnn.studies.frame.results import on_test
-from kerascnn.studies.frame.study import Claim, Computed, Listing, Measure, Picture, Study, Training, Value
+from kerascnn.studies.frame.study import Claim, Computed, Listing, Measure, Picture, Study, Training, Value, accuracy
 
 # Table 1, the mean change of sign: {part: (layer 5, its deviation, layer 7, its deviation)}
 TABLE_1 = {
@@ -34,6 +34,7 @@ TABLE_4 = {15: (0.228, 0.838), 30: (0.465, 0.865)}
 TABLE_7 = {1: 0.448, 2: 0.662, 3: 0.723, 4: 0.766, 5: 0.862, 7: 0.855}
 SCENES = {"alexnet": "alexnet_miniplaces", "zfnet": "zfnet_miniplaces"}  # row: network of figure 6
 OTHER_NETWORK = "another network on other images"
+CALTECH = {"half": 0.0005, "protocol": "the paper: Caltech-101", "cannot": OTHER_NETWORK, "where": "table 4"}
 LINE = 0.9  # share of the variation that a straight line explains where the distance is nearly linear
 WHERE = {
     "features": "figure 2",
@@ -51,11 +52,11 @@ WHERE = {
 def _table_1():
     return [
         Value(
-            row="correspondence",
-            what=f"signs that differ where {'random places are' if part == 'random' else f'the {part} is'} hidden, "
+            "correspondence",
+            f"signs that differ where {'random places are' if part == 'random' else f'the {part} is'} hidden, "
             f"{ours} (the paper: layer {layer})",
-            measure=f"{part} {name}",
-            published=numbers[place],
+            f"{part} {name}",
+            numbers[place],
             half=0.0005,
             printed=f"{numbers[place]} ± {numbers[place + 1]}",
             better="lower",
@@ -71,10 +72,10 @@ def _table_3():
     error = Measure(lambda run: 1 - run.result["accuracy"], lambda run: run.images("test"))
     return [
         Value(
-            row=row,
-            what=f"top-1 error, {row} (the paper leaves out {what})",
-            measure=error,
-            published=published,
+            row,
+            f"top-1 error, {row} (the paper leaves out {what})",
+            error,
+            published,
             half=0.0005,
             unit="accuracy",
             split="test",
@@ -88,65 +89,42 @@ def _table_3():
 
 
 def _table_4():
+    words = {"scratch": "trained from scratch", "frozen": "features of the trained network"}
     return [
-        accuracy(
-            "generalisation",
-            f"{words}, {count} images of each class",
-            f"{name} {count}",
-            "table 4",
-            published=TABLE_4[count][place],
-            half=0.0005,
-            protocol="the paper: Caltech-101",
-            cannot=OTHER_NETWORK,
-        )
-        for count in TABLE_4
-        for place, (name, words) in enumerate(
-            {"scratch": "trained from scratch", "frozen": "features of the trained network"}.items()
-        )
+        accuracy("generalisation", f"{words[name]}, {count} images of each class", f"{name} {count}", number, **CALTECH)
+        for count, numbers in TABLE_4.items()
+        for name, number in zip(words, numbers, strict=True)
     ]
 
 
 def _table_7():
     papers = dict(zip(DEPTHS, (1, 2, 3, 5, None, 7), strict=True))
-    return [
-        accuracy(
-            row,
-            f"support vector machine on {LAYERS[depth]}, {images}"
-            + (f" (the paper: layer {layer})" if layer and row == "probes" else ""),
-            f"svm {depth}",
-            "table 7",
-            **(
-                {
-                    "published": TABLE_7[layer],
-                    "half": 0.0005,
-                    "protocol": "the paper: Caltech-101",
-                    "cannot": OTHER_NETWORK,
-                }
-                if layer and row == "probes"
-                else {}
-            ),
-        )
-        for row, images in (("probes", "its own kind of images"), ("probes on others", "other images"))
-        for depth, layer in papers.items()
-    ]
+    values = []
+    for row, images in (("probes", "its own kind of images"), ("probes on others", "other images")):
+        for depth, layer in papers.items():
+            what, beside = f"support vector machine on {LAYERS[depth]}, {images}", layer and row == "probes"
+            printed = {**CALTECH, "published": TABLE_7[layer]} if beside else {}
+            what += f" (the paper: layer {layer})" if beside else ""
+            values.append(accuracy(row, what, f"svm {depth}", **{**printed, "where": "table 7"}))
+    return values
 
 
 def _values():
     scenes = [
-        accuracy(row, f"accuracy of {network}", on_test(), "figure 6, without numbers")
+        accuracy(row, f"accuracy of {network}", on_test(), where="figure 6, without numbers")
         for row, network in SCENES.items()
     ]
     straight = [
         Value(
-            row="invariance",
-            what=f"share of the distance at fc2 that a straight line explains, {change}",
-            measure=f"{change} straight",
+            "invariance",
+            f"share of the distance at fc2 that a straight line explains, {change}",
+            f"{change} straight",
             where="figure 5, 'quasi-linear' without a number",
         )
         for change in ("translation", "scale")
     ]
     return (
-        accuracy("network", "accuracy of the network that is looked at", on_test(), "ours alone"),
+        accuracy("network", "accuracy of the network that is looked at", on_test(), where="ours alone"),
         *straight,
         *_table_1(),
         *_table_3(),
@@ -220,59 +198,35 @@ def _smaller_is_better(results):
 
 
 CLAIMS = (
-    Claim(text="Higher layers are more class specific", where="figure 2", test=items.more_specific),
+    Claim("Higher layers are more class specific", "figure 2", items.more_specific),
+    Claim("Feature activations in later layers stabilise later in training", "figure 4", items.upper_settle_later),
     Claim(
-        text="Feature activations in later layers stabilise later in training",
-        where="figure 4",
-        test=items.upper_settle_later,
+        "Small transformations change the first layer's features dramatically, the top layer's less",
+        "figure 5",
+        items.small_changes,
+    ),
+    Claim("The top layer's features are quasi-linear in translation and scaling", "figure 5", _nearly_straight),
+    Claim(
+        "The output is stable to translation and scaling, but not invariant to rotation",
+        "figure 5",
+        items.stable_output,
     ),
     Claim(
-        text="Small transformations change the first layer's features dramatically, the top layer's less",
-        where="figure 5",
-        test=items.small_changes,
+        "A smaller first layer with a smaller stride covers middle frequencies better", "figure 6", _middle_frequencies
     ),
+    Claim("Changes made after looking at the features were helpful", "figure 6", _smaller_is_better),
+    Claim("Hiding what a feature map projects to lowers its activity", "figure 7", items.falls_where_hidden),
     Claim(
-        text="The top layer's features are quasi-linear in translation and scaling",
-        where="figure 5",
-        test=_nearly_straight,
+        "At layer 5, hiding eyes or nose changes features more alike than hiding random places",
+        "table 1",
+        items.parts_alike,
     ),
-    Claim(
-        text="The output is stable to translation and scaling, but not invariant to rotation",
-        where="figure 5",
-        test=items.stable_output,
-    ),
-    Claim(
-        text="A smaller first layer with a smaller stride covers middle frequencies better",
-        where="figure 6",
-        test=_middle_frequencies,
-    ),
-    Claim(text="Changes made after looking at the features were helpful", where="figure 6", test=_smaller_is_better),
-    Claim(
-        text="Hiding what a feature map projects to lowers its activity",
-        where="figure 7",
-        test=items.falls_where_hidden,
-    ),
-    Claim(
-        text="At layer 5, hiding eyes or nose changes features more alike than hiding random places",
-        where="table 1",
-        test=items.parts_alike,
-    ),
-    Claim(text="Leaving out the dense layers costs little", where="table 3", test=_dense_cost_little),
-    Claim(text="Leaving out two middle convolutions costs little", where="table 3", test=_middle_cost_little),
-    Claim(text="Leaving out both costs much: depth matters", where="table 3", test=items.both_needed),
-    Claim(
-        text="Transfer learning works: features beat training from scratch", where="table 4", test=items.features_help
-    ),
-    Claim(
-        text="Support vector machines are more accurate the higher the layer",
-        where="table 7",
-        test=items.deeper_is_better,
-    ),
-    Claim(
-        text="So they are on other images",
-        where="table 7",
-        test=functools.partial(items.deeper_is_better, row="probes on others"),
-    ),
+    Claim("Leaving out the dense layers costs little", "table 3", _dense_cost_little),
+    Claim("Leaving out two middle convolutions costs little", "table 3", _middle_cost_little),
+    Claim("Leaving out both costs much: depth matters", "table 3", items.both_needed),
+    Claim("Transfer learning works: features beat training from scratch", "table 4", items.features_help),
+    Claim("Support vector machines are more accurate the higher the layer", "table 7", items.deeper_is_better),
+    Claim("So they are on other images", "table 7", functools.partial(items.deeper_is_better, row="probes on others")),
 )
 
 
@@ -280,9 +234,9 @@ def _figures():
     first, *rest = items.pictures(WHERE)
     filters = tuple(
         Picture(
-            name=f"filters-{row}",
-            title=f"First-layer filters of {network}, each on its own scale",
-            row="filters",
+            f"filters-{row}",
+            f"First-layer filters of {network}, each on its own scale",
+            "filters",
             file=f"{row}.png",
             where="figure 6",
         )
@@ -326,12 +280,7 @@ def notes_zeiler_fergus():
         figures=_figures(),
         listings=(
             *items.listings(WHERE),
-            Listing(
-                title="Linear classifiers on each layer, other images",
-                row="probes on others",
-                file="accuracies.csv",
-                where="table 7",
-            ),
+            Listing("Linear classifiers on each layer, other images", "probes on others", "accuracies.csv", "table 7"),
         ),
         other="miniplaces",
         chosen=(

@@ -5,80 +5,47 @@ from kerascnn.models import MODELS
 from kerascnn.recipes import RECIPES
 from kerascnn.studies import register
 from kerascnn.studies.frame.listings import of_layers
-from kerascnn.studies.frame.results import best, last, on_train, when_best
-from kerascnn.studies.frame.study import Claim, Computed, Lines, Listing, Study, Training, Value
+from kerascnn.studies.frame.results import Y_LABELS, best, last, of_parts, on_train, when_best
+from kerascnn.studies.frame.study import Claim, Computed, Lines, Listing, Study, Training, Value, accuracy, exact, loss
 
 ROW = "lenet"
 SUM = 390_400  # equation 6
+HALF = 0.5e-4  # of the last of four printed places
 # (layer, number of the equation, weights with biases that it prints)
 EQUATIONS = (("conv1", 1, 2432), ("conv2", 2, 51_264), ("conv3", 3, 204_928), ("fc1", 4, 131_136), ("fc2", 5, 640))
 
 
-def accuracy(row, what, measure, published, split, **more):
-    """A Value that is an accuracy of four printed places."""
-    words = {"half": 0.5e-4, "unit": "accuracy", "better": "higher", **more}
-    return Value(row=row, what=what, measure=measure, published=published, split=split, **words)
-
-
-def loss(row, what, measure, published, split, **more):
-    """A Value that is a loss of four printed places."""
-    words = {"half": 0.5e-4, "unit": "nats", "better": "lower", **more}
-    return Value(row=row, what=what, measure=measure, published=published, split=split, **words)
-
-
-def curves(row, quantity):
-    """The function that gives a row's training, validation and test curves of "loss" or "accuracy"."""
-    parts = {"training": "", "validation": "val_", "test": "test_"}
-    return lambda results: {name: results.curve(row, prefix + quantity) for name, prefix in parts.items()}
-
-
 def _values():
-    final = {"protocol": "after ten epochs", "where": "table 1"}
+    final = {"half": HALF, "protocol": "after ten epochs", "where": "table 1"}
+    validation = {"split": "validation", "half": HALF, "where": "1.1 a"}
+    sums = {"unit": "parameters", "where": "equation 6"}
     counts = tuple(
-        Value(
-            row="parameters",
-            what=f"weights and biases of {layer}",
-            measure=layer,
-            published=printed,
+        exact(
+            "parameters",
+            f"weights and biases of {layer}",
+            layer,
+            printed,
             unit="parameters",
             where=f"equation {number}",
-            better="exact",
             cannot="the equation leaves out the biases" if layer == "fc2" else "",
         )
         for layer, number, printed in EQUATIONS
     )
     return (
-        accuracy(ROW, "training accuracy", on_train("accuracy"), 0.9233, "train", **final),
-        accuracy(ROW, "validation accuracy", last("val_accuracy"), 0.7092, "validation", **final),
-        accuracy(ROW, "test accuracy", last("test_accuracy"), 0.7149, "test", **final),
-        loss(ROW, "lowest validation loss", best("val_loss"), 0.8024, "validation", where="1.1 a"),
-        Value(
-            row=ROW,
-            what="epoch of the lowest validation loss",
-            measure=when_best("val_loss"),
-            published=6,
-            unit="epoch",
-            where="1.1 a",
-        ),
+        accuracy(ROW, "training accuracy", on_train("accuracy"), 0.9233, split="train", **final),
+        accuracy(ROW, "validation accuracy", last("val_accuracy"), 0.7092, split="validation", **final),
+        accuracy(ROW, "test accuracy", last("test_accuracy"), 0.7149, **final),
+        loss(ROW, "lowest validation loss", best("val_loss"), 0.8024, **validation),
+        Value(ROW, "epoch of the lowest validation loss", when_best("val_loss"), 6, unit="epoch", where="1.1 a"),
         *counts,
-        Value(
-            row="parameters",
-            what="sum as the equations print their terms",
-            measure="printed sum",
-            published=SUM,
-            unit="parameters",
-            where="equation 6",
-            better="exact",
-        ),
-        Value(
-            row="parameters",
-            what="parameters of the network, all biases counted",
-            measure="all",
-            published=SUM,
-            unit="parameters",
-            where="equation 6",
-            better="exact",
+        exact("parameters", "sum as the equations print their terms", "printed sum", SUM, **sums),
+        exact(
+            "parameters",
+            "parameters of the network, all biases counted",
+            "all",
+            SUM,
             cannot="the printed sum has slips: see there",
+            **sums,
         ),
     )
 
@@ -104,9 +71,9 @@ def _overfits(results):
 
 CLAIMS = (
     Claim(
-        text="The lowest validation loss comes before the last epoch: the network then overfits",
-        where="1.1 a and figure 1",
-        test=_overfits,
+        "The lowest validation loss comes before the last epoch: the network then overfits",
+        "1.1 a and figure 1",
+        _overfits,
     ),
 )
 
@@ -128,24 +95,10 @@ def tdt4265_lenet():
         values=_values(),
         claims=CLAIMS,
         figures=(
-            Lines(
-                name="loss",
-                title="Loss",
-                series=curves(ROW, "loss"),
-                x_label="epochs",
-                y_label="loss (nats)",
-                where="figure 1",
-            ),
-            Lines(
-                name="accuracy",
-                title="Accuracy",
-                series=curves(ROW, "accuracy"),
-                x_label="epochs",
-                y_label="accuracy (fraction)",
-                where="figure 2",
-            ),
+            Lines("loss", "Loss", of_parts(ROW, "loss"), Y_LABELS["loss"], where="figure 1"),
+            Lines("accuracy", "Accuracy", of_parts(ROW, "accuracy"), Y_LABELS["accuracy"], where="figure 2"),
         ),
-        listings=(Listing(title="The layers", row="parameters", file="layers.csv", where="1.1 c"),),
+        listings=(Listing("The layers", "parameters", "layers.csv", "1.1 c"),),
         slips=(
             "The left side of equation 4, (H x W + 1) x C x D, would be 139,264; the number that it prints, 131,136, "
             "is right: (4 x 4 x 128 + 1) x 64.",

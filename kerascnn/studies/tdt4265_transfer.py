@@ -5,9 +5,8 @@ import numpy as np
 from kerascnn import plots
 from kerascnn.recipes import RECIPES
 from kerascnn.studies import register
-from kerascnn.studies.frame.results import best, last, when_best
-from kerascnn.studies.frame.study import Claim, Computed, Lines, Picture, Study, Training, Value
-from kerascnn.studies.tdt4265_lenet import curves
+from kerascnn.studies.frame.results import Y_LABELS, best, last, of_parts, when_best
+from kerascnn.studies.frame.study import Claim, Computed, Lines, Picture, Study, Training, Value, accuracy, loss
 
 RESNET, MODEL_1 = "resnet18", "model 1"
 COLOURS = {"each": 10, "red": 11, "green": 12, "blue": 13}  # view of the first layer's weights: figure
@@ -19,22 +18,10 @@ def _values():
         value
         for row in (RESNET, MODEL_1)
         for value in (
-            Value(
-                row=row,
-                what="best validation accuracy",
-                measure=best("val_accuracy"),
-                unit="accuracy",
-                split="validation",
-                better="higher",
-                **figure,
-            ),
-            Value(
-                row=row, what="lowest validation loss", measure=best("val_loss"), unit="nats", better="lower", **figure
-            ),
-            Value(row=row, what="its epoch", measure=when_best("val_loss"), unit="epoch", **figure),
-            Value(
-                row=row, what="training loss at the end", measure=last("loss"), unit="nats", better="lower", **figure
-            ),
+            accuracy(row, "best validation accuracy", best("val_accuracy"), split="validation", **figure),
+            loss(row, "lowest validation loss", best("val_loss"), **figure),
+            Value(row, "its epoch", when_best("val_loss"), unit="epoch", **figure),
+            loss(row, "training loss at the end", last("loss"), **figure),
         )
     )
 
@@ -92,39 +79,31 @@ def _better(results):
 
 
 CLAIMS = (
-    Claim(text="ResNet learns much faster", where="3.4 d", test=_faster),
-    Claim(text="ResNet converges to a lower validation loss", where="3.4 d", test=_lower),
-    Claim(text="Generally it performs much better", where="3.4 d", test=_better),
+    Claim("ResNet learns much faster", "3.4 d", _faster),
+    Claim("ResNet converges to a lower validation loss", "3.4 d", _lower),
+    Claim("Generally it performs much better", "3.4 d", _better),
 )
 
 
 def _figures():
-    words = {"accuracy": ("accuracy (fraction)", "figure 5"), "loss": ("loss (nats)", "figure 6")}
-    figures = [
-        Lines(
-            name=f"resnet-{quantity}",
-            title=f"{quantity.capitalize()} of ResNet-18",
-            series=curves(RESNET, quantity),
-            x_label="epochs",
-            y_label=label,
-            where=where,
-        )
-        for quantity, (label, where) in words.items()
-    ]
+    figures = []
+    for quantity, where in (("accuracy", "figure 5"), ("loss", "figure 6")):
+        title = f"{quantity.capitalize()} of ResNet-18"
+        series = of_parts(RESNET, quantity)
+        figures.append(Lines(f"resnet-{quantity}", title, series, Y_LABELS[quantity], where=where))
     both = Lines(
-        name="both",
-        title="Losses of ResNet-18 and model 1",
-        series=lambda results: {
+        "both",
+        "Losses of ResNet-18 and model 1",
+        lambda results: {
             f"{row}, {word}": results.curve(row, column)
             for row in (RESNET, MODEL_1)
             for word, column in (("training", "loss"), ("validation", "val_loss"))
         },
-        x_label="epochs",
-        y_label="loss (nats)",
+        Y_LABELS["loss"],
         where="figure 7",
     )
     maps = [
-        Picture(name=f"maps-{word}", title=title, row="pictures", file=f"{word}.png", where=where, wide=True)
+        Picture(f"maps-{word}", title, "pictures", file=f"{word}.png", where=where, wide=True)
         for word, title, where in (
             ("first", "Feature maps of the first convolution", "figure 8"),
             ("last", "Feature maps of the last convolution", "figure 9"),
@@ -132,9 +111,9 @@ def _figures():
     ]
     weights = [
         Picture(
-            name=f"weights-{view}",
-            title=f"Weights of the first convolution{'' if view == 'each' else f', {view} only'}",
-            row="pictures",
+            f"weights-{view}",
+            f"Weights of the first convolution{'' if view == 'each' else f', {view} only'}",
+            "pictures",
             file=f"{view}.png",
             where=f"figure {number}",
         )

@@ -155,7 +155,7 @@ def _figure(results, figure):
             unit = "steps" if results.quick else figure.x_label
             html = charts.lines(plain, unit, figure.y_label, counts=True, label=figure.title)
         else:
-            source = results.file(figure.row, figure.file)
+            source = results.file(figure.row, figure.file or f"{figure.name}.png")
             for ending in (".png", ".csv"):
                 if source.with_suffix(ending).exists():
                     with replacing(path.with_suffix(ending)) as temporary:

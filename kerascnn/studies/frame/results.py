@@ -1,5 +1,6 @@
 """What a study's folder holds: the results of its rows, read from run folders and from computed rows."""
 
+import contextlib
 import functools
 from dataclasses import dataclass
 from pathlib import Path
@@ -238,5 +239,31 @@ def _images(split):
     return lambda run: run.images(split)
 
 
+# Series of figures.
+
+
+def those_run(rows, function):
+    """{row: function(row)} of the rows for which it raises no NotRun; raises NotRun where there are none."""
+    values = {}
+    for row in rows:
+        with contextlib.suppress(NotRun):
+            values[row] = function(row)
+    if not values:
+        raise NotRun("none of these rows has a result")
+    return values
+
+
+def of_rows(rows, column):
+    """The series of a column of metrics.csv, a line for each row that has a result."""
+    return lambda results: those_run(rows, lambda row: results.curve(row, column))
+
+
+def of_parts(row, quantity, parts=("training", "validation", "test")):
+    """The series of a row's "loss" or "accuracy", a line for each part of the data."""
+    return lambda results: {part: results.curve(row, f"{PARTS[part]}{quantity}") for part in parts}
+
+
+PARTS = {"training": "", "validation": "val_", "test": "test_"}  # part of the data: prefix in metrics.csv
+Y_LABELS = {"loss": "loss (nats)", "accuracy": "accuracy (fraction)"}
 SHARES = ("accuracy", "top5")  # results that are fractions of the images
 SPLITS = {"val_accuracy": _images("validation"), "test_accuracy": _images("test")}

@@ -83,7 +83,7 @@ class Measure:
     images: Callable | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Value:
     """A number of the source beside ours.
 
@@ -115,7 +115,22 @@ class Value:
     cannot: str | Callable = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+def accuracy(row, what, measure, published=None, **more):
+    """A Value that is an accuracy, on test images unless `split` says otherwise."""
+    return Value(row, what, measure, published, **{"unit": "accuracy", "split": "test", "better": "higher", **more})
+
+
+def loss(row, what, measure, published=None, **more):
+    """A Value that is a loss in nats."""
+    return Value(row, what, measure, published, **{"unit": "nats", "better": "lower", **more})
+
+
+def exact(row, what, measure, published, **more):
+    """A Value that is a count."""
+    return Value(row, what, measure, published, better="exact", **more)
+
+
+@dataclass(frozen=True)
 class Claim:
     """A sentence of the source that our results can support or not.
 
@@ -132,13 +147,13 @@ class Claim:
     counts: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Lines:
     """A figure of curves.
 
     Attributes:
         name: of its files.
-        title, x_label, y_label: its words, with units.
+        title, y_label, x_label: its words, with units.
         series: function of `Results` that returns {name: (x, y) or (x, mean, low, high)}.
         where: which figure of the source it is.
     """
@@ -146,15 +161,15 @@ class Lines:
     name: str
     title: str
     series: Callable
-    x_label: str
     y_label: str
+    x_label: str = "epochs"
     where: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Picture:
     """A figure that a row has drawn: `file`, a PNG in a computed row's folder or in the first run of a trained one,
-    with its numbers (CSV) beside it.
+    with its numbers (CSV) beside it. Without one it is called as the figure is.
 
     `wide` gives it the whole width of the page.
     """
@@ -162,12 +177,12 @@ class Picture:
     name: str
     title: str
     row: str
-    file: str
+    file: str = ""
     where: str = ""
     wide: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Listing:
     """A table that a computed row has written: `file`, a CSV in the row's folder."""
 
