@@ -1,4 +1,6 @@
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -206,3 +208,29 @@ def test_what_an_experiment_of_a_run_says_while_it_goes_on(call, trained, tmp_pa
     code, _, err = call("experiment", "correspondence", trained.folder)
     assert code == 2
     assert "Give a table of them: --boxes FILE.csv" in err
+
+
+def test_the_run_s_own_data_are_split_as_the_run_s_even_if_they_are_named(trained, tmp_path):
+    """Also under another path; no training image is among the test images."""
+    photos = Path(trained.read("recipe")["data"])
+    shutil.copytree(photos, tmp_path / "copy")
+    expected = Asked([trained.folder]).loaded
+    for named in (photos, os.path.relpath(photos), tmp_path / "copy"):
+        loaded = Asked([trained.folder], str(named)).loaded
+        assert loaded.test.files == expected.test.files
+        assert not set(loaded.test.files) & set(loaded.train.files)
+    larger = Asked([trained.folder], str(tmp_path / "copy"), side=24).loaded
+    assert larger.test.files == expected.test.files
+    assert larger.image_shape == (24, 24, 3)
+
+
+def test_images_of_an_array_are_told_apart_by_their_pixels(call, trained, tmp_path):
+    """In a file sorted by class, every seed holds out the same sequence of classes, but other images."""
+    images = np.random.default_rng(0).integers(0, 256, (60, 16, 16, 3), "uint8")
+    np.savez(tmp_path / "sorted.npz", x_train=images, y_train=np.repeat([0, 1], 30))
+    options = {"model": "lenet5", "data": str(tmp_path / "sorted.npz"), "epochs": 1, "batch_size": 16, "image_size": 16}
+    for seed in (0, 1):
+        kerascnn.train(out=tmp_path / f"run{seed}", seed=seed, say=lambda line: None, **options)
+    code, _, err = call("experiment", "ensemble", tmp_path / "run0", tmp_path / "run1", "--out", tmp_path / "out")
+    assert code == 2
+    assert "run1 has other test images than run0" in err

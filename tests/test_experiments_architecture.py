@@ -4,8 +4,9 @@ import pytest
 
 from kerascnn import runs
 from kerascnn.errors import UsageError
-from kerascnn.experiments.architecture import architecture, errors_of
+from kerascnn.experiments.architecture import _changed, architecture, errors_of, input_shape, with_epochs
 from kerascnn.recipes import Recipe
+from kerascnn.training.reading import load_data
 
 
 @pytest.mark.slow
@@ -45,3 +46,23 @@ def test_nothing_is_trained_before_all_variants_are_built(make_folder, tmp_path)
     assert not (tmp_path / "out").exists()
     with pytest.raises(UsageError, match="There is nothing to compare"):
         architecture(recipe, tmp_path / "out")
+
+
+def test_a_variant_keeps_the_changes_that_the_network_has():
+    recipe = Recipe(model_options={"without": "c3", "variant": "1998"})
+    assert _changed(recipe, {"without": "f6"}).model_options == {"without": "c3,f6", "variant": "1998"}
+    assert _changed(recipe, {"widths": "c1 x2"}).model_options == recipe.model_options | {"widths": "c1 x2"}
+    assert _changed(recipe, {}) == recipe
+
+
+def test_epochs_of_a_recipe_that_counts_steps():
+    assert with_epochs(Recipe(epochs=9), 3) == Recipe(epochs=3)
+    assert with_epochs(Recipe(steps=900, eval_every=50), 3).steps == 150
+    assert with_epochs(Recipe(steps=900, batch_size=64), 3, images=65).steps == 6
+    with pytest.raises(UsageError, match="epochs=3 is not allowed: this recipe trains for 900 steps"):
+        with_epochs(Recipe(steps=900), 3)
+
+
+def test_variants_are_built_at_the_size_that_the_network_sees(make_folder):
+    recipe = Recipe(model="alexnet", data=str(make_folder({"a": 4, "b": 4})), resize_to=256)
+    assert input_shape(recipe, load_data(recipe)) == (227, 227, 3)

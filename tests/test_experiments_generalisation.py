@@ -118,3 +118,27 @@ def test_a_class_with_too_few_images_and_a_layer_that_is_no_feature():
         generalisation(network(), images, labels, images, labels, counts=(15,))
     with pytest.raises(UsageError, match="'output' of small gives the class probabilities"):
         generalisation(network(), images, labels, images, labels, "output")
+
+
+def test_the_order_of_the_counts_does_not_matter():
+    images, labels = data(12, 0)
+    tests = data(6, 1)
+    options = {"repeats": 1, "steps": 2}
+    one, other = (generalisation(network(), images, labels, *tests, counts=c, **options) for c in ([4, 8], [8, 4]))
+    assert one.arrays["counts"].tolist() == other.arrays["counts"].tolist() == [4, 8]
+    assert len(other.table) == 4
+
+
+def test_the_new_softmax_stands_on_the_call_that_is_named():
+    """A layer that doubles is called twice: after the first call its features are 2x, after the second 4x."""
+    inputs = keras.Input((3,))
+    double = layers.Dense(3, use_bias=False, name="double")
+    model = keras.Model(inputs, layers.Dense(2, activation="softmax", name="out")(double(double(inputs))))
+    double.set_weights([2 * np.eye(3)])
+    x = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+    for call, factor in (("double#1", 2), ("double#2", 4)):
+        cut = with_softmax(model, call, 2, 0, fresh=False)
+        kernel, bias = cut.layers[-1].get_weights()
+        scores = factor * x @ kernel + bias
+        expected = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+        np.testing.assert_allclose(cut.predict(x, verbose=0), expected, rtol=1e-5)

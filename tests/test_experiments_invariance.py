@@ -7,7 +7,7 @@ from keras import layers
 from scipy import ndimage
 
 from kerascnn.errors import UsageError
-from kerascnn.experiments.invariance import CHANGES, changed, invariance, linearity
+from kerascnn.experiments.invariance import CHANGES, changed, invariance, linearity, usual_layers
 
 
 def network(pool):
@@ -141,3 +141,41 @@ def test_labels_that_are_not_possible(labels, message):
 def test_what_is_not_possible(options, message):
     with pytest.raises(UsageError, match=message):
         invariance(SUMS, IMAGES, **options)
+
+
+def test_one_image_proves_nothing():
+    """Its interval is not known, so no verdict is measurable."""
+    result = invariance(CORNER, IMAGES[:1], amounts=[0, -4], layers=["conv", "hidden"])
+    assert result.table[["low", "high"]].isna().all().all()
+    assert result.table["relative"].notna().sum() == len(result.table)
+    assert "not measurably otherwise than" in result.findings[2]
+    assert "(one image)" in result.findings[0]
+    assert "interval" not in " ".join(result.findings)
+    result.figure()
+
+
+def test_without_labels_the_class_of_one_unit_is_the_side_of_a_half_that_it_is_on():
+    inputs = keras.Input((12, 12, 1))
+    unit = layers.Dense(1, activation="sigmoid", use_bias=False, name="unit")
+    model = keras.Model(inputs, unit(layers.Conv2D(1, 12, name="conv")(inputs)[:, 0, 0]))
+    model.set_weights([np.ones((12, 12, 1, 1)), np.zeros(1), np.ones((1, 1))])
+    images = np.stack([np.full((12, 12, 1), value, "float32") for value in (0.02, -0.02)])
+    certain = 1 / (1 + np.exp(-144 * 0.02))
+    result = invariance(model, images, amounts=[0], layers=["conv"])
+    np.testing.assert_allclose(result.arrays["probability"][0], certain, rtol=1e-4)
+
+
+def test_the_usual_layers_are_calls():
+    """Of a layer that is called twice, the last call; the first convolution can be left out, if there is another."""
+    inputs = keras.Input((8, 8, 1))
+    dense = layers.Dense(4, name="twice")
+    x = layers.Flatten()(layers.Conv2D(2, 3, name="conv")(inputs))
+    x = dense(layers.Dense(4, name="narrow")(x))
+    model = keras.Model(inputs, layers.Dense(2, activation="softmax", name="out")(dense(x)))
+    assert usual_layers(model) == ["conv", "twice#2"]
+    assert usual_layers(model, first=False) == ["conv", "twice#2"]
+    x = layers.Conv2D(2, 3, name="conv2")(layers.Conv2D(2, 3, name="conv1")(inputs))
+    pooled = layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, layers.Dense(2, activation="softmax", name="out")(pooled))
+    assert usual_layers(model) == ["conv1", "conv2"]
+    assert usual_layers(model, first=False) == ["conv2"]

@@ -5,7 +5,7 @@ import pytest
 from keras import layers
 
 from kerascnn.errors import UsageError
-from kerascnn.experiments.occlusion_trio import correlation, occlusion_trio
+from kerascnn.experiments.occlusion_trio import _covered, correlation, occlusion_trio
 
 
 def corner_and_all():
@@ -67,3 +67,23 @@ def test_too_few_other_images_and_too_large_a_square():
         occlusion_trio(corner_and_all(), images, [0], images.repeat(2, 0))
     with pytest.raises(UsageError, match="A patch of 7 pixels does not fit into an image of 6"):
         occlusion_trio(corner_and_all(), images, [0], images.repeat(3, 0), patch=7)
+
+
+def test_a_square_that_hides_nothing_of_a_projection_hides_exactly_nothing():
+    """Against the sums themselves; ties of zeros decide the rank correlation."""
+    projection = np.zeros((224, 224, 3), "float32")
+    projection[:30, :30] = np.random.default_rng(0).normal(size=(30, 30, 3))
+    places = np.arange(0, 201, 8)
+    shares = _covered(projection, places, places, 24)
+    sizes = np.abs(projection).sum(-1, dtype="float64")
+    by_hand = [[sizes[row : row + 24, column : column + 24].sum() for column in places] for row in places]
+    np.testing.assert_allclose(shares, np.array(by_hand) / sizes.sum(), atol=1e-9)
+    assert (shares[4:] == 0).all()
+    assert (shares[:, 4:] == 0).all()
+
+
+def test_a_class_that_is_never_predicted_has_its_number():
+    images = np.full((2, 6, 6, 1), 0.1, "float32")
+    result = occlusion_trio(corner_and_all(), images, [1, 1], np.concatenate([images] * 2), patch=3, stride=3, fill=0.0)
+    assert set(result.table["label"]) == {"0"}
+    assert "a) 1" in [axes.get_title() for axes in result.figure().axes]

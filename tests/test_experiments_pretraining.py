@@ -1,5 +1,7 @@
 """Pre-training on half of the classes: what the halves hold, and all trainings of a small task."""
 
+import dataclasses
+
 import numpy as np
 import pandas
 import pytest
@@ -102,3 +104,18 @@ def test_three_classes_cannot_be_halved(recipe, tmp_path, data):
     np.savez(tmp_path / "three.npz", **three)
     with pytest.raises(UsageError, match="3 classes cannot be halved"):
         pretraining(recipe.replace(data=str(tmp_path / "three.npz")), tmp_path / "none", "s4")
+
+
+def test_other_data_have_their_own_halves(recipe, tmp_path):
+    """Classes and labels are the same; the pixels are not."""
+    data = load_data(recipe)
+    inverted = data.replace(train=dataclasses.replace(data.train, images=255 - data.train.images[:]))
+    first, other = (_halves(each, tmp_path / "halves", 4, (0,))[0][0] for each in (data, inverted))
+    again = _halves(data, tmp_path / "halves", 4, (0,))[0][0]
+    assert first == again != other
+    assert not np.array_equal(np.load(first)["x_train"], np.load(other)["x_train"])
+
+
+def test_a_network_that_is_trained_already_is_not_trained_from_scratch(recipe, tmp_path):
+    with pytest.raises(UsageError, match="is trained already"):
+        pretraining(recipe.replace(model=str(tmp_path / "own.keras")), tmp_path / "out", "s4")

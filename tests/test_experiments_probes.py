@@ -122,3 +122,12 @@ def test_the_scale_of_a_feature_does_not_matter(task):
     layer.set_weights(weights)
     for key, correct in before.arrays.items():
         np.testing.assert_array_equal(after.arrays[key], correct)
+
+
+def test_chance_is_that_of_the_test_images(task):
+    """Nine of ten training images, but half of the test images, are of class 0."""
+    model, images, *_ = task
+    labels, tests = np.arange(len(images)) % 10 < 1, np.arange(len(images)) % 2
+    result = probes(model, images, labels.astype(int), images, tests, "seeing", folds=2)
+    (axes,) = result.figure().axes
+    assert [0.5, 0.5] in [list(line.get_ydata()) for line in axes.lines]

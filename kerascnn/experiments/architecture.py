@@ -12,14 +12,14 @@ from matplotlib.ticker import FuncFormatter
 from kerascnn import runs
 from kerascnn.errors import DataError, UsageError, counted
 from kerascnn.experiments import register
-from kerascnn.experiments.outcome import Outcome, mean_interval
+from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
 from kerascnn.models import MODELS
 from kerascnn.plots import BLUE, GREEN, ORANGE, shortened
 from kerascnn.progress import Progress
 from kerascnn.recipes import Recipe
 from kerascnn.training.build import ALTERED, network
 from kerascnn.training.prepare import anchored
-from kerascnn.training.reading import load_data
+from kerascnn.training.reading import image_size, load_data
 from kerascnn.training.train import train
 
 WHOLE = "as it is"
@@ -53,9 +53,7 @@ def architecture(recipe, folder, *, without=(), widths=(), seeds=(0, 1, 2), say=
     if len(variants) < 2 or not seeds:
         raise UsageError("There is nothing to compare: name layers, without='conv3,conv4' or widths='conv3 x2'.")
     recipe = anchored(recipe)
-    recipes = {
-        name: recipe.replace(model_options={**recipe.model_options, **options}) for name, options in variants.items()
-    }
+    recipes = {name: _changed(recipe, options) for name, options in variants.items()}
     _built(recipes, say)  # what cannot be is told before the first training
     errors, parameters = np.zeros((len(variants), len(seeds), 3)), []
     progress = Progress("training", len(variants) * len(seeds), say)
@@ -70,6 +68,13 @@ def architecture(recipe, folder, *, without=(), widths=(), seeds=(0, 1, 2), say=
     table = _table(list(variants), parameters, errors)
     title = f"{recipe.model} on {recipe.data.rpartition('/')[2]}, {counted(len(seeds), 'seed')} each"
     return Outcome("architecture", table, _findings(table, errors), lambda: _figure(table, title), {"errors": errors})
+
+
+def _changed(recipe, options):
+    """The recipe with more changes to its network's layers, in addition to those that it has."""
+    had = recipe.model_options
+    more = {name: f"{had[name]},{text}" if had.get(name) else text for name, text in options.items()}
+    return recipe.replace(model_options={**had, **more})
 
 
 def errors_of(run):
@@ -98,9 +103,7 @@ def _built(recipes, say):
 
 def input_shape(recipe, data):
     """(height, width, channels) of the images that a recipe's network sees."""
-    size = recipe.image_size
-    height, width, channels = data.train.images.shape[1:]
-    return (size, size, channels) if size else (height, width, channels)
+    return (*image_size(recipe), data.train.images.shape[-1])
 
 
 def run_of(recipe, folder, say, name):
@@ -140,13 +143,11 @@ def _findings(table, errors):
         mean, low, high = 100 * np.array(mean_interval(errors[number, :, 2] - errors[0, :, 2]))
         seeds = errors.shape[1]
         verdict = "more" if low > 0 else "fewer" if high < 0 else "not measurably other"
-        interval = (
-            f" (95% interval {low:+.2f} to {high:+.2f}, {seeds} seeds): {verdict}" if seeds > 1 else " (one seed)"
-        )
+        interval = told_interval(low, high, seeds, "seed") + (f": {verdict}" if seeds > 1 else "")
         share = row.parameters / base["parameters"]
         said.append(
             f"{row.variant}: {row.test_error:.2%} test errors against {base['test_error']:.2%}, {mean:+.2f} points"
-            f"{interval}; {share:.0%} of the parameters."
+            f" {interval}; {share:.0%} of the parameters."
         )
     return tuple(said)
 
@@ -188,8 +189,25 @@ def asked_recipe(asked, name, epochs):
         run = runs.find(named)
         recipe, folder = Recipe.from_dict(run.read("recipe")), run.folder / "experiments"
     asked.out = asked.out or folder
-    changes = {"data": asked.data, "epochs": epochs}
-    return recipe.replace(**{name: value for name, value in changes.items() if value is not None})
+    recipe = recipe if asked.data is None else recipe.replace(data=asked.data)
+    return recipe if epochs is None else with_epochs(recipe, epochs)
+
+
+def with_epochs(recipe, epochs, images=None):
+    """The recipe with another number of epochs; where it counts steps, with the steps of so many evaluation periods.
+
+    Args:
+        images: number of training images; None: not known.
+    """
+    if not recipe.steps:
+        return recipe.replace(epochs=epochs)
+    period = recipe.eval_every or (images and -(-images // recipe.batch_size))
+    if not period:
+        raise UsageError(
+            f"epochs={epochs} is not allowed: this recipe trains for {recipe.steps} steps, whatever its epochs. Leave "
+            f"epochs={epochs} out."
+        )
+    return recipe.replace(steps=epochs * period)
 
 
 def command(

@@ -15,6 +15,7 @@ from kerascnn import using
 from kerascnn.errors import UsageError
 from kerascnn.using.class_names import class_indices
 from kerascnn.using.classifier import subject
+from kerascnn.using.run_data import own_data
 
 
 class Asked:
@@ -22,7 +23,7 @@ class Asked:
 
     Args:
         runs: one or several names of networks (`kerascnn.using.classifier.subject`).
-        data: a data set's name or a path; None: the data of the run.
+        data: a data set's name or a path; None, or the name of the run's own data: they are split as the run's are.
         out: folder for the results; None: the run's `experiments`.
         say: called with lines of progress.
         side: side of squares that the images are resized to, pixels, and from which nothing is cut off; None: the size
@@ -44,7 +45,9 @@ class Asked:
     @functools.cached_property
     def loaded(self):
         """The ImageData."""
-        return using.data_of(self.classifier, self.data, side=self.side)
+        run = self.classifier.run
+        own = run and own_data(run, self.data, side=self.side)
+        return own or using.data_of(self.classifier, self.data, side=self.side)
 
     @property
     def folder(self):

@@ -235,7 +235,7 @@ def command(
         size = asked.classifier.preprocessing.image_size
         rows, parts = read_boxes(boxes, asked.split.files, size, patch)
         split = asked.split.take(rows)
-    chosen = layer_names(layers) or usual_layers(asked.model)[1:]
+    chosen = layer_names(layers) or usual_layers(asked.model, first=False)
     options = {"repeats": repeats, "seed": seed, "keep": asked.kept("correspondence"), "say": asked.say}
     return correspondence(asked.model, asked.prepared(split)[:], parts, chosen, **options)
 

@@ -5,6 +5,7 @@ their mistakes.
 """
 
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 from kerascnn.errors import UsageError
 from kerascnn.experiments import register
 from kerascnn.experiments.kept import Kept, blocks
-from kerascnn.experiments.outcome import Outcome, mean_interval
+from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
 from kerascnn.explain.answers import class_probabilities
 from kerascnn.plots import BLUE, ORANGE, SHARES, shortened
 from kerascnn.progress import Progress
@@ -87,7 +88,7 @@ def _findings(names, mistakes, together, correlation):
     return (
         f"Together the {len(names)} networks are {verdict} the best of them, {names[best]}: {together.mean():.2%} "
         f"against {errors[best]:.2%} errors, {100 * mean:.2f} points fewer "
-        f"(95% interval {100 * low:.2f} to {100 * high:.2f}, {len(together)} images).{related}",
+        f"{told_interval(100 * low, 100 * high, len(together), form='{:.2f}')}.{related}",
     )
 
 
@@ -159,7 +160,8 @@ def command(asked, *, images: int = 10_000, export: Path | None = None, seed: in
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Member:
-    """A network of an ensemble, and its images: `truth` are their files and classes."""
+    """A network of an ensemble, and its images: `truth` are their files and classes, `pixels` the shape and the digest
+    of images that have no files."""
 
     name: str
     classes: list
@@ -167,6 +169,7 @@ class _Member:
     images: object
     labels: object
     truth: list
+    pixels: tuple | None
 
     def answers(self, keep):
         """Class probabilities (N, classes), saved in a folder as they are measured."""
@@ -184,15 +187,17 @@ def _member(asked, images, seed):
     asked.need_labels("errors need")
     split = asked.some(images, seed)
     truth = [split.files, [asked.loaded.class_names[label] for label in split.labels]]
+    pixels = None if split.files else (split.images.shape, hashlib.blake2b(split.images[:].tobytes()).digest())
     name, classes = Path(str(asked.runs[0])).name, list(asked.classifier.labels)
-    return _Member(name, classes, asked.model, asked.prepared(split), asked.labels(split), truth)
+    return _Member(name, classes, asked.model, asked.prepared(split), asked.labels(split), truth, pixels)
 
 
 def _check_together(member, first):
     """Raise a UsageError if two networks cannot answer together, or one may have been trained on the test images."""
     if sorted(member.classes) != sorted(first.classes):
         raise UsageError(f"{member.name} knows other classes than {first.name}, so the two cannot answer together.")
-    if member.truth != first.truth:
+    other = None not in (member.pixels, first.pixels) and member.pixels != first.pixels
+    if member.truth != first.truth or (other and member.pixels[0] == first.pixels[0]):
         raise UsageError(
             f"{member.name} has other test images than {first.name}, and may have been trained on these. Name images "
             "that none of them has seen: data=FOLDER"

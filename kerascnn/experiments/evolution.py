@@ -17,10 +17,11 @@ from kerascnn.dataset_scan.scanning import scan
 from kerascnn.dataset_scan.sheets import enlarged, natural
 from kerascnn.errors import UsageError, counted
 from kerascnn.experiments import register
+from kerascnn.experiments.architecture import with_epochs
 from kerascnn.experiments.asked import layer_names
 from kerascnn.experiments.kept import Kept, blocks
 from kerascnn.experiments.kept_epochs import KeptEpochs, saved
-from kerascnn.experiments.outcome import Outcome, mean_interval
+from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.sheets import map_colours
 from kerascnn.explain.subjects import opaque_step
@@ -212,10 +213,10 @@ def _findings(order, settled, distance):
         first, final = (distance[n] / max(float(distance[n][0].mean()), 1e-12) for n in (names[0], names[-1]))
         mean, low, high = mean_interval((final - first).mean(0))
         verdict = "later than" if low > 0 else "earlier than" if high < 0 else "not measurably later than"
-        told = "as in the paper" if low > 0 else "other than in the paper"
+        told = "as in the paper" if low > 0 else "unlike in the paper"
         said.append(
             f"{names[-1]} settles {verdict} {names[0]}, {told}: mean difference of the remaining distance {mean:+.3f} "
-            f"(95% interval {low:+.3f} to {high:+.3f}, {distance[names[0]].shape[1]} images)."
+            f"{told_interval(low, high, distance[names[0]].shape[1], form='{:+.3f}')}."
         )
     return tuple(said)
 
@@ -292,8 +293,10 @@ def command(
     recipe = Recipe.from_dict(run.read("recipe"))
     if asked.data is not None:
         raise UsageError("evolution looks at the training images of the run; leave the data out.")
-    wanted = _epochs(epochs, recipe)
-    recipe = recipe.replace(epochs=max(wanted))
+    period = recipe.eval_every or -(-len(asked.loaded.train) // recipe.batch_size)
+    last = -(-recipe.steps // period) if recipe.steps else recipe.epochs
+    wanted = _epochs(epochs, last)
+    recipe = with_epochs(recipe.replace(stop_patience=0), max(wanted), len(asked.loaded.train))
     asked.out = asked.out or run.folder / "experiments"
     folder = asked.out / "evolution"
     if not (folder / "recipe.json").exists():
@@ -313,10 +316,10 @@ def command(
     return evolution(given, asked.prepared(split)[:], layer_names(layers), **options)
 
 
-def _epochs(text, recipe):
+def _epochs(text, last):
     """The epochs in text like "1,2,5", or the usual ones and the recipe's last."""
     if text is None:
-        return [*(n for n in EPOCHS if n < recipe.epochs), recipe.epochs]
+        return [*(n for n in EPOCHS if n < last), last]
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdecimal() and int(word) > 0 for word in words) or len(set(words)) < 2:
         raise UsageError(f"epochs={text} is not allowed: give two or more different epochs, such as 1,2,5,10.")

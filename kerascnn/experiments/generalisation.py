@@ -19,7 +19,7 @@ from kerascnn.experiments import register
 from kerascnn.experiments.asked import some
 from kerascnn.experiments.invariance import usual_layers
 from kerascnn.experiments.kept import Kept
-from kerascnn.experiments.outcome import Outcome, mean_interval
+from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
 from kerascnn.experiments.probes import fitted, pooled_features
 from kerascnn.experiments.softmax_head import predicted, trained, with_softmax
 from kerascnn.explain.subjects import opaque_step
@@ -81,6 +81,7 @@ def generalisation(
     layer = usual_layers(model)[-1] if layer is None else layer
     feature_place(make_plan(model, opaque_step), layer)
     _check(images, labels, test_images, test_labels, counts, repeats, steps)
+    counts = sorted(counts, key=lambda count: len(labels) if count is None else count)
     with tempfile.TemporaryDirectory(prefix="kerascnn-generalisation-") as folder:
         folder = folder if keep is None else keep
         options = [layer], 1, batch_size, folder, say
@@ -193,10 +194,10 @@ def _findings(accuracy, sizes, cross):
         repeats = accuracy.shape[2]
         verdict = "more" if low > 0 else "less" if high < 0 else "not measurably other"
         verdict = "" if repeats == 1 else f"; {verdict} than training from scratch"
-        interval = f" (95% interval {100 * low:+.1f} to {100 * high:+.1f}, {repeats} draws)" if repeats > 1 else ""
+        interval = told_interval(100 * low, 100 * high, repeats, "draw", "{:+.1f}")
         said.append(
             f"{round(size, 1):g} images a class: frozen features {accuracy[0, place].mean():.1%}, from scratch "
-            f"{accuracy[1, place].mean():.1%}: {100 * mean:+.1f} points{interval}{verdict}."
+            f"{accuracy[1, place].mean():.1%}: {100 * mean:+.1f} points {interval}{verdict}."
         )
     if np.isnan(cross):
         said.append(
@@ -265,7 +266,7 @@ def command(
         seed of every random choice
     """
     asked.need_labels("both trainings need")
-    words = [word.strip() for word in counts.split(",")]
+    words = list(dict.fromkeys(word.strip() for word in counts.split(",")))
     if not all(word == "all" or word.isdecimal() for word in words):
         raise UsageError(f"counts={counts} is not allowed: give numbers separated by commas, such as 15,30,60,all.")
     train, test = asked.both(seed)

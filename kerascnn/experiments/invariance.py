@@ -16,10 +16,10 @@ from kerascnn.experiments import register
 from kerascnn.experiments.asked import layer_names
 from kerascnn.experiments.kept import Kept, blocks
 from kerascnn.experiments.labels import check_classes, checked_labels
-from kerascnn.experiments.outcome import Outcome, mean_interval
+from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.subjects import opaque_step
-from kerascnn.network.find import convolutions, find_all
+from kerascnn.network.find import call_names, convolutions, find_all
 from kerascnn.network.plan import make_plan
 from kerascnn.plots import BLUE, GREEN, ORANGE, PURPLE, RED
 from kerascnn.progress import Progress
@@ -124,7 +124,8 @@ def _distances(model, images, labels, names, change, amounts, fill, noise):
         return [maps[name].reshape(len(given), -1) for name in names], answers
 
     original, answers = features(images)
-    labels = answers.argmax(1) if labels is None else labels
+    if labels is None:
+        labels = answers.argmax(1) if answers.shape[1] > 1 else (answers[:, 0] >= 0.5).astype(int)
     check_classes(labels, max(2, answers.shape[1]))
     distance = np.zeros((len(names), len(amounts), len(images)))
     probability = np.zeros((len(amounts), len(images)))
@@ -194,18 +195,27 @@ def _checked(change, amounts, fill, size):
     return amounts
 
 
-def usual_layers(model):
-    """Names of the first convolution, the last one, and the last layer before the scores, where they exist."""
-    return _layers(make_plan(model, opaque_step), None)
+def usual_layers(model, *, first=True):
+    """Names of the first convolution, the last one, and the last layer before the scores, where they exist.
+
+    Args:
+        first: False leaves the first convolution out, unless there is only one.
+    """
+    return _usual(make_plan(model, opaque_step), first)
 
 
 def _layers(plan, layers):
-    if layers is not None:
-        return [feature_place(plan, place.name).name for place in find_all(plan, layers)]
+    if layers is None:
+        return _usual(plan)
+    return [feature_place(plan, place.name).name for place in find_all(plan, layers)]
+
+
+def _usual(plan, first=True):
     deep = convolutions(plan)
     weighted = [path for path, kind in plan.kinds.items() if path in deep or kind == "Dense"]
     hidden = weighted[-2:-1]  # the last of all gives the scores
-    return list(dict.fromkeys([*deep[:1], *deep[-1:], *hidden])) or weighted[:1]
+    paths = dict.fromkeys([*(deep[:1] if first else ()), *deep[-1:], *hidden])
+    return [call_names(plan, [path])[-1] for path in paths or weighted[:1]]
 
 
 def _of_class(answers, labels):
@@ -235,8 +245,8 @@ def areas(names, relative):
 def _findings(names, relative, change):
     """The area under each layer's curve, and whether the first layer moves more than the last."""
     said = [
-        f"{row.layer}: mean relative distance over the amounts {row.area:.3f} (95% interval {row.low:.3f} to "
-        f"{row.high:.3f})"
+        f"{row.layer}: mean relative distance over the amounts {row.area:.3f} "
+        f"{told_interval(row.low, row.high, row.images, form='{:.3f}')}"
         for row in areas(names, relative).itertuples()
     ]
     if len(names) > 1:
@@ -245,7 +255,7 @@ def _findings(names, relative, change):
         verdict = "more than" if low > 0 else "less than" if high < 0 else "not measurably otherwise than"
         said.append(
             f"Under {change} the features of {names[0]} move {verdict} those of {names[-1]}: difference {mean:.3f} "
-            f"(95% interval {low:.3f} to {high:.3f}, {relative.shape[-1]} images)."
+            f"{told_interval(low, high, relative.shape[-1], form='{:.3f}')}."
         )
     return tuple(said)
 
@@ -281,7 +291,7 @@ def _straight(names, relative, change, amounts):
     of_what = "the logarithm of the scale" if change == "scale" else "the number of pixels"
     return (
         f"The distance at {names[-1]} is {verdict} in {of_what}: a straight line explains {mean:.0%} of its variation "
-        f"(95% interval {max(low, 0):.0%} to {min(high, 1):.0%}){than}.",
+        f"{told_interval(*np.clip((low, high), 0, 1), len(last), form='{:.0%}')}{than}.",
     )
 
 

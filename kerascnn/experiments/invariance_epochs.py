@@ -16,7 +16,7 @@ from kerascnn.experiments.asked import layer_names
 from kerascnn.experiments.invariance import COLOURS, invariance, usual_layers
 from kerascnn.experiments.kept import Kept
 from kerascnn.experiments.kept_epochs import saved
-from kerascnn.experiments.outcome import Outcome, mean_interval
+from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
 from kerascnn.progress import Progress
 
 
@@ -82,8 +82,8 @@ def _findings(order, arrays):
         verdict = "rises" if low > 0 else "falls" if high < 0 else "does not measurably change"
         said.append(
             f"{name}: mean relative distance {verdict} from epoch {order[0]} to epoch {order[-1]}: "
-            f"{values[0].mean():.3f} to {values[-1].mean():.3f}, {mean:+.3f} (95% interval {low:+.3f} to {high:+.3f}, "
-            f"{len(values[0])} images)."
+            f"{values[0].mean():.3f} to {values[-1].mean():.3f}, {mean:+.3f} "
+            f"{told_interval(low, high, len(values[0]), form='{:+.3f}')}."
         )
     return tuple(said)
 

@@ -23,7 +23,7 @@ from kerascnn.experiments import register
 from kerascnn.experiments.asked import some
 from kerascnn.experiments.invariance import usual_layers
 from kerascnn.experiments.kept import Kept
-from kerascnn.experiments.outcome import Outcome, mean_interval
+from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
 from kerascnn.experiments.softmax_head import trained, with_softmax
 from kerascnn.plots import BLUE, ORANGE
 from kerascnn.progress import Progress
@@ -207,7 +207,7 @@ def _told(better, worse, correct, other):
     verdict = "more often" if low > 0 else "less often" if high < 0 else "not measurably more or less often"
     return (
         f"{better} is right {verdict} than {worse}: {correct.mean():.1%} against {other.mean():.1%} of the test "
-        f"images, {mean:+.1f} points (95% interval {low:+.1f} to {high:+.1f}, {len(correct)} images)."
+        f"images, {mean:+.1f} points {told_interval(low, high, len(correct), form='{:+.1f}')}."
     )
 
 

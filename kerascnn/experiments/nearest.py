@@ -15,7 +15,7 @@ from kerascnn.experiments import register
 from kerascnn.experiments.asked import some
 from kerascnn.experiments.invariance import usual_layers
 from kerascnn.experiments.kept import Kept, blocks
-from kerascnn.experiments.outcome import Outcome, mean_interval
+from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
 from kerascnn.explain.nearest import check_top, nearest_images
 from kerascnn.explain.sheets import draw_image
 from kerascnn.explain.subjects import opaque_step
@@ -121,8 +121,8 @@ def _findings(layer, indices, labels, query_labels):
     mean, low, high = np.clip(mean_interval(same), 0, 1)
     chance = np.mean([(labels == label).mean() for label in query_labels])
     return (
-        f"{layer}: {mean:.1%} of the {indices.shape[1]} nearest images are of the image's own class (95% interval "
-        f"{low:.1%} to {high:.1%}, {len(same)} images); of any images {chance:.1%} are.",
+        f"{layer}: {mean:.1%} of the {indices.shape[1]} nearest images are of the image's own class "
+        f"{told_interval(low, high, len(same), form='{:.1%}')}; of any images {chance:.1%} are.",
     )
 
 

@@ -20,7 +20,7 @@ from kerascnn.errors import UsageError, counted
 from kerascnn.experiments import register
 from kerascnn.experiments.kept import Kept, digest
 from kerascnn.experiments.labels import checked_labels
-from kerascnn.experiments.outcome import Outcome, mean_interval
+from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
 from kerascnn.explain.methods.deconvnet import deconvnet
 from kerascnn.explain.methods.occlusion import occlusion_trio as trio
 from kerascnn.explain.methods.occlusion import positions
@@ -96,7 +96,8 @@ def occlusion_trio(
     )
     rows, columns = (positions(size, patch, stride) for size in images.shape[1:3])
     covered = np.stack([_covered(one[0], rows, columns, patch) for one in projection])
-    names = [str(n) for n in (class_names if class_names is not None else range(int(trios["label"].max()) + 1))]
+    numbers = range(int(max(trios["label"].max(), np.max(labels))) + 1)
+    names = [str(name) for name in (class_names if class_names is not None else numbers)]
     table = _table(trios, covered, rows, columns, names)
     arrays = {**trios, "other": strongest, "projection": projection, "covered": covered, "rows": rows, "cols": columns}
     title = f"{model.name}: a square of {patch} pixels hidden; strongest feature map of {layer}"
@@ -125,11 +126,12 @@ def _strongest(model, others, layer, channels, batch_size):
 
 def _covered(projection, rows, columns, patch):
     """(rows, columns): the share of a projection (H, W, C), by absolute value, that each square hides."""
-    size = np.abs(projection).sum(-1)
+    size = np.abs(projection).sum(-1, dtype="float64")
+    size = np.rint(size * (2**52 / max(size.sum(), 1e-30))).astype("int64")  # sums of zeros stay exactly 0
     sums = np.pad(size.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     top, left = rows[:, None], columns[None]
     inside = sums[top + patch, left + patch] - sums[top, left + patch] - sums[top + patch, left] + sums[top, left]
-    return inside / max(float(size.sum()), 1e-12)
+    return inside / max(int(size.sum()), 1)
 
 
 def _table(trios, covered, rows, columns, names):
@@ -197,8 +199,7 @@ def _correlations(first, second):
     if not len(values):
         return None, 0, 0
     mean, low, high = np.clip(mean_interval(values), -1, 1)
-    interval = f" (95% interval {low:+.2f} to {high:+.2f}, {len(values)} images)" if len(values) > 1 else " (one image)"
-    return f"{mean:+.2f}{interval}", low, high
+    return f"{mean:+.2f} {told_interval(low, high, len(values))}", low, high
 
 
 def _figure(images, labels, arrays, names, patch, title):

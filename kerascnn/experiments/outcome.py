@@ -8,6 +8,7 @@ import pandas
 from scipy.stats import t as student
 
 from kerascnn import notebook, plots
+from kerascnn.errors import counted
 from kerascnn.runs import replacing
 
 
@@ -46,15 +47,23 @@ class Outcome:
         for name, table in self.tables.items():
             with replacing(path.with_name(f"{self.name}-{name}.csv")) as temporary:
                 table.to_csv(temporary, index=False, float_format="%.6g")
-        path.with_suffix(".txt").write_text("\n".join(self.findings) + "\n", encoding="utf-8")
+        with replacing(path.with_suffix(".txt")) as temporary:
+            temporary.write_text("\n".join(self.findings) + "\n", encoding="utf-8")
         return path
 
 
 def mean_interval(values, axis=-1):
-    """(mean, low, high): the 95% interval of a mean by Student's t; for a single value, the value three times."""
+    """(mean, low, high): the 95% interval of a mean by Student's t; low and high are nan for a single value."""
     values = np.asarray(values, "float64")
     count, mean = values.shape[axis], values.mean(axis)
     if count < 2:
-        return mean, mean, mean
+        return mean, mean * np.nan, mean * np.nan
     reach = student.ppf(0.975, count - 1) * values.std(axis, ddof=1) / np.sqrt(count)
     return mean, mean - reach, mean + reach
+
+
+def told_interval(low, high, count, what="image", form="{:+.2f}"):
+    """The interval of a mean in brackets, for a sentence; of a single value, that it is one."""
+    if count < 2:
+        return f"(one {what})"
+    return f"(95% interval {form.format(low)} to {form.format(high)}, {counted(count, what)})"

@@ -6,16 +6,20 @@ with and without the extra convolution, and the other half for fine-tuning, in w
 stays. The same network trained from scratch on the other half is the comparison.
 """
 
+import hashlib
+
 import numpy as np
 import pandas
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from kerascnn.callbacks.watching import spread
 from kerascnn.errors import UsageError, counted
 from kerascnn.experiments import register
 from kerascnn.experiments.architecture import asked_recipe, errors_of, input_shape, run_of
 from kerascnn.experiments.generalisation import drawn
-from kerascnn.experiments.outcome import Outcome, mean_interval
+from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
+from kerascnn.models import is_file
 from kerascnn.plots import BLUE
 from kerascnn.progress import Progress
 from kerascnn.runs import replacing
@@ -53,7 +57,10 @@ def pretraining(recipe, folder, extra, *, count=None, rate=1.0, seeds=(0, 1, 2),
     say = say or (lambda line: None)
     if not seeds or not 0 < rate < float("inf"):
         raise UsageError(f"{seeds=}, {rate=} is not allowed: one or more seeds and a rate above 0 are needed.")
-    recipe = anchored(recipe)
+    if is_file(recipe.model):
+        raise UsageError(f"model={recipe.model!r} is trained already. Give the name of a network (kerascnn models).")
+    options = {name: value for name, value in recipe.model_options.items() if name != "weights"}
+    recipe = anchored(recipe.replace(start_from="", model_options=options))
     with_extra = {**recipe.model_options, "extra": extra}
     data = load_data(recipe)
     _check(data, count, recipe.batch_size)
@@ -62,8 +69,8 @@ def pretraining(recipe, folder, extra, *, count=None, rate=1.0, seeds=(0, 1, 2),
     errors, parameters = np.zeros((4, len(seeds), 3)), [0] * 4
     progress = Progress("training", 6 * len(seeds), say)
     for column, seed in enumerate(seeds):
-        first = recipe.replace(data=str(halves["first"]), seed=seed)
-        second = recipe.replace(data=str(halves[seed]), seed=seed)
+        first = recipe.replace(data=str(halves["first"]), classes=None, seed=seed)
+        second = recipe.replace(data=str(halves[seed]), classes=None, seed=seed)
         tuned = second.replace(learning_rate=recipe.learning_rate * rate)
 
         def run(name, of, seed=seed):
@@ -93,12 +100,22 @@ def _halves(data, folder, count, seeds):
     """({"first": Path, seed: Path ...} of .npz files, number of test images): the classes for pre-training, and the
     others with the training images drawn with each seed."""
     classes = np.arange(len(data.class_names))
+    folder = folder / f"data-{_digest(data)}"
     paths = {"first": folder / "classes-first.npz"}
     _write(paths["first"], data, classes[::2])
     for seed in seeds:
         paths[seed] = folder / f"classes-second-{count or 'all'}-{seed}.npz"
         _write(paths[seed], data, classes[1::2], count, seed)
     return paths, int(np.isin(data.test.labels, classes[1::2]).sum())
+
+
+def _digest(data):
+    """Eight letters that tell data apart: by shape, classes, labels, and 64 images of each split."""
+    digest = hashlib.blake2b(repr((data.image_shape, data.class_names)).encode(), digest_size=4)
+    for split in data.splits.values():
+        digest.update(split.labels.tobytes())
+        digest.update(spread(split, 64).images[:].tobytes())
+    return digest.hexdigest()
 
 
 def _check(data, count, batch_size):
@@ -165,11 +182,10 @@ def _findings(errors, extra):
     ):
         mean, low, high = 100 * np.array(mean_interval(tests[better] - tests[worse]))
         verdict = "more" if low > 0 else "fewer" if high < 0 else "not measurably more or fewer"
-        interval = f" (95% interval {low:+.2f} to {high:+.2f}, {seeds} seeds)" if seeds > 1 else " (one seed)"
         verdict = f": {verdict}" if seeds > 1 else ""
         said.append(
             f"{what} makes {tests[better].mean():.2%} test errors, against {tests[worse].mean():.2%} {than}, "
-            f"{mean:+.2f} points{interval}{verdict}."
+            f"{mean:+.2f} points {told_interval(low, high, seeds, 'seed')}{verdict}."
         )
     return tuple(said)
 

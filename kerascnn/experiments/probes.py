@@ -25,7 +25,7 @@ from kerascnn.errors import UsageError, counted, unknown
 from kerascnn.experiments import register
 from kerascnn.experiments.asked import layer_names, some
 from kerascnn.experiments.kept import Kept, blocks
-from kerascnn.experiments.outcome import Outcome, mean_interval
+from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.subjects import opaque_step
 from kerascnn.network.find import convolutions, find_all
@@ -120,7 +120,8 @@ def probes(
                 rows.append((name, int(size), kind, strength, score, *accuracy, len(correct)))
     columns = ["layer", "features", "classifier", "strength", "validation", "accuracy", "low", "high", "images"]
     table = pandas.DataFrame(rows, columns=columns)
-    chance = np.bincount(np.unique(labels, return_inverse=True)[1]).max() / len(labels)
+    kinds, often = np.unique(labels, return_counts=True)
+    chance = (test_labels == kinds[often.argmax()]).mean()
     return Outcome("probes", table, _findings(names, arrays), lambda: _figure(table, chance, model.name), arrays)
 
 
@@ -217,8 +218,8 @@ def _findings(names, arrays):
             drops = sum(after < before for before, after in itertools.pairwise(accuracies))
             steps = f"with {drops or 'no'} of {len(names) - 1} steps downwards"
             sentences.append(
-                f"{kind}: accuracy {verdict} from {names[0]} to {names[-1]}: by {100 * mean:+.1f} points (95% interval "
-                f"{100 * low:+.1f} to {100 * high:+.1f}, {len(correct[0])} images), {steps}."
+                f"{kind}: accuracy {verdict} from {names[0]} to {names[-1]}: by {100 * mean:+.1f} points "
+                f"{told_interval(100 * low, 100 * high, len(correct[0]), form='{:+.1f}')}, {steps}."
             )
     return tuple(sentences)
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from kerascnn.errors import UsageError
 from kerascnn.explain.subjects import opaque_step
+from kerascnn.network.graph import flatten
 from kerascnn.network.plan import make_plan
 from kerascnn.using.features import feature_place
 
@@ -26,14 +27,14 @@ def with_softmax(model, layer, num_classes, seed, *, fresh=True):
     Raises:
         UsageError: the layer lies in a model within the model, or gives the class probabilities.
     """
-    path = feature_place(make_plan(model, opaque_step), layer).path
-    if "/" in path:
+    place = feature_place(make_plan(model, opaque_step), layer)
+    if "/" in place.path:
         raise UsageError(f"layer={layer!r} lies in a model within {model.name}. Name a layer of {model.name} itself.")
     state = random.getstate()
     random.seed(repr(seed))  # where Keras takes its seeds from
     try:
         copy = keras.models.clone_model(model)
-        x = copy.get_layer(path).output
+        x = _output(copy, place)
         x = keras.layers.GlobalAveragePooling2D()(x) if len(x.shape) == 4 else x
         x = keras.layers.Dense(num_classes, activation="softmax", dtype="float32")(x)
         network = keras.Model(copy.inputs[0], x, name=f"{model.name}_{'untrained' if fresh else 'fine_tuned'}")
@@ -50,6 +51,14 @@ def with_softmax(model, layer, num_classes, seed, *, fresh=True):
             kept.set_weights(old.get_weights())
             kept.trainable = False
     return network
+
+
+def _output(model, place):
+    """The tensor that a call of a layer gives, in a copy of the Place's network."""
+    graph = flatten(model)
+    calls = [node for node in graph.nodes if node.name == place.path]
+    number = place.name.removeprefix(place.path).removeprefix("#")
+    return graph.tensors[calls[int(number or 1) - 1].outputs[0]]
 
 
 def trained(network, images, labels, rows, steps, train_batch, learning_rate, seed, change=None):

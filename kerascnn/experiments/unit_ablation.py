@@ -20,7 +20,7 @@ from kerascnn.errors import UsageError
 from kerascnn.experiments import register
 from kerascnn.experiments.kept import Kept, blocks
 from kerascnn.experiments.labels import check_classes, checked_labels
-from kerascnn.experiments.outcome import Outcome, mean_interval
+from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
 from kerascnn.explain.answers import probabilities
 from kerascnn.explain.subjects import check_images, opaque_step
 from kerascnn.explain.targets import score_value
@@ -192,11 +192,12 @@ def _table(loss, correct, losses, hits, selective):
 def _findings(layer, table):
     units = table[table["channel"] >= 0]
     top = units.sort_values("rank").iloc[0]
+    images = int(top["images"])
     rises, falls = (units["low"] > 0).sum(), (units["high"] < 0).sum()
     sentences = [
         f"{layer}: channel {int(top['channel'])} matters most: without it the loss changes by "
-        f"{top['loss_change']:+.4f} (95% interval {top['low']:+.4f} to {top['high']:+.4f}), the accuracy by "
-        f"{100 * top['accuracy_change']:+.1f} points ({int(top['images'])} images).",
+        f"{top['loss_change']:+.4f} {told_interval(top['low'], top['high'], images, form='{:+.4f}')}, the accuracy by "
+        f"{100 * top['accuracy_change']:+.1f} points.",
         f"{layer}: without one channel the loss rises measurably for {rises} of {len(units)} channels and falls "
         f"measurably for {falls}.",
     ]

@@ -39,19 +39,19 @@ def fast():
 def photos():
     """For any folder of images: what `kerascnn train photos/` starts from. Muon, one cycle, smoothed labels, cutout.
 
-    The image size, the batch size, the epochs and the class weights are chosen by what the folder holds
-    (`kerascnn.recipe_for`). For images that mirroring changes, such as digits, type --augment translate.
+    The image size, the batch size, the epochs, the learning rate and the class weights are chosen by what the folder
+    holds (`kerascnn.recipe_for`). For images that mirroring changes, such as digits, type --augment translate.
     """
     return Recipe(
         model="airbench94",
         model_options={"logit_scale": 0.45},
-        epochs=30,
-        batch_size=128,
+        epochs=40,
+        batch_size=256,
         optimizer="muon",
         momentum=0.8,
         learning_rate=0.12,
-        norm_bias_rate=50.0,
-        weight_decay=0.03,
+        norm_bias_rate=800.0,
+        weight_decay=0.13,
         schedule="one_cycle",
         label_smoothing=0.2,
         augment=("flip", "translate", "cutout"),

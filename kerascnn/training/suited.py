@@ -8,20 +8,22 @@ from kerascnn.datasets.decoding import BrokenImage, probe
 from kerascnn.datasets.image_files import ImageFiles
 from kerascnn.recipes import RECIPES
 
-SIZES = (32, 64, 96, 128)  # pixels; a side of twice the length takes four times the arithmetic
+SIZES = (32, 64)  # pixels; a side of twice the length takes four times the arithmetic
 LOOKED_AT = 200  # files whose size is read
 IMAGES_SEEN = 500_000  # in all passes over images of 32 pixels; of larger ones fewer, as each takes longer
-EPOCHS = (10, 60)
-STEPS = 16  # at least, in a pass over the images
-CHOSEN = ("image_size", "batch_size", "epochs", "class_weights")
+EPOCHS = (10, 40)
+STEPS = 7  # at least, in a pass over the images
+BASE = 256  # images; smaller batches, whose gradients are noisier, have lower rates
+CHOSEN = ("image_size", "batch_size", "epochs", "learning_rate", "class_weights")
 BATCHES = (1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
 
 
 def recipe_for(data, **fields):
     """The recipe that `kerascnn train` uses for a folder of images if nothing else is asked for.
 
-    It is the recipe `photos`, with the image size, the batch size and the number of epochs chosen by the number of
-    images and their usual size, and with balanced class weights if one class has four times the images of another.
+    It is the recipe `photos`, with the image size, the batch size, the number of epochs and the learning rate chosen by
+    the number of images and their usual size, and with balanced class weights if one class has four times the images
+    of another.
 
     Args:
         data: the path of a folder of class folders, or anything else that `kerascnn.datasets.load` takes.
@@ -39,10 +41,12 @@ def recipe_for(data, **fields):
             asked = getattr(start, split)
             count -= round(asked * len(held.train)) if asked < 1 else int(asked)
     size = fields.get("image_size") or _size(held.train.images)
-    batch = next(size for size in BATCHES if size * STEPS <= max(count, STEPS))
+    most = max(count, STEPS) // STEPS
+    batch = fields.get("batch_size") or next(number for number in BATCHES if number <= most)
+    rate = round(start.learning_rate * min(1, batch / BASE) ** 0.5, 4)
     passes = IMAGES_SEEN * min(1, SIZES[0] / size) / max(count, 1)
     weights = "balanced" if balance(held.train.labels, len(held.class_names)).uneven else "none"
-    values = size, batch, int(np.clip(round(passes), *EPOCHS)), weights
+    values = size, batch, int(np.clip(round(passes), *EPOCHS)), rate, weights
     return start.replace(**(dict(zip(CHOSEN, values, strict=True)) | fields))
 
 

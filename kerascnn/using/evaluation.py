@@ -1,6 +1,5 @@
 """How good a classifier is: `evaluate` a run on its own test images, or any classifier on other data."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from kerascnn.recipes import Recipe
 from kerascnn.training.evaluate import evaluate_split, views_of
 from kerascnn.using.class_names import class_indices
 from kerascnn.using.classifier import subject
-from kerascnn.using.run_data import data_of, same_data
+from kerascnn.using.run_data import data_of, own_data
 
 
 def evaluate(run, data=None, *, strict=False):
@@ -30,19 +29,14 @@ def evaluate(run, data=None, *, strict=False):
 
 def evaluated(classifier, data=None, *, strict=False):
     """(the Split, the Evaluation, the ImageData that the split belongs to); arguments as for `evaluate`."""
-    run, views, moved = classifier.run, {}, None
+    run, views, own = classifier.run, {}, None
     if run is not None:
-        asked = run.read("recipe")["data"]
-        # A folder may be called as a registered data set is
-        paths = asked not in datasets.DATASETS and str(data) not in datasets.DATASETS
-        if data is not None and (str(data) == asked or (paths and os.path.realpath(data) == os.path.realpath(asked))):
-            data = None
-        moved = None if data is None else same_data(run, data, strict)
+        own = own_data(run, data, strict=strict)
         views = views_of(Recipe.from_dict(run.read("recipe")))
-    other = data_of(classifier, data, strict=strict) if moved is None else moved
+    other = data_of(classifier, data, strict=strict) if own is None else own
     names = other.class_names
-    if run is not None and (data is None or moved is not None):
-        split = other.test
+    if own is not None:
+        split = own.test
     else:
         split = other.test or other.train or other.validation
         if not names:

@@ -1,5 +1,7 @@
 """The data that a run was trained on, recognised by their content; or other data, at the size that the run takes."""
 
+import os
+
 from kerascnn import datasets, runs
 from kerascnn.datasets.loading import resolve
 from kerascnn.errors import DataError, UsageError
@@ -63,10 +65,29 @@ def _changed(run, data, what=""):
     )
 
 
-def same_data(run, data, strict):
-    """The ImageData at a path or with a name, split like the run's, if the run was trained on them; otherwise None."""
+def own_data(run, data=None, *, side=None, strict=False):
+    """The ImageData of a run, if `data` is None or names them, or a copy of them; otherwise None.
+
+    Args:
+        run: a Run.
+        data: a registered name or a path.
+        side, strict: as for `data_of`.
+    """
+    recipe = Recipe.from_dict(run.read("recipe"))
+    # A folder may be called as a registered data set is
+    paths = recipe.data not in datasets.DATASETS and str(data) not in datasets.DATASETS
+    if data is None or str(data) == recipe.data or (paths and os.path.realpath(data) == os.path.realpath(recipe.data)):
+        return data_of(run, side=side, strict=strict)
+    loaded = _copied(run, recipe.replace(data=str(data)), strict)
+    if loaded is None or side is None:
+        return loaded
+    return datasets.load(str(data), strict=strict, **{**reading(recipe), "image_size": side})
+
+
+def _copied(run, recipe, strict):
+    """The ImageData of a recipe that differs from a run's in the data alone, if they are a copy of the run's."""
     try:
-        loaded = load_data(Recipe.from_dict(run.read("recipe")).replace(data=str(data)), strict=strict)
+        loaded = load_data(recipe, strict=strict)
     except (DataError, UsageError):  # too few images to be split, say
         return None
     if run.read("data").get("fingerprint") != fingerprint(loaded):

@@ -135,7 +135,7 @@ def correspondence(place, parts, side, row="network"):
         places = np.array([of_image[part][::-1] for of_image in parts.values()])
         corners = np.clip(places - side // 2, 0, np.array(size) - side)
         boxes[part] = np.hstack([corners, corners + side])
-    layers = usual_layers(of.model)[1:]
+    layers = usual_layers(of.model, first=False)
     outcome = measured(of.model, of.prepared(split.take(np.sort(chosen)))[:], _in_order(boxes, chosen), layers)
     outcome.save(place.folder)
     numbers = {}
