@@ -7,6 +7,7 @@ import pandas
 import pytest
 
 import kerascnn
+from kerascnn import runs
 from kerascnn.experiments.asked import Asked, usual
 
 
@@ -234,3 +235,15 @@ def test_images_of_an_array_are_told_apart_by_their_pixels(call, trained, tmp_pa
     code, _, err = call("experiment", "ensemble", tmp_path / "run0", tmp_path / "run1", "--out", tmp_path / "out")
     assert code == 2
     assert "run1 has other test images than run0" in err
+
+
+@pytest.mark.slow
+def test_evolution_of_a_run_that_counts_steps_and_stops_early(call, trained, tmp_path):
+    """Its epochs are its evaluations, up to the last, whatever the patience."""
+    options = {"model": "lenet5", "image_size": 16, "steps": 9, "eval_every": 3, "stop_patience": 1, "batch_size": 8}
+    data = trained.read("recipe")["data"]
+    kerascnn.train(data=data, out=tmp_path / "run", say=lambda line: None, learning_rate=1e-9, **options)
+    code, _, err = call("experiment", "evolution", tmp_path / "run", "--images", 8, "--out", tmp_path / "out")
+    assert (code, err) == (0, "")
+    assert pandas.read_csv(tmp_path / "out" / "evolution.csv")["epochs"].unique().tolist() == [0, 1, 2, 3]
+    assert runs.Run(tmp_path / "out" / "evolution").read("recipe")["steps"] == 9
