@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from kerascnn import cli, datasets
+from kerascnn import cli, datasets, models
 from kerascnn.errors import UsageError
 from kerascnn.recipes import Recipe
 from kerascnn.training.build import compile_model, ready
@@ -128,11 +128,20 @@ def test_batch_sizes_are_timed_and_fit_the_data(digits):
             {"low": 5.0, "high": 50.0, "steps": 40},
             r"The loss did not fall between 5 and .* Give low=0\.5, or steps=80\.",
         ),
+        ({"low": 1e3, "high": 1e5}, r"The loss did not fall between 1000 and 10[0-9.]+\. Give low=100"),
     ],
 )
 def test_bad_ranges(digits, options, message):
     with pytest.raises(UsageError, match=message):
         lr_find(RECIPE, data=digits, **options)
+
+
+def test_a_loss_that_is_not_a_number_from_the_first_step_on_never_fell(digits, tmp_path):
+    ruined = models.lenet5((16, 16, 1), 10)
+    ruined.set_weights([np.full_like(weights, np.nan) for weights in ruined.get_weights()])
+    ruined.save(tmp_path / "ruined.keras")
+    with pytest.raises(UsageError, match=r"The loss did not fall between 1e-06 and 1e-06\. Give low=1e-07"):
+        lr_find(RECIPE.replace(start_from=str(tmp_path / "ruined.keras")), data=digits)
 
 
 @pytest.mark.slow

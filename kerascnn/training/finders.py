@@ -72,14 +72,15 @@ def lr_find(recipe, *, low=1e-6, high=10.0, steps=200, data=None):
     model, batches = _ready(recipe.replace(steps=steps, eval_every=steps), data, rising)
     seen = _Losses(batches)
     model.fit(backends.stream(batches), epochs=1, shuffle=False, verbose=0, callbacks=[seen])
-    table = pd.DataFrame({"rate": np.geomspace(low, high, steps)[: len(seen.losses)], "step_loss": seen.losses})
-    table = table[np.isfinite(table["step_loss"])]
-    table.insert(1, "loss", smoothed(table["rate"], table["step_loss"]))
-    best = lowest(table)
+    rates = np.geomspace(low, high, steps)[: len(seen.losses)]
+    table = pd.DataFrame({"rate": rates, "step_loss": seen.losses})
+    table, best = table[np.isfinite(table["step_loss"])], None
+    if len(table) > 2:  # which a line around each takes
+        table.insert(1, "loss", smoothed(table["rate"], table["step_loss"]))
+        best = lowest(table)
     if best is None:
         raise UsageError(
-            f"The loss did not fall between {low:g} and {table['rate'].iloc[-1]:g}. "
-            f"Give low={low / 10:g}, or steps={2 * steps}."
+            f"The loss did not fall between {low:g} and {rates[-1]:g}. Give low={low / 10:g}, or steps={2 * steps}."
         )
     return table, float(table["rate"].iloc[best] / BELOW)
 
