@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from kerascnn import datasets, runs
-from kerascnn.datasets.resize import ResizedImages
+from kerascnn.datasets.resize import ResizedImages, resize_batch
 from kerascnn.errors import DataError
 from kerascnn.training import digests
 
@@ -123,6 +123,17 @@ def test_arrays_that_are_resized_on_demand_are_told_by_what_they_are_made_from(t
         digests.check_same_images(
             run, arrays(images, labels).replace(train=datasets.Split(ResizedImages(other, (9, 9), 3), labels))
         )
+
+
+def test_arrays_that_come_into_memory_at_their_size_or_leave_it_are_the_same(tmp_path):
+    images, labels = np.random.default_rng(2).integers(0, 256, (40, 6, 6, 1), "uint8"), np.arange(40) % 2
+    some = arrays(images, labels)
+    on_demand = some.replace(train=datasets.Split(ResizedImages(images, (9, 9), 3), labels))
+    at_once = some.replace(train=datasets.Split(resize_batch(images, (9, 9), 3), labels))
+    for number, (before, now) in enumerate(((on_demand, at_once), (at_once, on_demand))):
+        run = runs.Run(tmp_path / f"run{number}")
+        digests.write(run, before)
+        digests.check_same_images(run, now)
 
 
 def test_a_run_without_digests_is_left_to_the_other_check(folder, tmp_path):

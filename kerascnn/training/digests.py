@@ -68,7 +68,7 @@ def changes(run, data, *, times=True):
     """What differs between an ImageData and the images that a run began with, in words; [] where nothing does.
 
     A run of an older version, which kept no digests, is left to the `fingerprint`; so is one whose images were digested
-    in a way that cannot be repeated here, as where memory has become too small for them.
+    in a way that cannot be repeated here, as before they were resized, where they now come into memory at their size.
 
     Args:
         times: False leaves data to the fingerprint of which only sizes and times of files are known: a copy's differ.
@@ -81,6 +81,9 @@ def changes(run, data, *, times=True):
         return []
     if list(kinds) != list(data.splits):
         return [f"its splits were {', '.join(kinds)}, now {', '.join(data.splits)}"]
+    on_demand = [name for name, split in data.splits.items() if isinstance(split.images, ResizedImages)]
+    if any(kind == SOURCES and name not in on_demand for name, kind in kinds.items()):
+        return []
     try:
         now = digests(data, kinds)
     except FileNotFoundError:  # the files of images that came into memory some other way
@@ -119,7 +122,7 @@ def _digests(split, kind, source):
 
         for_each(work, len(split), 64 * 64)
         return digests
-    if kind == SOURCES and isinstance(images, ResizedImages):
+    if kind == SOURCES:
         images, rows = images.images, images.index
     else:
         rows = np.arange(len(split))
