@@ -239,6 +239,7 @@ def _checked(spec, value):
         wrong = not isinstance(value, tuple)
     elif typing.get_origin(kind) is dict:
         wrong = not isinstance(value, dict)
+        value = value if wrong else _in_json(spec, value)
     elif kind is float:
         wrong = isinstance(value, bool) or not isinstance(value, (int, float))
         value = value if wrong else float(value)
@@ -273,6 +274,17 @@ def _checked(spec, value):
         limits = f"at least {low}" if high is None else f"from {low} to {high}"
         raise UsageError(f"{spec.name}={value} is out of range: it must be {limits} ({rule['doc']}).")
     return value
+
+
+def _in_json(spec, value):
+    """A dict as it comes back from a run's recipe.json, such as with lists for tuples."""
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"{spec.name}={value!r} is not allowed: JSON must be able to hold it ({error}). Give text, finite numbers, "
+            "true or false, lists and tables."
+        ) from None
 
 
 def read_config(path):

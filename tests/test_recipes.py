@@ -2,6 +2,7 @@ import dataclasses
 import inspect
 import json
 
+import numpy as np
 import pytest
 
 from kerascnn.datasets import DATASETS
@@ -35,6 +36,8 @@ def test_every_field_says_what_it_is():
 def test_a_recipe_survives_json():
     recipe = Recipe(augment=("flip",), model_options={"variant": "1998"}, dropout=0.5, image_size=28)
     assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    recipe = Recipe(model_options={"kernel_size": (5, 3), "widths": {"conv1": np.float64(8)}})
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
     assert recipe.differences(recipe.replace(epochs=3, seed=7)) == ["epochs", "seed"]
 
 
@@ -60,6 +63,8 @@ def test_a_recipe_cannot_be_changed():
         ({"augment": ("flop",)}, r"augment='flop' is not allowed.*Did you mean 'flip'"),
         ({"augment": "flip"}, r"augment='flip' is not allowed: it must be a list of words"),
         ({"channels": 2}, r"channels=2 is not allowed. Allowed: None, 1, 3"),
+        ({"model_options": {"skip": {"fc"}}}, r"model_options=\{'skip': \{'fc'\}\} is not allowed: JSON must be able"),
+        ({"model_options": {"scale": float("nan")}}, r"model_options=\{'scale': nan\} is not allowed: JSON"),
         ({"batch_norm": 1}, r"batch_norm=1 is not allowed: it must be true or false"),
         ({"model": None}, r"model=None is not allowed: it must be text"),
         ({"augment": ("crop", "flip", "translate")}, r"augment has both crop and translate"),
