@@ -158,7 +158,7 @@ def test_images_of_any_number_of_channels_are_drawn(tmp_path, channels):
         FilterGrid(folder=tmp_path),
         FilterEvolution(folder=tmp_path),
         ActivationStats(x, folder=tmp_path),
-        FeatureEvolution(x, channels=(0, 2), folder=tmp_path),
+        FeatureEvolution(x, folder=tmp_path),
         TopPatches(x, k=2, every=1, folder=tmp_path, labels=y),
         ExplainEachEpoch("saliency", x[:2], folder=tmp_path, class_names=["cat", "dog"], labels=y[:2]),
         ExplainEachEpoch("grad_cam", x[:2], folder=tmp_path, bands=(1, 0, 1)),
@@ -166,6 +166,7 @@ def test_images_of_any_number_of_channels_are_drawn(tmp_path, channels):
     model.fit(x, y, epochs=1, verbose=0, callbacks=looks)
     assert [look.failed for look in looks] == [None] * len(looks)
     assert len(list(tmp_path.rglob("*.png"))) == 8
+    assert json.loads((tmp_path / "features" / "look.json").read_text())["channels"] == [0, 1, 2]
     explained = np.load(tmp_path / "saliency" / "0000001.npz")
     answers = model.predict(x[:2], verbose=0)
     np.testing.assert_array_equal(explained["class"], answers.argmax(1))

@@ -15,6 +15,7 @@ from kerascnn.dataset_scan.sheets import enlarged, natural
 from kerascnn.explain.sheets import caption, check_drawable, map_colours, what_is_drawn
 
 EPOCHS = (1, 2, 5)  # and then 10, 20, 40, 60 ... as below
+MOST = 6  # channels where none are named
 
 
 class FeatureEvolution(Watch):
@@ -25,7 +26,7 @@ class FeatureEvolution(Watch):
     Args:
         images: float (N, H, W, C) as the model takes them, the images searched.
         layer: name; None: the deepest convolution, after its normalisation and activation.
-        channels: numbers of channels.
+        channels: numbers of channels; None: the first six.
         epochs: when to look, a tuple of epochs; None: as above.
         folder: the files go to <folder>/features; of a second one of the fit to features-<layer>-<channels>.
         bands: one or three channels of the images to draw; None: of other than one or three channels the mean.
@@ -33,20 +34,22 @@ class FeatureEvolution(Watch):
         UsageError: at the start of training, where layer, channel or images do not fit.
     """
 
-    def __init__(self, images, layer=None, channels=(0, 1, 2, 3, 4, 5), epochs=None, folder="watch", *, bands=None):
+    def __init__(self, images, layer=None, channels=None, epochs=None, folder="watch", *, bands=None):
         super().__init__("features", folder)
-        self.images, self.layer, self.channels, self.epochs = images, layer, tuple(channels), epochs
-        self.bands = bands
+        self.images, self.layer, self.epochs, self.bands = images, layer, epochs, bands
+        self.channels = None if channels is None else tuple(channels)
 
     def check(self):
         check_drawable(self.images, self.bands)
         self.path = scanned_layers(self.model, self.layer)[-1].name
         result = scan(self.model, self.images[:1], self.path, 1, batch_size=1)
-        for channel in self.channels:
+        there = range(len(result.top(self.path)))
+        self.shown = tuple(there[:MOST]) if self.channels is None else self.channels
+        for channel in self.shown:
             result.patches(self.path, channel)
 
     def subject(self):
-        return {"layers": [self.path], "channels": list(map(int, self.channels))}
+        return {"layers": [self.path], "channels": list(map(int, self.shown))}
 
     def _due(self, epochs):
         if self.epochs is not None:
@@ -55,19 +58,19 @@ class FeatureEvolution(Watch):
 
     def look(self, at):
         result = scan(self.model, self.images, self.path, 1)
-        maps = patch_maps(result, self.model, self.path, self.channels, methods=("deconvnet",))["deconvnet"]
+        maps = patch_maps(result, self.model, self.path, self.shown, methods=("deconvnet",))["deconvnet"]
         table = result.top(self.path).set_index("channel")
         self.keep(
             at,
-            patches=np.concatenate([result.patches(self.path, channel) for channel in self.channels]),
-            inside=np.concatenate([result.inside(self.path, channel) for channel in self.channels]),
-            deconvnet=np.concatenate([maps[channel] for channel in self.channels]),
-            image=table.loc[list(self.channels), "image"].to_numpy(),
-            value=table.loc[list(self.channels), "value"].to_numpy(),
+            patches=np.concatenate([result.patches(self.path, channel) for channel in self.shown]),
+            inside=np.concatenate([result.inside(self.path, channel) for channel in self.shown]),
+            deconvnet=np.concatenate([maps[channel] for channel in self.shown]),
+            image=table.loc[list(self.shown), "image"].to_numpy(),
+            value=table.loc[list(self.shown), "value"].to_numpy(),
         )
         title = f"{self.path} of {self.model.name}: strongest patch and its deconvnet image\n"
         title += f"{self.counts} above; stripes: beyond the image's border"
-        self.draw("evolution", evolution(self.kept(most=6), self.channels, title, self.bands))
+        self.draw("evolution", evolution(self.kept(most=6), self.shown, title, self.bands))
 
 
 def evolution(looks, channels, title, bands=None):
