@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -14,6 +15,7 @@ from PIL import Image
 import kerascnn
 from kerascnn import explain
 from kerascnn.callbacks import (
+    LOOKS,
     ActivationStats,
     ExplainEachEpoch,
     FeatureEvolution,
@@ -23,8 +25,10 @@ from kerascnn.callbacks import (
 )
 from kerascnn.callbacks.filters import filters_of, measured, scaled
 from kerascnn.callbacks.watching import Watch
-from kerascnn.errors import UsageError
+from kerascnn.datasets.preprocessing import Preprocessing
+from kerascnn.errors import Stopped, UsageError
 from kerascnn.plots import mosaic
+from kerascnn.training.reading import load_data
 
 
 def network(seed=0):
@@ -210,6 +214,36 @@ def test_a_second_fit_goes_on_where_the_first_ended(tmp_path):
     assert (table[table["epochs"] == 0]["distance"] == 0).all()
     fit(network(1), 1, [FilterEvolution(folder=tmp_path)])  # a new training in the same folder begins anew
     assert sorted(set(pd.read_csv(tmp_path / "filter-evolution" / "evolution.csv")["epochs"])) == [0, 1]
+
+
+def test_patches_are_also_looked_for_at_the_end_of_a_training_of_several_fits(tmp_path):
+    look, model = TopPatches(images(20, 1)[0], k=1, folder=tmp_path), network()
+    look.length = 3
+    for before, after in ((0, 1), (1, 3)):
+        fit(model, after, [look], initial_epoch=before)
+    assert [path.name for path in tmp_path.rglob("*.csv")] == ["conv2-0000003.csv"]
+    stop = keras.callbacks.EarlyStopping("loss", min_delta=99, patience=1)
+    fit(network(), 5, [stop, TopPatches(images(20, 1)[0], k=1, folder=tmp_path)])
+    assert [path.name for path in tmp_path.rglob("*.csv")] == ["conv2-0000002.csv"]
+
+
+def test_the_last_patches_are_of_the_averaged_weights(tmp_path):
+    """Also in a run that was stopped within an epoch."""
+    options = {"out": tmp_path / "run", "watch": ["patches"], "say": lambda line: None}
+    recipe = kerascnn.Recipe(data="digits", image_size=16, epochs=2, batch_size=256, ema=0.9, keep="last")
+    stop = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda step, logs: os.kill(os.getpid(), signal.SIGTERM) if step == 2 else None
+    )
+    with pytest.raises(Stopped):
+        kerascnn.train(recipe, callbacks=[stop], **options)
+    run = kerascnn.train(resume=tmp_path / "run", say=lambda line: None)
+    (table,) = (run / "watch" / "patches").glob("*-0000002.csv")
+    assert sorted(table.parent.glob("*.csv")) == [table]
+    data = load_data(recipe)
+    (look,) = LOOKS.get("patches")(data, Preprocessing.from_dict(run.read("data")["preprocessing"]))
+    look.set_model(kerascnn.load(run))
+    look.check()
+    np.testing.assert_allclose(pd.read_csv(table)["value"], look._scan().top(look.path)["value"], rtol=1e-5)
 
 
 def two_of_each(folder, scanning):

@@ -14,6 +14,8 @@ from kerascnn.errors import counted
 class TopPatches(Watch):
     """Scans images and writes the sheet of the strongest patches, <layer>-<epochs>.png, and their table (CSV).
 
+    It also looks after the last epoch, or after the one in which a callback before it stops the training.
+
     Args:
         data: images float (N, H, W, C) as the model takes them, a Split or an ImageData; see `kerascnn.scan`.
         layer: name; None: the deepest convolution, after its normalisation and activation.
@@ -30,7 +32,6 @@ class TopPatches(Watch):
     def __init__(self, data, layer=None, k=9, channels=None, every=10, unit="epochs", folder="watch", **options):
         super().__init__("patches", folder, every, unit)
         self.data, self.layer, self.k, self.channels, self.options = data, layer, k, channels, options
-        self._latest = None
 
     def check(self):
         self.path = scanned_layers(self.model, self.layer)[-1].name
@@ -42,7 +43,6 @@ class TopPatches(Watch):
 
     def look(self, at):
         result = self._scan()
-        self._latest = at
         stem = f"{runs.plain(self.path.replace('/', '-'))}-{at:07d}"
         self.write(stem, result.top(self.path).join(result.boxes(self.path)[["top", "left", "bottom", "right"]]))
         title = (
@@ -50,10 +50,9 @@ class TopPatches(Watch):
         )
         self.draw(stem, sheets.patch_sheet(result, self.path, self.channels, title=title))
 
-    def finish(self):
-        now = self.now()
-        if now and self._latest != now:
-            self.look(now)
+    def _due(self, epochs):
+        last = epochs == (self.length or self.params["epochs"]) or self.model.stop_training
+        return last or super()._due(epochs)
 
     def _scan(self, **options):
         return scan(self.model, self.data, self.path, self.k, **self.options, **options)

@@ -55,6 +55,7 @@ class Watch(keras.callbacks.Callback):
     Attributes:
         period: steps of an epoch of `fit` that is no pass over the images, as with a recipe's `eval_every`; what is
             then written counts steps, though `every` counts such epochs. 0: an epoch is an epoch.
+        length: epochs of a training that takes several fits; 0: those of the fit.
     """
 
     def __init__(self, name, folder="watch", every=1, unit="epochs", start=False):
@@ -67,7 +68,7 @@ class Watch(keras.callbacks.Callback):
         self.async_safe = unit == "epochs"
         self.name, self.parent, self.every, self.unit, self.start = name, Path(folder), int(every), unit, start
         self._place = name
-        self.period = 0
+        self.period = self.length = 0
         self.failed = None
         self._steps = self._epochs = 0
 
@@ -160,7 +161,7 @@ class Watch(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._epochs = epoch + 1
-        if self.unit == "epochs" and self._due(self._epochs):
+        if self._due(self._epochs):
             self._guarded(self.look, self.now())
 
     def on_train_end(self, logs=None):
@@ -168,7 +169,8 @@ class Watch(keras.callbacks.Callback):
             self._guarded(self.finish)
 
     def _due(self, epochs):
-        return epochs % self.every == 0
+        """Whether to look at the end of an epoch, when the weights are those that the training evaluates."""
+        return self.unit == "epochs" and epochs % self.every == 0
 
     def _checked(self):
         """Call `check`: what the user can mend is an error before the first step."""

@@ -116,7 +116,7 @@ def train(
     if not group.first:
         return _follow(group, recipe, precision, built, callbacks, checkpoint_minutes, began, say, test=test)
     watch = (run.read("run").get("watch", ()) if run else ()) if watch is None else watch
-    looks = _looks(watch, recipe, model, data, prepared)
+    looks = _looks(watch, recipe, model, data, prepared, batches.epochs)
     check_space(run.folder if run else out or runs.ROOT, model.count_params())
     known = run is not None
     run = run or _new(group, out, recipe, data)
@@ -134,7 +134,7 @@ def train(
             with _told_failures(run, recipe, model, precision, free, batches):
                 if state:
                     fetch_best(run)
-                looks += callbacks
+                looks = [*callbacks, *looks]  # which see that another callback stops the training
                 _fit(group, run, recipe, built, looks, checkpoint_minutes, began, say, test=test)
             final = write_best(run, recipe)
             result = results(run, recipe, final, data, prepared, test=test)
@@ -164,11 +164,11 @@ def _check_asked(checkpoint_minutes, watch, minutes, resume, fields, hosts, devi
             raise UsageError(f"minutes={minutes:g} and {name}={fields[name]} cannot both be given. Give one.")
 
 
-def _looks(watch, recipe, model, data, prepared):
+def _looks(watch, recipe, model, data, prepared, epochs):
     """The callbacks of the looks that are asked for, checked before anything is written."""
     looks = [look for name in dict.fromkeys(watch) for look in LOOKS.get(name)(data, prepared)]
     for look in looks:
-        look.period = recipe.eval_every
+        look.period, look.length = recipe.eval_every, epochs
         look.set_model(model)
         look.check()
     return looks
