@@ -222,6 +222,11 @@ def versions():
     }
 
 
+def computed_with():
+    """{package: version} of what rounds numbers: shards of one job must agree in them."""
+    return {package: version for package, version in versions().items() if package != "python"}
+
+
 def value_of(variable):
     """A keras.Variable's value as it is now, as a tensor that is not the variable, without copying the numbers.
 

@@ -102,3 +102,45 @@ def test_features_of_a_job_array_are_those_of_one_job(call, trained, make_folder
     np.savez(tmp_path / "other.npz", head=np.zeros(3))
     code, _, err = call("merge", *shards, "other.npz", "-o", "x.npz")
     assert (code, "other.npz holds no features, unlike features-2-of-3.npz" in err) == (1, True), err
+
+
+def test_predictions_and_evaluation_of_a_job_array_are_those_of_one_job(call, trained, make_folder, tmp_path):
+    folder = make_folder({"blue sky": 90, "grass": 110, "tomato": 100}, size=(16, 16))
+    (folder / "grass" / "29.png").write_bytes(b"no image")
+    code, expected, err = call("predict", trained.folder, folder, "--csv")
+    assert (code, "1 of the files could not be read" in err) == (1, True)
+    _, as_json, _ = call("predict", trained.folder, folder, "--json")
+    for number in (2, 1):
+        code, out, err = call("predict", trained.folder, folder, "--shard", f"{number}/2")
+        assert (code, err) == (0, "")
+        assert "1 file could not be read; kerascnn merge lists them." in out or number == 2
+    assert "predict-1-of-2.npz\nWhen all 2 are done: kerascnn merge predict-*-of-2.npz -o OUT" in out
+    for suffix, content in (("csv", expected), ("json", as_json)):
+        code, out, err = call("merge", "predict-2-of-2.npz", "predict-1-of-2.npz", "-o", f"all.{suffix}")
+        assert (code, "1 of the files could not be read" in err) == (1, True)
+        assert out == f"all.{suffix}: 299 images, of 2 shards\n"
+        assert (tmp_path / f"all.{suffix}").read_text() == content
+    code, text, err = call("evaluate", trained.folder, folder, "--predictions", "one.csv")
+    assert (code, err) == (0, "")
+    _, as_json, _ = call("evaluate", trained.folder, folder, "--json")
+    for number in (1, 2):
+        assert call("evaluate", trained.folder, folder, "--shard", f"{number}/2")[0] == 0
+    shards = ["evaluate-2-of-2.npz", "evaluate-1-of-2.npz"]
+    code, out, err = call("merge", *shards, "-o", "merged.csv")
+    assert (code, out, err) == (0, f"{text}\nmerged.csv, of 2 shards\n", "")
+    assert (tmp_path / "merged.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
+    assert call("merge", *shards, "-o", "merged.json")[0] == 0
+    assert (tmp_path / "merged.json").read_text() == as_json
+    for wrong, told in (
+        (["merge", *shards, "predict-1-of-2.npz", "-o", "x.csv"], "predict-1-of-2.npz holds no evaluation, unlike ev"),
+        (["merge", shards[0], "-o", "x.csv"], "1 shard is missing: 1/2. Compute it first, and name all 2."),
+        (["merge", *shards, "-o", "x"], "the name must end with .csv or .json"),
+        (["evaluate", trained.folder, "--shard", "1/2", "--json"], "--json goes with a whole result"),
+        (["evaluate", trained.folder, "--out", "x.npz"], "--out x.npz is for the file of a shard. Add --shard"),
+        (["predict", trained.folder, folder, "--shard", "1/2"], "predict-1-of-2.npz already exists"),
+        (["predict", trained.folder, folder, "--shard", "1/2", "--out", "x.csv"], "must end with .npz"),
+        (["predict", trained.folder, folder, "--shard", "1/9"], "so there can be at most 2 shards"),
+    ):
+        code, _, err = call(*wrong)
+        assert (code > 0, told in err) == (True, True), err
+    assert not list(tmp_path.glob("x*"))

@@ -196,11 +196,11 @@ def test_a_run_is_tested_with_the_views_of_its_recipe(tmp_path):
 
 
 def test_a_matrix_too_wide_to_print_is_left_out(capsys):
-    from kerascnn.commands.using import MOST_COLUMNS, _print_evaluation
+    from kerascnn.commands.using import MOST_COLUMNS, print_evaluation
 
     for count, printed in ((MOST_COLUMNS, True), (MOST_COLUMNS + 1, False)):
         names = [f"c{number}" for number in range(count)]
-        _print_evaluation(score(np.log(np.eye(count) * 0.5 + 0.5 / count), np.arange(count), names))
+        print_evaluation(score(np.log(np.eye(count) * 0.5 + 0.5 / count), np.arange(count), names))
         said = capsys.readouterr().out
         assert ("Confusion (rows" in said) == printed
         assert ("--json has it" in said) != printed

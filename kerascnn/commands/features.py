@@ -11,7 +11,7 @@ from kerascnn import __version__, runs
 from kerascnn.commands.sharding import check_absent, merge_hint, shard_file
 from kerascnn.commands.terminal import Subject, check_subject, computing
 from kerascnn.datasets.resize import sides_of
-from kerascnn.errors import DataError, UsageError
+from kerascnn.errors import UsageError
 from kerascnn.files import read_arrays
 from kerascnn.shards import check_one_job, in_order, parse_shard, shard_range
 
@@ -135,9 +135,6 @@ def merge_features(shards, out, say):
     import numpy as np
 
     parts = [read_arrays(shard) for shard in shards]
-    for shard, arrays in zip(shards, parts, strict=True):
-        if "features" not in arrays:
-            raise DataError(f"{shard} holds no features, unlike {shards[0]}. Name files of one kind.")
     manifests = [
         (shard, json.loads(arrays.pop("manifest").tobytes()) if "manifest" in arrays else {})
         for shard, arrays in zip(shards, parts, strict=True)

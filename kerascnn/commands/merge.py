@@ -1,15 +1,18 @@
 """`kerascnn merge`: what the jobs of an array have computed, each from its shard of the images, as one result."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from kerascnn import runs
 from kerascnn.commands.features import check_target, merge_features
 from kerascnn.commands.scan import report_layers, write_classes, write_layer
 from kerascnn.commands.sharding import check_absent
-from kerascnn.commands.terminal import computing
-from kerascnn.errors import UsageError, counted
+from kerascnn.commands.terminal import computing, json_text
+from kerascnn.commands.using import as_json, as_table, check_read, print_evaluation, write_rows
+from kerascnn.errors import DataError, UsageError, counted
 from kerascnn.files import read_arrays
 
 
@@ -17,15 +20,16 @@ def merge(
     *shards: str,
     out: Annotated[Path, Parameter(name=["--out", "-o"])],
 ):
-    """Merge the shards of a scan or of features into one result: the same numbers as without shards, bit for bit.
+    """Merge the shards of a job into one result: the same numbers as without shards, bit for bit.
 
     Parameters
     ----------
     shards
-        files that kerascnn scan or kerascnn features wrote with --shard, all of them, in any order
+        files that kerascnn scan, features, predict or evaluate wrote with --shard, all of them, in any order
     out
         for scans, a folder for the tables, the sheets and scan.npz, or a .npz file for the scan alone; for features, a
-        .npz or .parquet file
+        .npz or .parquet file; for predict, a .csv or .json file, as with --csv or --json; for evaluate, a .csv file, as
+        with --predictions, or a .json file, as with --json
     """
     if not shards:
         raise UsageError("No shard was named. Type: kerascnn merge SHARD SHARD ... -o OUT")
@@ -33,11 +37,25 @@ def merge(
     for shard in shards:
         if not Path(shard).is_file():
             raise UsageError(f"There is no file {shard}.")
-    of_features = "layer" in read_arrays(shards[0], ["layer"])
-    if of_features:
+    kind = _kind(shards[0])
+    other = next((shard for shard in shards if _kind(shard) != kind), None)
+    if other:
+        raise DataError(f"{other} holds no {kind}, unlike {shards[0]}. Name files of one kind.")
+    if kind == "features":
         check_target(out)
+    elif kind != "scan" and out.suffix not in (".csv", ".json"):
+        raise UsageError(f"--out {out} is not allowed for the {kind} of shards: the name must end with .csv or .json.")
     with computing() as (say, _):
-        (merge_features if of_features else _merge_scans)(shards, out, say)
+        MERGED[kind](shards, out, say)
+
+
+def _kind(shard):
+    """What the file of a shard holds: a key of MERGED."""
+    found = read_arrays(shard, ["layer", "manifest"])
+    if "layer" in found:
+        return "features"
+    kind = json.loads(found["manifest"].tobytes()).get("kind") if "manifest" in found else None
+    return kind if kind in MERGED else "scan"
 
 
 def _merge_scans(shards, out, say):
@@ -52,3 +70,38 @@ def _merge_scans(shards, out, say):
     report_layers(result)
     images, what = counted(result.manifest["images"], "image"), "the scan" if alone else "tables, sheets and scan.npz"
     say(f"\n{images}, of {counted(len(shards), 'shard')}; {what} in {out}")
+
+
+def _merge_predictions(shards, out, say):
+    from kerascnn.using.answer_shards import merged_predictions
+
+    rows, broken = merged_predictions(shards)
+    with runs.replacing(out) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        if out.suffix == ".json":
+            file.write(json_text(as_table(rows)) + "\n")
+        else:
+            write_rows(rows, file)
+    say(f"{out}: {counted(len({row[0] for row in rows}), 'image')}, of {counted(len(shards), 'shard')}")
+    check_read(broken)
+
+
+def _merge_evaluation(shards, out, say):
+    from kerascnn.training import record
+    from kerascnn.using.answer_shards import merged_evaluation
+
+    measured = merged_evaluation(shards)
+    with runs.replacing(out) as temporary:
+        if out.suffix == ".json":
+            temporary.write_text(json_text(as_json(measured)) + "\n", encoding="utf-8")
+        else:
+            record.write_table(measured.predictions, temporary)
+    print_evaluation(measured)
+    say(f"\n{out}, of {counted(len(shards), 'shard')}")
+
+
+MERGED = {
+    "scan": _merge_scans,
+    "features": merge_features,
+    "predictions": _merge_predictions,
+    "evaluation": _merge_evaluation,
+}

@@ -132,8 +132,12 @@ def let_interrupts_through():
 
 
 def print_json(value):
-    text = json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
-    print(text.encode("utf-8", "replace").decode())  # names of files may hold bytes that are not UTF-8
+    print(json_text(value))
+
+
+def json_text(value):
+    """A value as JSON; names of files may hold bytes that are not UTF-8."""
+    return json.dumps(value, indent=2, ensure_ascii=False, default=_plain).encode("utf-8", "replace").decode()
 
 
 def _plain(number):

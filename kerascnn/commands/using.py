@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from kerascnn import __version__, runs
+from kerascnn.commands.sharding import check_absent, merge_hint, shard_file
 from kerascnn.commands.terminal import (
     Flag,
     Json,
@@ -22,10 +23,12 @@ from kerascnn.commands.terminal import (
     print_json,
     print_table,
 )
-from kerascnn.errors import DataError, UsageError, command
+from kerascnn.errors import DataError, UsageError, command, counted
+from kerascnn.shards import parse_shard
 from kerascnn.using import exported
 from kerascnn.using.formats import FORMATS, check_installed, missing
 
+Out = Annotated[Path | None, Parameter(name=["--out", "-o"])]
 Format = Annotated[str, Parameter(help=f"{', '.join(FORMATS.names())} (kerascnn formats)")]
 PREDICTED = ("image", "rank", "index", "probability", "label")  # the columns of predictions
 MOST_COLUMNS = 100  # of a confusion matrix that is printed
@@ -39,6 +42,8 @@ def predict(
     evaluate: Flag = False,
     json: Json = False,
     csv: Flag = False,
+    shard: str | None = None,
+    out: Out = None,
 ):
     """Print the most probable classes of images.
 
@@ -52,17 +57,30 @@ def predict(
         also evaluate the answers, as kerascnn evaluate does; IMAGES is one folder of class folders
     csv
         print CSV instead of text
+    shard
+        predict only this part of the images, such as 3/16, and write a file; kerascnn merge combines all parts
+    out
+        .npz file for the shard [default: such as predict-03-of-16.npz]
     """
     if not images:
         raise UsageError(f"No image was named. Type: {command('predict', run)} IMAGE...")
     if evaluate and (csv or len(images) > 1 or not Path(images[0]).is_dir()):
         raise UsageError("--evaluate takes one folder of class folders, and goes with text or --json, not with --csv.")
+    part, out = _part("predict", shard, out, {"--evaluate": evaluate, "--json": json, "--csv": csv})
     measured, without_keras = None, exported.is_exported(run)
     if without_keras and evaluate:
         raise UsageError(f"--evaluate takes a run or a model file; {run} is an exported network.")
     if not without_keras:
         check_subject(run)
-    with computing(json or csv) as (_say, _log):
+    with computing(json or csv) as (say, _log):
+        if part:
+            from kerascnn.using.answer_shards import predict_shard
+
+            broken = predict_shard(run, images, part, out, top=top)
+            say(merge_hint(out, part))
+            if broken:
+                say(f"{counted(len(broken), 'file')} could not be read; kerascnn merge lists them.")
+            return
         if without_keras:
             rows, broken = exported.predict(run, images, top=top)
         else:
@@ -72,18 +90,55 @@ def predict(
             table = using.predict(run, images, top=top)
             rows, broken = list(table.itertuples(index=False, name=None)), table.attrs["broken"]
         if json:
-            predictions = [dict(zip(PREDICTED, row, strict=True)) for row in rows]
-            print_json({"predictions": predictions, "evaluation": _as_json(measured)} if evaluate else predictions)
+            predictions = as_table(rows)
+            print_json({"predictions": predictions, "evaluation": as_json(measured)} if evaluate else predictions)
         elif csv:
-            write = writer(sys.stdout, lineterminator="\n")
-            write.writerows([PREDICTED, *rows])
+            write_rows(rows, sys.stdout)
         else:
             _print_predictions(rows)
             if evaluate:
-                _print_evaluation(measured)
-        if broken:
-            listed = "; ".join(f"{name}: {reason}" for name, reason in broken[:5])
-            raise DataError(f"{len(broken):,} of the files could not be read: {listed}")
+                print_evaluation(measured)
+        check_read(broken)
+
+
+def _part(what, shard, out, others):
+    """((i, n) or None, the file that is written) of what was typed as --shard and --out.
+
+    Args:
+        others: {option that a shard does not take: what was typed}.
+    """
+    if shard is None:
+        if out is not None:
+            raise UsageError(f"--out {out} is for the file of a shard. Add --shard, such as --shard 1/16.")
+        return None, None
+    part = parse_shard(shard)
+    typed = [option for option, value in others.items() if value]
+    if typed:
+        raise UsageError(
+            f"{typed[0]} goes with a whole result, which kerascnn merge makes of all shards. Leave out {typed[0]} or "
+            "--shard."
+        )
+    out = out or Path(shard_file(what, part))
+    if out.suffix != ".npz":
+        raise UsageError(f"--out {out} is not allowed for a shard: the name must end with .npz.")
+    return part, check_absent(out)
+
+
+def write_rows(rows, file):
+    """Write predictions to an open file, as CSV."""
+    writer(file, lineterminator="\n").writerows([PREDICTED, *rows])
+
+
+def check_read(broken):
+    """Raise a DataError if some files, (name, reason), could not be read."""
+    if broken:
+        listed = "; ".join(f"{name}: {reason}" for name, reason in broken[:5])
+        raise DataError(f"{len(broken):,} of the files could not be read: {listed}")
+
+
+def as_table(rows):
+    """Predictions as JSON has them."""
+    return [dict(zip(PREDICTED, row, strict=True)) for row in rows]
 
 
 def _print_predictions(rows):
@@ -103,6 +158,8 @@ def evaluate(
     wrong: Path | None = None,
     json: Json = False,
     strict: Flag = False,
+    shard: str | None = None,
+    out: Out = None,
 ):
     """Print the loss, top-1 and top-5 with their intervals, a table of the classes and the confusion matrix.
 
@@ -120,10 +177,21 @@ def evaluate(
         folder for copies of the images that were classified wrongly, most confident mistakes first
     strict
         stop at the first image that cannot be read, instead of leaving it out
+    shard
+        compute only this part of the images, such as 3/16, and write a file; kerascnn merge combines all parts
+    out
+        .npz file for the shard [default: such as evaluate-03-of-16.npz]
     """
+    part, out = _part("evaluate", shard, out, {"--predictions": predictions, "--wrong": wrong, "--json": json})
     check_subject(run)
     _check_targets(predictions, wrong)
     with computing(json) as (say, _log):
+        if part:
+            from kerascnn.using.answer_shards import evaluate_shard
+
+            evaluate_shard(run, data, part, out, strict=strict)
+            say(merge_hint(out, part))
+            return
         from kerascnn import using
         from kerascnn.training import record
 
@@ -134,9 +202,9 @@ def evaluate(
         if wrong is not None:
             say(record.copy_wrong(measured, wrong))
         if json:
-            print_json(_as_json(measured))
+            print_json(as_json(measured))
         else:
-            _print_evaluation(measured)
+            print_evaluation(measured)
 
 
 def suspects(
@@ -202,7 +270,7 @@ def suspects(
         say(f"\n{int(table['suspected'].sum()):,} suspected labels; all of them in {path}")
 
 
-def _as_json(measured):
+def as_json(measured):
     """What JSON holds of an Evaluation: its numbers and its tables."""
     from kerascnn.training.measures import confused_pairs
 
@@ -212,7 +280,8 @@ def _as_json(measured):
     return {**measured.to_dict(), "calibration_error": measured.calibration[1], **tables}
 
 
-def _print_evaluation(measured):
+def print_evaluation(measured):
+    """Print an Evaluation as text."""
     from kerascnn.training.measures import confused_pairs
 
     result = measured.to_dict()

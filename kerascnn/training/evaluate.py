@@ -228,13 +228,21 @@ def views_of(recipe):
     return {"mirrored": recipe.test_flip, "shifted": recipe.test_shift, "ten": recipe.test_views == "ten"}
 
 
-def evaluate_split(
-    model, split, preprocessing, class_names, batch_size=None, *, mirrored=False, shifted=False, ten=False, source=""
-):
+def evaluate_split(model, split, preprocessing, class_names, batch_size=None, *, source="", **views):
     """The Evaluation of a model (images -> probabilities) on a Split.
 
     Args:
         source: the folder that the split's files are in.
+        batch_size, views: as for `answers`.
+    """
+    answered = answers(model, split, preprocessing, batch_size, **views)
+    return score(answered, split.labels, class_names, split.files, source)
+
+
+def answers(model, split, preprocessing, batch_size=None, *, mirrored=False, shifted=False, ten=False):
+    """float64 (N, num_classes), nats: the log probabilities that a model (images -> probabilities) gives a Split.
+
+    Args:
         batch_size: images computed at once; None: from `images_at_once`.
         mirrored: True takes the mean of the probabilities of each image and its mirror image.
         shifted: True takes half the probabilities of each image and a quarter of those of the image moved by a pixel up
@@ -252,4 +260,4 @@ def evaluate_split(
         for (shift, weight), mirror in itertools.product(shifts, (False, True) if mirrored else (False,)):
             seen = np.asarray(network.predict(backends.stream(_View(batches, shift, mirror)), verbose=0))
             views.append(logs(seen) + np.log(weight / (1 + mirrored) / (len(CORNERS) if ten else 1)))
-    return score(np.logaddexp.reduce(views), split.labels, class_names, split.files, source)
+    return np.logaddexp.reduce(views)

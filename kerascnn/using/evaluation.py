@@ -29,11 +29,25 @@ def evaluate(run, data=None, *, strict=False):
 
 def evaluated(classifier, data=None, *, strict=False):
     """(the Split, the Evaluation, the ImageData that the split belongs to); arguments as for `evaluate`."""
+    split, views, other = to_evaluate(classifier, data, strict=strict)
+    measured = evaluate_split(
+        classifier.model, split, classifier.preprocessing, classifier.labels, source=str(other.source), **views
+    )
+    return split, measured, other
+
+
+def to_evaluate(classifier, data=None, *, strict=False, some=False):
+    """(the Split that a classifier is tested on, its labels numbered as the network's classes; the views of each image
+    that count; the ImageData that the split belongs to); arguments as for `evaluate`.
+
+    Args:
+        some: as for `data_of`.
+    """
     run, views, own = classifier.run, {}, None
     if run is not None:
-        own = own_data(run, data, strict=strict)
+        own = own_data(run, data, strict=strict, some=some)
         views = views_of(Recipe.from_dict(run.read("recipe")))
-    other = data_of(classifier, data, strict=strict) if own is None else own
+    other = data_of(classifier, data, strict=strict, some=some) if own is None else own
     names = other.class_names
     if own is not None:
         split = own.test
@@ -42,10 +56,7 @@ def evaluated(classifier, data=None, *, strict=False):
         if not names:
             split, names = _named_by_files(split, classifier, data)
         split = datasets.Split(split.images, class_indices(names, classifier.labels, data)[split.labels], split.files)
-    measured = evaluate_split(
-        classifier.model, split, classifier.preprocessing, classifier.labels, source=str(other.source), **views
-    )
-    return split, measured, other
+    return split, views, other
 
 
 def _named_by_files(split, classifier, data):

@@ -27,6 +27,16 @@ def predict(path, images, *, top=5, batch_size=None):
     """(rows, broken) of `named_images.predictions`, by the network in an exported file.
 
     Raises:
+        as of `opened`.
+    """
+    answer, prepared, labels = opened(path)
+    return predictions(answer, prepared, labels, images, top=top, size=batch_size or AT_ONCE)
+
+
+def opened(path):
+    """(function, uint8 (N, *resize_to, C) -> probabilities; Preprocessing; class names) of an exported file.
+
+    Raises:
         UsageError: there is no such file.
         DataError: it is damaged or not one of ours, or the package that runs it is not installed.
     """
@@ -36,5 +46,4 @@ def predict(path, images, *, top=5, batch_size=None):
     check_regular(path)
     check_installed(name)
     labels, prepared = module_of(name).described(path)
-    answer = module_of(name).opened(path)
-    return predictions(answer, prepared, labels, images, top=top, size=batch_size or AT_ONCE)
+    return module_of(name).opened(path), prepared, labels

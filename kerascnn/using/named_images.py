@@ -1,6 +1,7 @@
 """The image files that a user names, read batch by batch, and what a network makes of them. Imports no Keras."""
 
 import glob
+import hashlib
 import io
 from pathlib import Path
 
@@ -10,21 +11,22 @@ from kerascnn.datasets.decoding import SUFFIXES, BrokenImage, read_image
 from kerascnn.datasets.folder_tree import look_below
 from kerascnn.datasets.resize import resize_batch
 from kerascnn.datasets.shard_index import is_packed, pack_at
-from kerascnn.errors import UsageError
+from kerascnn.errors import DataError, UsageError
+from kerascnn.files import check_regular
 
 
 def image_paths(names, shards=False):
     """The image files that files, folders and glob patterns name, in order.
 
     Args:
-        names: what was typed.
+        names: what was typed, one name or several.
         shards: True takes folders of shards, too; their files are (Pack, row) pairs (`kerascnn.datasets.shard_index`).
 
     Raises:
         UsageError: a name that matches nothing, or a folder without images.
     """
     paths = []
-    for name in map(str, names):
+    for name in map(str, [names] if isinstance(names, (str, Path)) else names):
         if shards and is_packed(name):
             pack = pack_at(name)
             files = [(pack, row) for row in range(len(pack.names))]
@@ -57,27 +59,40 @@ def predictions(answer, prepared, labels, images, *, top, size):
         top: classes to give for each image; at most all of them.
         size: images in memory at a time.
     Returns:
-        (rows, broken): (image, rank from 1, index, probability, label); (name, reason) of files that cannot be read.
+        as of `predictions_of`.
     """
-    if top < 1:
-        raise UsageError(f"top={top} is not allowed: it must be at least 1.")
+    check_top(top)
     if isinstance(images, np.ndarray):
         if images.ndim != 4 or images.dtype != "uint8" or images.shape[-1] not in (1, 3):
             raise UsageError(
                 f"images has shape {images.shape} and dtype {images.dtype}; uint8 (N, H, W, C) is allowed, with "
                 "1 or 3 channels."
             )
-        paths = None
     else:
-        paths = image_paths([images] if isinstance(images, (str, Path)) else images, shards=True)
+        images = image_paths(images, shards=True)
+    return predictions_of(answer, prepared, labels, images, top=top, size=size)
+
+
+def check_top(top):
+    """Raise a UsageError if so many classes cannot be asked for."""
+    if top < 1:
+        raise UsageError(f"top={top} is not allowed: it must be at least 1.")
+
+
+def predictions_of(answer, prepared, labels, images, *, top, size):
+    """The same for what `image_paths` found, or an array.
+
+    Returns:
+        (rows, broken): (image, rank from 1, index, probability, label); (name, reason) of files that cannot be read.
+    """
     rows, broken = [], []
-    for first in range(0, len(images if paths is None else paths), size):
-        part = slice(first, first + size)
-        if paths is None:
-            pixels = resize_batch(images[part], prepared.resize_to, prepared.channels)
+    for first in range(0, len(images), size):
+        part = images[first : first + size]
+        if isinstance(images, np.ndarray):
+            pixels = resize_batch(part, prepared.resize_to, prepared.channels)
             names = range(first, first + len(pixels))
         else:
-            names, pixels = _read(paths[part], prepared, broken)
+            names, pixels = _read(part, prepared, broken)
         if not len(pixels):
             continue
         probabilities = answer(pixels)
@@ -90,17 +105,37 @@ def predictions(answer, prepared, labels, images, *, top, size):
     return rows, broken
 
 
+def digest(paths):
+    """A checksum of the names of all files, (Pack, row) pairs among them, and of the bytes of up to 64."""
+    found = hashlib.sha256()
+    for path in paths:
+        found.update(_name(path).encode("utf-8", "surrogateescape") + b"\0")
+    for number in np.unique(np.linspace(0, len(paths) - 1, min(64, len(paths))).astype(int)).tolist():
+        path = paths[number]
+        found.update(path[0].content(path[1]) if isinstance(path, tuple) else _bytes(path))
+    return found.hexdigest()
+
+
+def _bytes(path):
+    try:
+        check_regular(path)
+        return path.read_bytes()
+    except (OSError, DataError):  # it will be said to be broken
+        return b""
+
+
+def _name(path):
+    return str(Path(path[0].root) / path[0].names[path[1]]) if isinstance(path, tuple) else str(path)
+
+
 def _read(paths, prepared, broken):
     """(names, uint8 (N, H, W, C)) of the files that can be read; (name, reason) of the others joins `broken`."""
     names, pixels = [], []
     for path in paths:
-        file = path
-        if isinstance(path, tuple):
-            pack, row = path
-            path, file = Path(pack.root) / pack.names[row], io.BytesIO(pack.content(row))
+        file = io.BytesIO(path[0].content(path[1])) if isinstance(path, tuple) else path
         try:
             pixels.append(read_image(file, prepared.resize_to, prepared.channels))
-            names.append(str(path))
+            names.append(_name(path))
         except BrokenImage as error:
-            broken.append((str(path), error.reason))
+            broken.append((_name(path), error.reason))
     return names, np.stack(pixels) if pixels else np.zeros((0, *prepared.resize_to, prepared.channels), "uint8")

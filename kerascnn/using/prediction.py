@@ -27,13 +27,19 @@ def predict(run, images, *, top=5, batch_size=None):
         rows, broken = exported.predict(run, images, top=top, batch_size=batch_size)
     else:
         classifier = subject(run)
-        model, prepared = classifier.model, classifier.preprocessing
-
-        def answer(pixels):
-            return class_probabilities(model, np.asarray(model.predict_on_batch(prepared(pixels))))
-
+        prepared = classifier.preprocessing
         size = batch_size or images_at_once(prepared.resize_to)
-        rows, broken = predictions(answer, prepared, classifier.labels, images, top=top, size=size)
+        rows, broken = predictions(answering(classifier), prepared, classifier.labels, images, top=top, size=size)
     table = pandas.DataFrame(rows, columns=["image", "rank", "index", "probability", "label"])
     table.attrs["broken"] = broken
     return table
+
+
+def answering(classifier):
+    """The function of a Classifier, uint8 (N, *resize_to, C) -> probabilities (N, num_classes)."""
+    model, prepared = classifier.model, classifier.preprocessing
+
+    def answer(pixels):
+        return class_probabilities(model, np.asarray(model.predict_on_batch(prepared(pixels))))
+
+    return answer
