@@ -1,6 +1,7 @@
 """The processes of one training on this machine: started together, watched, and restarted when one dies."""
 
 import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ from kerascnn.processes import num_cpus, python_module
 GRACE = 3.0  # seconds that processes get to end by themselves once one was killed or has lost another
 LAST_WORK = 60.0  # likewise once one has ended with an error, which all may have: the first keeps its best weights
 LAST_LINES = 5  # shown of the output of a process that has failed out of sight
+PR_SET_PDEATHSIG = 1  # of Linux' prctl.h
 GONE = (os.EX_TEMPFAIL, -signal.SIGABRT)  # how a process ends when another is gone
 
 
@@ -97,6 +99,7 @@ class Launch:
                     stderr=output,
                     env=environment,
                     start_new_session=True,  # Ctrl-C reaches only us
+                    preexec_fn=_ends_with_us(),
                 )
             self._running.append(process)
 
@@ -142,6 +145,20 @@ class Launch:
     def _ended(number, code):
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else "lost the others"
         return f"Process {number} {how}"
+
+
+def _ends_with_us():
+    """What a new process calls on Linux to get SIGTERM when this one is gone, even by SIGKILL; elsewhere None."""
+    if sys.platform != "linux":
+        return None
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def ask():
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it is gone already
+            os._exit(1)
+
+    return ask
 
 
 def _log(folder, number):

@@ -48,11 +48,15 @@ def launch(
     out = _new_folder(arguments[1:], processes)
     more = [] if out is None else ["--out", str(out)]
     again = "the same command" if out is None else f"the same command with --out {shlex.quote(str(out))}"
-    code = Launch([*arguments, *more, "--hosts", "auto"], processes, restarts, print, again).run()
+    code = Launch([*arguments, *more, "--hosts", "auto"], processes, restarts, _say, again).run()
     if out is not None and not any(out.iterdir()):
         out.rmdir()
     if code:
         sys.exit(code)
+
+
+def _say(line):
+    print(line, file=sys.stderr)  # the output is that of the first process, which may be JSON
 
 
 def _new_folder(arguments, processes):
