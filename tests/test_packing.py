@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import kerascnn
-from kerascnn import datasets
+from kerascnn import datasets, runs
 from kerascnn.datasets.check import check_data
 from kerascnn.datasets.shard_index import INDEX, pack_at
 from kerascnn.errors import DataError, UsageError
@@ -152,6 +152,12 @@ def test_errors_of_packing(photos, tmp_path):
     ):
         with pytest.raises(UsageError, match=message):
             datasets.pack(*arguments)
+    with (
+        runs.locked(tmp_path / ".x.lock"),
+        pytest.raises(UsageError, match=r"Another process is packing data into .*x"),
+    ):
+        datasets.pack(photos, 2, tmp_path / "x")
+    (tmp_path / ".x.lock").unlink()
     assert sorted(os.listdir(tmp_path)) == ["photos", "there"]
 
 

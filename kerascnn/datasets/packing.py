@@ -30,8 +30,26 @@ def pack(data, shards, out, *, classes=None):
         DataError: the data do not come from image files.
     """
     out = Path(out)
+    _check_absent(out)
+    lock = out.with_name(f".{out.name}.lock")
+    try:
+        with runs.locked(lock):
+            try:
+                _check_absent(out)  # another process may just have written it
+                return _packed(data, shards, out, classes)
+            finally:
+                lock.unlink()
+    except runs.Busy:
+        raise UsageError(f"Another process is packing data into {out}. Wait for it, or name another folder.") from None
+
+
+def _check_absent(out):
     if out.exists() or out.is_symlink():
         raise UsageError(f"{out} already exists. Name a new folder for the shards, or delete it.")
+
+
+def _packed(data, shards, out, classes):
+    """What `pack` does and returns, once nobody else can write to `out`."""
     source_data, problem = _read(data, classes)
     counts = _shares(source_data, shards)
     head = {
