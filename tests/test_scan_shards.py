@@ -1,3 +1,4 @@
+import copy
 import itertools
 
 import keras
@@ -254,6 +255,7 @@ def test_errors_name_what_is_wrong(four, tmp_path):
         ("the images or their labels", {"images": 3}),
         ("k", {"k": 1}),
         ("batch_size", {"batch_size": 8}),
+        ("whether patches were kept", {"patches": False}),
         (r"the layers\.$", {"layers": "conv2"}),
     ],
 )
@@ -264,6 +266,14 @@ def test_shards_of_another_scan_are_told_apart(four, what, changed):
     model = network(changed.pop("model", 1))
     other = kerascnn.scan(model, images, changed.pop("layers", "conv1"), shard=(2, 4), **options | changed)
     with pytest.raises(UsageError, match=f"do not belong to one scan. They differ in: {what}"):
+        kerascnn.merge([shards[1], other, shards[3], shards[4]])
+
+
+def test_shards_of_other_versions_are_told_apart(four):
+    shards, _, _ = four
+    other = dataset_scan.result.ScanResult(copy.deepcopy(shards[2]._record))
+    other.manifest["computed_with"]["keras"] = "3.0.0"
+    with pytest.raises(UsageError, match=r"They differ in: the versions of Keras and its backend\."):
         kerascnn.merge([shards[1], other, shards[3], shards[4]])
 
 

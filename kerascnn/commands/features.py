@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import zipfile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +19,7 @@ from kerascnn.shards import check_one_job, in_order, parse_shard, shard_range
 ROWS = ("files", "labels", "splits")  # the columns beside the features with a row for each image
 DIFFERENT = {  # what messages call the entries of a manifest
     "kerascnn": "the version of kerascnn",
+    "computed_with": "the versions of Keras and its backend",
     "network": "the network's weights",
     "layer": "the layer",
     "scales": "the scales",
@@ -113,6 +115,7 @@ def _manifest(model, images, columns, layer, aggregate):
 
     import numpy as np
 
+    from kerascnn import backends
     from kerascnn.dataset_scan.scanning import checksum
 
     some, digest = next(iter(images.values())), hashlib.sha256()
@@ -122,6 +125,7 @@ def _manifest(model, images, columns, layer, aggregate):
         digest.update(some[number : number + 1].tobytes())
     return {
         "kerascnn": __version__,
+        "computed_with": backends.computed_with(),
         "network": checksum(model.weights),
         "layer": layer,
         "scales": [list(side) if isinstance(side, tuple) else side for side in images],
@@ -134,17 +138,35 @@ def merge_features(shards, out, say):
     """Merge shards of features, names of NPZ files in any order, into one file."""
     import numpy as np
 
-    parts = [read_arrays(shard) for shard in shards]
+    parts = [read_arrays(shard, ["manifest", "class_names", "layer", *ROWS]) for shard in shards]
     manifests = [
-        (shard, json.loads(arrays.pop("manifest").tobytes()) if "manifest" in arrays else {})
+        (shard, json.loads(arrays["manifest"].tobytes()) if "manifest" in arrays else {})
         for shard, arrays in zip(shards, parts, strict=True)
     ]
     check_one_job(manifests, "job", DIFFERENT)
-    parts = [parts[place] for place in in_order([(name, m["shard"]) for name, m in manifests])]
-    together = {name: np.concatenate([part[name] for part in parts]) for name in ("features", *ROWS)}
-    arrays = {name: together.get(name, column) for name, column in parts[0].items()}
-    write_features(out, arrays, {})
-    say(written(out, arrays["features"], arrays["layer"]))
+    order = in_order([(name, manifest["shard"]) for name, manifest in manifests])
+    columns = {name: np.concatenate([parts[place][name] for place in order]) for name in ROWS}
+    columns = {name: columns.get(name, array) for name, array in parts[0].items() if name != "manifest"}
+    found = _Features([shards[place] for place in order], [len(parts[place]["splits"]) for place in order])
+    if out.suffix == ".parquet":
+        found = np.concatenate(list(found))
+    write_features(out, {"features": found, **columns}, {})
+    say(written(out, found, columns["layer"]))
+
+
+class _Features:
+    """The features in the files of shards, in order, of which one is in memory at a time.
+
+    Attributes:
+        shape, dtype: of all together.
+    """
+
+    def __init__(self, shards, lengths):
+        self.shards, first = shards, read_arrays(shards[0], ["features"])["features"]
+        self.shape, self.dtype = (sum(lengths), first.shape[1]), first.dtype
+
+    def __iter__(self):
+        return (read_arrays(shard, ["features"])["features"] for shard in self.shards)
 
 
 def written(out, array, layer):
@@ -178,8 +200,23 @@ def write_features(out, arrays, manifest):
         return
     if manifest:
         arrays = arrays | {"manifest": np.frombuffer(json.dumps(manifest).encode(), "uint8")}
-    with runs.replacing(out) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)
+    with runs.replacing(out) as temporary, zipfile.ZipFile(temporary, "w") as file:
+        for name, array in arrays.items():
+            with file.open(f"{name}.npy", "w", force_zip64=True) as member:  # as np.savez does, but for _Features
+                _write_array(member, array)
+
+
+def _write_array(file, array):
+    """Write an array, or `_Features`, in NumPy's format."""
+    import numpy as np
+
+    if not isinstance(array, _Features):
+        np.lib.format.write_array(file, array, allow_pickle=False)
+        return
+    header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    for part in array:
+        file.write(np.ascontiguousarray(part).data)
 
 
 def _write_parquet(out, features, files, labels, class_names, splits, layer):

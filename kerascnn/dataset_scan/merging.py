@@ -7,9 +7,12 @@ from kerascnn.dataset_scan.result import ScanResult, load, load_manifest
 from kerascnn.errors import DataError, UsageError
 from kerascnn.shards import check_one_job, in_order
 
+OF_SHARDS = ("shard", "computed_with", "patches")  # entries of a shard's manifest that a whole scan lacks
 DIFFERENT = {  # what messages call the entries of a manifest
     "kerascnn": "the version of kerascnn",
     "model": "the network",
+    "computed_with": "the versions of Keras and its backend",
+    "patches": "whether patches were kept",
     "weights": "the network's weights",
     "class_names": "the names of the classes",
     "images": "the number of images",
@@ -53,7 +56,7 @@ def merge(shards, *, out=None, patches=True):
 
 def _merged(shards, manifest):
     """The ScanResult of shards in order; files are in memory one at a time."""
-    manifest, layers = {entry: value for entry, value in manifest.items() if entry != "shard"}, {}
+    manifest, layers = {entry: value for entry, value in manifest.items() if entry not in OF_SHARDS}, {}
     for shard in shards:
         record = (shard if isinstance(shard, ScanResult) else load(shard))._record
         if not layers:

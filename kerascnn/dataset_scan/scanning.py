@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerascnn import __version__
+from kerascnn import __version__, backends
 from kerascnn.dataset_scan.blocks import BlockPass
 from kerascnn.dataset_scan.geometry import Geometry
 from kerascnn.dataset_scan.leaders import Leaders
@@ -66,7 +66,7 @@ def scan(
         out: NPZ file for the result; other layers in it, of the same network, data and settings, stay. While the pass
             runs its state lies in `out`.part, so that the same call after a kill continues from there and ends with the
             same numbers.
-        patches: False leaves the pixels of the patches out of `out`; they are most of the file.
+        patches: False leaves the pixels of the patches out of `out`, and out of a shard; they are most of the file.
         every: seconds between two states.
         shard: (i, n), such as (3, 16): scan only the i-th of n parts of the images, numbered from 1; `kerascnn.merge`
             combines all n into one scan. Each reads its own images, once, and at most 64 that tell data sets apart.
@@ -90,8 +90,9 @@ def scan(
     check_finite(plan, passing.weights())  # a ReLU may hide NaN
     settings = {"k": k, "per_image": per_image, "samples": samples, "batch_size": batch_size}
     manifest = _described(model, chosen) | settings | _of_data(names, source, preprocessing)
-    start, stop = _share(shard, source, batch_size, manifest)
-    again = source.again and shard is None  # a shard keeps its patches as its images pass by
+    start, stop = _share(shard, source, batch_size, patches, manifest)
+    # A shard keeps its patches as its images pass by
+    cut = patches if shard is not None else not source.again
     part = Path(f"{out}.part") if out is not None else None
     record, saved = _begun(part, manifest), time.monotonic()
     for images, block_labels in source.blocks(batch_size, record.done if record else start, stop):
@@ -104,7 +105,7 @@ def scan(
             passing.centres = [layer.statistics.centre.astype("float32") for layer in record.layers.values()]
             if source.again:
                 _check_places(record, k, len(source), per_image)
-        _step(record, plan, passing, x, block_labels, None if again else pixels(images))
+        _step(record, plan, passing, x, block_labels, pixels(images) if cut else None)
         if say:
             say(record.done - start, len(source) if stop is None else stop - start)
         if part and time.monotonic() - saved >= every:
@@ -115,15 +116,16 @@ def scan(
     if shard is None:
         _check_places(record, k, record.done, per_image)
         record.finish()
-    result = ScanResult(record, (lambda index: pixels(source.take(index))) if again else None)
+    result = ScanResult(record, (lambda index: pixels(source.take(index))) if source.again and shard is None else None)
     if out is not None:
         _joined(result, out).save(out, patches=patches)
         part.unlink(missing_ok=True)
     return result
 
 
-def _share(shard, source, batch_size, manifest):
-    """(first, stop) of the images that are scanned, (0, None) for all; a shard is entered into the manifest."""
+def _share(shard, source, batch_size, patches, manifest):
+    """(first, stop) of the images that are scanned, (0, None) for all; a shard is entered into the manifest, with what
+    all shards must agree in (`merging.OF_SHARDS`)."""
     if shard is None:
         return 0, None
     if not source.again:
@@ -131,7 +133,7 @@ def _share(shard, source, batch_size, manifest):
             f"shard={shard!r} needs data of which any image can be read: an array, an ImageData or a Split, not a "
             "stream of batches."
         )
-    manifest["shard"] = list(check_shard(shard))
+    manifest |= {"shard": list(check_shard(shard)), "computed_with": backends.computed_with(), "patches": patches}
     return shard_range(shard, len(source), batch_size)
 
 
