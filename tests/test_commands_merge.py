@@ -85,6 +85,9 @@ def test_features_of_a_job_array_are_those_of_one_job(call, trained, make_folder
     code, out, err = call("merge", *shards, "-o", "all.npz")
     assert (code, out, err) == (0, "all.npz: 73 images, 84 features of f6\n", "")
     assert (tmp_path / "all.npz").read_bytes() == (tmp_path / "one.npz").read_bytes()
+    with np.load(tmp_path / "all.npz") as arrays:
+        np.savez(tmp_path / "numpy.npz", **arrays)
+    assert (tmp_path / "all.npz").read_bytes() == (tmp_path / "numpy.npz").read_bytes()
     assert call("features", trained.folder, folder, "--layer", "f6", "--shard", "1/3", "-o", "other.npz")[0] == 0
     for wrong, told in (
         (["merge", *shards[:2], "-o", "x.npz"], "1 shard is missing: 3/3. Compute it first, and name all 3."),
@@ -102,6 +105,30 @@ def test_features_of_a_job_array_are_those_of_one_job(call, trained, make_folder
     np.savez(tmp_path / "other.npz", head=np.zeros(3))
     code, _, err = call("merge", *shards, "other.npz", "-o", "x.npz")
     assert (code, "other.npz holds no features, unlike features-2-of-3.npz" in err) == (1, True), err
+
+
+def test_a_microscope_of_a_job_array(call, trained, tmp_path):
+    arguments = ["microscope", trained.folder, trained.folder.parent / "photos", "--layers", "c1", "--looks", "0"]
+    for number in (2, 1):
+        code, out, err = call(*arguments, "--shard", f"{number}/2")
+        assert (code, err) == (0, "")
+    assert "microscope-1-of-2.npz\nWhen all 2 are done: kerascnn merge microscope-*-of-2.npz -o OUT" in out
+    code, out, err = call("merge", "microscope-1-of-2.npz", "microscope-2-of-2.npz", "-o", "site")
+    assert (code, err) == (0, "")
+    assert out == (
+        "site: what was found in 72 images, of 2 shards\n"
+        "Now draw its pages: the command of a shard with --out site and without --shard\n"
+    )
+    code, out, err = call(*arguments, "--out", "site")
+    assert (code, err, out.splitlines()[-1]) == (0, "", "site/index.html")
+    for wrong, told in (
+        ([*arguments, "--shard", "1/2", "--out", "folder"], "--out folder is not allowed for a shard, which is one"),
+        ([*arguments, "--shard", "1/2", "--feature-images"], "--feature-images is not allowed for a shard"),
+        ([*arguments, "--shard", "1/2"], "microscope-1-of-2.npz already exists"),
+        (["merge", "microscope-1-of-2.npz", "-o", "x"], "1 shard is missing: 2/2. Compute it first"),
+    ):
+        code, _, err = call(*wrong)
+        assert (code, told in err) == (2, True), err
 
 
 def test_predictions_and_evaluation_of_a_job_array_are_those_of_one_job(call, trained, make_folder, tmp_path):

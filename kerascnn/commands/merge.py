@@ -1,6 +1,7 @@
 """`kerascnn merge`: what the jobs of an array have computed, each from its shard of the images, as one result."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -25,11 +26,12 @@ def merge(
     Parameters
     ----------
     shards
-        files that kerascnn scan, features, predict or evaluate wrote with --shard, all of them, in any order
+        files that kerascnn scan, features, predict, evaluate or microscope wrote with --shard, all of them, in any
+        order
     out
         for scans, a folder for the tables, the sheets and scan.npz, or a .npz file for the scan alone; for features, a
         .npz or .parquet file; for predict, a .csv or .json file, as with --csv or --json; for evaluate, a .csv file, as
-        with --predictions, or a .json file, as with --json
+        with --predictions, or a .json file, as with --json; for microscope, a new folder for the site
     """
     if not shards:
         raise UsageError("No shard was named. Type: kerascnn merge SHARD SHARD ... -o OUT")
@@ -43,7 +45,7 @@ def merge(
         raise DataError(f"{other} holds no {kind}, unlike {shards[0]}. Name files of one kind.")
     if kind == "features":
         check_target(out)
-    elif kind != "scan" and out.suffix not in (".csv", ".json"):
+    elif kind in ("predictions", "evaluation") and out.suffix not in (".csv", ".json"):
         raise UsageError(f"--out {out} is not allowed for the {kind} of shards: the name must end with .csv or .json.")
     with computing() as (say, _):
         MERGED[kind](shards, out, say)
@@ -99,9 +101,18 @@ def _merge_evaluation(shards, out, say):
     say(f"\n{out}, of {counted(len(shards), 'shard')}")
 
 
+def _merge_microscopes(shards, out, say):
+    from kerascnn.pages.microscope.shards import merge_shards
+
+    images = counted(merge_shards(shards, out)["images"], "image")
+    say(f"{out}: what was found in {images}, of {counted(len(shards), 'shard')}")
+    say(f"Now draw its pages: the command of a shard with --out {shlex.quote(str(out))} and without --shard")
+
+
 MERGED = {
     "scan": _merge_scans,
     "features": merge_features,
     "predictions": _merge_predictions,
     "evaluation": _merge_evaluation,
+    "microscope": _merge_microscopes,
 }

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from kerascnn.commands.sharding import check_absent, merge_hint, shard_file
 from kerascnn.commands.terminal import Subject, check_subject, computing, let_interrupts_through, saying_warnings
 from kerascnn.errors import UsageError, disk_full
+from kerascnn.shards import parse_shard
 
 
 def microscope(
@@ -20,6 +22,7 @@ def microscope(
     feature_images: bool = False,
     split: str | None = None,
     batch_size: int = 32,
+    shard: str | None = None,
 ):
     """Build a site with a page for every unit: what excites it, its statistics, classes, weights and nearest units.
 
@@ -50,7 +53,12 @@ def microscope(
         train, validation or test [default: test, or a split that the data has]
     batch_size
         images computed at once
+    shard
+        look only at this part of the images, such as 3/16, and write a file (--out FILE.npz) instead of a site;
+        kerascnn merge combines all parts into the beginning of a site, and the same command without --shard draws its
+        pages
     """
+    part, out = _part(shard, out, feature_images)
     check_subject(run)
     if split not in (None, "train", "validation", "test"):
         raise UsageError(f"--split {split!r} is not allowed. Allowed: train, validation, test.")
@@ -60,10 +68,17 @@ def microscope(
         from kerascnn.using.classifier import subject
 
         classifier = subject(run)
-        available = using.data_of(classifier, data)
+        available = using.data_of(classifier, data, some=part is not None)
         if split is not None and split not in available.splits:
             raise UsageError(f"{available.name} has no split {split!r}; it has {', '.join(available.splits)}.")
         let_interrupts_through()
+        if part:
+            from kerascnn.pages.microscope.shards import write_shard
+
+            settings = {"layers": layers, "images": images, "split": split, "batch_size": batch_size, "say": say}
+            write_shard(classifier, available, part, out, **settings)
+            say(merge_hint(out, part))
+            return
         out = out or classifier.folder / "microscope"
         try:
             with saying_warnings(say):
@@ -86,3 +101,18 @@ def microscope(
                 say(f"What is done is kept in {out}. Make room, and type the same command again.")
             raise
         say(str(page))
+
+
+def _part(shard, out, feature_images):
+    """((i, n) or None, what is written) of what was typed."""
+    if shard is None:
+        return None, out
+    part = parse_shard(shard)
+    out = out or Path(shard_file("microscope", part))
+    if out.suffix != ".npz" or feature_images:
+        wrong = "--feature-images" if feature_images else f"--out {out}"
+        raise UsageError(
+            f"{wrong} is not allowed for a shard, which is one .npz file. A folder and --feature-images go with the "
+            "site, which the same command without --shard draws."
+        )
+    return part, check_absent(out)

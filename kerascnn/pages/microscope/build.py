@@ -17,7 +17,7 @@ from kerascnn.pages.microscope.layers import all_layers, matching
 from kerascnn.pages.microscope.maps import AT_ONCE, METHODS, Walker
 from kerascnn.pages.microscope.pages import Drawn, Pages
 from kerascnn.pages.microscope.recorded import recorded
-from kerascnn.pages.microscope.site import FORMAT, MANIFEST, STATE, Site
+from kerascnn.pages.microscope.site import DATA, FORMAT, MANIFEST, STATE, Site
 from kerascnn.pages.microscope.subject import opened
 
 OF_A_CLASS = 12  # images of each class that have a page, besides those in patches
@@ -89,10 +89,10 @@ def microscope(
     everything, chosen = all_layers(subject.model), matching(subject.model, layers)
     site = Site(out)
     before = site.open({"model": subject.model.name, "weights": checksum(subject.model.weights)})
-    _begin(site, subject, before, top)
+    _begin(site, subject)
     addresses = {*before.get("layers", ()), *(each.address for each in chosen)}
     chosen = [each for each in everything if each.address in addresses]
-    _describe(site, subject, chosen, before)
+    site.put_json(MANIFEST, described(subject, chosen))
     unit_labels, doubts = site.labels(everything)
     for doubt in doubts:
         say(doubt)
@@ -126,36 +126,38 @@ def _check(subject, top, maps, looks):
         raise UsageError(f"maps={maps} is larger than top={top}: maps are drawn of the patches shown.")
 
 
-def _begin(site, subject, before, top):
+def _begin(site, subject):
     """Remove what an earlier build with other images left behind."""
-    source = Arrays(subject.images, subject.labels)
-    key = hashlib.sha256()
-    key.update(json.dumps([len(subject), subject.class_names, subject.files]).encode("utf-8", "surrogateescape"))
-    key.update(source.fingerprint(subject.preprocessing).encode())
-    told = {"data": key.hexdigest()}
-    if site.read_state("data.json", None) != told:
+    told = told_apart(subject)
+    if site.read_state(DATA, None) != told:
         for path in site.state.glob("*") if site.state.is_dir() else ():
             path.unlink()
         for path in (*(site.folder / "images").glob("*"), *site.folder.glob("units/*/*-feature.webp")):
             path.unlink()
-        site.put_json(f"{STATE}/data.json", told)
+        site.put_json(f"{STATE}/{DATA}", told)
 
 
-def _describe(site, subject, chosen, before):
-    """Write the manifest."""
-    site.put_json(
-        MANIFEST,
-        {
-            "format": FORMAT,
-            "kerascnn": __version__,
-            "model": subject.model.name,
-            "weights": checksum(subject.model.weights),
-            "layers": [each.address for each in chosen],
-            "data": subject.data_name,
-            "split": subject.split,
-            "images": len(subject),
-        },
-    )
+def told_apart(subject):
+    """What state/data.json says of the images, so that other ones are told apart."""
+    source = Arrays(subject.images, subject.labels)
+    key = hashlib.sha256()
+    key.update(json.dumps([len(subject), subject.class_names, subject.files]).encode("utf-8", "surrogateescape"))
+    key.update(source.fingerprint(subject.preprocessing).encode())
+    return {"data": key.hexdigest()}
+
+
+def described(subject, chosen):
+    """The manifest of a site with some layers."""
+    return {
+        "format": FORMAT,
+        "kerascnn": __version__,
+        "model": subject.model.name,
+        "weights": checksum(subject.model.weights),
+        "layers": [each.address for each in chosen],
+        "data": subject.data_name,
+        "split": subject.split,
+        "images": len(subject),
+    }
 
 
 def _pictured(site, subject, facts, looked):

@@ -56,13 +56,18 @@ def collect(subject, layers, site, *, batch_size=32, say=None):
         say: called with sentences.
     """
     say = say or (lambda line: None)
-    result = _scanned(subject, layers, site, batch_size, say)
+    result = scanned(subject, layers, site.state, batch_size, say)
     return _active(subject, layers, site, batch_size, result, say)
 
 
-def _scanned(subject, layers, site, batch_size, say):
-    """The ScanResult of the layers; those that an earlier build scanned are not scanned again."""
-    path, clock = site.state / "scan.npz", Clock()
+def scanned(subject, layers, state, batch_size, say, shard=None):
+    """The ScanResult of the layers, in scan.npz in the folder `state`; those that are there already are not scanned
+    again.
+
+    Args:
+        shard: (i, n), for one part of the images; None: all.
+    """
+    path, clock = state / "scan.npz", Clock()
     names = [each.name for each in layers]
 
     def told(done, count):
@@ -86,6 +91,7 @@ def _scanned(subject, layers, site, batch_size, say):
             batch_size=batch_size,
             out=path,
             patches=False,
+            shard=shard,
             say=told,
         )
         if len(missing) < len(names):
@@ -93,15 +99,20 @@ def _scanned(subject, layers, site, batch_size, say):
     return earlier
 
 
+def sample_of(subject):
+    """int (n,), numbers of the images whose activity is kept."""
+    return np.unique(np.linspace(0, len(subject) - 1, min(SAMPLE, len(subject))).round().astype(int))
+
+
 def _active(subject, layers, site, batch_size, result, say):
-    sample = np.unique(np.linspace(0, len(subject) - 1, min(SAMPLE, len(subject))).round().astype(int))
+    sample = sample_of(subject)
     state = _read(site.state / "activity.npz")
     have = set(json.loads(state["layers"].tobytes())) if state else set()
     missing = [each for each in layers if each.address not in have]
     if missing:
-        arrays = _passed(subject, missing, sample, site, batch_size, say)
-        state = {**state, **arrays, "layers": _text(sorted(have | {each.address for each in missing}))}
-        _write(site.state / "activity.npz", state)
+        arrays = passed(subject, missing, sample, site.state, batch_size, say)
+        state = {**state, **arrays, "layers": text_array(sorted(have | {each.address for each in missing}))}
+        write_arrays(site.state / "activity.npz", state)
         (site.state / "activity-part.npz").unlink(missing_ok=True)
     height = {each.address: state[f"height/{each.address}"] for each in layers}
     place = {each.address: state[f"place/{each.address}"] for each in layers}
@@ -109,8 +120,14 @@ def _active(subject, layers, site, batch_size, result, say):
     return Collected(result, sample, height, place, answers)
 
 
-def _passed(subject, layers, sample, site, batch_size, say):
-    """Arrays of the second pass: height/ADDRESS and place/ADDRESS of the sample, classes and probabilities of all."""
+def passed(subject, layers, sample, state, batch_size, say, part=None):
+    """Arrays of the second pass: height/ADDRESS and place/ADDRESS of the sample, classes and probabilities of all.
+
+    Args:
+        state: the folder in which the pass keeps how far it is.
+        part: (first, stop), numbers of the images that are looked at; None: all.
+    """
+    start, stop = part or (0, len(subject))
     plan = make_plan(subject.model, opaque_step)
     answering = plan.outputs[0] if len(subject.model.output_shape) == 2 else None
     values = tuple(each.scanned.value for each in layers)
@@ -118,14 +135,14 @@ def _passed(subject, layers, sample, site, batch_size, say):
     task = Task(needed_steps(plan.steps, wanted), plan.inputs, wanted)
     step = backends.compiled(functools.partial(_heights, task, len(values)))
     constants = read_constants(plan, "float32")
-    part, clock, saved = site.state / "activity-part.npz", Clock(), time.monotonic()
+    path, clock, saved = state / "activity-part.npz", Clock(), time.monotonic()
     key = hashlib.sha256(json.dumps([each.name for each in layers]).encode()).hexdigest()
-    arrays = _read(part)
+    arrays = _read(path)
     if not arrays or arrays["key"].tobytes().decode() != key:
-        arrays = {"key": _text(key, raw=True), "done": np.array(0)}
+        arrays = {"key": text_array(key, raw=True), "done": np.array(start)}
     kept = set(sample.tolist())
-    for first in range(int(arrays["done"]), len(subject), batch_size):
-        numbers = np.arange(first, min(first + batch_size, len(subject)))
+    for first in range(int(arrays["done"]), stop, batch_size):
+        numbers = np.arange(first, min(first + batch_size, stop))
         x = check_images(subject.model, plan, subject.prepared(numbers))[0].astype("float32", copy=False)
         filled = np.concatenate([x, np.repeat(x[-1:], batch_size - len(x), 0)])
         heights, places, end = step(ops.convert_to_tensor(filled), constants)
@@ -139,9 +156,9 @@ def _passed(subject, layers, sample, site, batch_size, say):
             _append(arrays, "probabilities", probable)
         arrays["done"] = np.array(first + len(numbers))
         if clock.rings():
-            say(f"activity: {int(arrays['done']):,} of {counted(len(subject), 'image')}")
+            say(f"activity: {int(arrays['done']) - start:,} of {counted(stop - start, 'image')}")
         if time.monotonic() - saved >= EVERY:
-            _write(part, _joined(arrays))
+            write_arrays(path, _joined(arrays))
             saved = time.monotonic()
     return {name: array for name, array in _joined(arrays).items() if name not in ("key", "done")}
 
@@ -175,7 +192,8 @@ def _joined(arrays):
     return {name: np.concatenate(value) if isinstance(value, list) else value for name, value in arrays.items()}
 
 
-def _text(value, raw=False):
+def text_array(value, raw=False):
+    """uint8 (n,): a value as JSON, or with `raw` a text as it is."""
     return np.frombuffer((value if raw else json.dumps(value)).encode(), "uint8")
 
 
@@ -187,7 +205,8 @@ def _read(path):
         return {}
 
 
-def _write(path, arrays):
+def write_arrays(path, arrays):
+    """Write an NPZ file, atomically."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
 

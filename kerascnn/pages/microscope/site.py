@@ -13,6 +13,7 @@ from kerascnn.files import read_json, read_text
 
 FORMAT = 1  # of the folder; another number is another arrangement
 MANIFEST, LABELS, STATE = "microscope.json", "labels.csv", "state"
+DATA = "data.json"  # in STATE
 LABEL_COLUMNS = ["layer", "unit", "label", "note"]
 
 
