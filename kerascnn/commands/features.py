@@ -147,11 +147,11 @@ def merge_features(shards, out, say):
     order = in_order([(name, manifest["shard"]) for name, manifest in manifests])
     columns = {name: np.concatenate([parts[place][name] for place in order]) for name in ROWS}
     columns = {name: columns.get(name, array) for name, array in parts[0].items() if name != "manifest"}
-    found = _Features([shards[place] for place in order], [len(parts[place]["splits"]) for place in order])
+    features = _Features([shards[place] for place in order], [len(parts[place]["splits"]) for place in order])
     if out.suffix == ".parquet":
-        found = np.concatenate(list(found))
-    write_features(out, {"features": found, **columns}, {})
-    say(written(out, found, columns["layer"]))
+        features = np.concatenate(list(features))
+    write_features(out, {"features": features, **columns}, {})
+    say(written(out, features, columns["layer"]))
 
 
 class _Features:

@@ -53,10 +53,10 @@ def merge(
 
 def _kind(shard):
     """What the file of a shard holds: a key of MERGED."""
-    found = read_arrays(shard, ["layer", "manifest"])
-    if "layer" in found:
+    arrays = read_arrays(shard, ["layer", "manifest"])
+    if "layer" in arrays:
         return "features"
-    kind = json.loads(found["manifest"].tobytes()).get("kind") if "manifest" in found else None
+    kind = json.loads(arrays["manifest"].tobytes()).get("kind") if "manifest" in arrays else None
     return kind if kind in MERGED else "scan"
 
 

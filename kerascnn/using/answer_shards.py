@@ -108,8 +108,8 @@ def evaluate_shard(run, data, shard, out, *, strict=False):
     network = _network(classifier.model) | {"views": views}
     manifest = _manifest("evaluation", shard, classifier.labels, len(split), told.hexdigest(), network)
     part = split.take(np.arange(first, stop))
-    found = answers(classifier.model, part, classifier.preprocessing, **views)
-    _write(out, {"log_probabilities": found, "label": part.labels, "files": np.array(part.files, str)}, manifest)
+    logs = answers(classifier.model, part, classifier.preprocessing, **views)
+    _write(out, {"log_probabilities": logs, "label": part.labels, "files": np.array(part.files, str)}, manifest)
     return len(part)
 
 
@@ -137,8 +137,8 @@ def merged_predictions(shards):
     top = min(manifest["top"], len(labels))
     for arrays in parts:
         columns = (arrays[name].tolist() for name in ("image", "index", "probability"))
-        found = enumerate(zip(*columns, strict=True))
-        rows += [(image, number % top + 1, i, p, labels[i]) for number, (image, i, p) in found]
+        numbered = enumerate(zip(*columns, strict=True))
+        rows += [(image, number % top + 1, i, p, labels[i]) for number, (image, i, p) in numbered]
         broken += map(tuple, arrays["broken"].tolist())
     return rows, broken
 
@@ -149,8 +149,8 @@ def merged_evaluation(shards):
     from kerascnn.training.evaluate import score
 
     manifest, parts = _read(shards)
-    found = [(arrays["log_probabilities"], arrays["label"], arrays["files"]) for arrays in parts]
-    logs, labels, files = (np.concatenate(column) for column in zip(*found, strict=True))
+    columns = [(arrays["log_probabilities"], arrays["label"], arrays["files"]) for arrays in parts]
+    logs, labels, files = (np.concatenate(column) for column in zip(*columns, strict=True))
     return score(logs, labels, tuple(manifest["labels"]), tuple(files.tolist()))
 
 
@@ -164,5 +164,5 @@ def _read(shards):
 
 def manifest_of(path):
     """The manifest of a shard; {} of another NPZ file."""
-    found = read_arrays(path, ["manifest"])
-    return json.loads(found["manifest"].tobytes()) if found else {}
+    arrays = read_arrays(path, ["manifest"])
+    return json.loads(arrays["manifest"].tobytes()) if arrays else {}

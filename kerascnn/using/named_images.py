@@ -107,13 +107,13 @@ def predictions_of(answer, prepared, labels, images, *, top, size):
 
 def digest(paths):
     """A checksum of the names of all files, (Pack, row) pairs among them, and of the bytes of up to 64."""
-    found = hashlib.sha256()
+    checksum = hashlib.sha256()
     for path in paths:
-        found.update(_name(path).encode("utf-8", "surrogateescape") + b"\0")
+        checksum.update(_name(path).encode("utf-8", "surrogateescape") + b"\0")
     for number in np.unique(np.linspace(0, len(paths) - 1, min(64, len(paths))).astype(int)).tolist():
         path = paths[number]
-        found.update(path[0].content(path[1]) if isinstance(path, tuple) else _bytes(path))
-    return found.hexdigest()
+        checksum.update(path[0].content(path[1]) if isinstance(path, tuple) else _bytes(path))
+    return checksum.hexdigest()
 
 
 def _bytes(path):

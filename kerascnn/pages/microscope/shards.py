@@ -64,9 +64,9 @@ def write_shard(model, data, shard, out, *, layers="all", batch_size=32, say=Non
     with replacing(asked) as temporary:
         temporary.write_text(text)
     scanned(subject, chosen, state, batch_size, say, shard)
-    found = passed(subject, chosen, sample_of(subject), state, batch_size, say, part)
+    activity = passed(subject, chosen, sample_of(subject), state, batch_size, say, part)
     scan = np.frombuffer((state / "scan.npz").read_bytes(), "uint8")
-    write_arrays(out, {"manifest": text_array(text, raw=True), "scan": scan, **found})
+    write_arrays(out, {"manifest": text_array(text, raw=True), "scan": scan, **activity})
     shutil.rmtree(state)
 
 
@@ -82,7 +82,7 @@ def merge_shards(shards, out):
     manifests = [(path, json.loads(read_arrays(path, ["manifest"])["manifest"].tobytes())) for path in shards]
     check_one_job(manifests, "job", DIFFERENT)
     ordered = [shards[place] for place in in_order([(path, manifest["shard"]) for path, manifest in manifests])]
-    manifest, site, found = manifests[0][1], Site(out), {}
+    manifest, site, activity = manifests[0][1], Site(out), {}
     if site.open({}):
         raise UsageError(f"{out} is a microscope already. Name a new folder.")
     with tempfile.TemporaryDirectory() as folder:
@@ -93,10 +93,10 @@ def merge_shards(shards, out):
             scans[-1].write_bytes(arrays.pop("scan").tobytes())
             del arrays["manifest"]
             for name, array in arrays.items():
-                found.setdefault(name, []).append(array)
+                activity.setdefault(name, []).append(array)
         dataset_scan.merge(scans, out=site.state / "scan.npz", patches=False)
-    found = {name: np.concatenate(parts) for name, parts in found.items()}
-    write_arrays(site.state / "activity.npz", {**found, "layers": text_array(sorted(manifest["layers"]))})
+    activity = {name: np.concatenate(parts) for name, parts in activity.items()}
+    write_arrays(site.state / "activity.npz", {**activity, "layers": text_array(sorted(manifest["layers"]))})
     site.put_json(f"{STATE}/{DATA}", manifest.pop("told_apart"))
     for entry in ("kind", "batch_size", "computed_with", "shard"):
         del manifest[entry]
