@@ -13,6 +13,7 @@ from kerascnn import models
 from kerascnn.datasets.image_data import ImageData, Split
 from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.errors import DataError, UsageError
+from kerascnn.layers import PatchWhitening
 from kerascnn.models.backbone import HEAD, backbone
 from kerascnn.training.head import start_head
 
@@ -54,6 +55,22 @@ def test_the_old_head_and_what_surrounds_it_go(lent):
     ours = keras.Model(model.inputs[0], model.get_layer("norm").output)(images)
     np.testing.assert_allclose(ours, features, rtol=1e-6)
     assert backbone(lent, (24, 20, 3), 3).output_shape == (None, 3)
+
+
+def test_layers_that_were_frozen_when_the_file_was_saved_are_trained(tmp_path):
+    """But not the weights that a layer never trains."""
+    inputs = keras.Input((16, 16, 3))
+    inner = keras.Sequential([keras.Input((15, 15, 24)), layers.Conv2D(4, 3), layers.BatchNormalization()])
+    x = layers.GlobalAveragePooling2D()(inner(PatchWhitening(name="whitening")(inputs)))
+    model = keras.Model(inputs, layers.Dense(7, activation="softmax", name="scores")(x))
+    model.trainable = False
+    model.get_layer("scores").trainable = True
+    model.save(tmp_path / "frozen.keras")
+    ours = backbone(tmp_path / "frozen.keras", (16, 16, 3), 3)
+    trained = [variable.name for variable in ours.trainable_variables]
+    assert trained == ["bias", "kernel", "bias", "gamma", "beta", "kernel", "bias"]
+    for a, b in zip(ours.get_weights()[:-2], model.get_weights()[:-2], strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("classes", [2, 3])

@@ -72,11 +72,11 @@ def _features(model, path):
 
 
 def _at_size(body, inputs):
-    """The same layers and weights on another input."""
+    """The same layers and weights on another input, all of them trained, whatever was frozen when they were saved."""
     policy = keras.config.dtype_policy().name
 
     def copied(layer):
-        config = layer.get_config()
+        config = _unfrozen(layer.get_config())
         if isinstance(config.get("dtype"), dict | str):
             config["dtype"] = policy
         return layer.__class__.from_config(config)
@@ -84,3 +84,12 @@ def _at_size(body, inputs):
     clone = keras.models.clone_model(body, input_tensors=[inputs], clone_function=copied)
     clone.set_weights(body.get_weights())
     return clone
+
+
+def _unfrozen(config):
+    """A layer's configuration with which it is trained, and all within it."""
+    if isinstance(config, list):
+        return [_unfrozen(value) for value in config]
+    if isinstance(config, dict):
+        return {name: name == "trainable" or _unfrozen(value) for name, value in config.items()}
+    return config
