@@ -113,6 +113,11 @@ def test_a_run_starts_from_a_file_and_goes_on_exactly(lent, tmp_path):
         ):
             np.testing.assert_array_equal(ours, theirs)
     assert run.read("run")["result"]["accuracy"] == 1
+    told.clear()
+    third = recipe.replace(start_from=str(run.folder), train_last=0, learning_rate=1e-9, epochs=1)
+    third = kerascnn.load(kerascnn.train(third, out=tmp_path / "third", say=told.append))
+    assert not any("logistic regression" in line for line in told)  # the run lends the head, too
+    np.testing.assert_allclose(third.get_weights()[-2], trained.get_weights()[-2], atol=1e-5)
     again = recipe.replace(model=str(run / "best.keras"), epochs=1)
     described = kerascnn.train(again, out=tmp_path / "again", say=lambda line: None).read("data")
     assert described["preprocessing"] == run.read("data")["preprocessing"]

@@ -11,6 +11,7 @@ from kerascnn import runs
 from kerascnn.errors import DataError, UsageError, counted
 from kerascnn.keras_file import load
 from kerascnn.models import is_file, torch_file
+from kerascnn.models.backbone import HEAD
 from kerascnn.models.checkpoint import fill_from_torch
 from kerascnn.network.find import find_all, layers_in, layers_of
 from kerascnn.training.head import start_head
@@ -24,12 +25,12 @@ def transfer(recipe, model, data, prepared, fill=True):
         prepared: its Preprocessing.
         fill: False leaves the weights as they are, for a resumed run.
     """
-    notes = []
+    notes, filled = [], []
     if recipe.start_from and fill:
         filled, left = start_from(model, recipe.start_from, data.class_names)
         new = f"; new: {', '.join(left)}" if left else ""
         notes.append(f"{counted(len(filled), 'layer starts', 'layers start')} from {recipe.start_from}{new}")
-    if is_file(recipe.model) and fill:
+    if is_file(recipe.model) and fill and HEAD not in filled:
         notes.append(start_head(model, data, prepared, recipe.class_weights == "balanced"))
     names = frozen_layers(model, recipe.freeze, recipe.train_last)
     if names:
