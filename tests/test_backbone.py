@@ -153,6 +153,10 @@ def test_networks_that_cannot_lend(tmp_path):
         backbone(tmp_path / "none.keras", (8, 8, 3), 2)
     data = tmp_path / "data.npz"
     np.savez(data, x_train=coloured(30, 8).train.images, y_train=np.arange(30) % 3)
+    with pytest.raises(UsageError, match=r"normalize='none' has nothing to act on: .*flat\.keras .*Leave it out"):
+        kerascnn.train(
+            model=str(tmp_path / "flat.keras"), data=str(data), batch_size=8, normalize="none", say=lambda line: None
+        )
     with pytest.raises(
         UsageError, match=r"flat.keras does not say what it expects of pixels.*kerascnn adopt .*flat.keras --preprocess"
     ):

@@ -17,6 +17,7 @@ from kerascnn.models import MODELS, is_file
 from kerascnn.models.backbone import backbone
 from kerascnn.models.variants import altered
 from kerascnn.network import pixels
+from kerascnn.recipes import FIELDS
 from kerascnn.training.batches import Batches
 from kerascnn.training.muon import Muon
 from kerascnn.training.reading import image_size
@@ -74,6 +75,11 @@ def ready(recipe, data, precision, devices=1, share=(0, 1)):
         devices: how many share each batch; the caller opens `backends.data_parallel`.
         share: (number of this host from 0, number of hosts that share each batch).
     """
+    if is_file(recipe.model) and recipe.normalize != FIELDS["normalize"].default:
+        raise UsageError(
+            f"normalize={recipe.normalize!r} has nothing to act on: {recipe.model} itself says what it expects of "
+            "pixels. Leave it out."
+        )
     keras.utils.set_random_seed(recipe.seed)
     size, images = image_size(recipe), data.train.images
     model = network(recipe, (*size, images.shape[-1]), len(data.class_names), precision)
