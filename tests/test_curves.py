@@ -1,9 +1,14 @@
 from types import SimpleNamespace
 
+import numpy as np
 import pandas
+import pytest
 
-from kerascnn import plots
-from kerascnn.training.curves import Rows, keep_rows
+from kerascnn import datasets, plots
+from kerascnn.datasets.preprocessing import Preprocessing
+from kerascnn.recipes import Recipe
+from kerascnn.training.batches import Batches
+from kerascnn.training.curves import Rows, in_batches, keep_rows
 
 BATCHES = SimpleNamespace(period=5, total=12)
 
@@ -38,3 +43,16 @@ def test_a_table_goes_on_with_the_columns_that_it_has(tmp_path):
     keep_rows(path, 1)
     told = rows(path, True, (1, {"loss": 1.25, "top5": 0.5}))
     assert told == ["epoch,loss,val_loss", "0,2.0,2.5", "1,1.25,NA"]
+
+
+@pytest.mark.parametrize(
+    ("side", "batch_size", "devices", "at_once"), [(32, 8, 1, 256), (224, 8, 1, 10), (224, 16, 1, 16), (224, 8, 4, 12)]
+)
+def test_fewer_large_images_are_evaluated_at_once(side, batch_size, devices, at_once):
+    some = datasets.Split(np.zeros((300, side, side, 1), "uint8"), np.zeros(300, int))
+    data = datasets.ImageData("x", "x.npz", ("a", "b"), some, some, some)
+    prepared = Preprocessing((side, side), (side, side), 1, (0.5,), (0.5,))
+    recipe = Recipe(batch_size=batch_size)
+    batches = Batches(some, prepared, batch_size, multiple=devices)
+    images, _ = next(iter(in_batches(data, "validation", recipe, batches)))
+    assert len(images) == at_once

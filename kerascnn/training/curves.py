@@ -7,6 +7,7 @@ import numpy as np
 
 from kerascnn import backends, runs
 from kerascnn.training.batches import InOrder
+from kerascnn.training.evaluate import images_at_once
 
 
 def measuring(path, recipe, data, batches, *, test):
@@ -31,8 +32,14 @@ def in_batches(data, name, recipe, batches, most=None):
     if most is not None:
         split = split.take(np.arange(min(most, len(split))))
     soft = len(data.class_names) if "mixup" in recipe.augment else 0
-    size = -(-max(recipe.batch_size, 256) // batches.multiple) * batches.multiple
+    size = batch_size(recipe, batches)
     return backends.stream(InOrder(split, batches.preprocessing, size, soft, batches.multiple, share=batches.share))
+
+
+def batch_size(recipe, batches):
+    """How many images are evaluated at once: as many as their size allows, or as training takes, if these are more."""
+    most = max(recipe.batch_size, images_at_once(batches.preprocessing.image_size))
+    return -(-most // batches.multiple) * batches.multiple
 
 
 class TestCurve(keras.callbacks.Callback):

@@ -6,7 +6,7 @@ import time
 from kerascnn import backends
 from kerascnn.errors import UsageError, counted
 from kerascnn.training.build import compile_model, ready
-from kerascnn.training.curves import in_batches
+from kerascnn.training.curves import batch_size, in_batches
 from kerascnn.training.transfer import transfer
 
 MOST_EPOCHS = 200  # more passes over the same images than this teach little
@@ -98,7 +98,7 @@ def _measured(recipe, data, precision, devices, seconds):
     step = timed(few) / few
     few = max(few, min(int(SHARE * seconds / step), batches.period))
     step = timed(few) / few
-    some = 2 * max(recipe.batch_size, 256)
+    some = 2 * batch_size(recipe, batches)
     stream = in_batches(data, "train", recipe, batches, most=some)
     model.evaluate(stream, verbose=0)
     start = time.perf_counter()
