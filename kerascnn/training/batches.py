@@ -104,6 +104,7 @@ class Batches(keras.utils.PyDataset):
 
     def _batch(self, index, part, number, step):
         """A part of the batch whose images have these numbers: step `step` of pass `number`."""
+        # NumPy ignores the 0 of step 0, so its stream is that of the order; published runs have these numbers
         rng = np.random.default_rng([self.seed, number, step])
         batch, index = (len(index), part), index[part]
         images = augment(
