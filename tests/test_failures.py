@@ -101,6 +101,20 @@ def test_a_step_that_cannot_fit_is_foreseen(lenet):
     assert "smaller images (image_size=PIXELS) would fit" in foreseen(recipe, lenet, "float32", 1e5)
 
 
+def test_devices_share_a_batch_and_its_memory(lenet):
+    need = cost(lenet, 128, "float32", "adam").training_bytes
+    recipe = Recipe(batch_size=256)
+    assert foreseen(recipe, lenet, "float32", need, 2) == ""
+    assert "are free on each of 2 devices; batch_size=128 would fit" in foreseen(recipe, lenet, "float32", need - 1, 2)
+    told = str(memory_ran_out(recipe, lenet, "float32", need / 0.65, 0, "nothing is kept", 2))
+    assert "that were free on each of 2 devices, 65% count as usable. 128 images are" in told
+    assert told.endswith("Give batch_size=128")
+    assert "A batch cannot be smaller" in str(memory_ran_out(Recipe(batch_size=2), lenet, "float32", 1e12, 0, "", 2))
+    assert backends.accelerator_memory() or memory(2) < 0.6 * memory()
+    with pytest.raises(UsageError, match=r"image_size=\d+ with batches of 64 .* free on each of 64 devices"):
+        check_size(Recipe(image_size=30_000), "float32", 64)
+
+
 @pytest.mark.parametrize(("epoch", "kept"), [(0, "no epoch was finished"), (1, "the best weights so far are kept")])
 @pytest.mark.slow
 def test_memory_that_runs_out_in_training_is_told_with_the_batch_that_fits(epoch, kept, tmp_path):

@@ -13,9 +13,10 @@ from kerascnn.training.reading import image_size
 HEADROOM = 0.35  # of the memory, as of `largest_batch`
 
 
-def memory():
-    """Bytes that training can take: of the accelerator, or what is free on the machine."""
-    return backends.accelerator_memory() or available_memory()
+def memory(devices=1):
+    """Bytes that training can take on each of this machine's `devices` that share a batch: of the accelerator, or a
+    part of what is free on the machine."""
+    return backends.accelerator_memory() or available_memory() // devices
 
 
 def not_a_number(recipe, epoch, kept):
@@ -26,20 +27,21 @@ def not_a_number(recipe, epoch, kept):
     )
 
 
-def memory_ran_out(recipe, model, precision, free, epoch, kept):
+def memory_ran_out(recipe, model, precision, free, epoch, kept, devices=1):
     """The TrainingFailed for memory that ran out: it names the largest smaller power of two that should fit.
 
     Args:
         model: keras.Model, compiled.
         precision: number format of the arithmetic.
-        free: bytes that there were before the first step.
+        free: bytes that there were on each device before the first step.
         epoch: the epoch in which it ran out, from 0.
         kept: what is left, in words.
+        devices: how many share each batch.
     """
-    size = smaller_batch(recipe.batch_size, largest_batch(model, free, precision, model.optimizer))
+    size = _fitting(recipe, model, precision, free, devices)
     if size:
         advice = f"{counted(size, 'image')} {'is' if size == 1 else 'are'} predicted to fit. Give batch_size={size}"
-    elif recipe.batch_size == 1:
+    elif recipe.batch_size == devices:
         advice = "A batch cannot be smaller: take smaller images (image_size=PIXELS) or a smaller network (model=NAME)."
     else:
         advice = (
@@ -49,27 +51,43 @@ def memory_ran_out(recipe, model, precision, free, epoch, kept):
     return TrainingFailed(
         f"Memory ran out in epoch {epoch + 1} with batches of {recipe.batch_size} "
         f"{'image' if recipe.batch_size == 1 else 'images'}; training stopped and {kept}. "
-        f"Of {free / 1e9:.1f} GB that were free, 65% count as usable. {advice}"
+        f"Of {free / 1e9:.1f} GB that were free{_on_each(devices)}, 65% count as usable. {advice}"
     )
 
 
-def foreseen(recipe, model, precision, free):
-    """A sentence where a step is predicted to need more memory than the `free` bytes, or "": natively an operating
-    system or a library may end the process before anything can be said."""
-    need = cost(model, recipe.batch_size, precision, model.optimizer).training_bytes
+def foreseen(recipe, model, precision, free, devices=1):
+    """A sentence where a step is predicted to need more memory than the `free` bytes of each of the `devices`, or "":
+    natively an operating system or a library may end the process before anything can be said."""
+    need = cost(model, recipe.batch_size // devices, precision, model.optimizer).training_bytes
     if need <= free:
         return ""
-    size = smaller_batch(recipe.batch_size, largest_batch(model, free, precision, model.optimizer))
+    size = _fitting(recipe, model, precision, free, devices)
     advice = f"batch_size={size}" if size else "smaller images (image_size=PIXELS)"
     return (
-        f"Note: a step is predicted to need {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; {advice} would fit."
+        f"Note: a step is predicted to need {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free{_on_each(devices)}; "
+        f"{advice} would fit."
     )
 
 
-def check_size(recipe, precision):
+def _fitting(recipe, model, precision, free, devices):
+    """The largest smaller batch that is predicted to fit, shared out among the devices; 0 where there is none."""
+    fitting = largest_batch(model, free, precision, model.optimizer)
+    return devices * smaller_batch(recipe.batch_size // devices, fitting)
+
+
+def _on_each(devices):
+    return f" on each of {devices} devices" if devices > 1 else ""
+
+
+def check_size(recipe, precision, devices=1, hosts=1):
     """Raise a UsageError where a step at a recipe's image size is predicted to need more than twice the memory there
-    is, before anything of that size is made; it names the largest size that is predicted to fit."""
-    size, free = max(image_size(recipe)), memory()
+    is, before anything of that size is made; it names the largest size that is predicted to fit.
+
+    Args:
+        devices: how many share each batch, on all `hosts` together.
+    """
+    size, free = max(image_size(recipe)), memory(devices // hosts)
+    batch_size, recipe = recipe.batch_size, recipe.replace(batch_size=recipe.batch_size // devices)
     need = _step_bytes(recipe, size, max(size, recipe.resize_to or 0), precision)
     if need is None or need <= 2 * free:
         return
@@ -89,8 +107,8 @@ def check_size(recipe, precision):
         )
     needed = f"{need / 1e9:,.1f} GB" if math.isfinite(need) else "more than 10^18 bytes"
     raise UsageError(
-        f"{name}={wrong} with batches of {recipe.batch_size} is predicted to need {needed} of memory for a step, and "
-        f"{free / 1e9:.1f} GB are free. {advice}"
+        f"{name}={wrong} with batches of {batch_size} is predicted to need {needed} of memory for a step, and "
+        f"{free / 1e9:.1f} GB are free{_on_each(devices)}. {advice}"
     )
 
 

@@ -104,7 +104,7 @@ def train(
     run, recipe, precision, state = _agreed(group, recipe, out, resume, fields, say)
     with group.agreeing() as values:
         count = device_count(devices, recipe.batch_size, run, group)
-        check_size(recipe, precision)
+        check_size(recipe, precision, count, group.count)
         say(f"Reading {recipe.data}")
         data = load_data(recipe, strict=strict)
         check(recipe, data)
@@ -128,8 +128,8 @@ def train(
         with _recorded_failures(run, recipe, began):
             if on_run:
                 on_run(run)
-            free = memory()
-            notes = [*notes, foreseen(recipe, model, precision, free)]
+            free = memory(count // group.count)
+            notes = [*notes, foreseen(recipe, model, precision, free, count)]
             _announce(recipe, data, model, precision, count, group, notes, say, test=test)
             with _told_failures(run, recipe, model, precision, free, batches):
                 if state:
@@ -249,7 +249,7 @@ def _fit(group, run, recipe, built, *rest, test):
 def _follow(group, recipe, precision, built, *rest, test):
     """Fit on a host that is not the first: it writes nothing, and says why it ended as the first one does."""
     model, batches, *_ = built
-    with _told_failures(None, recipe, model, precision, memory(), batches):
+    with _told_failures(None, recipe, model, precision, memory(batches.multiple // group.count), batches):
         _fit(group, None, recipe, built, *rest, test=test)
 
 
@@ -380,4 +380,4 @@ def _told_failures(run, recipe, model, precision, free, batches):
             kept = "the best weights so far are kept" if write_best(run, recipe) else "no epoch was finished"
         if diverged:
             raise not_a_number(recipe, batches.epoch, kept) from None
-        raise memory_ran_out(recipe, model, precision, free, batches.epoch, kept) from error
+        raise memory_ran_out(recipe, model, precision, free, batches.epoch, kept, batches.multiple) from error
