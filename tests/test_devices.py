@@ -34,6 +34,7 @@ assert "2 devices share each batch; left out of each pass: 0 train and 1 validat
 for changes, message in (
     ({"devices": 3}, "devices=3 is more than the 2 that JAX sees here. Give devices='all'"),
     ({"devices": 2, "batch_size": 63}, "batch_size=63 cannot be shared out evenly among 2 devices. Give batch_size="),
+    ({"devices": 2, "validation": 1}, "is too few for 2 devices. Give validation=2 or more, or fewer devices."),
     ({"devices": 2, "image_size": 30_000}, "GB are free on each of 2 devices. "),
     ({"devices": 1, "resume": "two", "epochs": 3}, "was made with 2 devices, so it cannot resume exactly with 1"),
 ):

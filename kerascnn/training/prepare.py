@@ -145,9 +145,14 @@ def check_whole(run, state, batches):
         )
 
 
-def check(recipe, data):
-    """Errors that need both recipe and data, or what is known of the model."""
+def check(recipe, data, devices=1):
+    """Errors that need both recipe and data, or what is known of the model; `devices` share each batch."""
     check_counts(recipe, data.source, {name: len(split) for name, split in data.splits.items()})
+    for name, more in (("validation", f"validation={devices} or more"), ("test", "test_curve=False")):
+        count = len(data.splits.get(name, ()))
+        if 0 < count < devices and (name == "validation" or recipe.test_curve):
+            few = counted(count, f"{name} image is", f"{name} images are")
+            raise UsageError(f"{few} too few for {devices} devices. Give {more}, or fewer devices.")
     classes = len(data.class_names)
     if recipe.top5 and classes < 6:
         raise UsageError(f"top5=True needs six classes or more; {data.source} has {classes}. Leave it out.")

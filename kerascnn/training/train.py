@@ -107,7 +107,7 @@ def train(
         check_size(recipe, precision, count, group.count)
         say(f"Reading {recipe.data}")
         data = load_data(recipe, strict=strict)
-        check(recipe, data)
+        check(recipe, data, count)
         values |= digests.summary(data) if group.count > 1 else {}
     if minutes is not None:
         recipe = fitted(recipe, data, precision, count, minutes, began, say)
