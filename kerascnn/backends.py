@@ -4,6 +4,8 @@ import contextlib
 import functools
 import importlib
 import platform
+import resource
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -204,6 +206,30 @@ def accelerator_memory():
     import torch
 
     return torch.cuda.mem_get_info()[1]
+
+
+def peak_memory():
+    """(bytes, in whose words): the most that the backend's allocator has handed out so far on the device that computes;
+    where it keeps no count, the most of this process that has been resident."""
+    device = "CPU" if devices() == ["cpu"] else "GPU"
+    peak = None
+    if backend() == "tensorflow":
+        import tensorflow as tf
+
+        with contextlib.suppress(ValueError):  # some processors' allocators do not count
+            peak = tf.config.experimental.get_memory_info(f"{device}:0")["peak"]
+    elif backend() == "jax":
+        import jax
+
+        peak = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    elif device == "GPU":
+        import torch
+
+        peak = torch.cuda.max_memory_allocated()
+    if peak is not None:
+        return int(peak), f"{backend()}'s allocator, {device}"
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "resident memory of the process"
 
 
 def sync(model):
