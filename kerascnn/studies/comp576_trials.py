@@ -159,6 +159,7 @@ def _figures():
             ("test_accuracy", "Test accuracy", "accuracy"),
             ("test_loss", "Test loss", "loss"),
             ("accuracy", "Training accuracy", "accuracy"),
+            ("loss", "Training loss", "loss"),
         )
     ]
     overlays += [
@@ -179,6 +180,13 @@ def _figures():
             figures.append(Lines(f"{trial}-{quantity}", title, series, label, where=where, **steps))
         figures += [
             Picture(
+                f"{trial}-activations",
+                f"Trial {number + 1}: activation statistics over the steps",
+                trial,
+                file="watch/activations/activations.png",
+                where=f"figure {4 * number + 2}",
+            ),
+            Picture(
                 f"{trial}-histogram",
                 f"Trial {number + 1}: histogram of {LAYER} over the steps",
                 trial,
@@ -191,6 +199,7 @@ def _figures():
                 trial,
                 file="watch/filter-evolution/strip.png",
                 where=f"figure {4 * number + 4}",
+                wide=True,
             ),
         ]
     return (*overlays, *figures)
@@ -203,7 +212,7 @@ def comp576_trials():
         Training(
             name=trial,
             recipe=RECIPES.get(f"comp576-{number}")().replace(test_curve=True),
-            watch=("activations", "filters"),
+            watch=("activations-all", "filters"),
             note=RECIPES.facts(f"comp576-{number}")["doc"].partition(": ")[2].rpartition(":")[0],
         )
         for number, trial in enumerate(TRIALS, start=1)
@@ -227,7 +236,6 @@ def comp576_trials():
         ),
         chosen=(
             "Images of 28x28 in grey with pixels from 0 to 1; 50 evaluations a training; plain SGD and RMSprop.",
-            "Activations are those of 256 test images, evenly spread; the report has the whole test split.",
             f"Convergence is timed by the step with {REACHED:.0%} of the test images right; conclusion 5 holds where "
             f"the steps are within {NEAR:.0%} of the training, in most trials.",
         ),
