@@ -1,14 +1,31 @@
 """TDT4265 assignment 2, task 3 (M. Madsen and S. A. Bergum, 2019): ResNet-18 with its last five layers trained."""
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from kerascnn import plots
 from kerascnn.recipes import RECIPES
 from kerascnn.studies import register
+from kerascnn.studies.cs7011 import named
 from kerascnn.studies.frame.results import Y_LABELS, best, last, of_parts, when_best
-from kerascnn.studies.frame.study import Claim, Computed, Lines, Picture, Study, Training, Value, accuracy, loss
+from kerascnn.studies.frame.study import (
+    Claim,
+    Computed,
+    Lines,
+    Listing,
+    Picture,
+    Study,
+    Training,
+    Value,
+    accuracy,
+    loss,
+)
 
 RESNET, MODEL_1 = "resnet18", "model 1"
+LIKE_ZEBRA = ("zebra", "horse")  # the first that is a class of the data is shown
+SHOWN = 64  # maps of a layer
+NEAR = 22.5  # degrees within which a filter has a direction
+LINES_OF = {"horizontal": 11, "vertical": 12}  # lines on which a filter is said to activate: its number
 COLOURS = {"each": 10, "red": 11, "green": 12, "blue": 13}  # view of the first layer's weights: figure
 
 
@@ -39,24 +56,65 @@ def _pictures(place):
     run = place.run(RESNET)
     classifier, data = using.subject(run), using.data_of(run)
     model = classifier.model
-    image = classifier.preprocessing(data.test.take(np.arange(1)).images[:])
+    one = data.test.take(_like_zebra(data))
+    image, name = classifier.preprocessing(one.images[:]), data.class_names[int(one.labels[0])]
     names = convolutions(layers_in(model))
     ends = {"first": names[0], "last": names[-1]}
     outputs = [model.get_layer(name).output for name in ends.values()]
-    for (word, name), maps in zip(
+    for (word, layer), maps in zip(
         ends.items(), keras.Model(model.inputs[0], outputs).predict_on_batch(image), strict=True
     ):
-        shown = np.asarray(maps[0], "float32")[..., :64]
-        title = f"{name} of resnet18, the first {shown.shape[-1]} of {maps.shape[-1]} maps"
+        shown = np.asarray(maps[0], "float32")[..., :SHOWN]
+        count = maps.shape[-1]
+        title = f"{layer} of resnet18, {count} maps" + (f", the first {SHOWN} shown" if count > SHOWN else "")
         numbers = pandas.DataFrame(
             {"channel": range(shown.shape[-1]), "mean": shown.mean((0, 1)), "max": shown.max((0, 1))}
         )
         plots.save(activation_grid(shown, title, columns=8), numbers, place.folder / f"{word}.png")
     filters = filters_of(model, names[0])
-    weights = pandas.DataFrame({"filter": range(len(filters)), "norm": np.sqrt((filters**2).sum((1, 2, 3)))})
+    weights = named(filters)
+    weights.round({"norm": 3, "coherence": 2, "orientation": 0, "mean_share": 2}).to_csv(
+        place.folder / "patterns.csv", index=False
+    )
+    plots.save(_drawn(one.images[0], name), pandas.DataFrame({"class": [name]}), place.folder / "image.png")
     for view in COLOURS:
         plots.save(filter_sheet(filters, f"{names[0]} of resnet18", view), weights, place.folder / f"{view}.png")
-    return {"filters": len(filters)}
+    few = weights[["filter", "orientation"]][: max(LINES_OF.values()) + 1]
+    return {"filters": len(filters)} | {f"direction {row.filter}": float(row.orientation) for row in few.itertuples()}
+
+
+def _like_zebra(data):
+    """[row] of the first test image of the class that looks most like the report's zebra."""
+    for name in LIKE_ZEBRA:
+        if name in data.class_names:
+            return np.flatnonzero(np.asarray(data.test.labels) == list(data.class_names).index(name))[:1]
+    return np.arange(1)
+
+
+def _drawn(image, name):
+    """The matplotlib Figure of one image."""
+    figure = Figure(figsize=(3.2, 3.4), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(np.squeeze(image), cmap="gray", interpolation="nearest")
+    axes.set_axis_off()
+    axes.set_title(f"class {plots.shortened(str(name))}", fontsize="medium")
+    return figure
+
+
+def _directed(results):
+    """Whether the two filters vary across the lines that the report names, counted from 0 or from 1."""
+    numbers = sorted({number - first for number in LINES_OF.values() for first in (0, 1)})
+    across = {number: results.mean("pictures", f"direction {number}") for number in numbers}
+
+    def near(degrees, wanted):
+        return abs((degrees - wanted + 90) % 180 - 90) <= NEAR
+
+    holds = [
+        near(across[LINES_OF["horizontal"] - first], 90) and near(across[LINES_OF["vertical"] - first], 0)
+        for first in (0, 1)
+    ]
+    told = ", ".join(f"{number}: {degrees:.0f}" for number, degrees in across.items())
+    return any(holds), f"Degrees in which the weights vary (0: left to right), filters counted from 0: {told}."
 
 
 def _at_first(results, column):
@@ -82,6 +140,7 @@ CLAIMS = (
     Claim("ResNet learns much faster", "3.4 d", _faster),
     Claim("ResNet converges to a lower validation loss", "3.4 d", _lower),
     Claim("Generally it performs much better", "3.4 d", _better),
+    Claim("Filter 11 activates on horizontal lines, filter 12 on vertical lines", "3.5 e", _directed),
 )
 
 
@@ -119,7 +178,8 @@ def _figures():
         )
         for view, number in COLOURS.items()
     ]
-    return (*figures, both, *maps, *weights)
+    image = Picture("image", "The image that the network is shown", "pictures", where="figure 14")
+    return (*figures, both, *maps, *weights, image)
 
 
 @register("tdt4265-transfer", source="TDT4265 report 2019, task 3")
@@ -137,14 +197,21 @@ def tdt4265_transfer():
         rows=(
             Training(name=RESNET, recipe=resnet, quick=small, note="figures 5 to 7; needs ImageNet's weights"),
             Training(name=MODEL_1, recipe=model_1, note="figure 7"),
-            Computed(name="pictures", compute=_pictures, needs=(RESNET,), note="figures 8 to 13"),
+            Computed(name="pictures", compute=_pictures, needs=(RESNET,), note="figures 8 to 14"),
         ),
         values=_values(),
         claims=CLAIMS,
         figures=_figures(),
+        listings=(
+            Listing("How the first convolution's filters are directed", "pictures", "patterns.csv", "3.5 e, 3.7 g"),
+        ),
         chosen=(
             "Ten epochs; pixels minus the training mean, divided by the standard deviation.",
             "Images are enlarged to 224x224; the report does not say at which size the network saw them.",
+            "Our figures number filters from 0; the report does not say whether it counts from 0 or from 1, so that "
+            "either may make its sentence on filters 11 and 12 right.",
         ),
-        differences=("The maps are those of the first test image; the report's zebra (figure 14) is not in the data.",),
+        differences=(
+            "The maps are those of the first test image of a horse: the report's zebra (figure 14) is not in CIFAR-10.",
+        ),
     )
