@@ -1,14 +1,26 @@
 """CS7011 assignment 2 (Priyesh V and V. Kulshreshtha, 2017): a 6.2M network on CIFAR-10, Tasks I to VII."""
 
 import numpy as np
+import pandas
 
 from kerascnn import anatomy, plots
 from kerascnn.models import MODELS
 from kerascnn.recipes import RECIPES
 from kerascnn.studies import register
 from kerascnn.studies.frame.listings import of_layers
-from kerascnn.studies.frame.results import PARTS, Y_LABELS, best, of_parts, of_rows, on_test, when_first
-from kerascnn.studies.frame.study import Claim, Computed, Lines, Listing, Picture, Study, Training, accuracy, exact
+from kerascnn.studies.frame.results import PARTS, Y_LABELS, best, last, of_parts, of_rows, on_test, when_first
+from kerascnn.studies.frame.study import (
+    Claim,
+    Computed,
+    Lines,
+    Listing,
+    Picture,
+    Study,
+    Training,
+    accuracy,
+    exact,
+    loss,
+)
 
 # Task IV's table: layer, parameters
 TABLE = {
@@ -53,10 +65,39 @@ def _values():
         for layer, count in TABLE.items()
     ]
     counts += [exact("IV", what, what, count, unit=unit, where="Task IV") for what, unit, count, *_ in SUMS]
-    words = {"split": "validation", "where": "Task V, a figure without numbers"}
-    lines = [accuracy(row, "best validation accuracy", best("val_accuracy"), **words) for row in LINES]
+    lines = [
+        kind(row, what, measure, split=split, where="Task V, a figure without numbers")
+        for row in LINES
+        for kind, what, measure, split in (
+            (accuracy, "best validation accuracy", best("val_accuracy"), "validation"),
+            (accuracy, "test accuracy", on_test(), "test"),
+            (loss, "training loss at the end", last("loss"), "train"),
+            (loss, "lowest validation loss", best("val_loss"), "validation"),
+            (loss, "test loss", on_test("loss"), "test"),
+        )
+    ]
     words = {"printed": "about 88%", "protocol": "weights best by validation", "where": "Tasks II and III"}
     return (accuracy("best", "test accuracy", on_test(), 0.88, half=0.005, **words), *counts, *lines)
+
+
+def _settings(place):
+    """Task III's settings beside the recipe's."""
+    recipe = RECIPES.get("cs7011")()
+    layer = MODELS.get("cifar_net")().get_layer("conv1")
+    initial = "Xavier" if type(layer.kernel_initializer).__name__.startswith("Glorot") else "another"
+    rows = [
+        ("patience of the falling rate, epochs", "5", recipe.rate_patience),
+        ("dropout", "0.5", recipe.dropout),
+        ("batch size", "100", recipe.batch_size),
+        ("initial learning rate", "0.001", recipe.learning_rate),
+        ("initial weights", "Xavier", initial),
+        ("optimizer", "not printed", recipe.optimizer),
+        ("epochs", "not printed", recipe.epochs),
+        ("factor by which the rate falls", "not printed", recipe.rate_factor),
+        ("augmentation", "not printed which", ", ".join(recipe.augment)),
+    ]
+    pandas.DataFrame(rows, columns=["setting", "the report", "ours"]).to_csv(place.folder / "settings.csv", index=False)
+    return {"settings": len(rows)}
 
 
 def _layers(place):
@@ -239,6 +280,7 @@ def cs7011():
         "settings and four times with and without batch normalisation and dropout. Its layers are counted, its filters "
         "and the neurons of its deepest convolution are shown.",
         rows=(
+            Computed(name="III", compute=_settings, note="the settings, compared"),
             Computed(name="IV", compute=_layers, note="the network, counted"),
             Training(name="best", recipe=recipe, note="Tasks I to III, and the network of VI and VII"),
             *trainings,
@@ -249,6 +291,7 @@ def cs7011():
         claims=CLAIMS,
         figures=_figures(),
         listings=(
+            Listing("The settings of the best result", "III", "settings.csv", "Task III"),
             Listing("The layers", "IV", "layers.csv", "Task IV"),
             Listing("What each filter looks like", "VI", "patterns.csv", "Task VI"),
         ),
