@@ -53,7 +53,7 @@ class FilterEvolution(Watch):
 
         self.write("evolution", pd.concat(tables, ignore_index=True))
         title = (
-            f"{self.path} of {self.model.name}: {self.counts} over each, filters from 0 by rows, each on its own scale"
+            f"{self.path} of {self.model.name}: {self.counts} above each part; filters by rows, each on its own scale"
         )
         self.draw("strip", strip(self.kept(most=8), title))
         with replacing(self.folder / "evolution.gif") as temporary:

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import pandas
 from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator
 from scipy import ndimage
 
 from kerascnn.errors import UsageError, unknown
@@ -307,6 +308,8 @@ def _figure(names, amounts, relative, probability, change, fill, model):
         panel.plot(amounts, mean, color="black", linewidth=2)
         panel.set_title(name, fontsize="medium")
         panel.set_xlabel(CHANGES[change][2], fontsize="small")
+        if change == "rotation":
+            panel.xaxis.set_major_locator(MultipleLocator(90))
         panel.grid(alpha=0.25)
         panel.set_ylim(bottom=0)
     panels[0].set_ylabel("distance of the features, relative")

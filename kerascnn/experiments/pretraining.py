@@ -91,8 +91,8 @@ def pretraining(recipe, folder, extra, *, count=None, rate=1.0, seeds=(0, 1, 2),
         parameters = [each.read("run")["parameters"] for each in runs]
     table = _table(parameters, errors, tests)
     few = "all" if count is None else count
-    title = f"{recipe.model}: {few} training images of each class\nmean with its 95% interval over"
-    title = f"{title} {counted(len(seeds), 'seed')}, {tests} test images"
+    spread = f"mean with its 95% interval over {counted(len(seeds), 'seed')}" if len(seeds) > 1 else "one seed"
+    title = f"{recipe.model}: {few} training images of each class\n{spread}, {tests} test images"
     return Outcome("pretraining", table, _findings(errors, extra), lambda: _figure(table, title), {"errors": errors})
 
 
