@@ -25,6 +25,7 @@ from kerascnn.studies.frame.study import (
     Study,
     Training,
     Value,
+    as_printed,
     shortened,
     shown,
 )
@@ -311,6 +312,22 @@ def test_numbers_are_shown_with_their_units():
     assert shown(None, "nats") == ""
     assert shown(float("nan"), "step") == "never"
     assert page._signed(-0.0109, "accuracy") == "-1.09 points"
+
+
+@pytest.mark.parametrize(
+    ("number", "half", "unit", "text"),
+    [
+        (0.46, 0.005, "accuracy", "46%"),
+        (0.9233, 0.00005, "accuracy", "92.33%"),
+        (1.989, 0.0005, "nats", "1.989"),
+        (2.49, 0.005, "nats", "2.49"),
+        (6, 0, "epoch", "6"),
+        (None, 0, "nats", "not printed"),
+    ],
+)
+def test_published_numbers_have_the_places_of_the_source(number, half, unit, text):
+    value = Value(row="small", what="x", measure=last("loss"), published=number, half=half, unit=unit)
+    assert as_printed(value) == text
 
 
 def test_a_failure_is_one_line():

@@ -13,11 +13,13 @@ from kerascnn.files import read_json
 from kerascnn.pages import charts
 from kerascnn.pages.report import TEMPLATES
 from kerascnn.runs import replacing
-from kerascnn.studies.frame.study import Computed, Lines, NotRun, Training, shown
+from kerascnn.studies.frame.study import Computed, Lines, NotRun, Training, as_printed, shown
 from kerascnn.studies.frame.verdicts import NOT_RUN, WORDS
 
 COLOURS = (*(plots.BLUE, plots.ORANGE, plots.GREEN, plots.PURPLE), "#56B4E9", "#B8A000", plots.RED, "#777777")
 NUMERIC = ("", *"0123456789+-.")  # how a cell begins that stands on the right; words stand on the left
+SEVERAL = 3  # rows
+ALONE = "Ours alone: the source prints no number"
 MARKS = {"reproduced": "right", "not reproduced": "wrong"}  # classes of the page's style
 
 
@@ -29,7 +31,7 @@ def write(results, data=None):
         data: what --data was, for the command that makes it again.
     """
     page = _contents(results, data)
-    table = pandas.DataFrame([row["numbers"] for row in page["values"]])
+    table = pandas.DataFrame([row["numbers"] for row in page["all_values"]])
     _replace(results.folder / "table.csv", table.to_csv(index=False))
     _replace(results.folder / "README.md", _markdown(page))
     path = results.folder / "study.html"
@@ -68,20 +70,50 @@ def _contents(results, data):
     """What both forms of the page show."""
     study = results.study
     counts = verdicts(results)
+    shared = _shared(study)
+    in_columns = {id(value) for of_rows in shared.values() for value in of_rows.values()}
+    values = [(value, _value(results, value)) for value in study.values]
     return {
         "title": study.title + (" (a quick run: no verdicts of accuracy)" if results.quick else ""),
         "study": study,
         "quick": results.quick,
         "summary": ", ".join(f"{number} {word}" for word, number in counts.items() if number),
         "rows": [_row(results, row) for row in study.rows],
-        "values": [_value(results, value) for value in study.values],
+        "values": [cells for value, cells in values if value.published is not None],
+        "single": [cells for value, cells in values if value.published is None and id(value) not in in_columns],
+        "all_values": [cells for _, cells in values],
+        "shared": _shared_table(results, shared),
         "claims": [(claim, results.judge(claim)) for claim in study.claims],
         "figures": [_figure(results, figure) for figure in study.figures],
         "listings": [_listing(results, listing) for listing in study.listings],
         "again": again(results, data),
         "machine": _machine(results),
         "marks": MARKS,
+        "alone": ALONE,
     }
+
+
+def _shared(study):
+    """{what, with its split: {row: Value}} of numbers that the source does not print and `SEVERAL` rows or more have:
+    they are a table of their own, with a column each."""
+    found = {}
+    for value in study.values:
+        if value.published is None:
+            found.setdefault(", ".join(filter(None, [value.what, value.split])), {})[value.row] = value
+    return {what: of_rows for what, of_rows in found.items() if len(of_rows) >= SEVERAL}
+
+
+def _shared_table(results, shared):
+    """{"columns", "rows", "where"} of `_shared`; the cells of a row are (ours, interval)."""
+    names = dict.fromkeys(row for of_rows in shared.values() for row in of_rows)
+    rows = []
+    for name in names:
+        cells = [_value(results, of_rows[name]) if name in of_rows else None for of_rows in shared.values()]
+        count = max((int(cell["n"] or 0) for cell in cells if cell), default=0)
+        told = [(cell["ours"], cell["interval"]) if cell else ("", "") for cell in cells]
+        rows.append({"name": name, "cells": told, "n": str(count or "")})
+    places = dict.fromkeys(value.where for of_rows in shared.values() for value in of_rows.values())
+    return {"columns": list(shared), "rows": rows, "where": "; ".join(places)}
 
 
 def _row(results, row):
@@ -124,7 +156,7 @@ def _value(results, value):
         "split": value.split,
         "protocol": value.protocol,
         "where": value.where,
-        "published": value.printed or shown(value.published, unit) or "not printed",
+        "published": as_printed(value),
         "ours": shown(judged.ours, unit),
         "interval": interval,
         "difference": signed,
@@ -231,13 +263,14 @@ def _markdown(page):
     cells = [
         [
             value["row"],
-            ", ".join(filter(None, [value["what"], value["split"], value["protocol"], value["where"]])),
+            _described(value),
             *(value[name] for name in ("published", "ours", "interval", "difference", "n")),
             value["verdict"] + (f" ({value['why']})" if value["why"] not in ("", value["verdict"]) else ""),
         ]
         for value in page["values"]
     ]
-    lines += _section("Published and ours", _grid(header, cells))
+    lines += _section("Published and ours", _grid(header, cells)) if cells else []
+    lines += _alone_lines(page["shared"], page["single"])
     if page["claims"]:
         cells = [[c.text, c.where, j.verdict, j.finding] for c, j in page["claims"]]
         lines += _section("Claims", _grid(("the source says", "where", "verdict", "ours"), cells))
@@ -261,6 +294,30 @@ def _markdown(page):
     while "\n\n\n" in text:
         text = text.replace("\n\n\n", "\n\n")
     return text.rstrip() + "\n"
+
+
+def _alone_lines(shared, single):
+    """The section of README.md on numbers that the source does not print: a table with a column for each number that
+    several rows have, and one with a line for each of the others."""
+    lines = []
+    if shared["rows"]:
+        cells = [
+            [row["name"], *(ours + (f" ({interval})" if interval else "") for ours, interval in row["cells"]), row["n"]]
+            for row in shared["rows"]
+        ]
+        lines += [*_grid(("row", *shared["columns"], "n"), cells), "", f"In the source: {shared['where']}.", ""]
+    if single:
+        cells = [
+            [cells["row"], _described(cells), cells["ours"] or cells["verdict"], cells["interval"], cells["n"]]
+            for cells in single
+        ]
+        lines += _grid(("row", "what", "ours", "95% interval", "n"), cells)
+    return _section(ALONE, lines) if lines else []
+
+
+def _described(cells):
+    """What a value is, of which images, how, and where in the source."""
+    return ", ".join(filter(None, [cells[name] for name in ("what", "split", "protocol", "where")]))
 
 
 def _notes(study):
@@ -290,7 +347,7 @@ def as_json(results, data=None):
     """What `kerascnn study --json` prints: values and claims with their verdicts."""
     page = _contents(results, data)
     claims = [{"claim": c.text, "verdict": j.verdict, "finding": j.finding} for c, j in page["claims"]]
-    numbers = [row["numbers"] for row in page["values"]]
+    numbers = [row["numbers"] for row in page["all_values"]]
     return json.loads(json.dumps({"title": page["title"], "values": numbers, "claims": claims}))
 
 

@@ -262,6 +262,17 @@ def shown(value, unit):
     return "never" if unit in ("epoch", "step") and math.isnan(value) else UNITS[unit].format(value)
 
 
+def as_printed(value):
+    """The published number of a Value with as many places as the source prints: "46%" for 0.46 give or take 0.005."""
+    if value.printed or value.published is None:
+        return value.printed or "not printed"
+    if not value.half or value.unit not in ("accuracy", "nats"):
+        return shown(value.published, value.unit)
+    places = round(-math.log10(2 * value.half))
+    percent = value.unit == "accuracy"
+    return f"{value.published:.{max(0, places - 2)}%}" if percent else f"{value.published:.{places}f}"
+
+
 def shortened(recipe):
     """The recipe of a quick run: four steps on scikit-learn's digits, evaluated twice."""
     changes = {"data": "digits", "steps": 4, "eval_every": 2, "batch_size": 16, "precision": "float32", "classes": None}
