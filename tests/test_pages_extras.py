@@ -153,6 +153,20 @@ def test_a_run_has_its_extras_once_and_the_page_is_made_again_without_data(train
     assert "The page shows only what the folder holds" in lacks
 
 
+def test_a_run_that_trains_on_keeps_nothing_of_the_test_of_its_earlier_weights(trained, tmp_path):
+    run = runs.Run(shutil.copytree(trained.folder, tmp_path / "run"))
+    making.of_run(run)
+    assert {"layers", "predictions"} <= record.read(run).keys()
+    kerascnn.train(resume=run, epochs=7, say=lambda line: None)
+    assert extras.read(run) is None
+    assert "predictions" in record.read(run)
+    assert "layers" not in record.read(run)
+    assert making.of_run(run)[1] == ""
+    assert extras.read(run)["look"] == "grad_cam"
+    kerascnn.train(resume=run, epochs=8, test=False, say=lambda line: None)
+    assert record.read(run) == {}
+
+
 def test_training_is_shown_as_the_first_batch(trained, photos, tmp_path):
     shutil.copytree(trained.folder, tmp_path / "run")
     run = runs.Run(tmp_path / "run")

@@ -38,13 +38,20 @@ MOST_POINTS = 200  # of a curve
 MOST_ANSWERS = 50e6  # bytes of log probabilities that are kept
 
 
+def clear(run):
+    """Delete evaluation/ of a run: what it says of other weights, or of other images."""
+    if (run / FOLDER).exists():
+        shutil.rmtree(run / FOLDER)
+
+
 def keep(run, evaluation, images):
-    """Write evaluation/ of a run.
+    """Write evaluation/ of a run, in place of an earlier one.
 
     Args:
         evaluation: the Evaluation of its test split.
         images: uint8 (N, H, W, C), from which the pictures are made.
     """
+    clear(run)
     predictions, (calibration, error) = evaluation.predictions, evaluation.calibration
     names = list(evaluation.per_class["class"])
     tables = {

@@ -16,7 +16,7 @@ from kerascnn.datasets.balance import CURE, balance
 from kerascnn.errors import HostLost, Stopped, UsageError, command, counted, disk_full
 from kerascnn.hosts import ALONE, join
 from kerascnn.recipes import RECIPES, Recipe
-from kerascnn.training import digests
+from kerascnn.training import digests, record
 from kerascnn.training import resume as resuming
 from kerascnn.training.build import compile_model, ready, without_weights
 from kerascnn.training.failures import check_size, foreseen, memory, memory_ran_out, not_a_number
@@ -272,7 +272,8 @@ def _continued(run, recipe, fields, say):
 
 
 def _begin(run, recipe, model, precision, count, group, watch):
-    """Write into run.json that a training runs, where and with what."""
+    """Write into run.json that a training runs, where and with what, and delete the test of earlier weights."""
+    record.clear(run)
     run.update(
         status="running",
         number=runs.next_number(run.folder),
