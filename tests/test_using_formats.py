@@ -121,6 +121,21 @@ def test_predict_takes_a_file_without_keras(trained, files, name):
     assert rows[0]["label"] == "grass"
 
 
+def test_shards_of_what_an_exported_file_predicts_are_merged(trained, files, call, tmp_path):
+    """72 images make three blocks of 32; the file tells itself from another one."""
+    path, photos = files("litert").path, trained.folder.parent / "photos"
+    _, expected, _ = call("predict", path, photos, "--csv")
+    for number in (3, 1, 2):
+        code, _, err = call("predict", path, photos, "--shard", f"{number}/3")
+        assert (code, err) == (0, "")
+    shards = [tmp_path / f"predict-{number}-of-3.npz" for number in (1, 2, 3)]
+    assert call("merge", *shards, "-o", "all.csv")[0] == 0
+    assert (tmp_path / "all.csv").read_text() == expected
+    assert call("predict", files("litert-int8").path, photos, "--shard", "1/3", "--out", "other.npz")[0] == 0
+    code, _, err = call("merge", "other.npz", *shards[1:], "-o", "x.csv")
+    assert (code, "do not belong to one job. They differ in: the network." in err) == (2, True), err
+
+
 def test_the_command_reloads_a_file_in_a_fresh_process_and_compares(trained, call):
     needs("litert")
     code, out, err = call("export", trained.folder, "--format", "litert")
