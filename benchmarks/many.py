@@ -1,10 +1,17 @@
-"""Loose image files against tar shards on a cold cache, and a scan in 1, 2 and 4 shards: python benchmarks/many.py DATA
+"""Loose image files against tar shards on a cold cache, and a scan and a search in 1, 2 and 4 parts.
 
-DATA is a folder of class folders with many image files. Every measurement of reading is a fresh process, after the
-pages, directory entries and inodes of the files were dropped from the cache, which needs root ("cold" in the result
-says whether it was allowed). "bytes" reads every file, in the folder's order or at random; "decoded" loads the data,
-which decodes all images to 32x32 pixels into memory. Loose files and shards alternate, and medians are printed. A
-scan's shards run one after another here; on a cluster each would be a job of its own, so that the slowest one counts.
+    python benchmarks/many.py DATA
+
+DATA is a folder of class folders with many image files. Every measurement of reading is a fresh process, which finds
+the files and reads all of them in one random order with the library's threads: "bytes" reads them, "decoded" also
+decodes them to 32x32 pixels. Before it, the pages of the files are dropped from the cache (posix_fadvise with DONTNEED,
+after one sync). Directory entries and inodes stay cached, since dropping them needs root and hits every program on the
+machine; and if the disk is virtual, its host may have the blocks in memory. Both favour loose files. Loose files and
+shards alternate; medians are printed.
+
+A scan's shards run one after another; on a cluster each would be a job of its own, so that the slowest one counts. The
+search trains LeNet-5 on the digits, with as many worker processes on this machine.
+
 Writes benchmarks/results/many.json.
 """
 
@@ -12,6 +19,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -20,70 +28,99 @@ import time
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results" / "many.json"
-READINGS = ("bytes in order", "bytes at random", "decoded")
+READINGS = ("bytes", "decoded")
+WORKERS = (1, 2, 4)
+SPACE = """
+model = "lenet5"
+data = "digits"
+precision = "float32"
+[search.learning_rate]
+low = 1e-4
+high = 1e-1
+log = true
+"""
 
 
-def drop_cache(folder):
-    """Forget the pages of a folder's files and the system's directory entries and inodes; False where that is not
-    allowed. Other pages stay in the cache, for the sake of whatever else runs."""
+def drop_pages(folder):
+    """Forget the pages of a folder's files, which must have been written back."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
-                os.fsync(file.fileno())  # only clean pages are forgotten
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    try:
-        Path("/proc/sys/vm/drop_caches").write_text("2")
-    except OSError:
-        return False
-    return True
 
 
 def read(folder, how):
-    """Seconds that one kind of reading takes, in this process, and the images read."""
+    """What one kind of reading takes, in this process: {"finding", "reading", "processor"} in seconds, and "images"."""
     import numpy as np
 
-    from kerascnn import datasets
+    from kerascnn.datasets.decoding import read_image
     from kerascnn.datasets.loading import read as find
     from kerascnn.datasets.resize import for_each
 
-    start = time.perf_counter()
-    if how == "decoded":
-        data = datasets.load(folder, image_size=32, memory_limit=1 << 33)
-        return time.perf_counter() - start, sum(map(len, data.splits.values()))
+    began, used = time.perf_counter(), time.process_time()
     splits = find(folder).splits.values()
-    listed = time.perf_counter() - start
+    finding = time.perf_counter() - began
     rows = [(split.images, row) for split in splits for row in range(len(split))]
-    if how == "bytes at random":
-        rows = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]
-    start = time.perf_counter()
-    for_each(lambda i: rows[i][0].content(rows[i][1]), len(rows), 64 * 64)
-    return listed + time.perf_counter() - start, len(rows)
+    order = np.random.default_rng(0).permutation(len(rows))
+
+    def work(place):
+        images, row = rows[order[place]]
+        if how == "bytes":
+            images.content(row)
+        else:
+            read_image(images.file(row), (32, 32), 3)
+
+    began = time.perf_counter()
+    for_each(work, len(rows), 32 * 32)
+    reading = time.perf_counter() - began
+    return {
+        "finding": round(finding, 3),
+        "reading": round(reading, 3),
+        "processor": round(time.process_time() - used, 3),
+        "images": len(rows),
+    }
 
 
 def reading(folders, repeats):
-    """{how: {what: images a second}}, each after the cache was dropped, and whether it could be."""
-    seconds, cold, images = {}, True, 0
+    """{how: {"images_a_second", "seconds"}} of each folder, after its pages were dropped."""
+    seconds = {how: {name: [] for name in folders} for how in READINGS}
+    os.sync()  # only clean pages are forgotten; fsync of 10,000 files one by one takes minutes
     for _ in range(repeats):
         for how in READINGS:
-            for what, folder in folders.items():
-                cold = drop_cache(folder) and cold
+            for name, folder in folders.items():
+                drop_pages(folder)
                 done = subprocess.run(
                     [sys.executable, __file__, str(folder), "--child", how], check=True, capture_output=True, text=True
                 )
-                taken, images = json.loads(done.stdout.splitlines()[-1])
-                seconds.setdefault(how, {}).setdefault(what, []).append(taken)
-    speeds = {}
-    for how, by_what in seconds.items():
-        rates = {what: round(images / statistics.median(taken)) for what, taken in by_what.items()}
-        speeds[how] = {
-            "images_a_second": rates,
-            "seconds": {what: [round(t, 2) for t in taken] for what, taken in by_what.items()},
-            "times_as_fast": round(rates["shards"] / rates["loose"], 2),
+                seconds[how][name].append(json.loads(done.stdout.splitlines()[-1]))
+    results = {}
+    for how, by_name in seconds.items():
+        rates = {
+            name: round(statistics.median(each["images"] / (each["finding"] + each["reading"]) for each in measured))
+            for name, measured in by_name.items()
         }
-        print(
-            f"{how:16} loose {rates['loose']:>8,}/s   shards {rates['shards']:>8,}/s   x {speeds[how]['times_as_fast']}"
-        )
-    return {"images": images, "cold": cold, "reading": speeds}
+        times = round(rates["shards"] / rates["loose"], 2)
+        results[how] = {"images_a_second": rates, "times_as_fast": times, "seconds": by_name}
+        print(f"{how:8} loose {rates['loose']:>8,}/s   shards {rates['shards']:>8,}/s   x {times}")
+    return results
+
+
+def searching(trials):
+    """{workers: {"seconds", "processor_seconds"}} of a search with so many worker processes."""
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        space = Path(folder) / "space.toml"
+        space.write_text(SPACE)
+        for workers in WORKERS:
+            command = [sys.executable, "-m", "kerascnn", "tune", "--search", str(space), "--trials", str(trials)]
+            command += ["--epochs", "2", "--stop-early", "none", "--out", str(Path(folder) / str(workers))]
+            used, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+            subprocess.run([*command, "--workers", str(workers)], check=True, capture_output=True)
+            taken, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+            processor = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
+            found[workers] = {"seconds": round(taken, 1), "processor_seconds": round(processor, 1)}
+            print(f"{workers} workers: {taken:.1f} s, {processor:.1f} s of processor time")
+    return {"trials": trials, "epochs": 2, "workers": found}
 
 
 def scanning(count):
@@ -98,7 +135,7 @@ def scanning(count):
     kerascnn.scan(model, images[:256], **options | {"labels": np.arange(256) % 10})  # compiles
     results, contents = {}, set()
     with tempfile.TemporaryDirectory() as folder:
-        for shards in (1, 2, 4):
+        for shards in WORKERS:
             taken, paths = [], []
             for number in range(1, shards + 1):
                 paths.append(Path(folder) / f"{number}-of-{shards}.npz")
@@ -123,7 +160,8 @@ def main():
     parser.add_argument("data", type=Path)
     parser.add_argument("--shards", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--scan", type=int, default=10_000, help="images of the scan")
+    parser.add_argument("--scan", type=int, default=2_000, help="images of the scan")
+    parser.add_argument("--trials", type=int, default=4, help="trials of the search")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.child:
@@ -132,12 +170,14 @@ def main():
     from kerascnn import datasets
 
     result = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "python": platform.python_version()}
+    result["load_before"] = [round(load, 1) for load in os.getloadavg()]
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         files, size = datasets.pack(asked.data, asked.shards, Path(folder) / "shards")
         result["packing"] = {"files": files, "bytes": size, "seconds": round(time.perf_counter() - start, 2)}
-        result |= reading({"loose": asked.data, "shards": Path(folder) / "shards"}, asked.repeats)
+        result["reading"] = reading({"loose": asked.data, "shards": Path(folder) / "shards"}, asked.repeats)
     result["scan"] = scanning(asked.scan)
+    result["search"] = searching(asked.trials)
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")
 
 
