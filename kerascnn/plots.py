@@ -38,6 +38,23 @@ def write(figure, path, **options):
         figure.savefig(temporary, dpi=DPI, **options)
 
 
+def panel(width, height, title, grid="both", **labels):
+    """(Figure, Axes) of one panel.
+
+    Args:
+        width, height: inches.
+        grid: "both", "x" or "y"; "" for none.
+        labels: what `Axes.set` takes, such as xlabel.
+    """
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    axes.set(**labels)
+    axes.set_title(title, fontsize="medium")
+    if grid:
+        axes.grid(axis=grid, alpha=0.25)
+    return figure, axes
+
+
 def mosaic(tiles, columns=None, gap=1.0, above=0):
     """One image of tiles (n, h, w, ...) in a near-square grid with one-pixel gaps.
 
@@ -74,8 +91,7 @@ def learning_curve(metrics, quantity, title):
             smoothed, which are then drawn with whole lines.
         quantity: "loss", "accuracy" or "top5".
     """
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = panel(6, 4, title)
     sets = (("", "training", BLUE), ("val_", "validation", ORANGE), ("test_", "test", GREEN))
     lines = [(f"{prefix}{quantity}", label, color, "-") for prefix, label, color in sets]
     if quantity == "loss" and "nll" in metrics:
@@ -84,21 +100,12 @@ def learning_curve(metrics, quantity, title):
     unit, done = axis(metrics)
     for column, label, color, style in lines:
         if column in metrics:
-            axes.plot(
-                done,
-                metrics[column],
-                style,
-                color=color,
-                label=label,
-                marker=".",
-                markersize=4 if len(metrics) > 10 else 9,
-            )
+            marker = {"marker": ".", "markersize": 4 if len(metrics) > 10 else 9}
+            axes.plot(done, metrics[column], style, color=color, label=label, **marker)
     axes.set_xlabel(unit)
     axes.set_ylabel({"loss": "loss (nats)", "top5": "top-5 accuracy (fraction)"}.get(quantity, "accuracy (fraction)"))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.25)
     axes.legend(frameon=False)
-    axes.set_title(title, fontsize="medium")
     return figure
 
 
@@ -110,8 +117,7 @@ def confusion(counts, title):
     """
     size = len(counts)
     side = min(3 + 0.42 * size, 24)
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = panel(side + 1, side, title, "", xlabel="predicted class", ylabel="true class")
     shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
     image = axes.imshow(shares, cmap=SHARES, vmin=0, vmax=1)
     small = max(4, min(9, 260 / size))
@@ -125,10 +131,7 @@ def confusion(counts, title):
                     axes.text(
                         column, row, counts.iat[row, column], ha="center", va="center", fontsize=small, color=color
                     )
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("true class")
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
-    axes.set_title(title, fontsize="medium")
     return figure
 
 
@@ -139,8 +142,7 @@ def rate_range(table, suggested, title):
         table: DataFrame with columns rate, loss (smoothed) and step_loss.
         suggested: a rate.
     """
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = panel(6, 4, title, xlabel="learning rate", ylabel="loss (nats)")
     axes.plot(table["rate"], table["step_loss"], ".", color=BLUE, markersize=3, alpha=0.4, label="a step")
     axes.plot(table["rate"], table["loss"], color=BLUE, label="smoothed")
     rates, tenth = table["rate"].to_numpy(), len(table) // 10
@@ -150,28 +152,21 @@ def rate_range(table, suggested, title):
     axes.set_xscale("log")
     low = min(table["loss"].min(), table["step_loss"].min())
     axes.set_ylim(low - 0.1 * abs(low), min(table["step_loss"].max(), 1.5 * table["step_loss"].iloc[0]))
-    axes.set(xlabel="learning rate", ylabel="loss (nats)")
-    axes.grid(alpha=0.25)
     axes.legend(frameon=False)
-    axes.set_title(title, fontsize="medium")
     return figure
 
 
 def batch_range(table, suggested, title):
     """Images a second and predicted memory against the batch size, the suggested size marked."""
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = panel(6, 4, title, xlabel="batch size (images)", ylabel="images a second")
     axes.plot(table["batch_size"], table["images_per_second"], color=BLUE, marker="o")
     axes.axvline(suggested, color=ORANGE, linestyle="--", label=f"suggested: {suggested}")
     axes.set_xscale("log", base=2)
     axes.set_xticks(table["batch_size"], table["batch_size"])
     axes.set_ylim(bottom=0)
-    axes.set(xlabel="batch size (images)", ylabel="images a second")
     memory = axes.twinx()
     memory.plot(table["batch_size"], table["memory_bytes"] / 2**20, color=GREEN, linestyle=":")
     memory.set_ylabel("predicted memory (MiB), dotted", color=GREEN)
     memory.set_ylim(bottom=0)
-    axes.grid(alpha=0.25)
     axes.legend(frameon=False)
-    axes.set_title(title, fontsize="medium")
     return figure

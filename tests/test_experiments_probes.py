@@ -10,7 +10,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from kerascnn.errors import UsageError
-from kerascnn.experiments.probes import fitted, pooled, probes
+from kerascnn.experiments.classifiers import fitted
+from kerascnn.experiments.probes import pooled, probes, scaled
 
 
 def test_pooling_by_pencil():
@@ -72,7 +73,7 @@ def test_a_solver_that_does_not_converge_says_nothing_and_is_measured():
     """Warnings are errors in tests. The features are one number and a thousandth of noise; the labels are noise."""
     rng = np.random.default_rng(0)
     features, labels = rng.normal(size=(60, 1)) + 1e-3 * rng.normal(size=(60, 70)), np.arange(60) % 2
-    chosen = fitted("svm", features, labels, [10.0], 3, 0)
+    chosen = fitted(scaled("svm", 0), features, labels, [10.0], 3, 0)
     assert 0.3 < chosen.best_score_ < 0.7
     with pytest.raises(ConvergenceWarning):
         chosen.best_estimator_.fit(features, labels)

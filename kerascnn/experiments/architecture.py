@@ -6,7 +6,6 @@ compares the errors. Here every variant is trained with the same recipe and seve
 
 import numpy as np
 import pandas
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from kerascnn import runs
@@ -14,7 +13,7 @@ from kerascnn.errors import DataError, UsageError, counted
 from kerascnn.experiments import register
 from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
 from kerascnn.models import MODELS
-from kerascnn.plots import BLUE, GREEN, ORANGE, shortened
+from kerascnn.plots import BLUE, GREEN, ORANGE, panel, shortened
 from kerascnn.progress import Progress
 from kerascnn.recipes import Recipe
 from kerascnn.training.build import ALTERED, network
@@ -136,12 +135,9 @@ def _table(names, parameters, errors):
 
 def _findings(table, errors):
     said = []
-    base = table.iloc[0]
-    for number, row in enumerate(table.itertuples()):
-        if number == 0:
-            continue
+    base, seeds = table.iloc[0], errors.shape[1]
+    for number, row in enumerate(table[1:].itertuples(), start=1):
         mean, low, high = 100 * np.array(mean_interval(errors[number, :, 2] - errors[0, :, 2]))
-        seeds = errors.shape[1]
         verdict = "more" if low > 0 else "fewer" if high < 0 else "not measurably other"
         interval = told_interval(low, high, seeds, "seed") + (f": {verdict}" if seeds > 1 else "")
         share = row.parameters / base["parameters"]
@@ -153,33 +149,34 @@ def _findings(table, errors):
 
 
 def _figure(table, title):
-    figure = Figure(figsize=(7.5, 1.6 + 0.75 * len(table)), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = error_panel(7.5, 1.6 + 0.75 * len(table), title)
     for number, (part, colour) in enumerate(zip(PARTS, (BLUE, ORANGE, GREEN), strict=True)):
         places = np.arange(len(table)) + (number - 1) * 0.26
         spread = 100 * table[f"{part}_spread"].fillna(0)
-        style = {
-            "color": colour,
-            "label": part.replace("train", "training"),
-            "error_kw": {"linewidth": 1, "capsize": 2},
-        }
+        style = {"color": colour, "label": part.replace("train", "training")}
+        style["error_kw"] = {"linewidth": 1, "capsize": 2}
         axes.barh(places, 100 * table[f"{part}_error"], 0.24, xerr=spread, **style)
     labels = [f"{shortened(row.variant, 36)}\n{row.parameters:,} parameters" for row in table.itertuples()]
     axes.set_yticks(range(len(table)), labels, fontsize="small")
-    axes.invert_yaxis()
     axes.set_xlim(left=0)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}%"))
     axes.set_xlabel("errors; whiskers: standard deviation over the seeds")
-    axes.grid(axis="x", alpha=0.25)
-    axes.set_axisbelow(True)
     axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
-    axes.set_title(title, fontsize="medium")
     return figure
 
 
-def asked_recipe(asked, name, epochs):
+def error_panel(width, height, title):
+    """(Figure, Axes) for bars of errors in percent, the first on top."""
+    figure, axes = panel(width, height, title, "x", axisbelow=True)
+    axes.invert_yaxis()
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}%"))
+    return figure, axes
+
+
+def asked_recipe(asked, name, epochs, seeds):
     """The Recipe of the run, or the network's name, that was asked for, on the data asked for; if no folder for the
     results was, it becomes the run's, or `name` of the network."""
+    if seeds < 1:
+        raise UsageError(f"seeds={seeds} is not allowed: it must be at least 1.")
     named = str(asked.runs[0])
     if named in MODELS:
         recipe, folder = Recipe(model=named), runs.ROOT / f"{name}-{runs.plain(named)}"
@@ -233,8 +230,6 @@ def command(
     epochs
         epochs of each training run [default: the recipe's]
     """
-    recipe = asked_recipe(asked, "architecture", epochs)
-    if seeds < 1:
-        raise UsageError(f"seeds={seeds} is not allowed: it must be at least 1.")
+    recipe = asked_recipe(asked, "architecture", epochs, seeds)
     given = {"without": without, "widths": widths, "seeds": range(seeds), "say": asked.say}
     return architecture(recipe, asked.out / "architecture", **given)

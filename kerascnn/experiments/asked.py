@@ -85,10 +85,12 @@ class Asked:
     def test(self, images, seed):
         """(float (N, H, W, C) as the network takes them, labels int (N,) or None) of some test images."""
         split = self.some(images, seed)
-        return self.prepared(split)[:], self.labels(split) if self.loaded.class_names else None
+        return self.prepared(split)[:], self.labels(split)
 
     def labels(self, split):
-        """int (N,): the classes of a split, as the network numbers them."""
+        """int (N,): the classes of a split, as the network numbers them; None where the images have no labels."""
+        if not self.loaded.class_names:
+            return None
         source = str(self.data or self.loaded.source)
         return class_indices(self.loaded.class_names, self.classifier.labels, source)[split.labels]
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas
-from matplotlib.figure import Figure
 
 from kerascnn.errors import UsageError
 from kerascnn.experiments import register
@@ -21,11 +20,10 @@ from kerascnn.experiments.outcome import Outcome
 from kerascnn.experiments.parts import WITHOUT_CORNERS, parts_of_masks, read_boxes
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.subjects import opaque_step
-from kerascnn.network.find import find_all
 from kerascnn.network.plan import make_plan
-from kerascnn.plots import BLUE, GREEN, ORANGE, PURPLE, RED
+from kerascnn.plots import BLUE, GREEN, ORANGE, PURPLE, RED, panel
 from kerascnn.progress import Progress
-from kerascnn.using.features import feature_place
+from kerascnn.using.features import feature_names
 
 RANDOM = "random places"
 
@@ -58,8 +56,7 @@ def correspondence(
     """
     images = np.asarray(images, "float32")
     boxes = _checked(images, parts, repeats)
-    plan = make_plan(model, opaque_step)
-    names = [feature_place(plan, place.name).name for place in find_all(plan, layers)]
+    names = feature_names(make_plan(model, opaque_step), layers)
     whole = _features(model, images, names, batch_size)
     rng = np.random.default_rng(seed)
     sizes = itertools.cycle(boxes.values())
@@ -178,8 +175,8 @@ def _findings(table):
 
 
 def _figure(table, names, model):
-    figure = Figure(figsize=(2.2 + 2.6 * len(names), 3.4), layout="constrained")
-    axes = figure.subplots()
+    title = f"{model}: parts hidden in {table['images'].iloc[0]} images\nlower means treated alike"
+    figure, axes = panel(2.2 + 2.6 * len(names), 3.4, title, "", ylabel="share of signs that differ")
     parts = list(dict.fromkeys(table["part"]))
     colours = (BLUE, ORANGE, GREEN, RED, PURPLE)
     width = 0.8 / len(parts)
@@ -187,15 +184,10 @@ def _figure(table, names, model):
         rows = table[table["part"] == part].set_index("layer").loc[names]
         colour = "0.6" if part == RANDOM else colours[number % 5]
         places = np.arange(len(names)) + (number - (len(parts) - 1) / 2) * width
-        error = rows["error"].fillna(0)
-        axes.bar(
-            places, rows["distance"], width * 0.92, yerr=error, color=colour, label=part, error_kw={"linewidth": 1}
-        )
+        style = {"color": colour, "label": part, "error_kw": {"linewidth": 1}}
+        axes.bar(places, rows["distance"], width * 0.92, yerr=rows["error"].fillna(0), **style)
     axes.set_xticks(range(len(names)), names)
-    axes.set_ylabel("share of signs that differ")
     axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
-    count = table["images"].iloc[0]
-    axes.set_title(f"{model}: parts hidden in {count} images\nlower means treated alike", fontsize="medium")
     return figure
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas
 from matplotlib.figure import Figure
 
-from kerascnn import keras_file, runs
+from kerascnn import runs
 from kerascnn.callbacks.watching import spread
 from kerascnn.dataset_scan.explained import patch_maps
 from kerascnn.dataset_scan.scanned_layers import scanned_layers
@@ -20,7 +20,7 @@ from kerascnn.experiments import register
 from kerascnn.experiments.architecture import with_epochs
 from kerascnn.experiments.asked import layer_names
 from kerascnn.experiments.kept import Kept, blocks
-from kerascnn.experiments.kept_epochs import KeptEpochs, saved
+from kerascnn.experiments.kept_epochs import KeptEpochs, loaded, networks
 from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.sheets import map_colours
@@ -62,7 +62,7 @@ def evolution(models, images, layers=None, *, channels=2, batch_size=64, keep=No
     if len(models) < 3:
         raise UsageError(f"models holds {counted(len(models), 'epoch')}; three or more are needed to see a course.")
     order = sorted(models)
-    last = _model(models[order[-1]])
+    last = loaded(models[order[-1]])
     chosen, plan = scanned_layers(last, layers), make_plan(last, opaque_step)
     for each in chosen:
         check_feature(plan, each.name, each.value)
@@ -73,7 +73,7 @@ def evolution(models, images, layers=None, *, channels=2, batch_size=64, keep=No
     progress = Progress("network", len(order), say)
     measured = []
     for epochs in order:
-        model = last if epochs == order[-1] else _model(models[epochs])
+        model = last if epochs == order[-1] else loaded(models[epochs])
         kept = Kept(keep, model, last, images, names, list(drawn.items()), batch_size, progress=progress)
 
         def of_epoch(model=model):
@@ -107,10 +107,6 @@ def settles(order, share):
     """The first of the epochs from which the share of the distance stays below a half."""
     above = np.flatnonzero(np.asarray(share) >= 0.5)
     return int(order[0] if not len(above) else order[min(above[-1] + 1, len(order) - 1)])
-
-
-def _model(model):
-    return model if hasattr(model, "layers") else model()
 
 
 def _features(model, images, chosen, batch_size):
@@ -299,19 +295,20 @@ def command(
     recipe = with_epochs(recipe.replace(stop_patience=0), max(wanted), len(asked.loaded.train))
     asked.out = asked.out or run.folder / "experiments"
     folder = asked.out / "evolution"
+    options = {"callbacks": [KeptEpochs(folder / "epochs", wanted)], "test": False, "say": asked.say}
     if not (folder / "recipe.json").exists():
-        train(recipe, out=folder, callbacks=[KeptEpochs(folder / "epochs", wanted)], test=False, say=asked.say)
+        train(recipe, out=folder, **options)
     elif runs.as_run(folder).read("run").get("status") != "finished":
-        train(resume=folder, callbacks=[KeptEpochs(folder / "epochs", wanted)], test=False, say=asked.say)
-    networks = {n: (lambda path=path: keras_file.load(path)) for n, path in saved(folder / "epochs").items()}
-    missing = set(wanted) - set(networks)
+        train(resume=folder, **options)
+    models = networks(folder / "epochs")
+    missing = set(wanted) - set(models)
     if missing:
         raise UsageError(
             f"{folder} was trained without looking at epoch {min(missing)}: epochs={epochs}. Give another folder for "
             "this experiment: out=FOLDER"
         )
     split = spread(asked.loaded.train, images)
-    given = {n: load for n, load in networks.items() if n in (0, *wanted)}
+    given = {n: load for n, load in models.items() if n in (0, *wanted)}
     options = {"channels": channels, "keep": asked.kept("evolution"), "say": asked.say}
     return evolution(given, asked.prepared(split)[:], layer_names(layers), **options)
 

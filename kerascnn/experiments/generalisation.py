@@ -11,16 +11,16 @@ import tempfile
 
 import numpy as np
 import pandas
-from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from kerascnn.errors import UsageError, counted
 from kerascnn.experiments import register
 from kerascnn.experiments.asked import some
+from kerascnn.experiments.classifiers import accuracy_panel, check_numbers, draw_chance, fitted
 from kerascnn.experiments.invariance import usual_layers
 from kerascnn.experiments.kept import Kept
 from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
-from kerascnn.experiments.probes import fitted, pooled_features
+from kerascnn.experiments.probes import pooled_features, scaled
 from kerascnn.experiments.softmax_head import predicted, trained, with_softmax
 from kerascnn.explain.subjects import opaque_step
 from kerascnn.network.plan import make_plan
@@ -98,7 +98,7 @@ def generalisation(
 
             def by_features(rows=rows):
                 of_rows = features[np.searchsorted(needed, rows)]
-                chosen = fitted("softmax", of_rows, labels[rows], STRENGTHS, FOLDS, seed)
+                chosen = fitted(scaled("softmax", seed), of_rows, labels[rows], STRENGTHS, FOLDS, seed)
                 return (chosen.predict(test) == test_labels).mean()
 
             def by_training(rows=rows, repeat=repeat):
@@ -161,9 +161,7 @@ def crossing(sizes, frozen, scratch):
 
 
 def _check(images, labels, test_images, test_labels, counts, repeats, steps):
-    for what, given, of_them in (("images", images, labels), ("test_images", test_images, test_labels)):
-        if not len(given) or len(given) != len(of_them):
-            raise UsageError(f"{what} holds {len(given)} images, and there are {len(of_them)} labels for them.")
+    check_numbers(images, labels, test_images, test_labels)
     if not counts or repeats < 1 or steps < 1:
         raise UsageError(f"{counts=}, {repeats=}, {steps=} is not allowed: one or more of each are needed.")
     classes, sizes = np.unique(labels, return_counts=True)
@@ -211,27 +209,23 @@ def _findings(accuracy, sizes, cross):
 
 
 def _figure(table, cross, chance, title):
-    figure = Figure(figsize=(6.2, 4.2), layout="constrained")
-    axes = figure.subplots()
+    repeats, tests = table["repeats"].iloc[0], table["test_images"].iloc[0]
+    bands = "mean with its 95% band over" if repeats > 1 else "of"
+    title = f"{title}\n{bands} {counted(int(repeats), 'draw')}, {tests} test images"
+    figure, axes = accuracy_panel(6.2, title, xlabel="training images of each class", xscale="log")
     for method, colour in ((FROZEN, BLUE), (SCRATCH, ORANGE)):
         rows = table[table["method"] == method].sort_values("images_per_class")
         axes.fill_between(
             rows["images_per_class"], rows["low"].clip(0), rows["high"].clip(upper=1), color=colour, alpha=0.2
         )
         axes.plot(rows["images_per_class"], rows["accuracy"], color=colour, marker="o", label=method)
-    axes.axhline(chance, color="0.5", linestyle="--", linewidth=1, label="always the largest class")
+    draw_chance(axes, chance)
     if np.isfinite(cross):
         axes.axvline(cross, color="0.5", linestyle=":", linewidth=1, label=f"crossing, about {cross:.0f} images")
-    axes.set_xscale("log")
     sizes = sorted(set(table["images_per_class"]))
     axes.set_xticks(sizes, [f"{size:.0f}" for size in sizes])
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set(xlabel="training images of each class", ylabel="accuracy on test images", ylim=(0, 1))
-    axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize="small")
-    repeats, tests = table["repeats"].iloc[0], table["test_images"].iloc[0]
-    bands = "mean with its 95% band over" if repeats > 1 else "of"
-    axes.set_title(f"{title}\n{bands} {counted(int(repeats), 'draw')}, {tests} test images", fontsize="medium")
     return figure
 
 
@@ -272,15 +266,7 @@ def command(
     train, test = asked.both(seed)
     test = some(test, images, seed)
     given = asked.prepared(train), train.labels, asked.prepared(test), test.labels
-    return generalisation(
-        asked.model,
-        *given,
-        layer,
-        counts=[None if word == "all" else int(word) for word in words],
-        repeats=repeats,
-        steps=steps,
-        learning_rate=learning_rate,
-        seed=seed,
-        keep=asked.kept("generalisation"),
-        say=asked.say,
-    )
+    options = {"repeats": repeats, "steps": steps, "learning_rate": learning_rate, "seed": seed}
+    options |= {"keep": asked.kept("generalisation"), "say": asked.say}
+    counts = [None if word == "all" else int(word) for word in words]
+    return generalisation(asked.model, *given, layer, counts=counts, **options)

@@ -20,11 +20,11 @@ from kerascnn.experiments.labels import check_classes, checked_labels
 from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.subjects import opaque_step
-from kerascnn.network.find import call_names, convolutions, find_all
+from kerascnn.network.find import call_names, convolutions
 from kerascnn.network.plan import make_plan
 from kerascnn.plots import BLUE, GREEN, ORANGE, PURPLE, RED
 from kerascnn.progress import Progress
-from kerascnn.using.features import feature_place
+from kerascnn.using.features import feature_names
 
 FILLS = ("zeros", "mirror", "mean")
 CHANGES = {  # name: (usual amounts, the amount that changes nothing, name of the axis)
@@ -92,7 +92,8 @@ def invariance(
 
         def of_batch(part=part):
             few = np.asarray(images[part], "float32")
-            noise = [np.random.default_rng([seed, number]).standard_normal(few.shape[1:]) for number in _numbers(part)]
+            numbers = range(part.start, part.stop)
+            noise = [np.random.default_rng([seed, number]).standard_normal(few.shape[1:]) for number in numbers]
             options = (change, amounts, fill, np.array(noise, "float32"))
             return _distances(model, few, None if labels is None else labels[part], names, *options)
 
@@ -109,10 +110,6 @@ def invariance(
         {"amounts": amounts, "relative": relative, "distance": distance, "probability": probability},
         {"areas": areas(names, relative)},
     )
-
-
-def _numbers(part):
-    return range(part.start, part.stop)
 
 
 def _distances(model, images, labels, names, change, amounts, fill, noise):
@@ -206,9 +203,7 @@ def usual_layers(model, *, first=True):
 
 
 def _layers(plan, layers):
-    if layers is None:
-        return _usual(plan)
-    return [feature_place(plan, place.name).name for place in find_all(plan, layers)]
+    return _usual(plan) if layers is None else feature_names(plan, layers)
 
 
 def _usual(plan, first=True):
@@ -352,7 +347,6 @@ def command(
         seed for the choice of images and for the noise
     """
     split = asked.some(images, seed)
-    labels = asked.labels(split) if asked.loaded.class_names else None
     options = {"change": change, "amounts": amounts or None, "layers": layer_names(layers), "fill": fill, "seed": seed}
     options |= {"keep": asked.kept("invariance"), "say": asked.say}
-    return invariance(asked.model, asked.prepared(split), labels, **options)
+    return invariance(asked.model, asked.prepared(split), asked.labels(split), **options)

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Literal
 
 import pandas
-from matplotlib.figure import Figure
 
-from kerascnn import keras_file
 from kerascnn.errors import UsageError, counted
 from kerascnn.experiments import register
 from kerascnn.experiments.asked import layer_names
 from kerascnn.experiments.invariance import COLOURS, invariance, usual_layers
 from kerascnn.experiments.kept import Kept
-from kerascnn.experiments.kept_epochs import saved
+from kerascnn.experiments.kept_epochs import loaded, networks
 from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
+from kerascnn.plots import panel
 from kerascnn.progress import Progress
 
 
@@ -40,12 +39,12 @@ def invariance_epochs(
     if len(models) < 2:
         raise UsageError(f"models holds {counted(len(models), 'epoch')}; two or more are needed to see a change.")
     order = sorted(models)
-    last = _model(models[order[-1]])
+    last = loaded(models[order[-1]])
     names = usual_layers(last) if layers is None else layers
     progress = Progress("network", len(order), say)
     numbers_of = {}
     for epochs in order:
-        model = last if epochs == order[-1] else _model(models[epochs])
+        model = last if epochs == order[-1] else loaded(models[epochs])
         kept = Kept(keep, model, images, labels, change, amounts, names, fill, progress=progress)
 
         def of_epoch(model=model):
@@ -70,10 +69,6 @@ def invariance_epochs(
     return Outcome(name, table, _findings(order, arrays), lambda: _figure(table, title), arrays)
 
 
-def _model(model):
-    return model if hasattr(model, "layers") else model()
-
-
 def _findings(order, arrays):
     """How each layer's area changes from the first of the epochs to the last."""
     said = []
@@ -89,18 +84,16 @@ def _findings(order, arrays):
 
 
 def _figure(table, title):
-    figure = Figure(figsize=(6.4, 4), layout="constrained")
-    axes = figure.subplots()
+    title = f"{title}\nmean of {table['images'].iloc[0]} images with its 95% band"
+    figure, axes = panel(6.4, 4, title, xlabel="epochs done", ylabel="mean relative distance of the features")
     order = sorted(set(table["epochs"]))
     for number, (name, rows) in enumerate(table.groupby("layer", sort=False)):
         colour = COLOURS[number % len(COLOURS)]
         axes.fill_between(range(len(order)), rows["low"], rows["high"], color=colour, alpha=0.2, linewidth=0)
         axes.plot(range(len(order)), rows["area"], color=colour, marker="o", markersize=4, label=name)
     axes.set_xticks(range(len(order)), order)
-    axes.set(xlabel="epochs done", ylabel="mean relative distance of the features", ylim=(0, None))
-    axes.grid(alpha=0.25)
+    axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize="small")
-    axes.set_title(f"{title}\nmean of {table['images'].iloc[0]} images with its 95% band", fontsize="medium")
     return figure
 
 
@@ -138,15 +131,13 @@ def command(
         seed for the choice of images
     """
     folder = epochs or Path(asked.classifier.folder) / "experiments" / "evolution" / "epochs"
-    paths = saved(folder)
-    if len(paths) < 2:
+    models = networks(folder)
+    if len(models) < 2:
         raise UsageError(
-            f"{folder} holds {counted(len(paths), 'network')} named after epochs, such as 5.keras; two or more are "
+            f"{folder} holds {counted(len(models), 'network')} named after epochs, such as 5.keras; two or more are "
             "needed. To train the run again and keep some: kerascnn experiment evolution RUN"
         )
     split = asked.some(images, seed)
-    labels = asked.labels(split) if asked.loaded.class_names else None
     options = {"change": change, "amounts": amounts or None, "layers": layer_names(layers), "fill": fill}
     options |= {"keep": asked.kept("invariance-epochs"), "say": asked.say}
-    models = {number: (lambda path=path: keras_file.load(path)) for number, path in paths.items()}
-    return invariance_epochs(models, asked.prepared(split)[:], labels, **options)
+    return invariance_epochs(models, asked.prepared(split)[:], asked.labels(split), **options)

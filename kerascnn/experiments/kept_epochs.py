@@ -1,10 +1,11 @@
 """Networks as they were at chosen epochs of training."""
 
+import functools
 from pathlib import Path
 
 import keras
 
-from kerascnn import backends
+from kerascnn import backends, keras_file
 
 
 class KeptEpochs(keras.callbacks.Callback):
@@ -39,3 +40,13 @@ def saved(folder):
     """{epochs: Path} of the networks in a folder, in order."""
     paths = {int(path.stem): path for path in Path(folder).glob("*.keras") if path.stem.isdecimal()}
     return dict(sorted(paths.items()))
+
+
+def networks(folder):
+    """{epochs: function without arguments that loads the network} of a folder, in order."""
+    return {epochs: functools.partial(keras_file.load, path) for epochs, path in saved(folder).items()}
+
+
+def loaded(model):
+    """A keras.Model, or what a function without arguments gives."""
+    return model if hasattr(model, "layers") else model()

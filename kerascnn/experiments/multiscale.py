@@ -8,26 +8,22 @@ images first, and both are compared.
 """
 
 import functools
-import warnings
 
 import numpy as np
 import pandas
-from matplotlib.figure import Figure
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.svm import LinearSVC
 
 from kerascnn.datasets.resize import sides_of
 from kerascnn.errors import UsageError
 from kerascnn.experiments import register
 from kerascnn.experiments.asked import some
+from kerascnn.experiments.classifiers import COLUMNS, accuracy_panel, check_folds, draw_accuracies, draw_chance, judged
 from kerascnn.experiments.invariance import usual_layers
 from kerascnn.experiments.kept import Kept
 from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
 from kerascnn.experiments.softmax_head import trained, with_softmax
 from kerascnn.plots import BLUE, ORANGE
 from kerascnn.progress import Progress
-from kerascnn.training.evaluate import interval
 from kerascnn.using.features import aggregated, check_sizes, scale_features
 
 PLAIN, TUNED = "as it is", "fine-tuned"
@@ -101,20 +97,16 @@ def multiscale(
         for chosen, aggregate in every:
             name = ",".join(map(str, chosen))
 
-            def of_choice(chosen=chosen, aggregate=aggregate, train=train, test=test):
-                search = svm(aggregated([train[s] for s in chosen], aggregate), labels, strengths, seed)
-                numbers = np.array([search.n_features_in_, search.best_params_["C"], search.best_score_])
-                correct = search.predict(aggregated([test[s] for s in chosen], aggregate)) == test_labels
-                return {"correct": correct, "numbers": numbers}
+            def data(chosen=chosen, aggregate=aggregate, train=train, test=test):
+                given, others = (aggregated([each[s] for s in chosen], aggregate) for each in (train, test))
+                return given, labels, others, test_labels
 
-            told = f"{network}, scales {name}, {aggregate}"
-            measured = kept.measure(told, of_choice, lambda f, told=told: f"{told}: {f['correct'].mean():.1%}")
-            correct = arrays[f"{network}/{name}/{aggregate}"] = measured["correct"]
-            size, strength, score = measured["numbers"].tolist()
-            accuracy = correct.mean(), *interval(correct.sum(), len(correct))
-            rows.append((network, name, aggregate, int(size), strength, score, *accuracy, len(correct)))
-    columns = ["network", "scales", "aggregate", "features", "strength", "validation", "accuracy", "low", "high"]
-    table = pandas.DataFrame(rows, columns=[*columns, "images"])
+            machine = LinearSVC(dual="auto", max_iter=20_000, random_state=seed)
+            choice = machine, data, strengths, FOLDS, seed
+            numbers, correct = judged(kept, f"{network}, scales {name}, {aggregate}", *choice)
+            arrays[f"{network}/{name}/{aggregate}"] = correct
+            rows.append((network, name, aggregate, *numbers))
+    table = pandas.DataFrame(rows, columns=["network", "scales", "aggregate", *COLUMNS])
     chance = np.bincount(test_labels).max() / len(test_labels)
     title = f"{model.name}: a linear SVM on the features of {layer}"
     return Outcome("multiscale", table, _findings(table, arrays), lambda: _figure(table, chance, title), arrays)
@@ -124,19 +116,6 @@ def choices(scales):
     """What is compared: each scale alone, and all of them together, as pairs of scales and aggregate."""
     together = [(scales, "mean"), (scales, "stack")] if len(scales) > 1 else []
     return [([scale], "one") for scale in scales] + together
-
-
-def svm(features, labels, strengths, seed):
-    """scikit-learn's linear SVM with the C of the best mean accuracy over the folds, trained on all images.
-
-    A solver that reaches its largest number of iterations is measured as it is then.
-    """
-    split = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    machine = LinearSVC(dual="auto", max_iter=20_000, random_state=seed)
-    search = GridSearchCV(machine, {"C": list(strengths)}, cv=split)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return search.fit(features, labels)
 
 
 def _fine_tuned(model, layer, images, labels, steps, train_batch, learning_rate, seed, kept):
@@ -193,12 +172,7 @@ def _check(model, images, labels, test_images, test_labels, fine_tune):
     check_sizes(model, images)
     if fine_tune < 0:
         raise UsageError(f"fine_tune={fine_tune} is not allowed: give a number of steps, or 0 for no fine-tuning.")
-    classes, counts = np.unique(labels, return_counts=True)
-    if len(classes) < 2 or counts.min() < FOLDS:
-        raise UsageError(
-            f"Cross-validation in {FOLDS} folds needs two or more classes with {FOLDS} training images each; the "
-            f"smallest of {len(classes)} has {counts.min()}."
-        )
+    check_folds(labels, FOLDS)
 
 
 def _told(better, worse, correct, other):
@@ -231,14 +205,8 @@ def _findings(table, arrays):
         row = plain.loc[plain["validation"].idxmax()]
         key = f"{row['scales']}/{row['aggregate']}"
         what = f"(scales {row['scales']}, {row['aggregate']})"
-        said.append(
-            _told(
-                f"The fine-tuned network {what}",
-                "the network as it is",
-                arrays[f"{TUNED}/{key}"],
-                arrays[f"{PLAIN}/{key}"],
-            )
-        )
+        tuned, same = arrays[f"{TUNED}/{key}"], arrays[f"{PLAIN}/{key}"]
+        said.append(_told(f"The fine-tuned network {what}", "the network as it is", tuned, same))
     if not said:
         said.append(
             f"A linear SVM is right for {table['accuracy'].iloc[0]:.1%} of the {table['images'].iloc[0]} test images."
@@ -248,26 +216,17 @@ def _findings(table, arrays):
 
 def _figure(table, chance, title):
     names = list(dict.fromkeys(zip(table["scales"], table["aggregate"], strict=True)))
-    figure = Figure(figsize=(max(5.0, 0.9 * len(names) + 2), 4.2), layout="constrained")
-    axes = figure.subplots()
+    title = f"{title}\n{table['images'].iloc[0]} test images, 95% intervals"
+    xlabel = "scale (side of the image, pixels), or all of them together"
+    figure, axes = accuracy_panel(max(5.0, 0.9 * len(names) + 2), title, xlabel=xlabel)
     for number, (network, colour) in enumerate(((PLAIN, BLUE), (TUNED, ORANGE))):
         rows = table[table["network"] == network]
         if len(rows):
             places = np.arange(len(rows)) + 0.12 * number
-            errors = [rows["accuracy"] - rows["low"], rows["high"] - rows["accuracy"]]
-            axes.errorbar(
-                places, rows["accuracy"], errors, color=colour, marker="o", capsize=3, linestyle="none", label=network
-            )
-    axes.axhline(chance, color="0.5", linestyle="--", linewidth=1, label="always the largest class")
+            draw_accuracies(axes, places, rows, color=colour, linestyle="none", label=network)
+    draw_chance(axes, chance)
     axes.set_xticks(range(len(names)), [scales if aggregate == "one" else aggregate for scales, aggregate in names])
-    axes.set(
-        xlabel="scale (side of the image, pixels), or all of them together",
-        ylabel="accuracy on test images",
-        ylim=(0, 1),
-    )
-    axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize="small")
-    axes.set_title(f"{title}\n{table['images'].iloc[0]} test images, 95% intervals", fontsize="medium")
     return figure
 
 

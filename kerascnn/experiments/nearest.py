@@ -75,7 +75,8 @@ def nearest(
     kept = Kept(keep, model, queries, images, layer, top, metric, progress=progress)
 
     def of_block(part):
-        batches = (images[start : min(start + batch_size, part.stop)] for start in range(*_bounds(part), batch_size))
+        starts = range(part.start, part.stop, batch_size)
+        batches = (images[start : min(start + batch_size, part.stop)] for start in starts)
         nearest_of = min(top, part.stop - part.start)
         options = {"top": nearest_of, "metric": metric, "batch_size": batch_size}
         indices, distances = nearest_images(model, queries, batches, layer, **options)
@@ -110,10 +111,6 @@ def nearest(
     return Outcome(
         "nearest", table, said, lambda: _figure(queries, drawn, neighbours, table, title), {"indices": indices}
     )
-
-
-def _bounds(part):
-    return part.start, part.stop
 
 
 def _findings(layer, indices, labels, query_labels):

@@ -10,13 +10,11 @@ import hashlib
 
 import numpy as np
 import pandas
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from kerascnn.callbacks.watching import spread
 from kerascnn.errors import UsageError, counted
 from kerascnn.experiments import register
-from kerascnn.experiments.architecture import asked_recipe, errors_of, input_shape, run_of
+from kerascnn.experiments.architecture import asked_recipe, error_panel, errors_of, input_shape, run_of
 from kerascnn.experiments.generalisation import drawn
 from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
 from kerascnn.models import is_file
@@ -170,14 +168,10 @@ def _findings(errors, extra):
     """Each way of pre-training against the one that it should be better than."""
     tests, seeds = errors[:, :, 2], errors.shape[1]
     said = []
+    removed = f"Pre-trained with one more convolution behind {extra}, which is then removed, it"
     for better, worse, what, than in (
         (1, 0, "Pre-trained on the other classes, the network", "from scratch"),
-        (
-            2,
-            1,
-            f"Pre-trained with one more convolution behind {extra}, which is then removed, it",
-            "pre-trained as it is",
-        ),
+        (2, 1, removed, "pre-trained as it is"),
         (3, 1, "If that convolution stays, it", "pre-trained as it is"),
     ):
         mean, low, high = 100 * np.array(mean_interval(tests[better] - tests[worse]))
@@ -191,18 +185,12 @@ def _findings(errors, extra):
 
 
 def _figure(table, title):
-    figure = Figure(figsize=(7, 3.2), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = error_panel(7, 3.2, title)
     reach = 100 * np.maximum([table["test_error"] - table["low"], table["high"] - table["test_error"]], 0)
     axes.barh(range(len(table)), 100 * table["test_error"], 0.6, xerr=reach, color=BLUE, error_kw={"capsize": 3})
     axes.set_yticks(range(len(table)), [f"{row.start}\n{row.parameters:,} parameters" for row in table.itertuples()])
-    axes.invert_yaxis()
     axes.set_xlim(left=0)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}%"))
     axes.set_xlabel("errors on the test images of half of the classes")
-    axes.grid(axis="x", alpha=0.25)
-    axes.set_axisbelow(True)
-    axes.set_title(title, fontsize="medium")
     return figure
 
 
@@ -232,8 +220,6 @@ def command(
     epochs
         epochs of each training run [default: the recipe's]
     """
-    recipe = asked_recipe(asked, "pretraining", epochs)
-    if seeds < 1:
-        raise UsageError(f"seeds={seeds} is not allowed: it must be at least 1.")
+    recipe = asked_recipe(asked, "pretraining", epochs, seeds)
     options = {"count": count, "rate": rate, "seeds": range(seeds), "say": asked.say}
     return pretraining(recipe, asked.out / "pretraining", extra, **options)

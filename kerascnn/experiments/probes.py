@@ -8,14 +8,10 @@ so that early layers with their large maps can be compared with late ones in lit
 import functools
 import itertools
 import tempfile
-import warnings
 
 import numpy as np
 import pandas
-from matplotlib.figure import Figure
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
@@ -24,16 +20,24 @@ from kerascnn.dataset_scan.scanned_layers import scanned_layers
 from kerascnn.errors import UsageError, counted, unknown
 from kerascnn.experiments import register
 from kerascnn.experiments.asked import layer_names, some
+from kerascnn.experiments.classifiers import (
+    COLUMNS,
+    accuracy_panel,
+    check_folds,
+    check_numbers,
+    draw_accuracies,
+    draw_chance,
+    judged,
+)
 from kerascnn.experiments.kept import Kept, blocks
 from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.subjects import opaque_step
-from kerascnn.network.find import convolutions, find_all
+from kerascnn.network.find import convolutions
 from kerascnn.network.plan import make_plan
 from kerascnn.plots import BLUE, ORANGE
 from kerascnn.progress import Progress
-from kerascnn.training.evaluate import interval
-from kerascnn.using.features import feature_place
+from kerascnn.using.features import feature_names
 
 CLASSIFIERS = {
     "svm": lambda seed: LinearSVC(dual="auto", max_iter=5000, random_state=seed),
@@ -88,8 +92,7 @@ def probes(
         UsageError: a layer or classifier is unknown, a layer gives the class probabilities, the numbers of labels and
             images differ, or a class has fewer training images than folds.
     """
-    plan = make_plan(model, opaque_step)
-    names = [feature_place(plan, place.name).name for place in find_all(plan, layers)]
+    names = feature_names(make_plan(model, opaque_step), layers)
     labels, test_labels = np.asarray(labels), np.asarray(test_labels)
     _check(images, labels, test_images, test_labels, classifiers, places, folds)
     rows, arrays = [], {}
@@ -101,25 +104,12 @@ def probes(
         settings = model, images, labels, test_images, test_labels, places, strengths, folds, seed
         kept = Kept(keep, *settings, progress=progress)
         for name in names:
-            here = functools.lru_cache(1)(lambda name=name: (train(name), test(name)))
+            here = functools.lru_cache(1)(lambda name=name: (train(name), labels, test(name), test_labels))
             for kind in classifiers:
-
-                def of_layer(kind=kind, here=here):
-                    search = fitted(kind, here()[0], labels, strengths, folds, seed)
-                    strength = next(iter(search.best_params_.values()))
-                    numbers = np.array([here()[0].shape[1], strength, search.best_score_])
-                    return {"correct": search.predict(here()[1]) == test_labels, "numbers": numbers}
-
-                def tell(measured, name=name, kind=kind):
-                    return f"{name}: {kind} {measured['correct'].mean():.1%}"
-
-                measured = kept.measure(f"{name}, {kind}", of_layer, tell)
-                correct = arrays[f"{name}/{kind}"] = measured["correct"]
-                size, strength, score = measured["numbers"].tolist()
-                accuracy = correct.mean(), *interval(correct.sum(), len(correct))
-                rows.append((name, int(size), kind, strength, score, *accuracy, len(correct)))
-    columns = ["layer", "features", "classifier", "strength", "validation", "accuracy", "low", "high", "images"]
-    table = pandas.DataFrame(rows, columns=columns)
+                choice = scaled(kind, seed), here, strengths, folds, seed
+                (size, *numbers), arrays[f"{name}/{kind}"] = judged(kept, f"{name}, {kind}", *choice)
+                rows.append((name, size, kind, *numbers))
+    table = pandas.DataFrame(rows, columns=["layer", "features", "classifier", *COLUMNS[1:]])
     kinds, often = np.unique(labels, return_counts=True)
     chance = (test_labels == kinds[often.argmax()]).mean()
     return Outcome("probes", table, _findings(names, arrays), lambda: _figure(table, chance, model.name), arrays)
@@ -174,34 +164,19 @@ def every_layer(model):
     return sorted({*names, *dense[:-1]}, key=lambda name: order.index(name.partition("#")[0]))
 
 
-def fitted(kind, features, labels, strengths, folds, seed):
-    """The classifier with the C of the best mean accuracy over the folds, trained on all images.
-
-    A solver that reaches its largest number of iterations is measured as it is then.
-    """
-    pipeline = make_pipeline(StandardScaler(), CLASSIFIERS[kind](seed))
-    split = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    search = GridSearchCV(pipeline, {f"{pipeline.steps[-1][0]}__C": list(strengths)}, cv=split)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return search.fit(features, labels)
+def scaled(kind, seed):
+    """A linear classifier of scikit-learn, "svm" or "softmax", behind a scaling of its features."""
+    return make_pipeline(StandardScaler(), CLASSIFIERS[kind](seed))
 
 
 def _check(images, labels, test_images, test_labels, classifiers, places, folds):
     for kind in classifiers:
         if kind not in CLASSIFIERS:
             raise unknown("classifier", kind, CLASSIFIERS)
-    for what, given, of_them in (("images", images, labels), ("test_images", test_images, test_labels)):
-        if not len(given) or len(given) != len(of_them):
-            raise UsageError(f"{what} holds {len(given)} images, and there are {len(of_them)} labels for them.")
+    check_numbers(images, labels, test_images, test_labels)
     if places < 1 or folds < 2:
         raise UsageError(f"places={places}, folds={folds} is not allowed: at least 1 place and 2 folds are needed.")
-    classes, counts = np.unique(labels, return_counts=True)
-    if len(classes) < 2 or counts.min() < folds:
-        raise UsageError(
-            f"Cross-validation in {folds} folds needs two or more classes with {folds} training images each; the "
-            f"smallest of {len(classes)} has {counts.min()}."
-        )
+    check_folds(labels, folds)
 
 
 def _findings(names, arrays):
@@ -226,27 +201,18 @@ def _findings(names, arrays):
 
 def _figure(table, chance, model):
     names = list(dict.fromkeys(table["layer"]))
-    figure = Figure(figsize=(max(5.0, 0.75 * len(names) + 2), 4.2), layout="constrained")
-    axes = figure.subplots()
+    title = f"{model}: classifiers on the features of each layer\n{table['images'].iloc[0]} test images, 95% intervals"
+    figure, axes = accuracy_panel(max(5.0, 0.75 * len(names) + 2), title)
     for number, (kind, colour) in enumerate(zip(CLASSIFIERS, (BLUE, ORANGE), strict=True)):
         rows = table[table["classifier"] == kind]
         if len(rows):
             places = np.array([names.index(name) for name in rows["layer"]]) + 0.08 * number
-            errors = [rows["accuracy"] - rows["low"], rows["high"] - rows["accuracy"]]
             label = {"svm": "linear SVM", "softmax": "softmax"}[kind]
-            axes.errorbar(places, rows["accuracy"], errors, color=colour, marker="o", capsize=3, label=label)
-    axes.axhline(chance, color="0.5", linestyle="--", linewidth=1, label="always the largest class")
-    axes.set_xticks(
-        range(len(names)), names, rotation=45 if len(names) > 5 else 0, ha="right" if len(names) > 5 else "center"
-    )
-    axes.set_ylim(0, 1)
-    axes.set_ylabel("accuracy on test images")
-    axes.grid(alpha=0.25)
+            draw_accuracies(axes, places, rows, color=colour, label=label)
+    draw_chance(axes, chance)
+    turned = {"rotation": 45, "ha": "right"} if len(names) > 5 else {}
+    axes.set_xticks(range(len(names)), names, **turned)
     axes.legend(frameon=False, fontsize="small")
-    axes.set_title(
-        f"{model}: classifiers on the features of each layer\n{table['images'].iloc[0]} test images, 95% intervals",
-        fontsize="medium",
-    )
     return figure
 
 

@@ -148,11 +148,9 @@ class Tail:
         """Probabilities (N, classes) with some channels set to their `filling` (channels,)."""
         maps = self.maps.copy()
         maps[..., channels] = filling[channels]
-        scores = (
-            maps
-            if not self.task.steps
-            else run(self.plan, self.task, [maps, *self.beside], [], batch_size=self.batch_size)[0][0]
-        )
+        if not self.task.steps:
+            return probabilities(self.plan, maps)
+        (scores,), _ = run(self.plan, self.task, [maps, *self.beside], [], batch_size=self.batch_size)
         return probabilities(self.plan, scores)
 
 
@@ -204,13 +202,8 @@ def _findings(layer, table):
     known = units.dropna(subset=["selectivity"])
     if len(known) > 3 and known["selectivity"].nunique() > 1 and known["loss_change"].nunique() > 1:
         correlation, chance = spearmanr(known["selectivity"], known["loss_change"])
-        verdict = (
-            "no measurable relation"
-            if chance > 0.05
-            else "a positive relation"
-            if correlation > 0
-            else "a negative relation"
-        )
+        verdict = "a positive relation" if correlation > 0 else "a negative relation"
+        verdict = "no measurable relation" if chance > 0.05 else verdict
         sentences.append(
             f"{layer}: {verdict} between a channel's class selectivity and how much it matters: rank correlation "
             f"{correlation:+.2f} over {len(known)} channels (p = {chance:.2g})."

@@ -16,7 +16,7 @@ from keras import layers, ops
 from kerascnn.errors import UsageError, unknown
 from kerascnn.explain.subjects import opaque_step
 from kerascnn.explain.targets import check_channels_last
-from kerascnn.network.find import find
+from kerascnn.network.find import find, find_all
 from kerascnn.network.graph import flatten
 from kerascnn.network.heads import head_step
 from kerascnn.network.plan import make_plan
@@ -159,6 +159,11 @@ def feature_place(plan, layer):
     place = find(plan, layer)
     check_feature(plan, layer, place.value)
     return place
+
+
+def feature_names(plan, layers):
+    """Names of layers, given as names, patterns or ranges, whose outputs are features; raises as `feature_place`."""
+    return [feature_place(plan, place.name).name for place in find_all(plan, layers)]
 
 
 def check_feature(plan, layer, value):
