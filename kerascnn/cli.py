@@ -46,33 +46,27 @@ app = App(
     result_action="return_value",
 )
 app.register_install_completion_command(help="Make TAB complete kerascnn's commands and options in this shell.")
-for command in (train.train, using.predict, using.evaluate, using.export, using.suspects, explain.explain, scan.scan):
+for command in (
+    *(train.train, train.lr_find, train.batch_find, launch.launch),
+    *(using.predict, using.evaluate, using.export, using.suspects, using.doctor, adopt.adopt, serve.serve),
+    *(explain.explain, explain.activations, scan.scan, features.features, merge.merge, microscope.microscope),
+    *(anatomy.table, anatomy.receptive_field, anatomy.cost, anatomy.draw),
+    *(tune.tune, tune.tune_worker, tune.tune_status, tune.tune_report),
+    *(report.report, report.compare, study.study, course.course, experiment.app),
+):
     app.command(command)
-for command in (train.lr_find, train.batch_find, explain.activations, serve.serve, using.doctor):
-    app.command(command)
-for command in (anatomy.table, anatomy.receptive_field, anatomy.cost, anatomy.draw):
-    app.command(command)
-for command in (tune.tune, tune.tune_worker, tune.tune_status, tune.tune_report):
-    app.command(command)
-app.command(launch.launch)
-app.command(adopt.adopt)
-app.command(report.report)
-app.command(microscope.microscope)
-app.command(course.course)
-app.command(report.compare)
-app.command(features.features)
-app.command(merge.merge)
-app.command(experiment.app)
-app.command(experiment.list_experiments, name="experiments")
-app.command(experiment.command_of("ensemble"), name="ensemble")
-app.command(study.study)
-app.command(study.list_studies, name="studies")
-app.command(using.list_runs, name="runs")
-app.command(using.list_formats, name="formats")
-app.command(listings.list_models, name="models")
-app.command(listings.list_datasets, name="datasets")
-app.command(listings.list_recipes, name="recipes")
-app.command(tune.list_searches, name="searches")
+for name, command in {
+    "ensemble": experiment.command_of("ensemble"),
+    "experiments": experiment.list_experiments,
+    "studies": study.list_studies,
+    "runs": using.list_runs,
+    "formats": using.list_formats,
+    "models": listings.list_models,
+    "datasets": listings.list_datasets,
+    "recipes": listings.list_recipes,
+    "searches": tune.list_searches,
+}.items():
+    app.command(command, name=name)
 data_app = App(name="data", help="Look at data before training on it, or pack it.")
 data_app.command(listings.check)
 data_app.command(pack.pack)

@@ -321,7 +321,7 @@ def searched_fields(space, hps):
     from each value of each choice, as some act under another choice alone.
 
     Args:
-        found: the space's HyperParameters.
+        hps: the space's HyperParameters.
     """
 
     def recipe(**values):

@@ -18,8 +18,7 @@ from kerascnn.commands.terminal import (
     check_subject,
     computing,
     let_interrupts_through,
-    print_json,
-    print_table,
+    print_facts,
 )
 from kerascnn.datasets import DATASETS
 from kerascnn.errors import UsageError, command
@@ -45,14 +44,8 @@ def command(asked, *, images: int = 100, seed: int = 0):
 
 def list_experiments(*, json: Json = False):
     """List the experiments."""
-    facts = {name: EXPERIMENTS.facts(name) for name in EXPERIMENTS.names()}
-    if json:
-        print_json(facts)
-    else:
-        print_table(
-            ("experiment", "what it is", "source"),
-            [(name.replace("_", "-"), f["doc"], f["source"]) for name, f in facts.items()],
-        )
+    header = ("experiment", "what it is", "source")
+    print_facts(json, EXPERIMENTS, header, lambda name, f: (name.replace("_", "-"), f["doc"], f["source"]))
 
 
 def command_of(name):

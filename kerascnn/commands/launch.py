@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from kerascnn import runs
-from kerascnn.commands.train import asked_recipe, train
+from kerascnn.commands.train import Fields, asked_recipe, train
 from kerascnn.errors import UsageError
 from kerascnn.hosts import check_hosts
 
@@ -74,19 +74,11 @@ def _new_folder(arguments, processes):
     if typed.get("resume") is not None:
         return None
     options = {name: typed.get(name) for name in ("data", "recipe", "config")}
-    fields = {"fields": typed["fields"]} if "fields" in typed else {}
-    recipe = asked_recipe(**options, **(fields or {"fields": train_fields()}))
+    recipe = asked_recipe(**options, fields=typed.get("fields", Fields()))
     check_share(recipe.batch_size, processes)
     if typed.get("out") is not None:
         return None
     return runs.create(None, model=recipe.model, data=recipe.data).folder
-
-
-def train_fields():
-    """No recipe field typed."""
-    from kerascnn.commands.train import Fields
-
-    return Fields()
 
 
 def check_share(batch_size, processes):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from kerascnn.commands.terminal import Json, in_options, print_json, print_table, said
+from kerascnn.commands.terminal import Json, in_options, print_facts, print_json, print_table, said
 from kerascnn.commands.train import asked_recipe, make_fields
 from kerascnn.datasets import DATASETS
 from kerascnn.errors import DataError, UsageError
@@ -17,24 +17,17 @@ from kerascnn.recipes import FIELDS, RECIPES, Recipe
 
 def list_models(*, json: Json = False):
     """List the networks with their source, input and parameters."""
-    facts = {name: MODELS.facts(name) for name in MODELS.names()}
-    if json:
-        print_json(facts)
-        return
-    rows = [
-        (n, "x".join(map(str, f["input_shape"])), str(f["num_classes"]), f"{f['parameters']:,}", f["source"])
-        for n, f in facts.items()
-    ]
-    print_table(("model", "input", "classes", "parameters", "source"), rows, "llrr")
+
+    def row(name, f):
+        shape = "x".join(map(str, f["input_shape"]))
+        return name, shape, str(f["num_classes"]), f"{f['parameters']:,}", f["source"]
+
+    print_facts(json, MODELS, ("model", "input", "classes", "parameters", "source"), row, "llrr")
 
 
 def list_datasets(*, json: Json = False):
     """List the named data sets; a path to a folder or file also works."""
-    facts = {name: DATASETS.facts(name) for name in DATASETS.names()}
-    if json:
-        print_json(facts)
-    else:
-        print_table(("data", "what it is"), [(n, f["description"]) for n, f in facts.items()])
+    print_facts(json, DATASETS, ("data", "what it is"), lambda name, f: (name, f["description"]))
 
 
 def list_recipes(name: str | None = None, /, *, json: Json = False):

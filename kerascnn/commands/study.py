@@ -5,18 +5,23 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from kerascnn.commands.terminal import Flag, Json, computing, let_interrupts_through, print_json, print_table
+from kerascnn.commands.terminal import (
+    Flag,
+    Json,
+    computing,
+    let_interrupts_through,
+    print_facts,
+    print_json,
+    print_table,
+)
 from kerascnn.errors import TrainingFailed, UsageError, counted
 from kerascnn.studies import STUDIES
 
 
 def list_studies(*, json: Json = False):
     """List the studies: published reports whose tables and figures can be recreated."""
-    facts = {name: STUDIES.facts(name) for name in STUDIES.names()}
-    if json:
-        print_json(facts)
-    else:
-        print_table(("study", "what it is", "source"), [(n, f["doc"], f["source"]) for n, f in facts.items()])
+    header = ("study", "what it is", "source")
+    print_facts(json, STUDIES, header, lambda name, f: (name, f["doc"], f["source"]))
 
 
 def study(

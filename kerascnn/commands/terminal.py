@@ -150,6 +150,15 @@ def print_table(header, rows, align=""):
     print(text_table(header, rows, align, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
 
 
+def print_facts(json, registry, header, row, align=""):
+    """Print the facts of a registry's names as JSON, or as a table with row(name, facts) for each."""
+    facts = {name: registry.facts(name) for name in registry.names()}
+    if json:
+        print_json(facts)
+    else:
+        print_table(header, [row(name, of_name) for name, of_name in facts.items()], align)
+
+
 def one_line(text):
     """Text that a terminal shows in one line: control characters, and bytes that are not UTF-8, become "?"."""
     plain = text.encode("utf-8", "replace").decode()

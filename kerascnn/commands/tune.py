@@ -7,7 +7,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from kerascnn.commands.terminal import Flag, Json, computing, let_interrupts_through, naming, print_json, print_table
+from kerascnn.commands.terminal import (
+    Flag,
+    Json,
+    computing,
+    let_interrupts_through,
+    naming,
+    print_facts,
+    print_json,
+    print_table,
+)
 from kerascnn.commands.train import make_fields, typed_fields
 from kerascnn.errors import UsageError
 
@@ -204,11 +213,7 @@ def list_searches(*, json: Json = False):
     """List the search spaces that have names; a .py or .toml file works as well."""
     from tuning import SEARCHES
 
-    facts = {name: SEARCHES.facts(name) for name in SEARCHES.names()}
-    if json:
-        print_json(facts)
-    else:
-        print_table(("search", "what it is"), [(n, f["doc"]) for n, f in facts.items()])
+    print_facts(json, SEARCHES, ("search", "what it is"), lambda name, f: (name, f["doc"]))
 
 
 def _seconds(text):
