@@ -132,12 +132,21 @@ def locked(path, seconds=0.0):
         yield
 
 
+def write_text(path, text):
+    """Write a text in UTF-8, atomically; bytes of file names that are not UTF-8 become \\xe9, an escape of JSON."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
 def write_json(path, value):
     """Write a value as indented JSON, atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_table(path, table, **options):
+    """Write a DataFrame as CSV, atomically; `options` are those of `DataFrame.to_csv`."""
     with replacing(path) as temporary:
-        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-        # Bytes of a file's name that are no UTF-8 become escapes of JSON
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        table.to_csv(temporary, index=False, errors="backslashreplace", **options)
 
 
 class Run:

@@ -36,8 +36,7 @@ def close(folder, winner, say):
         say(f"Page      {folder / 'report.html'}")
         return
     recipe = Recipe.from_dict(run.read("recipe"))
-    with runs.replacing(folder / "winner.toml") as temporary:
-        temporary.write_text(as_toml(recipe), encoding="utf-8")
+    runs.write_text(folder / "winner.toml", as_toml(recipe))
     write(folder)  # whatever the winner comes to
     if winner != "none":
         _crown(folder, run, recipe, int(row["best_epoch"]), winner, say)

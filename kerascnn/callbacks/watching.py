@@ -11,7 +11,7 @@ import numpy as np
 from kerascnn import backends, plots, runs
 from kerascnn.errors import DataError, UsageError, unknown
 from kerascnn.files import read_arrays
-from kerascnn.runs import replacing
+from kerascnn.runs import replacing, write_table, write_text
 
 UNITS = ("epochs", "steps")
 # What looks write besides the arrays that they keep, replaced by a training that begins in the same folder
@@ -102,8 +102,8 @@ class Watch(keras.callbacks.Callback):
             self.period = 0  # a run of a version that counted its periods goes on as it began
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with replacing(self.folder / "look.json") as temporary:
-                temporary.write_text(json.dumps({"every": self.every, "unit": self.counts, **self.subject()}))
+            told = {"every": self.every, "unit": self.counts, **self.subject()}
+            write_text(self.folder / "look.json", json.dumps(told))
         except OSError as error:
             raise UsageError(
                 f"{type(self).__name__} cannot write to {self.folder}: {error.strerror}. Give another folder=."
@@ -231,8 +231,7 @@ class Watch(keras.callbacks.Callback):
 
     def write(self, stem, table):
         """Write a DataFrame as <stem>.csv."""
-        with replacing(self.folder / f"{stem}.csv") as temporary:
-            table.to_csv(temporary, index=False)
+        write_table(self.folder / f"{stem}.csv", table)
 
 
 def _arrays_in(folder):

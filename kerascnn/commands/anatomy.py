@@ -244,8 +244,7 @@ def draw(model: ModelName, file: Path | None = None, /, *, image_size: Side = No
         from kerascnn import anatomy
 
         network, shape = _network(model, image_size)
-        with runs.replacing(path) as temporary:
-            temporary.write_text(anatomy.drawing(network, input_shape=shape), encoding="utf-8")
+        runs.write_text(path, anatomy.drawing(network, input_shape=shape))
     print(path)
 
 

@@ -176,7 +176,7 @@ def _write_layer(result, model, each, drawn, folder):
         title = f"{each.layer} of {model.name}: {counted(len(filters), 'filter')}"
         for ending, figure in filter_sheets(filters, title).items():
             plots.write(figure, f"{stem}-filters{ending}.png")
-        _write(measured(filters), f"{stem}-filters.csv")
+        runs.write_table(f"{stem}-filters.csv", measured(filters))
 
 
 def write_layer(result, layer, drawn, folder):
@@ -189,11 +189,11 @@ def write_layer(result, layer, drawn, folder):
     from kerascnn.dataset_scan import sheets
 
     stem = _stem(folder, layer)
-    _write(result.top(layer).join(result.boxes(layer)[["top", "left", "bottom", "right"]]), f"{stem}-top.csv")
-    _write(result.stats(layer), f"{stem}-stats.csv")
+    runs.write_table(f"{stem}-top.csv", result.top(layer).join(result.boxes(layer)[["top", "left", "bottom", "right"]]))
+    runs.write_table(f"{stem}-stats.csv", result.stats(layer))
     if result.class_names:
-        _write(result.stats(layer, by_class=True), f"{stem}-stats-by-class.csv")
-        _write(result.selectivity(layer), f"{stem}-selectivity.csv")
+        runs.write_table(f"{stem}-stats-by-class.csv", result.stats(layer, by_class=True))
+        runs.write_table(f"{stem}-selectivity.csv", result.selectivity(layer))
     plots.write(sheets.statistics_sheet(result, layer), f"{stem}-stats.png")
     channels = drawn or sheets.default_channels(result, layer)
     parts = sheets.pages(len(channels), result.manifest["k"])
@@ -282,8 +282,3 @@ class _Lines:
         if self._clock() - self._last >= 10:
             self._last = self._clock()
             self._say(f"{done:,} of {counted(count, 'image')}")
-
-
-def _write(table, path):
-    with runs.replacing(path) as temporary:
-        table.to_csv(temporary, index=False)

@@ -197,8 +197,7 @@ def evaluate(
 
         measured = using.evaluate(run, data, strict=strict)
         if predictions is not None:
-            with runs.replacing(predictions) as temporary:
-                record.write_table(measured.predictions, temporary)
+            runs.write_table(predictions, measured.predictions)
         if wrong is not None:
             say(record.copy_wrong(measured, wrong))
         if json:
@@ -243,15 +242,13 @@ def suspects(
         raise UsageError(f"--out {out} is not the name of a .csv file.")
     with computing(json) as (say, _log), naming(folds="--cross"):
         from kerascnn import using
-        from kerascnn.training import record
 
         let_interrupts_through()
         crossed = cross is not None
         table = using.cross_suspects(runs.find(run), cross, say=say) if crossed else using.suspects(run, data)
         classifier = using.subject(run)
         path = out or (classifier.run / "suspects.csv" if classifier.run and data is None else Path("suspects.csv"))
-        with runs.replacing(path) as temporary:
-            record.write_table(table, temporary)
+        runs.write_table(path, table)
         if json:
             print_json(table.head(top).to_dict("records"))
             return

@@ -9,7 +9,7 @@ from scipy.stats import t as student
 
 from kerascnn import notebook, plots
 from kerascnn.errors import counted
-from kerascnn.runs import replacing
+from kerascnn.runs import write_table, write_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +45,8 @@ class Outcome:
         path = Path(folder) / f"{self.name}.png"
         plots.save(self.figure(), self.table, path)
         for name, table in self.tables.items():
-            with replacing(path.with_name(f"{self.name}-{name}.csv")) as temporary:
-                table.to_csv(temporary, index=False, float_format="%.6g")
-        with replacing(path.with_suffix(".txt")) as temporary:
-            temporary.write_text("\n".join(self.findings) + "\n", encoding="utf-8")
+            write_table(path.with_name(f"{self.name}-{name}.csv"), table, float_format="%.6g")
+        write_text(path.with_suffix(".txt"), "\n".join(self.findings) + "\n")
         return path
 
 

@@ -17,8 +17,7 @@ TITLES = {"val_": "validation ", "test_": "test ", "": "training "}
 
 def write(runs, out):
     """Write the comparison of runs (folders, names or "last") to an HTML file; returns its path."""
-    with run_folders.replacing(out) as temporary:
-        temporary.write_text(compare(runs), encoding="utf-8", errors="backslashreplace")
+    run_folders.write_text(out, compare(runs))
     return out
 
 

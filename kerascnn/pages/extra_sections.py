@@ -33,11 +33,6 @@ def sections(run, tables):
     }
 
 
-def looks(run):
-    """{row: data URI} of the looks at pictured images."""
-    return pictures.read(run, "looks")
-
-
 def as_json(value):
     """JSON that is safe in a script element."""
     text = json.dumps(value, ensure_ascii=False)

@@ -23,7 +23,7 @@ from kerascnn import runs
 from kerascnn.errors import DataError, UsageError
 from kerascnn.plots import mosaic
 from kerascnn.training import measures, pictures
-from kerascnn.training.record import FOLDER, write_table
+from kerascnn.training.record import FOLDER
 
 LOOK = "grad_cam"
 MOST_MAPPED = 1500  # images of the map: t-SNE of so many takes seconds
@@ -88,8 +88,7 @@ def _map(run, classifier, predictions, images):
     features = np.concatenate([f.reshape(len(f), -1, f.shape[-1]).mean(1) for f in features])
     places = embedded(features)
     table = pandas.DataFrame({"image": rows, "x": places[:, 0], "y": places[:, 1]})
-    with runs.replacing(run / FOLDER / "map.csv") as temporary:
-        write_table(table.round(4), temporary)
+    runs.write_table(run / FOLDER / "map.csv", table.round(4))
     sheet = Image.new("RGB", (ACROSS * THUMBNAIL, -(-len(rows) // ACROSS) * THUMBNAIL), "white")
     for number, row in enumerate(rows):
         place = number % ACROSS * THUMBNAIL, number // ACROSS * THUMBNAIL
@@ -133,11 +132,11 @@ def _neighbours(features, seed):
 # --- looks at some of the images ---
 
 
-def shown(predictions):
-    """int: the rows of a table of predictions that a page shows first, the most confident mistakes and the least
-    certain correct answers."""
-    parts = [predictions[predictions["correct"] == correct] for correct in (False, True)]
-    return np.concatenate([part.sort_values("margin", kind="stable").index[:MOST_CARDS] for part in parts]).astype(int)
+def shown(predictions, correct):
+    """The rows of a table of predictions that a page shows first: the most confident mistakes, or the least certain
+    correct answers."""
+    part = predictions[predictions["correct"] == correct].sort_values("margin", kind="stable")
+    return [int(row) for row in part.index[:MOST_CARDS]]
 
 
 def _looks(run, classifier, predictions, images, look):
@@ -146,7 +145,7 @@ def _looks(run, classifier, predictions, images, look):
     from kerascnn.explain.sheets import blended, is_signed, one_value_per_pixel
 
     EXPLANATIONS.facts(look)
-    rows, drawn = shown(predictions), {}
+    rows, drawn = np.array(shown(predictions, False) + shown(predictions, True), int), {}
     for start in range(0, len(rows), 8):
         some = rows[start : start + 8]
         pixels = classifier.preprocessing.crop(images[some])
@@ -173,8 +172,7 @@ def _suspects(run, classifier, evaluation, images, validation):
         parts.append(measures.suspects(other.log_probabilities, other.labels, names, other.files, split="validation"))
         sources["validation"] = validation.images
     table = pandas.concat(parts, ignore_index=True).sort_values("confidence", kind="stable", ignore_index=True)
-    with runs.replacing(run / FOLDER / "suspects.csv") as temporary:
-        write_table(table, temporary)
+    runs.write_table(run / FOLDER / "suspects.csv", table)
     few = table.head(MOST_CARDS)
     drawn = {place: sources[row.split][int(row.image)] for place, row in enumerate(few.itertuples())}
     pictures.keep(run, list(drawn), drawn, "suspects")
@@ -225,10 +223,8 @@ def _network(run, classifier):
 
     table = layer_table(classifier.model)
     table = table[["layer", "type", "output_shape", "parameters", "macs", "rf_size"]]
-    with runs.replacing(run / FOLDER / "layers.csv") as temporary:
-        write_table(table, temporary)
-    with runs.replacing(run / FOLDER / "network.svg") as temporary:
-        temporary.write_text(drawing(classifier.model), encoding="utf-8")
+    runs.write_table(run / FOLDER / "layers.csv", table)
+    runs.write_text(run / FOLDER / "network.svg", drawing(classifier.model))
 
 
 # --- pictures ---

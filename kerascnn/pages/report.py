@@ -14,7 +14,7 @@ from kerascnn import runs
 from kerascnn.datasets import DATASETS
 from kerascnn.errors import DataError, UsageError, command, counted
 from kerascnn.files import check_regular
-from kerascnn.pages import charts, extra_sections
+from kerascnn.pages import charts, extra_sections, extras
 from kerascnn.recipes import RECIPES, Recipe
 from kerascnn.training import pictures, record
 from kerascnn.training.suited import CHOSEN
@@ -29,15 +29,13 @@ ENDED = {
     "interrupted": "The run was interrupted",
     "running": "The run is still running",
 }
-MOST_CARDS = 24  # mistakes, and hits, that are shown before a cell is opened
 
 
 def write(run, out=None):
     """Write report.html into a run's folder, or elsewhere; returns its path."""
     run = runs.as_run(run)
     path = run / "report.html" if out is None else out
-    with runs.replacing(path) as temporary:
-        temporary.write_text(report(run), encoding="utf-8", errors="backslashreplace")
+    runs.write_text(path, report(run))
     return path
 
 
@@ -85,8 +83,8 @@ def _rendered(run):
         pairs=_rows(tables.get("pairs")),
         calibration=_calibration(tables.get("calibration")),
         ranking=_ranking(tables.get("curves")),
-        mistakes=[] if predictions is None else _order(predictions, correct=False),
-        unsure=[] if predictions is None else _order(predictions, correct=True),
+        mistakes=[] if predictions is None else extras.shown(predictions, False),
+        unsure=[] if predictions is None else extras.shown(predictions, True),
         images=_images(run, predictions),
         settings=_settings(recipe) if trained else [],
         notes=[*data.get("notes", ()), *data.get("doubts", ())],
@@ -276,19 +274,13 @@ def _ranking(table):
     return charted
 
 
-def _order(predictions, correct):
-    """Rows of the images to show first: the most confident mistakes, or the least certain correct answers."""
-    part = predictions[predictions["correct"] == correct].sort_values("margin", kind="stable")
-    return [int(row) for row in part.index[:MOST_CARDS]]
-
-
 def _images(run, predictions):
     """What the page's script needs to know about each pictured image, as JSON that is safe in a script element."""
     if predictions is None:
         return "{}"
-    pictured, looks, shown = pictures.read(run), extra_sections.looks(run), {}
+    pictured, looks, shown = pictures.read(run), pictures.read(run, "looks"), {}
     ranks = [column.removeprefix("label_") for column in predictions.columns if column.startswith("label_")]
-    wanted = {*pictured, *_order(predictions, correct=False), *_order(predictions, correct=True)}
+    wanted = {*pictured, *extras.shown(predictions, False), *extras.shown(predictions, True)}
     for row in sorted(wanted):
         image = predictions.loc[row]
         top = [[str(image[f"label_{rank}"]), round(float(image[f"probability_{rank}"]), 4)] for rank in ranks]

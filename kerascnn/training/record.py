@@ -64,8 +64,7 @@ def keep(run, evaluation, images):
     if len(names) <= MOST_CLASSES:
         tables["curves"] = curves(np.exp(evaluation.log_probabilities), evaluation.labels, names)
     for name, table in tables.items():
-        with runs.replacing(run / FOLDER / f"{name}.csv") as temporary:
-            write_table(table, temporary)
+        runs.write_table(run / FOLDER / f"{name}.csv", table)
     pictures.keep(run, pictures.chosen(predictions), images)
     answers = evaluation.log_probabilities.astype("float32")
     if answers.nbytes <= MOST_ANSWERS:
@@ -85,11 +84,6 @@ def evaluation(run, source=""):
     arrays, tables = read_arrays(path), read(run)
     names, files = tables["per_class"]["class"], tables["predictions"]["file"]
     return score(arrays["log_probabilities"], arrays["labels"], tuple(names), tuple(files), source)
-
-
-def write_table(table, path):
-    """Write a DataFrame as CSV; bytes of file names that are not UTF-8 become \\xe9."""
-    table.to_csv(path, index=False, errors="backslashreplace")
 
 
 def copy_wrong(evaluation, folder):

@@ -139,8 +139,7 @@ def _export(classifier, name, data, fresh):
     num_bytes, sha256 = model_card.size_and_hash(path)
     card = path.with_name(f"{path.name}.md")
     exported = Exported(path, card, name, len(seen.pixels), seen.kind, difference, same, num_bytes, sha256, tested)
-    with runs.replacing(card) as temporary:
-        temporary.write_text(model_card.text(classifier, exported), encoding="utf-8", errors="backslashreplace")
+    runs.write_text(card, model_card.text(classifier, exported))
     return exported
 
 

@@ -269,9 +269,7 @@ def _without_scores(title):
 def write(folder):
     """Write report.html and results.csv into a search's folder, also while it runs; returns their paths."""
     folder, results = Path(folder), tables.results(folder)
-    with runs.replacing(folder / "results.csv") as temporary:
-        results.to_csv(temporary, index=False)
-    with runs.replacing(folder / "report.html") as temporary:
-        shown = results.assign(run=[str(Path(run).relative_to(folder.resolve())) for run in results["run"]])
-        temporary.write_text(page(shown, tables.curves(folder), tables.described(folder)), encoding="utf-8")
+    runs.write_table(folder / "results.csv", results)
+    shown = results.assign(run=[str(Path(run).relative_to(folder.resolve())) for run in results["run"]])
+    runs.write_text(folder / "report.html", page(shown, tables.curves(folder), tables.described(folder)))
     return folder / "report.html", folder / "results.csv"

@@ -171,11 +171,17 @@ def _pictured(site, subject, facts, looked):
     shown = sorted(shown)
     there = {path.name for path in (site.folder / "images").glob("*.webp")}
     missing = [number for number in shown if image_name(number) not in there]
-    for first in range(0, len(missing), 64):
-        some = missing[first : first + 64]
-        for number, pixels in zip(some, subject.pixels(some), strict=True):
-            site.put(f"images/{image_name(number)}", pictures.whole(pictures.picture(pixels)))
+    for number, picture in _pictures(subject, missing):
+        site.put(f"images/{image_name(number)}", pictures.whole(picture))
     return shown
+
+
+def _pictures(subject, numbers):
+    """(number, picture uint8 (H, W, 3)) of images, of which a few are read at a time."""
+    for first in range(0, len(numbers), 64):
+        some = numbers[first : first + 64]
+        for number, pixels in zip(some, subject.pixels(some), strict=True):
+            yield number, pictures.picture(pixels)
 
 
 def image_name(number):
@@ -185,10 +191,10 @@ def image_name(number):
 
 def _maps(site, subject, facts, count, say):
     """Write the sheets of maps of all units and the sheets of layers; returns {address: why there are none, or ""}."""
-    clock, told, cache = Clock(), {}, {}
+    clock, told = Clock(), {}
     for layer in facts:
         address = layer.each.address
-        _layer_sheet(site, subject, layer, cache)
+        _layer_sheet(site, subject, layer)
         try:
             walker = Walker(subject, layer.each, layer.geometry) if count else None
             told[address] = "" if count else "None were asked for."
@@ -199,7 +205,7 @@ def _maps(site, subject, facts, count, say):
     return told
 
 
-def _layer_sheet(site, subject, layer, cache):
+def _layer_sheet(site, subject, layer):
     leaders = layer.leaders
     key = hashlib.sha256(leaders.image[:, :4].tobytes() + leaders.place[:, :4].tobytes()).hexdigest()
     name, address = f"layers/{layer.each.address}.webp", layer.each.address
@@ -207,12 +213,8 @@ def _layer_sheet(site, subject, layer, cache):
     if state.get(address) == key and (site.folder / name).exists():
         return
     wanted = sorted(set(leaders.image[:, :4].ravel().tolist()) - {-1})
-    cache.clear()
-    for first in range(0, len(wanted), 64):
-        some = wanted[first : first + 64]
-        for number, pixels in zip(some, subject.pixels(some), strict=True):
-            cache[number] = pictures.picture(pixels)
-    site.put(name, pictures.layer_sheet(layer.geometry, leaders, cache.__getitem__))
+    of_image = dict(_pictures(subject, wanted))
+    site.put(name, pictures.layer_sheet(layer.geometry, leaders, of_image.__getitem__))
     site.put_json(f"{STATE}/sheets.json", {**state, address: key})
 
 
@@ -231,7 +233,7 @@ def _layer_maps(site, layer, walker, count, say):
             continue
         rows = [(p.image, p.place, unit) for unit in units for p in patches[unit]]
         if not settled and rows:
-            walker.settle(*zip(*_some(layer, count), strict=True))
+            walker.settle(*zip(*_some(layer), strict=True))
             settled = True
         all_maps = {method: [] for method in METHODS}
         for start in range(0, len(rows), AT_ONCE):
@@ -247,10 +249,11 @@ def _layer_maps(site, layer, walker, count, say):
         say(f"maps of {address}: {units[-1] + 1:,} of {counted(layer.units, 'unit')}")
 
 
-def _some(layer, count, most=AT_ONCE):
+def _some(layer):
     """(image, place, unit) of neurons spread over a layer, on which windows are tried."""
-    step = max(1, layer.units // most)
-    rows = [(p.image, p.place, unit) for unit in range(0, layer.units, step) for p in layer.top_patches(unit)[:1]]
-    return (
-        rows[:most] or [(p.image, p.place, unit) for unit in range(layer.units) for p in layer.top_patches(unit)][:most]
-    )
+
+    def neurons(units, most=None):
+        return [(p.image, p.place, unit) for unit in units for p in layer.top_patches(unit)[:most]]
+
+    step = max(1, layer.units // AT_ONCE)
+    return (neurons(range(0, layer.units, step), 1) or neurons(range(layer.units)))[:AT_ONCE]

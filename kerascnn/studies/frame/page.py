@@ -4,7 +4,6 @@ import base64
 import json
 
 import pandas
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from kerascnn import plots, runs
@@ -32,16 +31,11 @@ def write(results, data=None):
     """
     page = _contents(results, data)
     table = pandas.DataFrame([row["numbers"] for row in page["all_values"]])
-    _replace(results.folder / "table.csv", table.to_csv(index=False))
-    _replace(results.folder / "README.md", _markdown(page))
+    runs.write_table(results.folder / "table.csv", table)
+    runs.write_text(results.folder / "README.md", _markdown(page))
     path = results.folder / "study.html"
-    _replace(path, TEMPLATES.get_template("study.html").render(**page))
+    runs.write_text(path, TEMPLATES.get_template("study.html").render(**page))
     return path
-
-
-def _replace(path, text):
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def again(results, data=None):
@@ -201,8 +195,8 @@ def _figure(results, figure):
 
 def _drawn(figure, series):
     """(matplotlib Figure, DataFrame of its numbers) of a figure of curves."""
-    drawn = Figure(figsize=(6.4, 4), layout="constrained")
-    axes, rows = drawn.subplots(), []
+    drawn, axes = plots.panel(6.4, 4, figure.title, xlabel=figure.x_label, ylabel=figure.y_label)
+    rows = []
     for number, (name, (x, y, *band)) in enumerate(series.items()):
         colour = COLOURS[number % len(COLOURS)]
         style = "-" if number < len(COLOURS) else "--"
@@ -211,14 +205,12 @@ def _drawn(figure, series):
             axes.fill_between(x, *band, color=colour, alpha=0.15, linewidth=0)
         low, high = band or (y, y)
         rows += zip([name] * len(x), x, y, low, high, strict=True)
-    axes.set(xlabel=figure.x_label, ylabel=figure.y_label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.25)
     if len(series) > 1:
         axes.legend(frameon=False, fontsize="small")
-    spread = any(low != high for *_, low, high in rows)
-    words = "\nmean of the seeds; the band goes from the least to the largest" if spread else ""
-    axes.set_title(f"{figure.title}{words}", fontsize="medium")
+    if any(low != high for *_, low, high in rows):
+        words = "mean of the seeds; the band goes from the least to the largest"
+        axes.set_title(f"{figure.title}\n{words}", fontsize="medium")
     return drawn, pandas.DataFrame(rows, columns=["line", figure.x_label, figure.y_label, "low", "high"])
 
 
