@@ -2,6 +2,8 @@
 
 import time
 
+from kerascnn.errors import counted
+
 EVERY = 5.0  # seconds between lines that only count
 
 
@@ -38,6 +40,32 @@ class Progress:
         told = f"  {text}" if text else ""
         ahead = f"  ETA {clock(left)}" if self.done < self.total else ""
         self.say(f"{self.what} {self.done:{len(str(self.total))}}/{self.total}{told}{ahead}")
+
+
+class Bell:
+    """Rings at most every ten seconds."""
+
+    def __init__(self, seconds=10.0):
+        self.seconds, self.last = seconds, time.monotonic()
+
+    def rings(self):
+        """True if it is time to report again."""
+        now = time.monotonic()
+        if now - self.last < self.seconds:
+            return False
+        self.last = now
+        return True
+
+
+def counting(say, what=""):
+    """Function (done, count) that says how many images of a scan are done, at most every ten seconds."""
+    bell = Bell()
+
+    def told(done, count):
+        if bell.rings():
+            say(f"{what}{done:,} of {counted(count, 'image')}")
+
+    return told
 
 
 def clock(seconds):

@@ -5,31 +5,7 @@ import pytest
 from kerascnn import models
 from kerascnn.errors import UsageError
 from kerascnn.network import graph
-
-# Figure 1 in Caffe's order: (channels, height, width), and (filters, channels / groups, height, width).
-BLOBS = {
-    "conv1": (96, 45, 45),
-    "pool1": (96, 22, 22),
-    "conv2": (256, 11, 11),
-    "pool2": (256, 5, 5),
-    "conv3": (384, 5, 5),
-    "conv4": (384, 5, 5),
-    "conv5": (256, 5, 5),
-    "pool5": (256, 2, 2),
-    "fc6": (1024,),
-    "fc7": (1024,),
-    "fc8": (100,),
-}
-WEIGHTS = {
-    "conv1": (96, 3, 7, 7),
-    "conv2": (256, 48, 5, 5),
-    "conv3": (384, 256, 3, 3),
-    "conv4": (384, 192, 3, 3),
-    "conv5": (256, 192, 3, 3),
-    "fc6": (1024, 1024),
-    "fc7": (1024, 1024),
-    "fc8": (100, 1024),
-}
+from kerascnn.studies.cs280_miniplaces import BLOBS, WEIGHTS
 
 
 def caffe_blobs(model):

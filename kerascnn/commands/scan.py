@@ -9,6 +9,7 @@ from kerascnn import runs
 from kerascnn.commands.sharding import check_absent, merge_hint, shard_file
 from kerascnn.commands.terminal import Subject, check_subject, computing, naming, print_table, saying_warnings
 from kerascnn.errors import DataError, UsageError, counted
+from kerascnn.progress import counting
 from kerascnn.shards import parse_shard
 
 NEW = "scan-new.npz"  # until a scan is whole
@@ -96,7 +97,7 @@ def scan(
                 batch_size=batch_size,
                 out=target,
                 shard=part,
-                say=_Lines(say),
+                say=counting(say),
             )
         if part:
             say(merge_hint(target, part))
@@ -267,18 +268,3 @@ def _name(data):
         return []
     path = Path(data).expanduser().resolve()
     return [runs.plain(path.name), *([hashlib.sha256(bytes(path)).hexdigest()[:6]] if path.exists() else [])]
-
-
-class _Lines:
-    """Says how far a scan is, at most every ten seconds."""
-
-    def __init__(self, say):
-        import time
-
-        self._say, self._clock = say, time.monotonic
-        self._last = self._clock()
-
-    def __call__(self, done, count):
-        if self._clock() - self._last >= 10:
-            self._last = self._clock()
-            self._say(f"{done:,} of {counted(count, 'image')}")

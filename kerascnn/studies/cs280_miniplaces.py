@@ -26,7 +26,7 @@ from kerascnn.studies.frame.study import (
     loss,
 )
 
-# Figure 1: outputs (channels, rows and columns) and weights (without biases) of each layer
+# Figure 1 in Caffe's order: outputs (channels, rows, columns) and weights (filters, channels / groups, rows, columns)
 BLOBS = {
     "conv1": (96, 45, 45),
     "pool1": (96, 22, 22),

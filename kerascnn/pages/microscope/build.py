@@ -12,13 +12,14 @@ from kerascnn.errors import UsageError, counted
 from kerascnn.pages.microscope import features, pictures
 from kerascnn.pages.microscope import looks as looks_of
 from kerascnn.pages.microscope.book import LayerFacts
-from kerascnn.pages.microscope.collect import Clock, collect
+from kerascnn.pages.microscope.collect import collect
 from kerascnn.pages.microscope.layers import all_layers, matching
 from kerascnn.pages.microscope.maps import AT_ONCE, METHODS, Walker
 from kerascnn.pages.microscope.pages import Drawn, Pages
 from kerascnn.pages.microscope.recorded import recorded
 from kerascnn.pages.microscope.site import DATA, FORMAT, MANIFEST, STATE, Site
 from kerascnn.pages.microscope.subject import opened
+from kerascnn.progress import Bell
 
 OF_A_CLASS = 12  # images of each class that have a page, besides those in patches
 
@@ -191,7 +192,7 @@ def image_name(number):
 
 def _maps(site, subject, facts, count, say):
     """Write the sheets of maps of all units and the sheets of layers; returns {address: why there are none, or ""}."""
-    clock, told = Clock(), {}
+    bell, told = Bell(), {}
     for layer in facts:
         address = layer.each.address
         _layer_sheet(site, subject, layer)
@@ -201,7 +202,7 @@ def _maps(site, subject, facts, count, say):
         except UsageError as error:
             walker, told[address] = None, str(error)
         if walker is not None:
-            _layer_maps(site, layer, walker, count, lambda line: say(line) if clock.rings() else None)
+            _layer_maps(site, layer, walker, count, lambda line: say(line) if bell.rings() else None)
     return told
 
 

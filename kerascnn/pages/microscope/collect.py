@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import time
 
 import numpy as np
 from keras import ops
@@ -21,6 +20,7 @@ from kerascnn.explain.subjects import check_images, opaque_step
 from kerascnn.explain.walk import Task, needed_steps, walk
 from kerascnn.files import read_arrays
 from kerascnn.network.plan import make_plan, read_constants
+from kerascnn.progress import Bell, counting
 from kerascnn.runs import replacing
 
 SAMPLE = 1000  # images whose activity is kept; beyond, an even sample of the data
@@ -67,13 +67,8 @@ def scanned(subject, layers, state, batch_size, say, shard=None):
     Args:
         shard: (i, n), for one part of the images; None: all.
     """
-    path, clock = state / "scan.npz", Clock()
+    path = state / "scan.npz"
     names = [each.name for each in layers]
-
-    def told(done, count):
-        if clock.rings():
-            say(f"scan: {done:,} of {counted(count, 'image')}")
-
     try:
         earlier = dataset_scan.load(path)
     except (UsageError, DataError):
@@ -92,7 +87,7 @@ def scanned(subject, layers, state, batch_size, say, shard=None):
             out=path,
             patches=False,
             shard=shard,
-            say=told,
+            say=counting(say, "scan: "),
         )
         if len(missing) < len(names):
             earlier = dataset_scan.load(path)
@@ -135,7 +130,7 @@ def passed(subject, layers, sample, state, batch_size, say, part=None):
     task = Task(needed_steps(plan.steps, wanted), plan.inputs, wanted)
     step = backends.compiled(functools.partial(_heights, task, len(values)))
     constants = read_constants(plan, "float32")
-    path, clock, saved = state / "activity-part.npz", Clock(), time.monotonic()
+    path, bell, saving = state / "activity-part.npz", Bell(), Bell(EVERY)
     key = hashlib.sha256(json.dumps([each.name for each in layers]).encode()).hexdigest()
     arrays = _read(path)
     if not arrays or arrays["key"].tobytes().decode() != key:
@@ -155,11 +150,10 @@ def passed(subject, layers, sample, state, batch_size, say, part=None):
             _append(arrays, "classes", order)
             _append(arrays, "probabilities", probable)
         arrays["done"] = np.array(first + len(numbers))
-        if clock.rings():
+        if bell.rings():
             say(f"activity: {int(arrays['done']) - start:,} of {counted(stop - start, 'image')}")
-        if time.monotonic() - saved >= EVERY:
+        if saving.rings():
             write_arrays(path, _joined(arrays))
-            saved = time.monotonic()
     return {name: array for name, array in _joined(arrays).items() if name not in ("key", "done")}
 
 
@@ -209,18 +203,3 @@ def write_arrays(path, arrays):
     """Write an NPZ file, atomically."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
-
-
-class Clock:
-    """Rings at most every ten seconds."""
-
-    def __init__(self, seconds=10.0):
-        self.seconds, self.last = seconds, time.monotonic()
-
-    def rings(self):
-        """True if it is time to report again."""
-        now = time.monotonic()
-        if now - self.last < self.seconds:
-            return False
-        self.last = now
-        return True

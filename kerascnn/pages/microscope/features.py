@@ -15,8 +15,8 @@ from kerascnn.explain.recorded import activations
 from kerascnn.explain.subjects import opaque_step
 from kerascnn.network.plan import make_plan
 from kerascnn.pages.microscope import pictures
-from kerascnn.pages.microscope.collect import Clock
 from kerascnn.pages.microscope.site import STATE
+from kerascnn.progress import Bell
 
 AT_ONCE = 32  # units optimised together
 STEPS = 96  # of the optimisation
@@ -36,10 +36,10 @@ def optimised(site, subject, facts, wanted, say):
         wanted: False makes none, and returns those of earlier builds.
         say: called with sentences.
     """
-    bounds, clock, told = pixel_range(subject), Clock(), {}
+    bounds, bell, told = pixel_range(subject), Bell(), {}
     for layer in facts:
         try:
-            told[layer.each.address] = _of_layer(site, subject, layer, bounds, wanted, say, clock)
+            told[layer.each.address] = _of_layer(site, subject, layer, bounds, wanted, say, bell)
         except UsageError as error:
             say(f"no feature images of {layer.each.address}: {error}")
     return told
@@ -53,7 +53,7 @@ def pixel_range(subject):
     return low, np.where(high > low, high, low + 1)
 
 
-def _of_layer(site, subject, layer, bounds, wanted, say, clock):
+def _of_layer(site, subject, layer, bounds, wanted, say, bell):
     """[largest activation] of a layer's units; NaN for those that have no image."""
     address, state = layer.each.address, f"features-{layer.each.address}.json"
     known = site.read_state(state, {})
@@ -71,7 +71,7 @@ def _of_layer(site, subject, layer, bounds, wanted, say, clock):
                 site.put(file_of(address, unit), pictures.whole(_shown(image)))
             known[str(first)] = {"key": key, "largest": largest}
             site.put_json(f"{STATE}/{state}", known)
-            if clock.rings():
+            if bell.rings():
                 say(f"feature images of {address}: {units[-1] + 1:,} of {counted(layer.units, 'unit')}")
         activations_of += known[str(first)]["largest"]
     return activations_of

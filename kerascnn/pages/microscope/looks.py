@@ -24,9 +24,9 @@ from kerascnn.explain.subjects import check_images, opaque_step
 from kerascnn.explain.walk import Task, run
 from kerascnn.network.plan import make_plan
 from kerascnn.pages.microscope import pictures
-from kerascnn.pages.microscope.collect import Clock
 from kerascnn.pages.microscope.site import STATE
 from kerascnn.plots import HEAT
+from kerascnn.progress import Bell
 
 GROUP = 4  # images computed together
 SIDE = 128  # pixels of a tile, at most
@@ -90,7 +90,7 @@ def activated(site, subject, facts, numbers, say):
 
 def _in_groups(site, kind, numbers, key, rows_of, say):
     """{image: rows} of one group of images after another; what an earlier build has made is not made again."""
-    state, clock = f"images-{kind}.json", Clock()
+    state, bell = f"images-{kind}.json", Bell()
     known, kept = site.read_state(state, {}), {}
     for first in range(0, len(numbers), GROUP):
         some = numbers[first : first + GROUP]
@@ -101,7 +101,7 @@ def _in_groups(site, kind, numbers, key, rows_of, say):
         else:
             kept[name] = {str(number): rows for number, rows in rows_of(some).items()}
             site.put_json(f"{STATE}/{state}", {**known, **kept})
-            if clock.rings():
+            if bell.rings():
                 say(f"{kind} of images: {first + len(some)} of {len(numbers)}")
         yield {int(number): rows for number, rows in kept[name].items()}
     site.put_json(f"{STATE}/{state}", kept)
