@@ -56,9 +56,10 @@ def test_files_and_figure(colours, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"metric": "manhattan"}, "Unknown metric 'manhattan'"),
+        ({"metric": "manhattan", "top": 2}, "Unknown metric 'manhattan'"),
         ({"top": 6}, "top=6 is not allowed: it must be 1 to 5"),
         ({"labels": [0] * 5}, "go together"),
+        ({"labels": [0] * 4, "query_labels": [0] * 5}, "for each of the 5 images"),
         ({"layer": "maens"}, "Did you mean"),
     ],
 )
@@ -66,3 +67,13 @@ def test_bad_input(colours, options, message):
     model, images = colours
     with pytest.raises(UsageError, match=message):
         nearest(model, images, images, **{"layer": "means", **options})
+
+
+def test_a_top_beyond_the_images_is_refused_before_any_is_read(colours):
+    class Unread(list):
+        def __getitem__(self, part):
+            raise AssertionError(f"images {part} were read")
+
+    model, images = colours
+    with pytest.raises(UsageError, match="top=6 is not allowed"):
+        nearest(model, images, Unread(range(5)), "means", top=6)

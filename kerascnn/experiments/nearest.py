@@ -15,6 +15,7 @@ from kerascnn.experiments import register
 from kerascnn.experiments.asked import some
 from kerascnn.experiments.invariance import usual_layers
 from kerascnn.experiments.kept import Kept, blocks
+from kerascnn.experiments.labels import checked_labels
 from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
 from kerascnn.explain.nearest import check_top, nearest_images
 from kerascnn.explain.sheets import draw_image
@@ -65,11 +66,14 @@ def nearest(
         with files file.
     Raises:
         UsageError: the layer or metric is unknown, the layer gives the class probabilities, top is larger than the
-            number of images, or only one kind of labels is given.
+            number of images, only one kind of labels is given, or their number is not that of the images.
     """
     if (query_labels is None) != (labels is None):
         raise UsageError("query_labels and labels go together: one of them is missing.")
+    if labels is not None:
+        labels, query_labels = checked_labels(labels, len(images)), checked_labels(query_labels, len(queries))
     feature_place(make_plan(model, opaque_step), layer)
+    check_top(top, len(images))
     parts = blocks(len(images), BLOCK)
     progress = Progress(f"block of {counted(min(BLOCK, len(images)), 'image')}", len(parts), say)
     kept = Kept(keep, model, queries, images, layer, top, metric, progress=progress)
@@ -83,7 +87,6 @@ def nearest(
         return {"indices": indices + part.start, "distances": distances}
 
     neighbours = [kept.measure(f"images {part.start}", lambda part=part: of_block(part)) for part in parts]
-    check_top(top, len(images))
     indices, distances = (np.concatenate([each[key] for each in neighbours], 1) for key in ("indices", "distances"))
     order = np.argsort(distances, axis=1, kind="stable")[:, :top]
     indices, distances = (np.take_along_axis(values, order, 1) for values in (indices, distances))
@@ -97,7 +100,6 @@ def nearest(
         rows["file"] = np.asarray(files)[indices.ravel()]
     said = ()
     if labels is not None:
-        labels, query_labels = np.asarray(labels), np.asarray(query_labels)
         names = np.asarray(
             class_names if class_names is not None else range(int(max(labels.max(), query_labels.max())) + 1)
         )
