@@ -13,7 +13,7 @@ from kerascnn.pages import charts
 from kerascnn.pages.report import TEMPLATES
 from kerascnn.runs import replacing
 from kerascnn.studies.frame.study import Computed, Lines, NotRun, Training, as_printed, shown
-from kerascnn.studies.frame.verdicts import NOT_RUN, WORDS
+from kerascnn.studies.frame.verdicts import WORDS
 
 COLOURS = (*(plots.BLUE, plots.ORANGE, plots.GREEN, plots.PURPLE), "#56B4E9", "#B8A000", plots.RED, "#777777")
 NUMERIC = ("", *"0123456789+-.")  # how a cell begins that stands on the right; words stand on the left
@@ -341,8 +341,3 @@ def as_json(results, data=None):
     claims = [{"claim": c.text, "verdict": j.verdict, "finding": j.finding} for c, j in page["claims"]]
     numbers = [row["numbers"] for row in page["all_values"]]
     return json.loads(json.dumps({"title": page["title"], "values": numbers, "claims": claims}))
-
-
-def unfinished(results):
-    """How many of the study's values and claims have not been run."""
-    return verdicts(results)[NOT_RUN]
