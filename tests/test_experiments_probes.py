@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from kerascnn.errors import UsageError
-from kerascnn.experiments.classifiers import fitted
+from kerascnn.experiments.classifiers import chance, fitted
 from kerascnn.experiments.probes import pooled, probes, scaled
 
 
@@ -132,3 +132,7 @@ def test_chance_is_that_of_the_test_images(task):
     result = probes(model, images, labels.astype(int), images, tests, "seeing", folds=2)
     (axes,) = result.figure().axes
     assert [0.5, 0.5] in [list(line.get_ydata()) for line in axes.lines]
+
+
+def test_chance_is_the_largest_training_class_in_the_test_images():
+    assert chance(np.array([0, 0, 1]), np.array([1, 1, 1, 0])) == 0.25

@@ -51,6 +51,12 @@ def judged(kept, name, machine, data, strengths, folds, seed):
     return (int(size), strength, score, *accuracy, len(correct)), correct
 
 
+def chance(labels, test_labels):
+    """The accuracy on the test images of always answering the largest class of the training images."""
+    classes, counts = np.unique(labels, return_counts=True)
+    return (test_labels == classes[counts.argmax()]).mean()
+
+
 def check_numbers(images, labels, test_images, test_labels):
     """Raise a UsageError if there are no images, or other numbers of images and labels."""
     for what, given, of_them in (("images", images, labels), ("test_images", test_images, test_labels)):
@@ -73,9 +79,9 @@ def accuracy_panel(width, title, **labels):
     return plots.panel(width, 4.2, title, ylabel="accuracy on test images", ylim=(0, 1), **labels)
 
 
-def draw_chance(axes, chance):
-    """Draw the accuracy of always answering the largest class."""
-    axes.axhline(chance, color="0.5", linestyle="--", linewidth=1, label="always the largest class")
+def draw_chance(axes, level):
+    """Draw the level of `chance`."""
+    axes.axhline(level, color="0.5", linestyle="--", linewidth=1, label="always the largest class")
 
 
 def draw_accuracies(axes, places, rows, **style):

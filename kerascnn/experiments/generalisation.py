@@ -16,7 +16,7 @@ from matplotlib.ticker import NullFormatter
 from kerascnn.errors import UsageError, counted
 from kerascnn.experiments import register
 from kerascnn.experiments.asked import some
-from kerascnn.experiments.classifiers import accuracy_panel, check_numbers, draw_chance, fitted
+from kerascnn.experiments.classifiers import accuracy_panel, chance, check_numbers, draw_chance, fitted
 from kerascnn.experiments.invariance import usual_layers
 from kerascnn.experiments.kept import Kept
 from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
@@ -114,10 +114,10 @@ def generalisation(
     table = _table(accuracy, sizes, len(test_labels))
     cross = crossing(sizes, *accuracy.mean(2))
     arrays = {"accuracy": accuracy, "counts": sizes, "crossing": np.array(cross)}
-    chance = np.bincount(test_labels).max() / len(test_labels)
+    level = chance(labels, test_labels)
     title = f"{model.name}: features of {layer} on other data"
     said = _findings(accuracy, sizes, cross)
-    return Outcome("generalisation", table, said, lambda: _figure(table, cross, chance, title), arrays)
+    return Outcome("generalisation", table, said, lambda: _figure(table, cross, level, title), arrays)
 
 
 class Taken:
@@ -208,7 +208,7 @@ def _findings(accuracy, sizes, cross):
     return tuple(said)
 
 
-def _figure(table, cross, chance, title):
+def _figure(table, cross, level, title):
     repeats, tests = table["repeats"].iloc[0], table["test_images"].iloc[0]
     bands = "mean with its 95% band over" if repeats > 1 else "of"
     title = f"{title}\n{bands} {counted(int(repeats), 'draw')}, {tests} test images"
@@ -219,7 +219,7 @@ def _figure(table, cross, chance, title):
             rows["images_per_class"], rows["low"].clip(0), rows["high"].clip(upper=1), color=colour, alpha=0.2
         )
         axes.plot(rows["images_per_class"], rows["accuracy"], color=colour, marker="o", label=method)
-    draw_chance(axes, chance)
+    draw_chance(axes, level)
     if np.isfinite(cross):
         axes.axvline(cross, color="0.5", linestyle=":", linewidth=1, label=f"crossing, about {cross:.0f} images")
     sizes = sorted(set(table["images_per_class"]))

@@ -17,7 +17,15 @@ from kerascnn.datasets.resize import sides_of
 from kerascnn.errors import UsageError
 from kerascnn.experiments import register
 from kerascnn.experiments.asked import some
-from kerascnn.experiments.classifiers import COLUMNS, accuracy_panel, check_folds, draw_accuracies, draw_chance, judged
+from kerascnn.experiments.classifiers import (
+    COLUMNS,
+    accuracy_panel,
+    chance,
+    check_folds,
+    draw_accuracies,
+    draw_chance,
+    judged,
+)
 from kerascnn.experiments.invariance import usual_layers
 from kerascnn.experiments.kept import Kept
 from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
@@ -107,9 +115,9 @@ def multiscale(
             arrays[f"{network}/{name}/{aggregate}"] = correct
             rows.append((network, name, aggregate, *numbers))
     table = pandas.DataFrame(rows, columns=["network", "scales", "aggregate", *COLUMNS])
-    chance = np.bincount(test_labels).max() / len(test_labels)
+    level = chance(labels, test_labels)
     title = f"{model.name}: a linear SVM on the features of {layer}"
-    return Outcome("multiscale", table, _findings(table, arrays), lambda: _figure(table, chance, title), arrays)
+    return Outcome("multiscale", table, _findings(table, arrays), lambda: _figure(table, level, title), arrays)
 
 
 def choices(scales):
@@ -214,7 +222,7 @@ def _findings(table, arrays):
     return tuple(said)
 
 
-def _figure(table, chance, title):
+def _figure(table, level, title):
     names = list(dict.fromkeys(zip(table["scales"], table["aggregate"], strict=True)))
     title = f"{title}\n{table['images'].iloc[0]} test images, 95% intervals"
     xlabel = "scale (side of the image, pixels), or all of them together"
@@ -224,7 +232,7 @@ def _figure(table, chance, title):
         if len(rows):
             places = np.arange(len(rows)) + 0.12 * number
             draw_accuracies(axes, places, rows, color=colour, linestyle="none", label=network)
-    draw_chance(axes, chance)
+    draw_chance(axes, level)
     axes.set_xticks(range(len(names)), [scales if aggregate == "one" else aggregate for scales, aggregate in names])
     axes.legend(frameon=False, fontsize="small")
     return figure

@@ -23,6 +23,7 @@ from kerascnn.experiments.asked import layer_names, some
 from kerascnn.experiments.classifiers import (
     COLUMNS,
     accuracy_panel,
+    chance,
     check_folds,
     check_numbers,
     draw_accuracies,
@@ -110,9 +111,8 @@ def probes(
                 (size, *numbers), arrays[f"{name}/{kind}"] = judged(kept, f"{name}, {kind}", *choice)
                 rows.append((name, size, kind, *numbers))
     table = pandas.DataFrame(rows, columns=["layer", "features", "classifier", *COLUMNS[1:]])
-    kinds, often = np.unique(labels, return_counts=True)
-    chance = (test_labels == kinds[often.argmax()]).mean()
-    return Outcome("probes", table, _findings(names, arrays), lambda: _figure(table, chance, model.name), arrays)
+    level = chance(labels, test_labels)
+    return Outcome("probes", table, _findings(names, arrays), lambda: _figure(table, level, model.name), arrays)
 
 
 def pooled_features(model, images, names, places, batch_size, folder, say=None):
@@ -199,7 +199,7 @@ def _findings(names, arrays):
     return tuple(sentences)
 
 
-def _figure(table, chance, model):
+def _figure(table, level, model):
     names = list(dict.fromkeys(table["layer"]))
     title = f"{model}: classifiers on the features of each layer\n{table['images'].iloc[0]} test images, 95% intervals"
     figure, axes = accuracy_panel(max(5.0, 0.75 * len(names) + 2), title)
@@ -209,7 +209,7 @@ def _figure(table, chance, model):
             places = np.array([names.index(name) for name in rows["layer"]]) + 0.08 * number
             label = {"svm": "linear SVM", "softmax": "softmax"}[kind]
             draw_accuracies(axes, places, rows, color=colour, label=label)
-    draw_chance(axes, chance)
+    draw_chance(axes, level)
     turned = {"rotation": 45, "ha": "right"} if len(names) > 5 else {}
     axes.set_xticks(range(len(names)), names, **turned)
     axes.legend(frameon=False, fontsize="small")
