@@ -15,7 +15,7 @@ from kerascnn.runs import replacing
 from kerascnn.studies.frame.study import Computed, Lines, NotRun, Training, as_printed, shown
 from kerascnn.studies.frame.verdicts import WORDS
 
-COLOURS = (*(plots.BLUE, plots.ORANGE, plots.GREEN, plots.PURPLE), "#56B4E9", "#B8A000", plots.RED, "#777777")
+COLOURS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.PURPLE, plots.SKY, "#B8A000", plots.RED, "#777777")
 NUMERIC = ("", *"0123456789+-.")  # how a cell begins that stands on the right; words stand on the left
 SEVERAL = 3  # rows
 ALONE = "Ours alone: the source prints no number"

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import binomtest
-from scipy.stats import t as student
+
+from kerascnn.experiments.outcome import mean_interval
 
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 INCOMPARABLE, NOT_RUN = "cannot be compared", "not run"
@@ -46,8 +47,7 @@ def interval(sample, images=None):
     """
     mean = float(np.mean(sample))
     if len(sample) > 1:
-        reach = student.ppf(0.975, len(sample) - 1) * np.std(sample, ddof=1) / math.sqrt(len(sample))
-        return mean, float(mean - reach), float(mean + reach)
+        return tuple(map(float, mean_interval(sample)))
     if images:
         ends = binomtest(round(mean * images), images).proportion_ci(0.95, method="wilson")
         return mean, float(ends.low), float(ends.high)
