@@ -88,15 +88,13 @@ def _merge_predictions(shards, out, say):
 
 
 def _merge_evaluation(shards, out, say):
-    from kerascnn.training import record
     from kerascnn.using.answer_shards import merged_evaluation
 
     measured = merged_evaluation(shards)
-    with runs.replacing(out) as temporary:
-        if out.suffix == ".json":
-            temporary.write_text(json_text(as_json(measured)) + "\n", encoding="utf-8")
-        else:
-            record.write_table(measured.predictions, temporary)
+    if out.suffix == ".json":
+        runs.write_text(out, json_text(as_json(measured)) + "\n")
+    else:
+        runs.write_table(out, measured.predictions)
     print_evaluation(measured)
     say(f"\n{out}, of {counted(len(shards), 'shard')}")
 
