@@ -346,11 +346,11 @@ def export(
         from kerascnn.using.exporting import export as write
 
         let_interrupts_through()
-        exported = write(run, format, data=data)
-        say(f"{exported.path}  (reloaded in a fresh process; {exported.agreement})")
-        say(f"{exported.card}  (model card)")
+        result = write(run, format, data=data)
+        say(f"{result.path}  (reloaded in a fresh process; {result.agreement})")
+        say(f"{result.card}  (model card)")
         if FORMATS.facts(format)["suffix"]:
-            say(f"{title} needs no TensorFlow: {command('predict', exported.path)} IMAGE...")
+            say(f"{title} needs no TensorFlow: {command('predict', result.path)} IMAGE...")
 
 
 def list_formats(*, json: Json = False):
