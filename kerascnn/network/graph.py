@@ -46,7 +46,7 @@ class Node:
 
     def arguments(self, values):
         """(args, kwargs) with `values[id]` for each tensor; `self.operation(*args, **kwargs)` calls again."""
-        return _map_refs(lambda ref: values[ref.id], (self.args, self.kwargs))
+        return tree.map_structure(lambda x: values[x.id] if isinstance(x, Ref) else x, (self.args, self.kwargs))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -104,7 +104,10 @@ def flatten(model):
             for node in function._nodes_by_depth[depth]:
                 if node.is_input or any(id(t) not in known for t in node.input_tensors):
                     continue
-                args, kwargs = _map_tensors(lambda t: Ref(known[id(t)]), (node.arguments.args, node.arguments.kwargs))
+                args, kwargs = tree.map_structure(
+                    lambda x: Ref(known[id(x)]) if isinstance(x, keras.KerasTensor) else x,
+                    (node.arguments.args, node.arguments.kwargs),
+                )
                 inner = _function(node.operation)
                 name = f"{path}{node.operation.name}"
                 if inner is None:
@@ -220,11 +223,3 @@ def why_no_graph(model, shape=None):
         "layers. Functional and Sequential models can be looked into; make one of yours with "
         f"i = keras.Input(({sizes})); model = keras.Model(i, model.call(i))."
     )
-
-
-def _map_tensors(function, structure):
-    return tree.map_structure(lambda x: function(x) if isinstance(x, keras.KerasTensor) else x, structure)
-
-
-def _map_refs(function, structure):
-    return tree.map_structure(lambda x: function(x) if isinstance(x, Ref) else x, structure)

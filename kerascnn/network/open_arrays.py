@@ -6,12 +6,7 @@ import keras
 import numpy as np
 
 from kerascnn.network.graph import Ref
-from kerascnn.network.open_operations import (
-    argument,
-    axes_of,
-    only_tensor,
-    opens_operation,
-)
+from kerascnn.network.open_operations import argument, axes_of, class_of, only_tensor, opens_operation, reshaped
 from kerascnn.network.steps import NoRuleError
 
 
@@ -93,14 +88,7 @@ def _take(b, node, known, shapes):
     axis, numbers = _axis(node, shape), np.asarray(keras.ops.convert_to_numpy(numbers))
     _known_size(shape, axis)
     x = _taken(b, x, shape, axis, numbers.ravel())
-    return x if numbers.ndim == 1 else _reshaped(b, x, shapes[node.outputs[0]])
-
-
-def _reshaped(b, x, shape):
-    wanted = tuple(-1 if n is None else n for n in shape[1:])
-    if wanted.count(-1) > 1:
-        raise NoRuleError("it is supported for images of fixed size only")
-    return b.step("reshape", x, wanted)
+    return x if numbers.ndim == 1 else reshaped(b, x, shapes[node.outputs[0]])
 
 
 @opens_operation("Roll")
@@ -160,32 +148,17 @@ def _where(b, node, known, shapes):
     return b.step("where", _operands(b, node, known, shapes, ("condition", "x1", "x2")))
 
 
-def _compares(operation, name, first="x1", second="x2"):
-    @opens_operation(operation)
+def _compares(name, *operands):
+    @opens_operation(class_of(name))
     def opening(b, node, known, shapes):
-        names = (first,) if second is None else (first, second)
-        return b.step("piecewise", _operands(b, node, known, shapes, names), (name,))
+        return b.step("piecewise", _operands(b, node, known, shapes, operands), (name,))
 
 
-for _operation, _name in (
-    ("Greater", "greater"),
-    ("GreaterEqual", "greater_equal"),
-    ("Less", "less"),
-    ("LessEqual", "less_equal"),
-    ("Equal", "equal"),
-    ("NotEqual", "not_equal"),
-    ("LogicalAnd", "logical_and"),
-    ("LogicalOr", "logical_or"),
-):
-    _compares(_operation, _name)
-for _operation, _name in (
-    ("LogicalNot", "logical_not"),
-    ("Sign", "sign"),
-    ("Floor", "floor"),
-    ("Ceil", "ceil"),
-    ("Round", "round"),
-):
-    _compares(_operation, _name, "x", None)
+for _name in ("greater", "greater_equal", "less", "less_equal", "equal", "not_equal", "logical_and", "logical_or"):
+    _compares(_name, "x1", "x2")
+for _name in ("logical_not", "sign", "floor", "ceil", "round"):
+    _compares(_name, "x")
+_compares("stop_gradient", "variable")
 
 
 @opens_operation("Any", "All")
@@ -193,9 +166,6 @@ def _any(b, node, known, shapes):
     x, shape = only_tensor(node, known, shapes)
     config = (type(node.operation).__name__.lower(), axes_of(node, shape), bool(node.operation.keepdims))
     return b.step("piecewise", x, config)
-
-
-_compares("StopGradient", "stop_gradient", "variable", None)
 
 
 @opens_operation("Einsum")

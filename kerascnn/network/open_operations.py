@@ -8,19 +8,10 @@ import numpy as np
 
 from kerascnn.network.activation_names import relu_step
 from kerascnn.network.graph import Ref
-from kerascnn.network.steps import NoRuleError
+from kerascnn.network.steps import NoRuleError, filling
 
 OPERATIONS = {}
-
-
-def opens_operation(*names):
-    """Decorator: the function opens operations of these class names."""
-
-    def add(function):
-        OPERATIONS.update(dict.fromkeys(names, function))
-        return function
-
-    return add
+opens_operation = filling(OPERATIONS)  # decorator: the function opens operations of these class names
 
 
 def argument(node, position, name):
@@ -35,57 +26,35 @@ def only_tensor(node, known, shapes):
     return known[node.inputs[0]], shapes[node.inputs[0]]
 
 
-def _simple(name, rule, *attributes):
-    @opens_operation(name)
+def class_of(rule):
+    """The class name of the operation that has a rule's name: "HardSilu" of "hard_silu"."""
+    return "".join(word.capitalize() for word in rule.split("_"))
+
+
+def _simple(rule, *attributes):
+    @opens_operation(class_of(rule))
     def opening(b, node, known, shapes):
         x, _ = only_tensor(node, known, shapes)
         return b.step(rule, x, tuple(getattr(node.operation, a) for a in attributes))
 
 
-for _name, _rule in (
-    ("Relu", "relu"),
-    ("Sigmoid", "sigmoid"),
-    ("Tanh", "tanh"),
-    ("Softplus", "softplus"),
-    ("Softsign", "softsign"),
-    ("Silu", "silu"),
-    ("LogSigmoid", "log_sigmoid"),
-    ("HardSigmoid", "hard_sigmoid"),
-    ("HardSilu", "hard_silu"),
-    ("HardTanh", "hard_tanh"),
-    ("TanhShrink", "tanh_shrink"),
-    ("Selu", "selu"),
-    ("Mish", "mish"),
-    ("Exp", "exp"),
-    ("Expm1", "expm1"),
-    ("Log", "log"),
-    ("Log1p", "log1p"),
-    ("Sqrt", "sqrt"),
-    ("Rsqrt", "rsqrt"),
-    ("Square", "square"),
-    ("Abs", "abs"),
-    ("Absolute", "abs"),
-    ("Sin", "sin"),
-    ("Cos", "cos"),
-    ("Erf", "erf"),
-    ("Reciprocal", "reciprocal"),
-    ("Negative", "negative"),
-    ("Identity", "identity"),
-):
-    _simple(_name, _rule)
-
-_simple("HardShrink", "hard_shrink", "threshold")
-_simple("SoftShrink", "soft_shrink", "threshold")
-_simple("SparsePlus", "sparse_plus")
-_simple("SparseSigmoid", "sparse_sigmoid")
-_simple("Sparsemax", "sparsemax", "axis")
-_simple("Glu", "glu", "axis")
-_simple("Squareplus", "squareplus", "b")
-_simple("Elu", "elu", "alpha")
-_simple("Celu", "celu", "alpha")
-_simple("Gelu", "gelu", "approximate")
-_simple("Softmax", "softmax", "axis")
-_simple("LogSoftmax", "log_softmax", "axis")
+_PLAIN = """
+    relu sigmoid tanh softplus softsign silu log_sigmoid hard_sigmoid hard_silu hard_tanh tanh_shrink selu mish exp
+    expm1 log log1p sqrt rsqrt square abs sin cos erf reciprocal negative identity sparse_plus sparse_sigmoid
+"""
+for _rule in _PLAIN.split():
+    _simple(_rule)
+OPERATIONS["Absolute"] = OPERATIONS["Abs"]
+_simple("hard_shrink", "threshold")
+_simple("soft_shrink", "threshold")
+_simple("sparsemax", "axis")
+_simple("glu", "axis")
+_simple("squareplus", "b")
+_simple("elu", "alpha")
+_simple("celu", "alpha")
+_simple("gelu", "approximate")
+_simple("softmax", "axis")
+_simple("log_softmax", "axis")
 
 
 @opens_operation("Clip")
@@ -154,40 +123,24 @@ def _two(b, node, known, shapes):
     return x1, c1, x2, c2
 
 
-@opens_operation("Add")
-def _add(b, node, known, shapes):
-    x1, c1, x2, c2 = _two(b, node, known, shapes)
-    if c1 is None and c2 is None:
-        return b.step("add", (x1, x2))
-    return b.step("plus", x2 if x1 is None else x1, (), [c1 if x1 is None else c2])
+def _arithmetic(names, both, right, left, turn=None):
+    """Operations of two tensors (rule `both`), or of a tensor and a constant on its right or left; for a constant on
+    the left the tensor is first turned, by the rule `turn`."""
+
+    @opens_operation(*names)
+    def opening(b, node, known, shapes):
+        x1, c1, x2, c2 = _two(b, node, known, shapes)
+        if c1 is None and c2 is None:
+            return b.step(both, (x1, x2))
+        if x1 is None:
+            return b.step(left, b.step(turn, x2) if turn else x2, (), [c1])
+        return b.step(right, x1, (), [c2])
 
 
-@opens_operation("Subtract")
-def _subtract(b, node, known, shapes):
-    x1, c1, x2, c2 = _two(b, node, known, shapes)
-    if c1 is None and c2 is None:
-        return b.step("subtract", (x1, x2))
-    if x1 is None:
-        return b.step("plus", b.step("negative", x2), (), [c1])
-    return b.step("minus", x1, (), [c2])
-
-
-@opens_operation("Multiply")
-def _multiply(b, node, known, shapes):
-    x1, c1, x2, c2 = _two(b, node, known, shapes)
-    if c1 is None and c2 is None:
-        return b.step("multiply", (x1, x2))
-    return b.step("times", x2 if x1 is None else x1, (), [c1 if x1 is None else c2])
-
-
-@opens_operation("Divide", "TrueDivide")
-def _divide(b, node, known, shapes):
-    x1, c1, x2, c2 = _two(b, node, known, shapes)
-    if c1 is None and c2 is None:
-        return b.step("divide", (x1, x2))
-    if x1 is None:
-        return b.step("times", b.step("reciprocal", x2), (), [c1])
-    return b.step("over", x1, (), [c2])
+_arithmetic(["Add"], "add", "plus", "plus")
+_arithmetic(["Subtract"], "subtract", "minus", "plus", "negative")
+_arithmetic(["Multiply"], "multiply", "times", "times")
+_arithmetic(["Divide", "TrueDivide"], "divide", "over", "times", "reciprocal")
 
 
 @opens_operation("Maximum", "Minimum")
@@ -235,10 +188,15 @@ def _reduction(name, rule):
 def axes_of(node, shape):
     """The axes that an operation reduces, sorted, counted from 0; never the batch axis."""
     axis = node.operation.axis
-    axes = () if axis is None else tuple(sorted(a % len(shape) for a in np.atleast_1d(axis).tolist()))
+    axes = () if axis is None else from_zero(axis, len(shape))
     if not axes or 0 in axes:
         raise NoRuleError(f"{type(node.operation).__name__} over the batch is not supported", mixes_images=True)
     return axes
+
+
+def from_zero(axes, rank):
+    """One axis or several of a tensor, counted from 0, sorted."""
+    return tuple(sorted(axis % rank for axis in np.atleast_1d(axes).tolist()))
 
 
 _reduction(("Mean",), "mean")
@@ -262,8 +220,7 @@ def _reshape(b, node, known, shapes):
 @opens_operation("ExpandDims")
 def _expand(b, node, known, shapes):
     x, have = only_tensor(node, known, shapes)
-    axis = node.operation.axis
-    axes = [a % (len(have) + 1) for a in np.atleast_1d(axis).tolist()]
+    axes = from_zero(node.operation.axis, len(have) + 1)
     if 0 in axes or len(axes) > 1:
         raise NoRuleError("expanding before the batch axis is not supported", mixes_images=True)
     return b.step("expand", x, (axes[0],))
@@ -306,11 +263,7 @@ def _concatenate(b, node, known, shapes):
 @opens_operation("Flip")
 def _flip(b, node, known, shapes):
     x, shape = only_tensor(node, known, shapes)
-    axis = node.operation.axis
-    axes = () if axis is None else tuple(sorted(a % len(shape) for a in np.atleast_1d(axis).tolist()))
-    if not axes or 0 in axes:
-        raise NoRuleError("flipping the batch axis is not supported", mixes_images=True)
-    return b.step("flip", x, axes)
+    return b.step("flip", x, axes_of(node, shape))
 
 
 @opens_operation("Pad")
@@ -357,9 +310,14 @@ def _get_item(b, node, known, shapes):
         x = b.step("take", x, (place, numbers))
     if all(isinstance(k, slice) for k in key):
         return x
-    wanted = tuple(-1 if n is None else n for n in shapes[node.outputs[0]][1:])
+    return reshaped(b, x, shapes[node.outputs[0]])
+
+
+def reshaped(b, x, shape):
+    """A value in the shape that an operation gives it, (N, ...), with one open size at most."""
+    wanted = tuple(-1 if n is None else n for n in shape[1:])
     if wanted.count(-1) > 1:
-        raise NoRuleError("indexing that adds or drops an axis is supported for images of fixed size only")
+        raise NoRuleError("adding or dropping an axis is supported for images of fixed size only")
     return b.step("reshape", x, wanted)
 
 

@@ -188,7 +188,7 @@ def _cropping(b, layer, x, shape):
 @opens(layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D)
 @channels_last
 def _up_sampling(b, layer, x, shape):
-    times = tuple(layer.size) if isinstance(layer.size, list | tuple) else (layer.size,)
+    times = each_axis(layer.size, 1)
     if getattr(layer, "interpolation", "nearest") == "nearest":
         return b.step("repeat", x, times)
     return b.step("resample", x, (None, times, layer.interpolation, False))

@@ -6,7 +6,7 @@ from keras import layers, ops
 
 from kerascnn.layers import GroupedConv2D, LocalResponseNormalization
 from kerascnn.network.graph import Ref
-from kerascnn.network.open_operations import argument, each_axis, only_tensor, opens_operation
+from kerascnn.network.open_operations import argument, each_axis, from_zero, only_tensor, opens_operation
 from kerascnn.network.openings import activate, channels_last, opens
 from kerascnn.network.steps import NoRuleError
 
@@ -39,10 +39,9 @@ def _depthwise(b, layer, x, shape):
 @opens(layers.SeparableConv1D, layers.SeparableConv2D)
 @channels_last
 def _separable(b, layer, x, shape):
-    rank = len(shape) - 2
     config = (tuple(layer.strides), tuple(layer.dilation_rate), layer.padding)
     y = b.step("depthwise", x, config, [layer.depthwise_kernel])
-    one = (1,) * rank
+    one = (1,) * (len(shape) - 2)
     y = b.step("conv", y, (one, one, "valid", 1), [layer.pointwise_kernel, *_bias(layer)])
     return activate(b, y, layer.activation, _like(shape, layer.filters))
 
@@ -50,8 +49,7 @@ def _separable(b, layer, x, shape):
 @opens(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 @channels_last
 def _conv_transpose(b, layer, x, shape):
-    extra = layer.output_padding
-    extra = tuple(extra) if isinstance(extra, list | tuple) else (extra,) * (len(shape) - 2)
+    extra = each_axis(layer.output_padding, len(shape) - 2)
     config = (tuple(layer.strides), tuple(layer.dilation_rate), layer.padding, extra)
     y = b.step("conv_transpose", x, config, [layer.kernel, *_bias(layer)])
     return activate(b, y, layer.activation, _like(shape, layer.filters))
@@ -86,11 +84,11 @@ def _rescaling(b, layer, x, shape):
     return b.step("scale", x, (), [np.asarray(layer.scale, "float64"), np.asarray(layer.offset, "float64")])
 
 
-def normalise(b, x, axes, epsilon, center=True):
-    """x over its root mean square (about its mean when `center`) along `axes`."""
+def normalise(b, x, axes, epsilon, center=True, size="mean"):
+    """x over the root of its mean square, or sum of squares (about its mean when `center`), along `axes`."""
     if center:
         x = b.step("subtract", (x, b.step("mean", x, (axes, True))))
-    square = b.step("mean", b.step("square", x), (axes, True))
+    square = b.step(size, b.step("square", x), (axes, True))
     moved = b.step("scale", square, (), [np.ones(()), np.asarray(epsilon)])
     return b.step("normalise", (x, b.step("rsqrt", moved)))
 
@@ -110,7 +108,7 @@ def affine(b, x, axes, rank, gamma, beta):
 def _layer_normalization(b, layer, x, shape):
     if getattr(layer, "rms_scaling", False):
         raise NoRuleError("LayerNormalization(rms_scaling=True) is not supported; RMSNormalization is")
-    axes = tuple(sorted(a % len(shape) for a in np.atleast_1d(layer.axis).tolist()))
+    axes = from_zero(layer.axis, len(shape))
     x = normalise(b, x, axes, layer.epsilon)
     gamma = layer.gamma if layer.scale else None
     return affine(b, x, axes, len(shape), gamma, layer.beta if layer.center else None)
@@ -118,7 +116,7 @@ def _layer_normalization(b, layer, x, shape):
 
 @opens(layers.RMSNormalization)
 def _rms_normalization(b, layer, x, shape):
-    axes = tuple(sorted(a % len(shape) for a in np.atleast_1d(layer.axis).tolist()))
+    axes = from_zero(layer.axis, len(shape))
     return affine(b, normalise(b, x, axes, layer.epsilon, center=False), axes, len(shape), layer.scale, None)
 
 
@@ -136,10 +134,7 @@ def _group_normalization(b, layer, x, shape):
 
 @opens(layers.UnitNormalization)
 def _unit_normalization(b, layer, x, shape):
-    axes = tuple(sorted(a % len(shape) for a in np.atleast_1d(layer.axis).tolist()))
-    square = b.step("sum", b.step("square", x), (axes, True))
-    moved = b.step("scale", square, (), [np.ones(()), np.asarray(1e-24)])
-    return b.step("normalise", (x, b.step("rsqrt", moved)))
+    return normalise(b, x, from_zero(layer.axis, len(shape)), 1e-24, center=False, size="sum")
 
 
 @opens(LocalResponseNormalization)

@@ -12,25 +12,15 @@ import keras
 
 from kerascnn.network import open_arrays  # noqa: F401  it fills OPERATIONS
 from kerascnn.network.activation_names import activation_rule
-from kerascnn.network.graph import Node, Ref, flatten
+from kerascnn.network.graph import Node, Ref, flatten, traced
 from kerascnn.network.open_operations import OPERATIONS
-from kerascnn.network.steps import NoRuleError
-from kerascnn.network.tracing import trace
+from kerascnn.network.steps import NoRuleError, filling
 
 _OPENINGS, _MASKED = {}, {}
-
-
-def opens(*classes):
-    """Decorator: the function (builder, layer, x, shape) -> value opens layers of these classes.
-
-    `x` and `shape` are the number and the symbolic shape of the only input, or lists of them for merging layers.
-    """
-
-    def add(function):
-        _OPENINGS.update(dict.fromkeys(classes, function))
-        return function
-
-    return add
+# Decorator: the function (builder, layer, x, shape) -> value opens layers of these classes. `x` and `shape` are the
+# number and the symbolic shape of the only input, or lists of them for merging layers.
+opens = filling(_OPENINGS)
+masked = filling(_MASKED)  # the function (builder, layer, x, shape, mask) -> value opens them if they get a mask
 
 
 def open_node(b, node, known, shapes):
@@ -55,16 +45,6 @@ def open_node(b, node, known, shapes):
     if len(values) == 1 and not isinstance(node.args[0] if node.args else None, list | tuple):
         return opening(b, operation, values[0], all_shapes[0])
     return opening(b, operation, values, all_shapes)
-
-
-def masked(*classes):
-    """Decorator: the function (builder, layer, x, shape, mask) -> value opens these layers if they get a mask."""
-
-    def add(function):
-        _MASKED.update(dict.fromkeys(classes, function))
-        return function
-
-    return add
 
 
 def _open_masked(b, node, known, shapes, mask):
@@ -95,8 +75,16 @@ def _open_traced(b, node, known, shapes):
     layer = node.operation
     if getattr(layer, "quantization_mode", None):
         raise NoRuleError(f"its weights are quantised ({layer.quantization_mode})")
-    graph = trace(layer, node, shapes)
-    return b.open_inner(graph, [known[t] for t in node.inputs])
+    return b.open_inner(_traced(layer, node, shapes), [known[t] for t in node.inputs])
+
+
+def _traced(function, node, shapes):
+    """The Graph that `traced` gives; NoRuleError for what symbolic tensors cannot follow."""
+    try:
+        return traced(function, node, shapes)
+    except Exception as error:  # whatever the user's own code raises when it is given symbolic tensors
+        name = getattr(function, "__name__", type(function).__name__)
+        raise NoRuleError(f"{name} cannot be traced into keras.ops operations") from error
 
 
 def activate(b, x, function, shape):
@@ -108,7 +96,7 @@ def activate(b, x, function, shape):
         return opening(b, function, x, shape)
     known = activation_rule(function)
     if known is None:
-        return b.open_inner(trace(function, None, {0: shape}), [x])
+        return b.open_inner(_traced(function, None, {0: shape}), [x])
     name, config = known
     return x if name == "identity" else b.step(name, x, config)
 

@@ -14,25 +14,12 @@ from keras import ops
 from kerascnn.network.rules.convolution import paddings, transposed_geometry
 from kerascnn.network.rules.rule import RULES
 from kerascnn.network.rules.selecting import adaptive_bins
-from kerascnn.network.rules.shaping import bilinear, resized_identity
+from kerascnn.network.rules.shaping import resizing
 from kerascnn.network.seen import EMPTY, Line, Seen, UnknownReach
+from kerascnn.network.steps import filling
 
-_REACH = {}
-
-
-def reaches(*rules):
-    """Decorator: the function (config, shapes of the weights, *Seen) -> Seen serves these rules."""
-
-    def add(function):
-        _REACH.update(dict.fromkeys(rules, function))
-        return function
-
-    return add
-
-
-def known_rules():
-    """Names of the rules whose reach is known."""
-    return {name for name, rule in RULES.items() if rule.kind == "pass"} | set(_REACH)
+REACH = {}
+reaches = filling(REACH)  # decorator: the function (config, shapes of the weights, *Seen) -> Seen serves these rules
 
 
 def through(step, weights, inputs, shape=None):
@@ -53,8 +40,8 @@ def through(step, weights, inputs, shape=None):
         raise _unknown(step)
     if step.rule in ("unsupported", "opaque", "autodiff"):
         output = _of_a_layer(step, seeing, shape)
-    elif step.rule in _REACH:
-        output = _REACH[step.rule](step.config, weights, *inputs)
+    elif step.rule in REACH:
+        output = REACH[step.rule](step.config, weights, *inputs)
     elif RULES[step.rule].kind == "pass":
         output = _alone(step.config, weights, *inputs)
     else:
@@ -173,11 +160,8 @@ def _resampled(config, weights, x):
     sizes, times, interpolation, antialias = config
     for axis, old in enumerate(x.shape[:-1]):
         size = sizes[axis] if sizes else old * times[axis]
-        if interpolation == "bilinear":
-            matrix = bilinear(size, old, antialias)
-        else:
-            matrix = ops.convert_to_numpy(resized_identity(size, old, interpolation, antialias, "float32"))
-        x = x.gathered(axis, matrix != 0)
+        matrix = resizing(size, old, interpolation, antialias, "float32")
+        x = x.gathered(axis, ops.convert_to_numpy(matrix) != 0)
     return x
 
 

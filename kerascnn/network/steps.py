@@ -5,6 +5,19 @@ import dataclasses
 from kerascnn.network.rules.rule import RULES
 
 
+def filling(table):
+    """A decorator that takes keys and enters a function under each of them into a table, a dict."""
+
+    def fills(*keys):
+        def enter(function):
+            table.update(dict.fromkeys(keys, function))
+            return function
+
+        return enter
+
+    return fills
+
+
 @dataclasses.dataclass(frozen=True)
 class Step:
     """One primitive step.

@@ -161,14 +161,9 @@ def _add_bias(y, weights):
     return y + weights[1] if len(weights) > 1 else y
 
 
-def _conv_pads(config, x, kernel):
-    strides, dilations, padding, _ = config
-    return paddings(padding, x.shape[1:-1], kernel.shape[:-2], strides, dilations)
-
-
 def _conv(config, weights, x):
-    strides, dilations, _, groups = config
-    pads = _conv_pads(config, x, weights[0])
+    strides, dilations, padding, groups = config
+    pads = paddings(padding, x.shape[1:-1], weights[0].shape[:-2], strides, dilations)
     y = convolve(x, weights[0], strides, dilations, pads, groups)
     return _add_bias(y, weights), (pads, tuple(x.shape[1:-1]))
 

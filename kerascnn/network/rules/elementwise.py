@@ -8,8 +8,8 @@ from keras import activations, ops
 from kerascnn.network.rules.rule import automatic, rule
 
 
-def _where(condition, x, value=0.0):
-    return ops.where(condition, x, value)
+def _where(condition, x):
+    return ops.where(condition, x, 0.0)
 
 
 def _relu(config, weights, x):
@@ -81,7 +81,7 @@ def _leaky_back(config, weights, x, g):
 rule("leaky_relu", _leaky, _leaky_back, "pass")
 
 
-def _function(name, function, derivative, kind="pass"):
+def _function(name, function, derivative):
     """A rule for y = function(x, *config) with dy/dx = derivative(x, y, *config)."""
 
     def forward(config, weights, x):
@@ -91,7 +91,7 @@ def _function(name, function, derivative, kind="pass"):
     def backward(config, weights, record, g):
         return (g * derivative(*record, *config),)
 
-    rule(name, forward, backward, kind, linear=False)
+    rule(name, forward, backward, "pass", linear=False)
 
 
 def _smooth(name, function):

@@ -111,6 +111,13 @@ def _along(axis, matrix, x):
     return ops.swapaxes(ops.matmul(moved, ops.transpose(matrix)), axis, -1)
 
 
+def resizing(size, old, interpolation, antialias, dtype):
+    """The matrix (size, old) of any resizing."""
+    if interpolation == "bilinear":
+        return ops.cast(bilinear(size, old, antialias), dtype)
+    return _resized_identity(size, old, interpolation, antialias, dtype)
+
+
 def bilinear(size, old, antialias):
     """The matrix (size, old) of bilinear resizing in float64."""
     step = old / size
@@ -120,8 +127,8 @@ def bilinear(size, old, antialias):
     return weights / weights.sum(1, keepdims=True)
 
 
-def resized_identity(size, old, interpolation, antialias, dtype):
-    """The matrix (size, old) of any resizing, as the backend does it."""
+def _resized_identity(size, old, interpolation, antialias, dtype):
+    """The matrix (size, old) of a resizing, as the backend does it."""
     exact = "float64" in str(dtype)
     if exact and interpolation not in ("nearest", "bilinear") and backends.backend() == "tensorflow":
         raise UsageError(
@@ -135,13 +142,9 @@ def resized_identity(size, old, interpolation, antialias, dtype):
 def _resample(config, weights, x):
     """Resizing and smooth upsampling: every spatial axis multiplied by a matrix (new, old), the resized identity."""
     sizes, times, interpolation, antialias = config
-    for axis, old in enumerate(x.shape[1:-1], start=1):
-        size = sizes[axis - 1] if sizes else old * times[axis - 1]
-        if interpolation == "bilinear":
-            matrix = ops.cast(bilinear(size, old, antialias), x.dtype)
-        else:
-            matrix = resized_identity(size, old, interpolation, antialias, x.dtype)
-        x = _along(axis, matrix, x)
+    for axis, old in enumerate(x.shape[1:-1]):
+        size = sizes[axis] if sizes else old * times[axis]
+        x = _along(axis + 1, resizing(size, old, interpolation, antialias, x.dtype), x)
     return x
 
 
