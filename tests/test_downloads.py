@@ -73,7 +73,7 @@ def test_cifar_comes_as_its_archive(served, monkeypatch, tmp_path):
     folder, address = served
     content = archive(python_folder(tmp_path / "cifar-10-batches-py"), "cifar-10-python.tar.gz").read_bytes()
     (folder / "cifar-10-python.tar.gz").write_bytes(content)
-    checksum = {"cifar-10-python.tar.gz": "sha256:" + hashlib.sha256(content).hexdigest()}
+    checksum = ("cifar-10-python.tar.gz", "sha256:" + hashlib.sha256(content).hexdigest())
     monkeypatch.setitem(cifar.ARCHIVES, "cifar10", checksum)
     monkeypatch.setattr(cifar, "HOMES", (address,))
     expect(load("cifar10", validation=0))
@@ -132,8 +132,7 @@ def test_the_cache_folder(monkeypatch, tmp_path):
 
 
 def test_the_checksums_are_of_the_right_kind():
-    tables = [mnist.FILES, *cifar.ARCHIVES.values()]
     lengths = {"md5": 32, "sha256": 64}
-    for file, checksum in (item for table in tables for item in table.items()):
+    for file, checksum in (*mnist.FILES.items(), *cifar.ARCHIVES.values()):
         kind, _, digits = checksum.partition(":")
         assert re.fullmatch(f"[0-9a-f]{{{lengths[kind]}}}", digits), file

@@ -115,7 +115,7 @@ def test_what_fits_is_not_touched():
 def test_resized_images_are_the_resized_batch():
     images = noise(6, 10, 12, 3)
     lazy, eager = ResizedImages(images, (8, 8), 3), resize_batch(images, (8, 8), 3)
-    assert (len(lazy), lazy.shape, lazy.dtype, lazy.nbytes) == (6, (6, 8, 8, 3), np.uint8, 6 * 8 * 8 * 3)
+    assert (len(lazy), lazy.shape, lazy.dtype) == (6, (6, 8, 8, 3), np.uint8)
     np.testing.assert_array_equal(lazy.decode(), eager)
     np.testing.assert_array_equal(lazy[-1], eager[-1])
     np.testing.assert_array_equal(lazy[[4, 1]], eager[[4, 1]])

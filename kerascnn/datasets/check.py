@@ -137,7 +137,7 @@ def check_data(
             *_nearly_leaked(near),
             *_of_pixels(seen),
             *data.doubts,
-            *_imbalance(data),
+            *(f"{sentence} {CURE}" for sentence in imbalance(data)),
         ),
     )
 
@@ -161,13 +161,8 @@ def _commonest_sizes(sizes):
 
 def _named(spread, class_names):
     """How evenly the classes are filled, with their names."""
-    return {
-        "commonest": class_names[spread.commonest],
-        "rarest": class_names[spread.rarest],
-        "most": spread.most,
-        "fewest": spread.fewest,
-        "baseline": spread.baseline,
-    }
+    names = {"commonest": class_names[spread.commonest], "rarest": class_names[spread.rarest]}
+    return asdict(spread) | names
 
 
 @dataclass(frozen=True)
@@ -391,8 +386,3 @@ def _of_pixels(seen):
             "pixels are wrong, and training uses them as they are. Replace or remove them."
         )
     yield from seen.remarks
-
-
-def _imbalance(data):
-    for sentence in imbalance(data):
-        yield f"{sentence} {CURE}"

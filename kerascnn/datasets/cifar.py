@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from kerascnn.datasets import register
-from kerascnn.datasets.downloads import fetch
+from kerascnn.datasets.downloads import cache_folder, fetch
 from kerascnn.datasets.image_data import ImageData, Split
 from kerascnn.errors import DataError
 
@@ -31,15 +31,12 @@ LAYOUTS = {  # (data set, form): training files, test file, file of class names
     ("cifar100", "python"): (["train"], "test", "meta"),
     ("cifar100", "binary"): (["train.bin"], "test.bin", "fine_label_names.txt"),
 }
+# Of LAYOUTS, in that order
 SUBFOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin", "cifar-100-python", "cifar-100-binary")
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 ARCHIVES = {  # sha256 as Keras and TensorFlow Datasets have them
-    "cifar10": {
-        "cifar-10-python.tar.gz": "sha256:6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
-    },
-    "cifar100": {
-        "cifar-100-python.tar.gz": "sha256:85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
-    },
+    "cifar10": ("cifar-10-python.tar.gz", "sha256:6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"),
+    "cifar100": ("cifar-100-python.tar.gz", "sha256:85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"),
 }
 
 
@@ -84,8 +81,6 @@ def _load(name, path):
 
 def _in_cache(name):
     """The folder or archive of `name` in the cache folder, fetched if it is not there."""
-    from kerascnn.datasets.downloads import cache_folder
-
     folder = cache_folder(name)
     layout = _find(folder) if folder.is_dir() else None
     if layout and layout[0] == name:
@@ -93,8 +88,8 @@ def _in_cache(name):
     for archive in sorted(folder.glob("cifar*.tar.gz")) if folder.is_dir() else ():
         if recognises(archive) == name:
             return archive
-    files = {file: (sha, tuple(home + file for home in HOMES)) for file, sha in ARCHIVES[name].items()}
-    return fetch(name, files) / next(iter(files))
+    file, sha = ARCHIVES[name]
+    return fetch(name, {file: (sha, tuple(home + file for home in HOMES))}) / file
 
 
 def _find(path):
@@ -117,10 +112,9 @@ def _find(path):
             raise DataError(f"{path} is not a readable archive: {error}. Fetch it again.") from error
         return None
     folder = first.strip("./").split("/")[0]
-    forms = {"cifar-10-batches-py": 0, "cifar-10-batches-bin": 1, "cifar-100-python": 2, "cifar-100-binary": 3}
-    if folder not in forms:
+    if folder not in SUBFOLDERS:
         return None
-    name, form = list(LAYOUTS)[forms[folder]]
+    name, form = list(LAYOUTS)[SUBFOLDERS.index(folder)]
     return name, form, _archive_reader(path, LAYOUTS[name, form]), path
 
 
@@ -268,18 +262,17 @@ class _ArraysOnly(pickle.Unpickler):
     """Unpickles plain values and NumPy arrays of numbers, and nothing else."""
 
     def find_class(self, module, name):
-        place = module.replace("numpy._core", "numpy.core"), name
-        if place == ("numpy.core.multiarray", "_reconstruct"):
-            return _reconstruct
-        if place == ("numpy", "ndarray"):
-            return NDARRAY
-        if place == ("numpy.core.numeric", "_frombuffer"):
-            return _frombuffer
-        if place == ("numpy", "dtype"):
-            return _dtype
-        if place == ("_codecs", "encode"):  # how Python 3 writes bytes in protocol 2
-            return _latin1
-        raise _NotAllowedError(f"{module}.{name}")
+        allowed = {
+            "numpy.core.multiarray._reconstruct": _reconstruct,
+            "numpy.ndarray": NDARRAY,
+            "numpy.core.numeric._frombuffer": _frombuffer,
+            "numpy.dtype": _dtype,
+            "_codecs.encode": _latin1,  # how Python 3 writes bytes in protocol 2
+        }
+        place = f"{module.replace('numpy._core', 'numpy.core')}.{name}"
+        if place not in allowed:
+            raise _NotAllowedError(f"{module}.{name}")
+        return allowed[place]
 
 
 def _reconstruct(kind, shape, code):

@@ -145,7 +145,7 @@ def _recognised(stream, header_only=False):
         raise Unreadable("HEIC files need pillow-heif; type: pip install kerascnn[heif]")
     source = stream
     if name in ("JPEG", "PNG") and not header_only:  # whose segments are read faster from memory
-        read = _slicer(read(0, None))
+        read = _reader(io.BytesIO(read(0, None)))
     if name == "JPEG":
         header, start, orientation = headers.jpeg_header(read)
         source = io.BytesIO(header + read(start, 16 if header_only else None))
@@ -230,13 +230,6 @@ def reason_of(error, file):
             return not_read(*numbers)
         return f"damaged, or a kind of {name} file that is not read"
     return "not an image"
-
-
-def _slicer(content):
-    def read(start, length):
-        return content[start:] if length is None else content[start : start + length]
-
-    return read
 
 
 def _reader(stream):

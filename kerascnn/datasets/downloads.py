@@ -53,10 +53,8 @@ def _fetch_one(name, folder, file, checksum, urls, missing):
                 pooch.retrieve(url, known_hash=checksum, fname=file, path=folder, downloader=downloader)
                 return
             except ValueError as error:  # pooch's word for a wrong checksum
-                reason = reason or (
-                    f"what {urlsplit(url).netloc} sent is not the original (its checksum differs)",
-                    error,
-                )
+                sent = f"what {urlsplit(url).netloc} sent is not the original (its checksum differs)"
+                reason = reason or (sent, error)
             except OSError as error:  # requests' errors are OSErrors too
                 reason = reason or (_words(error, url, folder), error)
     finally:

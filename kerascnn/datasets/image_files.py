@@ -57,11 +57,6 @@ class ImageFiles:
         return (len(self), *(self.size or (None, None)), self.channels)
 
     @property
-    def nbytes(self):
-        """Bytes that the decoded images would take in memory."""
-        return int(np.prod(self.shape, dtype=np.int64))
-
-    @property
     def files(self):
         """The names of these files, as a tuple."""
         return tuple(self.names[i] for i in self.index)

@@ -171,10 +171,7 @@ class _Tree:
         where = self._where()
         if empty:
             notes.append(f"Ignored because they hold no images{where}: {_listed(empty)}.")
-        if hidden:
-            notes.append(f"Ignored because they are hidden{where}: {_listed(hidden)}.")
-        if special:
-            notes.append(f"Ignored because they are named pipes, sockets or devices{where}: {_listed(special)}.")
+        notes += _passed_over(hidden, special, where)
         if others:
             counts = ", ".join(f"{n:,} {suffix}" for suffix, n in sorted(others.items()))
             notes.append(f"Ignored because they are not readable images{where}: {counts}.")
@@ -186,12 +183,7 @@ class _Tree:
         return {name: sorted(files) for name, files in files_by_class.items()}
 
     def note(self, notes):
-        if self.hidden:
-            notes.append(f"Ignored because they are hidden{self._where()}: {_listed(self.hidden)}.")
-        if self.special:
-            notes.append(
-                f"Ignored because they are named pipes, sockets or devices{self._where()}: {_listed(self.special)}."
-            )
+        notes += _passed_over(self.hidden, self.special, self._where())
         if self.images and self.folders:
             count = counted(len(self.images), "image")
             notes.append(
@@ -200,6 +192,13 @@ class _Tree:
 
     def _where(self):
         return f" in {_shortened(self.prefix[:-1])}" if self.prefix else ""
+
+
+def _passed_over(hidden, special, where):
+    if hidden:
+        yield f"Ignored because they are hidden{where}: {_listed(hidden)}."
+    if special:
+        yield f"Ignored because they are named pipes, sockets or devices{where}: {_listed(special)}."
 
 
 def _merged(nested):

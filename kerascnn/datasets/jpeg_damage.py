@@ -23,9 +23,7 @@ def damage(jpeg):
         simplejpeg.decode_jpeg(jpeg, "GRAY", min_height=1, min_width=1, min_factor=8)
     except ValueError as error:
         warning = str(error).removeprefix("Corrupt JPEG data: ")
-        padding = re.match(
-            r"(\d+) extraneous bytes before marker 0xd9", warning
-        )  # zeros that cameras write are no damage
+        padding = re.match(r"(\d+) extraneous bytes before marker 0xd9", warning)  # cameras write zeros there
         if warning == str(error) or (padding and bytes(int(padding[1])) + b"\xff\xd9" in jpeg):
             return None
         return warning

@@ -150,13 +150,7 @@ def _general_last(module):
 
 
 def _looks_like_a_path(data):
-    return (
-        isinstance(data, os.PathLike)
-        or os.sep in data
-        or "/" in data
-        or data[:1] in ("~", ".")
-        or bool(Path(data).suffix)
-    )
+    return isinstance(data, os.PathLike) or "/" in data or data[:1] in ("~", ".") or bool(Path(data).suffix)
 
 
 def _no_such_path(text, path):

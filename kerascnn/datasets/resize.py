@@ -167,11 +167,6 @@ class ResizedImages:
     def shape(self):
         return (len(self), *self.size, self.channels)
 
-    @property
-    def nbytes(self):
-        """Bytes that the resized images would take in memory."""
-        return int(np.prod(self.shape, dtype=np.int64))
-
     def take(self, index):
         """The images at `index`, none of them resized yet."""
         return ResizedImages(self.images, self.size, self.channels, self.index[index])
@@ -183,13 +178,11 @@ class ResizedImages:
     def __getitem__(self, index):
         rows = self.index[index]
         if rows.ndim == 0:
-            return resize(self.images[rows], self.size, self.channels)
-        return stack(
-            lambda i: resize(self.images[rows[i]], self.size, self.channels),
-            len(rows),
-            (*self.size, self.channels),
-            self.images.shape[1:3],
-        )
+            return self._read(rows)
+        return stack(lambda i: self._read(rows[i]), len(rows), self.shape[1:], self.images.shape[1:3])
+
+    def _read(self, row):
+        return resize(self.images[row], self.size, self.channels)
 
     def __array__(self, dtype=None, copy=None):
         return np.asarray(self[:], dtype)
