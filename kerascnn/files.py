@@ -60,21 +60,17 @@ def read_json(path):
         DataError: the file cannot be read as JSON.
         FileNotFoundError: there is none.
     """
-    return _parsed(json.loads, "JSON", path)
+    return _value(json.loads, read_text(path, "utf-8-sig"), "JSON", path)
 
 
 def read_toml(path):
     """The table in a TOML file, as a dict; errors as of `read_json`."""
-    return _parsed(tomllib.loads, "TOML", path)
+    return _value(tomllib.loads, read_text(path, "utf-8-sig"), "TOML", path)
 
 
 def json_value(content, path):
     """The value of JSON that was read already (bytes or text); errors as of `read_json`, which name `path`."""
     return _value(json.loads, content, "JSON", path)
-
-
-def _parsed(parse, kind, path):
-    return _value(parse, read_text(path, "utf-8-sig"), kind, path)
 
 
 def _value(parse, text, kind, path):

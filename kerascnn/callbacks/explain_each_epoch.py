@@ -7,19 +7,7 @@ from kerascnn.callbacks import register
 from kerascnn.callbacks.watching import Watch, spread
 from kerascnn.explain import EXPLANATIONS, cautions, maps
 from kerascnn.explain.answers import class_answers
-from kerascnn.explain.sheets import (
-    PAGE,
-    caption,
-    check_drawable,
-    colour_bars,
-    draw_image,
-    draw_over,
-    draw_signed,
-    is_signed,
-    one_value_per_pixel,
-    range_of,
-    what_is_drawn,
-)
+from kerascnn.explain.sheets import PAGE, caption, check_drawable, colour_bars, draw_image, draw_map, what_is_drawn
 
 
 class ExplainEachEpoch(Watch):
@@ -108,17 +96,12 @@ def epochs_sheet(images, looks, title, unit="epochs", *, method="", names=None, 
         over = [f"true class {names[row]}" if names is not None else "", what_is_drawn(image, bands)]
         line[0].set_title("\n".join(filter(None, over)), fontsize=6)
         for ax, (at, look) in zip(line[1:], looks.items(), strict=True):
-            flat = one_value_per_pixel(look["maps"][row])
-            signed = is_signed(method, flat)
+            signed, reach = draw_map(ax, image, look["maps"][row], method, bands)
             kinds.add(signed)
-            if signed:
-                draw_signed(ax, flat)
-            else:
-                draw_over(ax, image, flat, signed=False, bands=bands)
             over = [str(at)] if row == 0 else []
             if "class" in look:
                 over.append(f"{name_of(look['class'][row])} {look['probability'][row]:.2f}")
-            ax.set_title("\n".join([*over, range_of(flat, signed)]), fontsize=6)
+            ax.set_title("\n".join([*over, reach]), fontsize=6)
     colour_bars(figure, axes, kinds)
     caption(figure, f"{title}\n{unit}, class explained and its probability, limits of the map", 8)
     return figure

@@ -3,7 +3,7 @@
 import os
 
 from kerascnn.dataset_scan.record import Record
-from kerascnn.dataset_scan.result import ScanResult, load, load_manifest
+from kerascnn.dataset_scan.result import ScanResult, load
 from kerascnn.errors import DataError, UsageError
 from kerascnn.shards import check_one_job, in_order
 
@@ -45,7 +45,7 @@ def merge(shards, *, out=None, patches=True):
     for number, shard in enumerate(shards, 1):
         given = isinstance(shard, ScanResult)
         name = f"Number {number} of those given" if given else os.fspath(shard)
-        manifests.append((name, shard.manifest if given else load_manifest(shard)))
+        manifests.append((name, shard.manifest if given else Record.read_manifest(shard)))
     check_one_job(manifests, "scan", DIFFERENT)
     ordered = [shards[place] for place in in_order([(name, m["shard"]) for name, m in manifests])]
     result = _merged(ordered, manifests[0][1])

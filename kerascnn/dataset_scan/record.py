@@ -1,5 +1,6 @@
 """What a pass has found so far, as arrays that one NPZ file holds: the state of a scan and its result alike."""
 
+import contextlib
 import copy
 import dataclasses
 import io
@@ -11,7 +12,7 @@ from PIL import Image
 from kerascnn.dataset_scan.geometry import Geometry
 from kerascnn.dataset_scan.leaders import Leaders
 from kerascnn.dataset_scan.statistics import Statistics
-from kerascnn.errors import DataError
+from kerascnn.errors import DataError, UsageError
 from kerascnn.files import read_arrays
 from kerascnn.runs import replacing
 
@@ -51,6 +52,22 @@ def _pixels(patch):
 
 def _is_picture(patch):
     return isinstance(patch, Webp) or (patch.dtype == np.uint8 and patch.shape[-1] in (1, 3))
+
+
+def _below(start, arrays):
+    """The arrays whose names begin with `start`, by the rest of their names."""
+    return {key.removeprefix(start): value for key, value in arrays.items() if key.startswith(start)}
+
+
+@contextlib.contextmanager
+def _reading(path):
+    """Within this block, errors say that a file is missing, torn or no scan's."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise UsageError(f"There is no scan {path}. Make one: kerascnn scan RUN") from None
+    except (ValueError, KeyError, RecursionError) as error:
+        raise DataError(f"{path} is torn, or no scan result: {error}") from error
 
 
 @dataclasses.dataclass(eq=False)
@@ -116,9 +133,7 @@ class LayerRecord:
         leaders = Leaders(*arrays["leaders/value"].shape, int(arrays["leaders/per_image"]))
         for name in Leaders.FIELDS:
             setattr(leaders, name, arrays[f"leaders/{name}"])
-        start = "statistics/"
-        below = {key.removeprefix(start): value for key, value in arrays.items() if key.startswith(start)}
-        statistics = Statistics.from_arrays(below)
+        statistics = Statistics.from_arrays(_below("statistics/", arrays))
         shapes = arrays["patches/shapes"]
         ends = arrays.get("patches/ends", np.cumsum(shapes.prod(1)))
         parts = np.split(arrays["patches/pixels"], ends[:-1]) if len(shapes) else []
@@ -169,26 +184,21 @@ class Record:
     @staticmethod
     def read_manifest(path):
         """The manifest in a file, without the rest; errors as in `read`."""
-        try:
+        with _reading(path):
             return json.loads(read_arrays(path, ["head"])["head"].tobytes())["manifest"]
-        except (ValueError, KeyError, RecursionError) as error:
-            raise DataError(f"{path} is torn, or no scan result: {error}") from error
 
     @classmethod
     def read(cls, path):
         """The Record in a file.
 
         Raises:
+            UsageError: no such file.
             DataError: the file is torn, or no scan's.
         """
-        try:
+        with _reading(path):
             arrays = read_arrays(path)
             head = json.loads(arrays["head"].tobytes())
             layers = {}
             for number, name in enumerate(head["layers"]):
-                start = f"{number}/"
-                below = {key.removeprefix(start): value for key, value in arrays.items() if key.startswith(start)}
-                layers[name] = LayerRecord.from_arrays(below)
+                layers[name] = LayerRecord.from_arrays(_below(f"{number}/", arrays))
             return cls(head["manifest"], head["done"], layers)
-        except (ValueError, KeyError, RecursionError) as error:
-            raise DataError(f"{path} is torn, or no scan result: {error}") from error

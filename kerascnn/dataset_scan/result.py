@@ -19,19 +19,7 @@ def load(path):
         UsageError: no such file.
         DataError: the file is torn, or no scan's.
     """
-    return ScanResult(_read(Record.read, path))
-
-
-def load_manifest(path):
-    """The manifest of the ScanResult in a file, without the rest; errors as in `load`."""
-    return _read(Record.read_manifest, path)
-
-
-def _read(reader, path):
-    try:
-        return reader(path)
-    except FileNotFoundError:
-        raise UsageError(f"There is no scan {path}. Make one: kerascnn scan RUN") from None
+    return ScanResult(Record.read(path))
 
 
 def _shorter(name):
@@ -246,7 +234,7 @@ class ScanResult:
                 record.patches = {}
 
     def _fetch(self, record, keys, at_once=256):
-        """Reads the patches of (image, place) pairs into `found.patches`."""
+        """Reads the patches of (image, place) pairs into `record.patches`."""
         numbers = sorted({image for image, _ in keys})
         by_image = {}
         for image, place in keys:

@@ -149,7 +149,7 @@ def _mosaic(pictures, borders, columns):
     return mosaic
 
 
-def class_sheet(result, layer=None, *, maps=None, title=None, classes=None):
+def class_sheet(result, layer=None, *, classes=None):
     """A row per class: the channel that belongs to it most (see `class_channels`), or the words that there is none.
 
     Args:
@@ -164,8 +164,8 @@ def class_sheet(result, layer=None, *, maps=None, title=None, classes=None):
         if channel is not None:
             share = round(table["share"][channel] * k)
             names[number] += f"\n{channel}: {share} of {k}"
-    title = title or f"{layer} of {result.manifest['model']}: the channel most telling of each class"
-    return patch_sheet(result, layer, channels, maps=maps, title=title, names=names)
+    title = f"{layer} of {result.manifest['model']}: the channel most telling of each class"
+    return patch_sheet(result, layer, channels, title=title, names=names)
 
 
 def class_channels(result, layer):

@@ -222,15 +222,15 @@ def selectivity_index(means):
         return np.where((largest > 0) & (rest >= 0), (largest - rest) / (largest + rest), np.nan)
 
 
-def quantiles(histogram, wanted=QUANTILES, octaves=OCTAVES):
-    """(channels, len(wanted)) quantiles of counted values (channels, bins), linear within a bin, exactly 0 in its own.
+def quantiles(histogram, octaves=OCTAVES):
+    """(channels, len(QUANTILES)) of counted values (channels, bins), linear within a bin, exactly 0 in its own.
 
     A bin is a sixteenth of an octave wide, so that a quantile is off by less than 7% of its own size.
     """
     edges, counts = bin_edges(octaves), np.cumsum(histogram, axis=1)
     middle, last = histogram.shape[1] // 2, histogram.shape[1] - 1
-    values = np.zeros((len(histogram), len(wanted)))
-    for column, q in enumerate(wanted):
+    values = np.zeros((len(histogram), len(QUANTILES)))
+    for column, q in enumerate(QUANTILES):
         for channel, row in enumerate(counts):
             rank = q * row[-1]
             number = min(int(np.searchsorted(row, rank, side="left")), last)

@@ -92,12 +92,26 @@ def draw_image(axes, image, bands=None, **options):
     axes.set_axis_off()
 
 
-def draw_signed(axes, relevance, limit=None):
-    """Draws a map (H, W), white at zero; returns the limit used."""
-    limit = limit_of(relevance) if limit is None else limit
+def draw_signed(axes, relevance):
+    """Draws a map (H, W), white at zero."""
+    limit = limit_of(relevance)
     axes.imshow(relevance, cmap=SIGNED, vmin=-limit, vmax=limit, interpolation="nearest")
     axes.set_axis_off()
-    return limit
+
+
+def draw_map(axes, image, relevance, method, bands=None):
+    """Draws a method's map of an image, one among several on a sheet: alone if it is signed, else over the image.
+
+    Returns:
+        (whether it is signed, what its colours reach from and to, in words).
+    """
+    flat = one_value_per_pixel(np.asarray(relevance))
+    signed = is_signed(method, flat)
+    if signed:
+        draw_signed(axes, flat)
+    else:
+        draw_over(axes, image, flat, signed=False, bands=bands)
+    return signed, range_of(flat, signed)
 
 
 def draw_over(axes, image, relevance, *, frame=None, signed=True, bands=None):
@@ -249,16 +263,11 @@ def comparison_sheet(images, maps, labels=None, title="", *, bands=None):
             "\n".join(filter(None, [labels[number] if labels is not None else "image", drawn])), fontsize=small
         )
         for ax, (method, relevance) in zip(others, maps.items(), strict=False):
-            flat = one_value_per_pixel(np.asarray(relevance[number]))
-            signed = is_signed(method, flat)
+            signed, reach = draw_map(ax, image, relevance[number], method, bands)
             kinds.add(signed)
-            if signed:
-                draw_signed(ax, flat)
-            else:
-                draw_over(ax, image, flat, signed=False, bands=bands)
             name = method.replace(" " if " " in method else "_", "\n") if cell < 1.1 else method
             head = f"{name}\n" if grid or number == 0 else ""
-            ax.set_title(f"{head}{range_of(flat, signed)}", fontsize=small)
+            ax.set_title(f"{head}{reach}", fontsize=small)
     colour_bars(figure, axes, kinds)
     caption(figure, title or "each map between limits of its own")
     return figure

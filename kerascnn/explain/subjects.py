@@ -207,8 +207,10 @@ def _parts(operation):
 
 def _of_keras(operation):
     """True for Keras' own operations and layers, without functions of the user's inside."""
-    kinds = [part for part in _parts(operation) if not isinstance(part, keras.layers.Lambda)]
-    return len(kinds) == len(_parts(operation)) and all(type(part).__module__.startswith("keras.") for part in kinds)
+    return not any(
+        isinstance(part, keras.layers.Lambda) or not type(part).__module__.startswith("keras.")
+        for part in _parts(operation)
+    )
 
 
 def _without_rectifier(operation):

@@ -27,12 +27,8 @@ from kerascnn.training import measures, pictures
 from kerascnn.training.evaluate import score
 
 FOLDER = "evaluation"
-TEXTS = {"file", "split", "label", "predicted", "suggested", "class", "true"} | {
-    "layer",
-    "type",
-    "output_shape",
-    "rf_size",
-}
+TEXTS = {"file", "split", "label", "predicted", "suggested", "class", "true"}  # columns
+TEXTS |= {"layer", "type", "output_shape", "rf_size"}
 MOST_CLASSES = 20  # with curves of their own
 MOST_POINTS = 200  # of a curve
 MOST_ANSWERS = 50e6  # bytes of log probabilities that are kept

@@ -65,10 +65,11 @@ class Checkpoint(keras.callbacks.Callback):
         if self.group.stopping(self.batches.epoch * self.batches.period + self.batches.start + step + 1):
             self.stop(signal.SIGTERM)
         if step + 1 < len(self.batches):
+            done = self.batches.start + step + 1
+            if self._signal or time.monotonic() - self._saved >= self.seconds:
+                self.save(self.batches.epoch, done)
             if self._signal:
-                self._stop(self.batches.epoch, self.batches.start + step + 1)
-            if time.monotonic() - self._saved >= self.seconds:
-                self.save(self.batches.epoch, self.batches.start + step + 1)
+                raise self._stopped(self.batches.epoch, done)
 
     def on_epoch_end(self, epoch, logs=None):
         if self.folder and (new := self.folder / f"new.{BEST}").exists():  # ModelCheckpoint found this epoch the best
@@ -77,10 +78,6 @@ class Checkpoint(keras.callbacks.Callback):
         self.save(epoch + 1, 0)
         if self._signal and not self.model.stop_training and epoch + 1 < self.batches.epochs:
             raise self._stopped(epoch, self.batches.steps)
-
-    def _stop(self, epoch, step):
-        self.save(epoch, step)
-        raise self._stopped(epoch, step)
 
     def _stopped(self, epoch, step):
         return Stopped(self._signal, self.folder and self.folder.parent, epoch, step, self.group.count)

@@ -10,15 +10,8 @@ from kerascnn import __version__
 from kerascnn.recipes import Recipe
 from kerascnn.using.formats import FORMATS
 
-ALWAYS = (
-    "model",
-    "data",
-    "optimizer",
-    "learning_rate",
-    "batch_size",
-    "epochs",
-    "seed",
-)  # fields of a recipe that it tells
+# The fields of a recipe that it always tells
+ALWAYS = ("model", "data", "optimizer", "learning_rate", "batch_size", "epochs", "seed")
 MOST_CLASSES = 50  # that are named
 FEW = 1000  # test images, below which the card says that the accuracy is known roughly
 

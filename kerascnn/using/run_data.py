@@ -37,9 +37,8 @@ def data_of(run, data=None, *, side=None, strict=False, some=False):
         loaded = load_data(recipe, strict=strict, **memory)
         if run.read("data").get("fingerprint", "") not in ("", fingerprint(loaded)):
             raise _changed(run, loaded)
-        changed = [] if some else digests.changes(run, loaded, times=False)
-        if changed:
-            raise _changed(run, loaded, f" What changed: {'; '.join(changed)}.")
+        if not some:
+            _check_images(run, loaded)
         if side is not None:
             return datasets.load(recipe.data, strict=strict, **memory, **{**reading(recipe), "image_size": side})
         return loaded
@@ -63,6 +62,12 @@ def _changed(run, data, what=""):
         f"The data at {data.source} have changed since {run.folder} was trained on them, so its test images can no "
         f"longer be told from its training images.{what} Bring the old data back, or name others to look at."
     )
+
+
+def _check_images(run, data):
+    changed = digests.changes(run, data, times=False)
+    if changed:
+        raise _changed(run, data, f" What changed: {'; '.join(changed)}.")
 
 
 def own_data(run, data=None, **options):
@@ -90,9 +95,8 @@ def _copied(run, recipe, *, side=None, strict=False, some=False):
         return None
     if run.read("data").get("fingerprint") != fingerprint(loaded):
         return None
-    changed = [] if some else digests.changes(run, loaded, times=False)
-    if changed:
-        raise _changed(run, loaded, f" What changed: {'; '.join(changed)}.")
+    if not some:
+        _check_images(run, loaded)
     if side is None:
         return loaded
     return datasets.load(recipe.data, **how, **{**reading(recipe), "image_size": side})

@@ -25,12 +25,6 @@ def network_input(prepared, images):
     return tf.gather(scaled, [2, 1, 0], axis=-1) if prepared.bgr else scaled
 
 
-def probabilities(classifier, images):
-    """float32 (N, num_classes) of images (N, *resize_to, C) of any number type."""
-    model = classifier.model
-    return class_probabilities(model, model(network_input(classifier.preprocessing, images), training=False))
-
-
 def together(members, answers):
     """(N, num_classes): the mean of Classifiers' probabilities, the classes in the order of the first one.
 
@@ -47,9 +41,13 @@ def together(members, answers):
 
 def signature(classifier, batch):
     """(the function uint8 (N, *resize_to, C) -> probabilities, its one TensorSpec); N is `batch`, None for any."""
-    prepared = classifier.preprocessing
-    spec = tf.TensorSpec((batch, *prepared.resize_to, prepared.channels), tf.uint8, "images")
-    return lambda images: {"probabilities": tf.identity(probabilities(classifier, images), "probabilities")}, spec
+    model, prepared = classifier.model, classifier.preprocessing
+
+    def answer(images):
+        probabilities = class_probabilities(model, model(network_input(prepared, images), training=False))
+        return {"probabilities": tf.identity(probabilities, "probabilities")}
+
+    return answer, tf.TensorSpec((batch, *prepared.resize_to, prepared.channels), tf.uint8, "images")
 
 
 @contextlib.contextmanager
