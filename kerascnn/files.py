@@ -85,6 +85,17 @@ def _value(parse, text, kind, path):
         raise DataError(f"{path} is not valid {kind}: {error}.") from None
 
 
+def tables_in(value):
+    """Every dict in a value of dicts and lists, in order, an outer one before those in it."""
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            yield value
+        if isinstance(value, (dict, list)):
+            waiting += reversed(value.values() if isinstance(value, dict) else value)
+
+
 def _too_deep(value):
     """True if lists and tables are nested more than DEEPEST times; what copies or prints them calls itself for each."""
     level = [value]

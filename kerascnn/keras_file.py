@@ -13,7 +13,7 @@ import keras
 import kerascnn.layers  # noqa: F401  a .keras file may hold them
 from kerascnn import runs
 from kerascnn.errors import DataError, UsageError, command
-from kerascnn.files import check_inflated, check_regular, json_value, read_toml
+from kerascnn.files import check_inflated, check_regular, json_value, read_toml, tables_in
 from kerascnn.network import graph
 
 MOST_LAYERS = 5_000  # NASNet-Large, the deepest of Keras' applications, has about 1,000
@@ -107,27 +107,22 @@ def _check(path):
 
 def _check_layers(path, config):
     """Raise a DataError for more layers than can be built in some seconds, and for PyTorch's among them."""
-    waiting, count = [config], 0
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, list):
-            waiting += value
-        elif isinstance(value, dict):
-            waiting += value.values()
-            kind, inner = value.get("class_name"), value.get("config")
-            if kind == "TorchModuleWrapper":
-                raise DataError(
-                    f"{path} holds a PyTorch module, which is a program and is not run. Save the module's weights with "
-                    "torch.save(module.state_dict(), 'x.pth') and start from these: kerascnn train --from x.pth"
-                )
-            layers = inner.get("layers") if isinstance(inner, dict) else None
-            layers = len(layers) if isinstance(layers, list) else 0
-            count += layers
-            if kind == "Sequential" and layers > MOST_IN_SEQUENTIAL:
-                raise DataError(
-                    f"{path} declares a Sequential model of {layers:,} layers; at most {MOST_IN_SEQUENTIAL} are built, "
-                    "and more in a functional model, keras.Model(inputs, outputs)."
-                )
+    count = 0
+    for table in tables_in(config):
+        kind, inner = table.get("class_name"), table.get("config")
+        if kind == "TorchModuleWrapper":
+            raise DataError(
+                f"{path} holds a PyTorch module, which is a program and is not run. Save the module's weights with "
+                "torch.save(module.state_dict(), 'x.pth') and start from these: kerascnn train --from x.pth"
+            )
+        layers = inner.get("layers") if isinstance(inner, dict) else None
+        layers = len(layers) if isinstance(layers, list) else 0
+        count += layers
+        if kind == "Sequential" and layers > MOST_IN_SEQUENTIAL:
+            raise DataError(
+                f"{path} declares a Sequential model of {layers:,} layers; at most {MOST_IN_SEQUENTIAL} are built, "
+                "and more in a functional model, keras.Model(inputs, outputs)."
+            )
     if count > MOST_LAYERS:
         raise DataError(f"{path} declares {count:,} layers; at most {MOST_LAYERS:,} are built.")
 

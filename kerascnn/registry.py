@@ -24,10 +24,11 @@ class Registry:
         module: the package or module whose files hold them ("kerascnn.models").
         path: that package's folder, or that module's file.
         hint: a command that lists them.
+        usual: the facts of one that does not say otherwise.
     """
 
-    def __init__(self, kind, module, path, hint=""):
-        self.kind, self.module, self.path, self.hint = kind, module, Path(path), hint
+    def __init__(self, kind, module, path, hint="", **usual):
+        self.kind, self.module, self.path, self.hint, self.usual = kind, module, Path(path), hint, usual
         self._registered = {}
 
     @functools.cached_property
@@ -71,7 +72,7 @@ class Registry:
     def facts(self, name):
         """The facts of `name`: a dict of literals, with the first line of its docstring under "doc"."""
         self._check(name)
-        return dict(self._registered[name][1] if name in self._registered else self._scanned[name][1])
+        return self.usual | (self._registered[name] if name in self._registered else self._scanned[name])[1]
 
     def get(self, name):
         """The function called `name`; its module is imported now."""

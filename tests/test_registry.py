@@ -27,6 +27,15 @@ def test_names_and_facts_come_from_the_source_text_which_is_not_run(tmp_path):
     assert registry.facts("g") == {"doc": "", "source": "paper"}
 
 
+def test_facts_that_are_not_given_are_the_usual_ones(tmp_path):
+    (tmp_path / "a.py").write_text("@register(size=3)\ndef f(): pass\n@register()\ndef g(): pass\n")
+    registry = Registry("thing", "things_of_a_test", tmp_path, size=1, colour="red")
+    assert registry.facts("f") == {"doc": "", "size": 3, "colour": "red"}
+    assert registry.facts("g") == {"doc": "", "size": 1, "colour": "red"}
+    registry.register("h", colour="blue")(lambda: 0)
+    assert registry.facts("h") == {"doc": "", "size": 1, "colour": "blue"}
+
+
 def test_a_name_in_two_files_is_an_error(tmp_path):
     registry = things(tmp_path, "@register()\ndef f(): pass\n")
     (tmp_path / "b.py").write_text("@register('f')\ndef g(): pass\n")

@@ -14,15 +14,15 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from kerascnn.datasets.balance import CURE, balance
-from kerascnn.datasets.decoding import BrokenImage, opened
+from kerascnn.datasets.decoding import opened
 from kerascnn.datasets.hold_out import hold_out
 from kerascnn.datasets.image_data import Split
-from kerascnn.datasets.image_files import ImageFiles, check_whole, survey
+from kerascnn.datasets.image_files import ImageFiles, survey, visit_files
 from kerascnn.datasets.jpeg_damage import damage
 from kerascnn.datasets.loading import check_channels, default_limit, imbalance, plan, read, settle, without
 from kerascnn.datasets.near_duplicates import MOST, SMALLEST, near_pairs, thumbnail
 from kerascnn.datasets.picture import remarked
-from kerascnn.datasets.resize import as_size, for_each
+from kerascnn.datasets.resize import as_size
 from kerascnn.errors import counted
 
 
@@ -212,29 +212,24 @@ def _visit_files(data, size, channels, strict, limit):
     sums = np.zeros((2, len(data.train), channels))
     good, digests, file_digests, small, broken, damaged, remarks = {}, {}, {}, {}, [], [], []
     for name, split in data.splits.items():
-        reasons, damages, (of_pixels, of_files, thumbnails) = {}, {}, ([None] * len(split) for _ in range(3))
+        damages, (of_pixels, of_files, thumbnails) = {}, ([None] * len(split) for _ in range(3))
 
-        def work(row, split=split, name=name, how=(reasons, damages, of_pixels, of_files, thumbnails)):
-            reasons, damages, of_pixels, of_files, thumbnails = how
-            try:
-                with opened(split.images.file(row)) as picture:
-                    of_pixels[row] = _digest(itertools.chain([repr(picture.size).encode()], picture.rows()))
-                    picture.mode = {1: "L", 3: "RGB"}[channels]
-                    pixels = picture.pixels(size)
-                    if name == "train":
-                        sums[:, row] = _sums(pixels)
-                    thumbnails[row] = thumbnail(pixels) if min(picture.size) >= SMALLEST else None
-                    if picture.remarks:
-                        remarks.append(picture.remarks)
-                content = split.images.content(row)
-                of_files[row] = _digest([content])
-                damages[row] = damage(content) if content[:2] == b"\xff\xd8" else None
-            except BrokenImage as error:
-                reasons[row] = error.reason
+        def work(row, split=split, name=name, how=(damages, of_pixels, of_files, thumbnails)):
+            damages, of_pixels, of_files, thumbnails = how
+            with opened(split.images.file(row)) as picture:
+                of_pixels[row] = _digest(itertools.chain([repr(picture.size).encode()], picture.rows()))
+                picture.mode = {1: "L", 3: "RGB"}[channels]
+                pixels = picture.pixels(size)
+                if name == "train":
+                    sums[:, row] = _sums(pixels)
+                thumbnails[row] = thumbnail(pixels) if min(picture.size) >= SMALLEST else None
+                if picture.remarks:
+                    remarks.append(picture.remarks)
+            content = split.images.content(row)
+            of_files[row] = _digest([content])
+            damages[row] = damage(content) if content[:2] == b"\xff\xd8" else None
 
-        for_each(work, len(split), int(np.median(surveys[name][0].prod(axis=1))))
-        if strict:
-            check_whole(split.images, reasons)
+        reasons = visit_files(split.images, work, int(np.median(surveys[name][0].prod(axis=1))), strict)
         good[name] = np.array([row not in reasons for row in range(len(split))])
         digests[name], file_digests[name], small[name] = of_pixels, of_files, thumbnails
         broken += [(split.files[row], reason) for row, reason in sorted(reasons.items())]
@@ -290,19 +285,11 @@ def _duplicates(data, digests, file_digests):
     for name, split_digests in digests.items():
         for row, digest in enumerate(split_digests):
             places.setdefault(digest, []).append((name, row))
-    groups = []
-    for group in places.values():
-        if len(group) > 1:
-            splits = [data.splits[name] for name, _ in group]
-            groups.append(
-                {
-                    "images": [_called(data, name, row) for name, row in group],
-                    "splits": [name for name, _ in group],
-                    "classes": [data.class_names[s.labels[row]] for s, (_, row) in zip(splits, group, strict=True)],
-                    "same_bytes": len({file_digests[name][row] for name, row in group}) == 1,
-                }
-            )
-    return groups
+    return [
+        _told(data, group) | {"same_bytes": len({file_digests[name][row] for name, row in group}) == 1}
+        for group in places.values()
+        if len(group) > 1
+    ]
 
 
 def _near(data, thumbnails, digests):
@@ -317,16 +304,17 @@ def _near(data, thumbnails, digests):
         pair = places[first], places[second]
         if digests[pair[0][0]][pair[0][1]] == digests[pair[1][0]][pair[1][1]]:
             continue
-        pairs.append(
-            {
-                "images": [_called(data, *place) for place in pair],
-                "splits": [name for name, _ in pair],
-                "classes": [data.class_names[data.splits[name].labels[row]] for name, row in pair],
-                "similarity": similarity,
-                "mirrored": mirrored,
-            }
-        )
+        pairs.append(_told(data, pair) | {"similarity": similarity, "mirrored": mirrored})
     return tuple(pairs)
+
+
+def _told(data, places):
+    """What a report says of images, (name of the split, row) each."""
+    return {
+        "images": [_called(data, *place) for place in places],
+        "splits": [name for name, _ in places],
+        "classes": [data.class_names[data.splits[name].labels[row]] for name, row in places],
+    }
 
 
 def _called(data, name, row):
@@ -340,15 +328,12 @@ def _nearly_leaked(near):
         return
     across = [pair for pair in near if len(set(pair["splits"])) > 1]
     if across:
-        are = "is" if len(across) == 1 else "are"
-        yield (
-            f"{counted(len(across), 'pair')} of nearly equal images {are} in two splits. Look at them: images that "
-            "are tested may have been seen in training."
-        )
+        are = counted(len(across), "pair of nearly equal images is", "pairs of nearly equal images are")
+        yield f"{are} in two splits. Look at them: images that are tested may have been seen in training."
     apart = [pair for pair in near if len(set(pair["classes"])) > 1]
     if apart:
-        have = "has" if len(apart) == 1 else "have"
-        yield f"{counted(len(apart), 'pair')} of nearly equal images {have} different classes."
+        have = counted(len(apart), "pair of nearly equal images has", "pairs of nearly equal images have")
+        yield f"{have} different classes."
 
 
 def _leaks(digests):
@@ -362,8 +347,8 @@ def _leaks(digests):
 
 def _problems(counts, broken, leaks, conflicts):
     if broken:
-        them = "is broken; training leaves it out" if len(broken) == 1 else "are broken; training leaves them out"
-        yield f"{counted(len(broken), 'file')} {them}."
+        out = "file is broken; training leaves it out.", "files are broken; training leaves them out."
+        yield counted(len(broken), *out)
     for split, by_class in counts.items():
         empty = [name for name, n in by_class.items() if not n]
         if empty:
@@ -372,11 +357,10 @@ def _problems(counts, broken, leaks, conflicts):
     for pair, number in leaks.items():
         if number:
             first, second = pair.split("/")
-            also = f"also {'occurs' if number == 1 else 'occur'} in {first}"
-            yield f"{counted(number, f'{second} image')} {also}: the {second} accuracy will look too good."
+            also = counted(number, f"{second} image also occurs", f"{second} images also occur")
+            yield f"{also} in {first}: the {second} accuracy will look too good."
     if conflicts:
-        occur = f"{'occurs' if conflicts == 1 else 'occur'} more than once with different classes"
-        yield f"{counted(conflicts, 'image')} {occur}."
+        yield f"{counted(conflicts, 'image occurs', 'images occur')} more than once with different classes."
 
 
 def _of_pixels(seen):

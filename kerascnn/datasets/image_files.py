@@ -8,7 +8,7 @@ import os
 import numpy as np
 
 from kerascnn.datasets.decoding import BrokenImage, binary, opened, probe, read_image
-from kerascnn.datasets.resize import for_each, stack
+from kerascnn.datasets.resize import LazyImages, for_each
 from kerascnn.errors import DataError
 
 
@@ -27,11 +27,8 @@ class Mixed(Exception):  # noqa: N818 (a signal, not an error)
     """Not every file has the size, or not every file is grey, as was guessed from the first."""
 
 
-class ImageFiles:
+class ImageFiles(LazyImages):
     """Image files that look like one uint8 array (N, H, W, C); a file is decoded each time that its row is asked for.
-
-    `images[3]`, `images[10:20]`, `images[[5, 2, 9]]` and boolean masks give arrays; `take` gives an ImageFiles;
-    `decode` gives everything as one array. Decoding runs in threads.
 
     Args:
         root: folder that the names are relative to.
@@ -41,20 +38,12 @@ class ImageFiles:
         index: int (n,), which of the names these are; None for all.
     """
 
-    dtype = np.dtype("uint8")
-    ndim = 4
+    read_size = (64, 64)  # large enough for threads
 
     def __init__(self, root, names, size=None, channels=None, index=None):
         self.root, self.names, self.size, self.channels = str(root), names, size, channels
         self.index = np.arange(len(names)) if index is None else np.asarray(index)
         self.remarks = {}  # {row: `Picture.remarks`} of what `decode_all` has decoded
-
-    def __len__(self):
-        return len(self.index)
-
-    @property
-    def shape(self):
-        return (len(self), *(self.size or (None, None)), self.channels)
 
     @property
     def files(self):
@@ -94,19 +83,6 @@ class ImageFiles:
         """The same files, to be brought to another size and number of channels."""
         return type(self)(self.root, self.names, tuple(size), channels, self.index)
 
-    def decode(self):
-        """All of them as one array."""
-        return self[:]
-
-    def __getitem__(self, index):
-        rows = self.index[index]
-        if rows.ndim == 0:
-            return self._read(rows)
-        return stack(lambda i: self._read(rows[i]), len(rows), self.shape[1:], (64, 64))
-
-    def __array__(self, dtype=None, copy=None):
-        return np.asarray(self[:], dtype)
-
     def _file(self, number):
         return os.path.join(self.root, self.names[number])
 
@@ -120,7 +96,7 @@ class ImageFiles:
             ) from error
 
 
-def _visit(images, work, pixels, strict):
+def visit_files(images, work, pixels, strict):
     """Call work(row) for every file; returns {row: reason} of those that fail; strict raises for the first."""
     broken = {}
 
@@ -131,18 +107,12 @@ def _visit(images, work, pixels, strict):
             broken[row] = error.reason
 
     for_each(one, len(images), pixels)
-    if strict:
-        check_whole(images, broken)
-    return broken
-
-
-def check_whole(images, broken):
-    """Raise a DataError that names the first of the broken files, {row: reason}, if there are any."""
-    if broken:
+    if strict and broken:
         row = min(broken)
         raise DataError(
             f"Broken image {images.path(row)}: {broken[row]}. Without strict=True, broken files are skipped and listed."
         )
+    return broken
 
 
 def decode_all(images, *, same_size=False, all_grey=False, strict=False):
@@ -167,7 +137,7 @@ def decode_all(images, *, same_size=False, all_grey=False, strict=False):
             if picture.remarks:
                 images.remarks[row] = picture.remarks
 
-    broken = _visit(images, work, size[0] * size[1], strict)
+    broken = visit_files(images, work, size[0] * size[1], strict)
     rows = np.array([row for row in range(len(images)) if row not in broken], int) if broken else np.arange(len(images))
     for place, row in enumerate(rows if broken else ()):  # close the gaps in place: a copy would double the memory
         if place != row:
@@ -194,5 +164,5 @@ def survey(images, *, strict=False, complete=False):
         if complete and not is_complete(file):
             read_image(images.file(row))
 
-    broken = _visit(images, work, 0, strict)
+    broken = visit_files(images, work, 0, strict)
     return sizes, grey, broken

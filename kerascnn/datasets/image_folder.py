@@ -36,7 +36,7 @@ def recognises(path):
     return "image_folder" if path.is_dir() else None
 
 
-@register(description="any folder of class folders: type its path", image_shape=None, num_classes=None, needs_path=True)
+@register(description="any folder of class folders: type its path", needs_path=True)
 def image_folder(path, *, classes=None, training=True):
     """A folder of class folders with images, split or not.
 

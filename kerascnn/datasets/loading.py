@@ -123,7 +123,7 @@ def resolve(data):
         )
     text = os.fspath(data)
     if isinstance(data, str) and data in DATASETS:
-        if DATASETS.facts(data).get("needs_path"):
+        if DATASETS.facts(data)["needs_path"]:
             raise UsageError(f"The data set {data!r} is read from a path: type the path itself instead of {data!r}.")
         return data, None
     path = Path(text).expanduser()

@@ -34,7 +34,7 @@ def recognises(path):
     return "npz" if path.is_file() and path.suffix.lower() == ".npz" else None
 
 
-@register(description="arrays in an .npz file: type its path", image_shape=None, num_classes=None, needs_path=True)
+@register(description="arrays in an .npz file: type its path", needs_path=True)
 def npz(path, *, classes=None, training=True):
     """The arrays of an .npz file.
 

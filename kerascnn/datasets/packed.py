@@ -13,12 +13,7 @@ def recognises(path):
     return "packed" if path.is_dir() and is_packed(path) else None
 
 
-@register(
-    description="image files in tar shards (kerascnn data pack): type its path",
-    image_shape=None,
-    num_classes=None,
-    needs_path=True,
-)
+@register(description="image files in tar shards (kerascnn data pack): type its path", needs_path=True)
 def packed(path, *, classes=None, training=True):
     """The data that were packed: the same images, labels, names, splits and notes, in the same order.
 

@@ -140,36 +140,23 @@ def for_each(work, count, pixels):
         pool.shutdown(cancel_futures=True)
 
 
-class ResizedImages:
-    """Images of one array, each brought to another size when it is asked for; indexed like a uint8 array.
+class LazyImages:
+    """Images that look like one uint8 array (N, H, W, C); each is made whenever its row is asked for.
 
-    For arrays that fit in memory as they are, but not at the size that a network wants (CIFAR-10 at 224x224 pixels
-    would be 9 GB). It offers what `ImageFiles` offers: len, shape, dtype, nbytes, indexing, `take` and `decode`.
-
-    Args:
-        images: uint8 (N, H, W, C).
-        size: (height, width) to give.
-        channels: 1 or 3.
-        index: int (n,), the rows of `images` that these are; None for all.
+    `images[3]`, `images[10:20]`, `images[[5, 2, 9]]` and boolean masks give arrays, made in threads. A class of them
+    has `size` (height, width), `channels`, `index` (int (N,): the numbers of its images), `take(index)`, which makes
+    nothing, and `_read(number)`; `read_size` is the size that images are read at.
     """
 
     dtype = np.dtype("uint8")
     ndim = 4
-
-    def __init__(self, images, size, channels, index=None):
-        self.images, self.size, self.channels = images, tuple(size), channels
-        self.index = np.arange(len(images)) if index is None else np.asarray(index)
 
     def __len__(self):
         return len(self.index)
 
     @property
     def shape(self):
-        return (len(self), *self.size, self.channels)
-
-    def take(self, index):
-        """The images at `index`, none of them resized yet."""
-        return ResizedImages(self.images, self.size, self.channels, self.index[index])
+        return (len(self), *(self.size or (None, None)), self.channels)
 
     def decode(self):
         """All of them as one array."""
@@ -179,13 +166,35 @@ class ResizedImages:
         rows = self.index[index]
         if rows.ndim == 0:
             return self._read(rows)
-        return stack(lambda i: self._read(rows[i]), len(rows), self.shape[1:], self.images.shape[1:3])
-
-    def _read(self, row):
-        return resize(self.images[row], self.size, self.channels)
+        return stack(lambda i: self._read(rows[i]), len(rows), self.shape[1:], self.read_size)
 
     def __array__(self, dtype=None, copy=None):
         return np.asarray(self[:], dtype)
+
+
+class ResizedImages(LazyImages):
+    """Images of one array, each brought to another size when it is asked for.
+
+    For arrays that fit in memory as they are, but not at the size that a network wants (CIFAR-10 at 224x224 pixels
+    would be 9 GB).
+
+    Args:
+        images: uint8 (N, H, W, C).
+        size: (height, width) to give.
+        channels: 1 or 3.
+        index: int (n,), the rows of `images` that these are; None for all.
+    """
+
+    def __init__(self, images, size, channels, index=None):
+        self.images, self.size, self.channels, self.read_size = images, tuple(size), channels, images.shape[1:3]
+        self.index = np.arange(len(images)) if index is None else np.asarray(index)
+
+    def take(self, index):
+        """The images at `index`, none of them resized yet."""
+        return ResizedImages(self.images, self.size, self.channels, self.index[index])
+
+    def _read(self, row):
+        return resize(self.images[row], self.size, self.channels)
 
 
 def sides_of(scales):

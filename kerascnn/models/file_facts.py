@@ -3,7 +3,7 @@
 import zipfile
 
 from kerascnn.errors import DataError, UsageError
-from kerascnn.files import json_value
+from kerascnn.files import json_value, tables_in
 
 
 def file_facts(path):
@@ -28,14 +28,7 @@ def file_facts(path):
 
 
 def _input_shape(config):
-    waiting = [config]
-    while waiting:
-        value = waiting.pop(0)
-        if isinstance(value, list):
-            waiting = value + waiting
-        elif isinstance(value, dict):
-            shape = value.get("batch_shape")
-            if isinstance(shape, list) and len(shape) == 4 and all(n is None or isinstance(n, int) for n in shape):
-                return tuple(shape[1:])
-            waiting = list(value.values()) + waiting
+    for shape in (table.get("batch_shape") for table in tables_in(config)):
+        if isinstance(shape, list) and len(shape) == 4 and all(n is None or isinstance(n, int) for n in shape):
+            return tuple(shape[1:])
     return None

@@ -15,7 +15,7 @@ from kerascnn import runs
 from kerascnn.datasets.image_files import ImageFiles
 from kerascnn.datasets.resize import ResizedImages, for_each
 from kerascnn.datasets.shard_index import is_packed, pack_at
-from kerascnn.errors import DataError, command
+from kerascnn.errors import DataError, command, counted
 from kerascnn.files import read_arrays
 
 NAME = "checkpoint/data.npz"
@@ -194,12 +194,8 @@ def _file_changes(had, now, files):
     gone = len(old.keys() - new.keys())
     if gone or changed["new"]:  # which may move the others into other splits
         changed = {kind: changed[kind] for kind in ("new", "with other pixels")}
-    told = [f"{_files(len(names))} {kind}, the first {names[0]}" for kind, names in changed.items() if names]
-    return told + ([f"{_files(gone)} gone"] if gone else []) or ["the order of its files"]
-
-
-def _files(count):
-    return f"{count:,} file{'s' if count > 1 else ''}"
+    told = [f"{counted(len(names), 'file')} {kind}, the first {names[0]}" for kind, names in changed.items() if names]
+    return told + ([f"{counted(gone, 'file')} gone"] if gone else []) or ["the order of its files"]
 
 
 def _row_changes(had, now, splits):

@@ -6,7 +6,7 @@ preprocessing and labels inside; `images` are uint8 (N, *resize_to, C) to calibr
     opened(path)     -> a function, uint8 (N, *resize_to, C) -> probabilities float32 (N, num_classes)
     described(path)  -> (labels, Preprocessing) of a file; not for formats without a suffix
 
-which import neither Keras nor, for a format with a suffix, TensorFlow. Facts:
+which import neither Keras nor, for a format with a suffix, TensorFlow. Facts, of which `USUAL` need not be given:
 
     title: what one is called in a sentence
     file: its name in the folder export/ of a run
@@ -25,7 +25,8 @@ from pathlib import Path
 from kerascnn.errors import DataError
 from kerascnn.registry import Registry
 
-FORMATS = Registry("format", __name__, Path(__file__).parent, hint="kerascnn formats")
+USUAL = {"suffix": "", "takes": "", "packages": (), "extra": "", "float32": True, "exact": True, "calibrated": False}
+FORMATS = Registry("format", __name__, Path(__file__).parent, hint="kerascnn formats", **USUAL)
 register = FORMATS.register
 
 

@@ -20,13 +20,9 @@ WEB = Path(__file__).parents[1] / "web"
     "html",
     title="A web page",
     file="classifier.html",
-    suffix="",
     takes="image files that are dropped on the page",
     packages=("tf2onnx", "onnxruntime"),
     extra="onnx",
-    float32=True,
-    exact=True,
-    calibrated=False,
 )
 def html(classifier, path, images):
     """One HTML file that classifies images dropped on it, in a browser and offline."""

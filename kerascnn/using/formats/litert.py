@@ -21,12 +21,8 @@ from kerascnn.using.formats import register
     title="A LiteRT file",
     file="model.tflite",
     suffix=".tflite",
-    takes="",
     packages=("ai_edge_litert",),
     extra="litert",
-    float32=True,
-    exact=True,
-    calibrated=False,
 )
 def litert(classifier, path, images):
     """A .tflite file in float32 for phones and small computers."""
@@ -38,10 +34,8 @@ def litert(classifier, path, images):
     title="An 8-bit LiteRT file",
     file="model-int8.tflite",
     suffix=".tflite",
-    takes="",
     packages=("ai_edge_litert",),
     extra="litert",
-    float32=True,
     exact=False,
     calibrated=True,
 )

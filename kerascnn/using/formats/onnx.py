@@ -18,12 +18,8 @@ OPSET = 18
     title="An ONNX file",
     file="model.onnx",
     suffix=".onnx",
-    takes="",
     packages=("tf2onnx", "onnxruntime"),
     extra="onnx",
-    float32=True,
-    exact=True,
-    calibrated=False,
 )
 def onnx(classifier, path, images):
     """A .onnx file for ONNX Runtime: servers, Windows, browsers, C#, Java and more."""

@@ -19,13 +19,8 @@ from kerascnn.using.formats import register
     "saved-model",
     title="A SavedModel",
     file="saved_model",
-    suffix="",
     takes="uint8 pixels of any size, or the bytes of image files",
-    packages=(),
-    extra="",
     float32=False,
-    exact=True,
-    calibrated=False,
 )
 def saved_model(classifier, path, images):
     """A folder for TensorFlow and its servers; takes images of any size, or the bytes of image files."""
