@@ -38,13 +38,3 @@ def activation_rule(function):
         return _RULES.get(function)
     except TypeError:  # not hashable
         return None
-
-
-def relu_step(x, slope, maximum, threshold):
-    """(rule, value, config) of Keras' ReLU with its options, as the arguments of `Builder.step`."""
-    slope, threshold = float(slope or 0), float(threshold or 0)
-    if slope:
-        return "leaky_relu", x, (slope, maximum, threshold)
-    if maximum is None and not threshold:
-        return "relu", x, ()
-    return "clipped_relu", x, (maximum, threshold)

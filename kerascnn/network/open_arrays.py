@@ -6,16 +6,23 @@ import keras
 import numpy as np
 
 from kerascnn.network.graph import Ref
-from kerascnn.network.open_operations import argument, axes_of, class_of, only_tensor, opens_operation, reshaped
+from kerascnn.network.open_operations import (
+    argument,
+    axes_of,
+    class_of,
+    only_tensor,
+    opens_operation,
+    opens_unary,
+    reshaped,
+)
 from kerascnn.network.steps import NoRuleError
 
 
-def _axis(node, shape, rank=None):
+def _axis(o, rank):
     """The operation's only axis, counted from 0; never the batch axis."""
-    axis = node.operation.axis
-    if axis is None or axis % (rank or len(shape)) == 0:
-        raise NoRuleError(f"{type(node.operation).__name__} along the batch is not supported", mixes_images=True)
-    return axis % (rank or len(shape))
+    if o.axis is None or o.axis % rank == 0:
+        raise NoRuleError(f"{type(o).__name__} along the batch is not supported", mixes_images=True)
+    return o.axis % rank
 
 
 def _taken(b, x, shape, axis, numbers):
@@ -28,10 +35,9 @@ def _known_size(shape, axis):
     return shape[axis]
 
 
-@opens_operation("Split")
-def _split(b, node, known, shapes):
-    x, shape = only_tensor(node, known, shapes)
-    axis, parts = _axis(node, shape), node.operation.indices_or_sections
+@opens_unary("Split")
+def _split(b, o, x, shape):
+    axis, parts = _axis(o, len(shape)), o.indices_or_sections
     size = _known_size(shape, axis)
     ends = [size // parts * i for i in range(1, parts)] if isinstance(parts, int) else list(parts)
     limits = [slice(*pair).indices(size)[:2] for pair in zip([0, *ends], [*ends, size], strict=True)]
@@ -42,10 +48,9 @@ def _cut(b, x, shape, axis, first, end):
     return b.step("pad", x, tuple((-first, end - shape[axis]) if i == axis else (0, 0) for i in range(len(shape))))
 
 
-@opens_operation("Unstack")
-def _unstack(b, node, known, shapes):
-    x, shape = only_tensor(node, known, shapes)
-    axis = _axis(node, shape)
+@opens_unary("Unstack")
+def _unstack(b, o, x, shape):
+    axis = _axis(o, len(shape))
     parts = [_cut(b, x, shape, axis, i, i + 1) for i in range(_known_size(shape, axis))]
     return tuple(b.step("squeeze", part, ((axis,),)) for part in parts)
 
@@ -55,14 +60,13 @@ def _stack(b, node, known, shapes):
     tensors = keras.tree.flatten(argument(node, 0, "x"))
     if any(not isinstance(tensor, Ref) for tensor in tensors):
         raise NoRuleError("stacking with constants is not supported")
-    axis = _axis(node, None, len(shapes[node.outputs[0]]))
+    axis = _axis(node.operation, len(shapes[node.outputs[0]]))
     return b.step("concatenate", [b.step("expand", known[t.id], (axis,)) for t in tensors], (axis,))
 
 
-@opens_operation("Tile")
-def _tile(b, node, known, shapes):
-    x, shape = only_tensor(node, known, shapes)
-    repeats = np.atleast_1d(node.operation.repeats).tolist()
+@opens_unary("Tile")
+def _tile(b, o, x, shape):
+    repeats = np.atleast_1d(o.repeats).tolist()
     repeats = [1] * (len(shape) - len(repeats)) + repeats
     if len(repeats) != len(shape) or repeats[0] != 1:
         raise NoRuleError("tiling is supported only where it keeps the batch axis", mixes_images=True)
@@ -72,11 +76,10 @@ def _tile(b, node, known, shapes):
     return x
 
 
-@opens_operation("Repeat")
-def _repeat(b, node, known, shapes):
-    x, shape = only_tensor(node, known, shapes)
-    axis = _axis(node, shape)
-    return _taken(b, x, shape, axis, np.repeat(np.arange(_known_size(shape, axis)), node.operation.repeats))
+@opens_unary("Repeat")
+def _repeat(b, o, x, shape):
+    axis = _axis(o, len(shape))
+    return _taken(b, x, shape, axis, np.repeat(np.arange(_known_size(shape, axis)), o.repeats))
 
 
 @opens_operation("Take")
@@ -85,16 +88,15 @@ def _take(b, node, known, shapes):
     numbers = argument(node, 1, "indices")
     if isinstance(numbers, Ref):
         raise NoRuleError("taking places that depend on the image is not supported")
-    axis, numbers = _axis(node, shape), np.asarray(keras.ops.convert_to_numpy(numbers))
+    axis, numbers = _axis(node.operation, len(shape)), np.asarray(keras.ops.convert_to_numpy(numbers))
     _known_size(shape, axis)
     x = _taken(b, x, shape, axis, numbers.ravel())
     return x if numbers.ndim == 1 else reshaped(b, x, shapes[node.outputs[0]])
 
 
-@opens_operation("Roll")
-def _roll(b, node, known, shapes):
-    x, shape = only_tensor(node, known, shapes)
-    for axis, shift in zip(np.atleast_1d(node.operation.axis), np.atleast_1d(node.operation.shift), strict=True):
+@opens_unary("Roll")
+def _roll(b, o, x, shape):
+    for axis, shift in zip(np.atleast_1d(o.axis), np.atleast_1d(o.shift), strict=True):
         if axis is None or axis % len(shape) == 0:
             raise NoRuleError("rolling along the batch is not supported", mixes_images=True)
         axis = int(axis) % len(shape)
@@ -102,26 +104,17 @@ def _roll(b, node, known, shapes):
     return x
 
 
-@opens_operation("Var", "Std")
-def _variance(b, node, known, shapes):
-    x, shape = only_tensor(node, known, shapes)
-    axes = axes_of(node, shape)
+@opens_unary("Var", "Std")
+def _variance(b, o, x, shape):
+    axes = axes_of(o, shape)
     square = b.step("square", b.step("subtract", (x, b.step("mean", x, (axes, True)))))
-    variance = b.step("mean", square, (axes, bool(node.operation.keepdims)))
-    return b.step("sqrt", variance) if type(node.operation).__name__ == "Std" else variance
+    variance = b.step("mean", square, (axes, bool(o.keepdims)))
+    return b.step("sqrt", variance) if type(o).__name__ == "Std" else variance
 
 
-@opens_operation("Logsumexp")
-def _log_sum_exp(b, node, known, shapes):
-    x, shape = only_tensor(node, known, shapes)
-    return b.step("logsumexp", x, (axes_of(node, shape), bool(node.operation.keepdims)))
-
-
-@opens_operation("Min", "Amin")
-def _minimum(b, node, known, shapes):
-    x, shape = only_tensor(node, known, shapes)
-    largest = b.step("max", b.step("negative", x), (axes_of(node, shape), bool(node.operation.keepdims)))
-    return b.step("negative", largest)
+@opens_unary("Min", "Amin")
+def _minimum(b, o, x, shape):
+    return b.step("negative", b.step("max", b.step("negative", x), (axes_of(o, shape), bool(o.keepdims))))
 
 
 def _operands(b, node, known, shapes, names):
@@ -161,11 +154,9 @@ for _name in ("logical_not", "sign", "floor", "ceil", "round"):
 _compares("stop_gradient", "variable")
 
 
-@opens_operation("Any", "All")
-def _any(b, node, known, shapes):
-    x, shape = only_tensor(node, known, shapes)
-    config = (type(node.operation).__name__.lower(), axes_of(node, shape), bool(node.operation.keepdims))
-    return b.step("piecewise", x, config)
+@opens_unary("Any", "All")
+def _any(b, o, x, shape):
+    return b.step("piecewise", x, (type(o).__name__.lower(), axes_of(o, shape), bool(o.keepdims)))
 
 
 @opens_operation("Einsum")

@@ -1,12 +1,12 @@
 """How keras.ops operations in a functional graph (`ops.relu(x)`, `x + y`, `x[:, 2:]`) open into primitive steps.
 
-Each function takes (builder, node, known, shapes) and returns the number of the value that the operation computes.
+Each function takes (builder, node, known, shapes), or of operations on a single tensor (builder, operation, x, shape),
+and returns the number of the value that the operation computes.
 """
 
 import keras
 import numpy as np
 
-from kerascnn.network.activation_names import relu_step
 from kerascnn.network.graph import Ref
 from kerascnn.network.steps import NoRuleError, filling
 
@@ -26,16 +26,28 @@ def only_tensor(node, known, shapes):
     return known[node.inputs[0]], shapes[node.inputs[0]]
 
 
+def opens_unary(*names):
+    """Decorator: the function (builder, operation, x, shape) -> value opens operations on a single tensor."""
+
+    def add(function):
+        @opens_operation(*names)
+        def opening(b, node, known, shapes):
+            return function(b, node.operation, *only_tensor(node, known, shapes))
+
+        return function
+
+    return add
+
+
 def class_of(rule):
     """The class name of the operation that has a rule's name: "HardSilu" of "hard_silu"."""
     return "".join(word.capitalize() for word in rule.split("_"))
 
 
 def _simple(rule, *attributes):
-    @opens_operation(class_of(rule))
-    def opening(b, node, known, shapes):
-        x, _ = only_tensor(node, known, shapes)
-        return b.step(rule, x, tuple(getattr(node.operation, a) for a in attributes))
+    @opens_unary(class_of(rule))
+    def opening(b, o, x, shape):
+        return b.step(rule, x, tuple(getattr(o, a) for a in attributes))
 
 
 _PLAIN = """
@@ -57,45 +69,47 @@ _simple("softmax", "axis")
 _simple("log_softmax", "axis")
 
 
-@opens_operation("Clip")
-def _clip(b, node, known, shapes):
-    low, high = node.operation.x_min, node.operation.x_max
-    x, _ = only_tensor(node, known, shapes)
-    if low == 0 and isinstance(high, int | float):  # ReLU6 and its like
-        return b.step("clipped_relu", x, (float(high), 0.0))
-    return b.step("clip", x, (low, high))
+@opens_unary("Clip")
+def _clip(b, o, x, shape):
+    if o.x_min == 0 and isinstance(o.x_max, int | float):  # ReLU6 and its like
+        return b.step("clipped_relu", x, (float(o.x_max), 0.0))
+    return b.step("clip", x, (o.x_min, o.x_max))
 
 
-@opens_operation("Threshold")
-def _threshold(b, node, known, shapes):
-    o, (x, _) = node.operation, only_tensor(node, known, shapes)
+@opens_unary("Threshold")
+def _threshold(b, o, x, shape):
     if o.default_value != 0:
         raise NoRuleError("a threshold with a value other than 0 below it is not supported")
     return b.step("relu", x) if o.threshold == 0 else b.step("clipped_relu", x, (None, float(o.threshold)))
 
 
-@opens_operation("Cast")
-def _cast(b, node, known, shapes):
-    x, _ = only_tensor(node, known, shapes)
-    if "float" in str(node.operation.dtype):
+@opens_unary("Cast")
+def _cast(b, o, x, shape):
+    if "float" in str(o.dtype):
         return b.step("identity", x)
-    return b.step("piecewise", x, ("truth" if node.operation.dtype == "bool" else "whole",))
+    return b.step("piecewise", x, ("truth" if o.dtype == "bool" else "whole",))
 
 
-@opens_operation("Relu6")
-def _relu6(b, node, known, shapes):
-    return b.step("clipped_relu", only_tensor(node, known, shapes)[0], (6.0, 0.0))
+@opens_unary("Relu6")
+def _relu6(b, o, x, shape):
+    return b.step("clipped_relu", x, (6.0, 0.0))
 
 
-@opens_operation("LeakyRelu")
-def _leaky_relu(b, node, known, shapes):
-    return b.step("leaky_relu", only_tensor(node, known, shapes)[0], (float(node.operation.negative_slope), None, 0.0))
+@opens_unary("LeakyRelu")
+def leaky_relu(b, o, x, shape):
+    """Opens the operation, and the layer, which has the same attribute."""
+    return b.step("leaky_relu", x, (float(o.negative_slope), None, 0.0))
 
 
-@opens_operation("ReLU")
-def _relu(b, node, known, shapes):
-    o = node.operation
-    return b.step(*relu_step(only_tensor(node, known, shapes)[0], o.negative_slope, o.max_value, o.threshold))
+@opens_unary("ReLU")
+def relu(b, o, x, shape):
+    """Opens Keras' ReLU with its options, the operation or the layer, which has the same attributes."""
+    slope, threshold = float(o.negative_slope or 0), float(o.threshold or 0)
+    if slope:
+        return b.step("leaky_relu", x, (slope, o.max_value, threshold))
+    if o.max_value is None and not threshold:
+        return b.step("relu", x)
+    return b.step("clipped_relu", x, (o.max_value, threshold))
 
 
 def _two(b, node, known, shapes):
@@ -178,19 +192,17 @@ def _matmul(b, node, known, shapes):
     return b.step("dense", known[x1.id], (), [x2])
 
 
-def _reduction(name, rule):
-    @opens_operation(*name)
-    def opening(b, node, known, shapes):
-        x, shape = only_tensor(node, known, shapes)
-        return b.step(rule, x, (axes_of(node, shape), bool(node.operation.keepdims)))
+def _reduction(rule, *names):
+    @opens_unary(*names)
+    def opening(b, o, x, shape):
+        return b.step(rule, x, (axes_of(o, shape), bool(o.keepdims)))
 
 
-def axes_of(node, shape):
+def axes_of(o, shape):
     """The axes that an operation reduces, sorted, counted from 0; never the batch axis."""
-    axis = node.operation.axis
-    axes = () if axis is None else from_zero(axis, len(shape))
+    axes = () if o.axis is None else from_zero(o.axis, len(shape))
     if not axes or 0 in axes:
-        raise NoRuleError(f"{type(node.operation).__name__} over the batch is not supported", mixes_images=True)
+        raise NoRuleError(f"{type(o).__name__} over the batch is not supported", mixes_images=True)
     return axes
 
 
@@ -199,9 +211,10 @@ def from_zero(axes, rank):
     return tuple(sorted(axis % rank for axis in np.atleast_1d(axes).tolist()))
 
 
-_reduction(("Mean",), "mean")
-_reduction(("Sum",), "sum")
-_reduction(("Max", "Amax"), "max")
+_reduction("mean", "Mean")
+_reduction("sum", "Sum")
+_reduction("max", "Max", "Amax")
+_reduction("logsumexp", "Logsumexp")
 
 
 @opens_operation("Reshape")
@@ -217,28 +230,23 @@ def _reshape(b, node, known, shapes):
     return b.step("reshape", x, shape)
 
 
-@opens_operation("ExpandDims")
-def _expand(b, node, known, shapes):
-    x, have = only_tensor(node, known, shapes)
-    axes = from_zero(node.operation.axis, len(have) + 1)
+@opens_unary("ExpandDims")
+def _expand(b, o, x, shape):
+    axes = from_zero(o.axis, len(shape) + 1)
     if 0 in axes or len(axes) > 1:
         raise NoRuleError("expanding before the batch axis is not supported", mixes_images=True)
     return b.step("expand", x, (axes[0],))
 
 
-@opens_operation("Squeeze")
-def _squeeze(b, node, known, shapes):
-    x, have = only_tensor(node, known, shapes)
-    axis = node.operation.axis
-    axes = [i for i, n in enumerate(have) if n == 1] if axis is None else np.atleast_1d(axis).tolist()
-    return b.step("squeeze", x, (tuple(a % len(have) for a in axes),))
+@opens_unary("Squeeze")
+def _squeeze(b, o, x, shape):
+    axes = [i for i, n in enumerate(shape) if n == 1] if o.axis is None else np.atleast_1d(o.axis).tolist()
+    return b.step("squeeze", x, (tuple(a % len(shape) for a in axes),))
 
 
-@opens_operation("Transpose", "Swapaxes", "Moveaxis")
-def _transpose(b, node, known, shapes):
-    x, shape = only_tensor(node, known, shapes)
-    o, order = node.operation, np.arange(len(shape))
-    labels = np.empty([1] * len(shape))
+@opens_unary("Transpose", "Swapaxes", "Moveaxis")
+def _transpose(b, o, x, shape):
+    order, labels = np.arange(len(shape)), np.empty([1] * len(shape))
     if type(o).__name__ == "Transpose":
         axes = tuple(int(a) % len(shape) for a in (order[::-1] if o.axes is None else o.axes))
     elif type(o).__name__ == "Swapaxes":
@@ -260,10 +268,9 @@ def _concatenate(b, node, known, shapes):
     return b.step("concatenate", [known[t] for t in node.inputs], (axis,))
 
 
-@opens_operation("Flip")
-def _flip(b, node, known, shapes):
-    x, shape = only_tensor(node, known, shapes)
-    return b.step("flip", x, axes_of(node, shape))
+@opens_unary("Flip")
+def _flip(b, o, x, shape):
+    return b.step("flip", x, axes_of(o, shape))
 
 
 @opens_operation("Pad")

@@ -7,8 +7,7 @@ import numpy as np
 from keras import layers
 
 from kerascnn.layers import AUGMENTATIONS
-from kerascnn.network.activation_names import relu_step
-from kerascnn.network.open_operations import each_axis, only_tensor, opens_operation
+from kerascnn.network.open_operations import each_axis, leaky_relu, opens_unary, relu
 from kerascnn.network.openings import activate, channels_last, masked, open_call, opens
 from kerascnn.network.steps import NoRuleError
 
@@ -88,14 +87,8 @@ def _activation(b, layer, x, shape):
     return activate(b, x, layer.activation, shape)
 
 
-@opens(layers.ReLU)
-def _relu(b, layer, x, shape):
-    return b.step(*relu_step(x, layer.negative_slope, layer.max_value, layer.threshold))
-
-
-@opens(layers.LeakyReLU)
-def _leaky_relu(b, layer, x, shape):
-    return b.step("leaky_relu", x, (float(layer.negative_slope), None, 0.0))
+opens(layers.ReLU)(relu)
+opens(layers.LeakyReLU)(leaky_relu)
 
 
 @opens(layers.PReLU)
@@ -227,10 +220,8 @@ def _identity(b, layer, x, shape):
     return b.step("identity", x)
 
 
-@opens_operation("MaxPool", "AveragePool")
-def _pool_operation(b, node, known, shapes):
-    x, shape = only_tensor(node, known, shapes)
-    o = node.operation
+@opens_unary("MaxPool", "AveragePool")
+def _pool_operation(b, o, x, shape):
     if (o.data_format or keras.config.image_data_format()) != "channels_last":
         raise NoRuleError("ops pooling is supported for channels-last images only")
     rank = len(shape) - 2
