@@ -10,7 +10,7 @@ filters or units, or pools. Poolings stay, unless they are named, so that the ma
 import keras
 
 from kerascnn.errors import UsageError
-from kerascnn.network.find import find_all
+from kerascnn.network.find import Layers, find_all
 from kerascnn.network.graph import flatten
 
 BELONGS = (
@@ -73,10 +73,8 @@ def altered(model, without="", widths="", extra=""):
             f"without={without!r} changes what {model.name} puts out, from {model.outputs[0].shape[1:]} to "
             f"{outputs[0].shape[1:]}. Leave the layer that gives the class scores."
         )
-    if len(inputs) == len(outputs) == 1:
-        changed = keras.Model(inputs[0], outputs[0], name=model.name)
-    else:
-        changed = keras.Model(inputs, outputs, name=model.name)
+    one_each = len(inputs) == len(outputs) == 1
+    changed = keras.Model(*((inputs[0], outputs[0]) if one_each else (inputs, outputs)), name=model.name)
     for name, layer in new_layers.items():
         old = places[name].operation
         if [tuple(w.shape) for w in layer.weights] == [tuple(w.shape) for w in old.weights] and old.weights:
@@ -101,7 +99,7 @@ def _weighted(node):
 
 def _gone(model, graph, without):
     """{name of a layer that goes: the named layer that it belongs to}."""
-    names = [place.path for place in find_all(_Layers(model, graph), without)]
+    names = _paths(model, graph, without)
     nodes = {node.name: node for node in graph.nodes}
     weighted = [node.name for node in graph.nodes if _weighted(node)]
     convolutions = [name for name in weighted if "Conv" in type(nodes[name].operation).__name__]
@@ -127,13 +125,10 @@ def _gone(model, graph, without):
     return gone
 
 
-class _Layers:
-    """What `find_all` needs: the layers of a graph in order."""
-
-    def __init__(self, model, graph):
-        self.model = model.name
-        self.layers = {node.name: [node] for node in graph.nodes}
-        self.kinds = {node.name: type(node.operation).__name__ for node in graph.nodes}
+def _paths(model, graph, names):
+    """The layers of a graph that names mean."""
+    kinds = {node.name: type(node.operation).__name__ for node in graph.nodes}
+    return [place.path for place in find_all(Layers(model.name, {path: [path] for path in kinds}, kinds), names)]
 
 
 def _sizes(model, graph, widths):
@@ -149,12 +144,8 @@ def _sizes(model, graph, widths):
                 f"widths={widths!r} is not allowed: write names, a space, and x with a factor or = with a number, such "
                 "as 'conv3..conv5 x1.33'."
             )
-        chosen = [place.path for place in find_all(_Layers(model, graph), names)]
-        sized = [
-            name
-            for name in chosen
-            if type(nodes[name]).__name__ in ("Conv2D", "GroupedConv2D", "SeparableConv2D", "Dense")
-        ]
+        kinds = ("Conv2D", "GroupedConv2D", "SeparableConv2D", "Dense")
+        sized = [name for name in _paths(model, graph, names) if type(nodes[name]).__name__ in kinds]
         if not sized or set(last) & set(sized):
             what = f"{last[0]!r} gives the class scores" if sized else "none of them has filters or units"
             raise UsageError(f"widths={widths!r} cannot be: {what}. Name convolutions and hidden dense layers.")
@@ -169,7 +160,7 @@ def _sizes(model, graph, widths):
 def _added(model, graph, extra, gone, without):
     """{name of a layer: the convolution behind it}."""
     nodes, new_layers = {node.name: node for node in graph.nodes}, {}
-    for name in [place.path for place in find_all(_Layers(model, graph), extra)]:
+    for name in _paths(model, graph, extra):
         if name in gone:
             raise UsageError(f"extra={extra!r} names {name!r}, which without={without!r} removes.")
         shapes = [tuple(graph.tensors[number].shape) for number in nodes[name].outputs]
