@@ -111,11 +111,23 @@ def test_as_convolutions_of_grey_images():
     np.testing.assert_allclose(as_convolutions(model)(images), model(images), atol=1e-6)
 
 
-def test_as_convolutions_needs_a_chain():
-    x = Input((8, 8, 3))
-    branch = layers.Add(name="sum")([layers.ReLU()(x), x])
-    with pytest.raises(UsageError, match=r"not a chain of layers.* at 'sum'"):
-        as_convolutions(Model(x, layers.Dense(2)(layers.Flatten()(branch))))
+def test_as_convolutions_of_a_network_with_a_shortcut():
+    x = Input((4, 4, 3))
+    branch = layers.Add(name="sum")([layers.Conv2D(3, 1)(x), x])
+    model = Model(x, layers.Dense(2, activation="softmax")(layers.Flatten()(branch)))
+    images = np.random.default_rng(0).normal(size=(2, 4, 5, 3)).astype("float32")
+    places = np.log(np.stack([model(images[:, :, left : left + 4]) for left in (0, 1)])).mean(0)
+    expected = np.exp(places) / np.exp(places).sum(1, keepdims=True)
+    np.testing.assert_allclose(as_convolutions(model)(images), expected, atol=1e-6)
+
+
+def test_as_convolutions_refuses_what_works_at_one_size():
+    x = Input((4, 4, 3))
+    rows = layers.Reshape((16, 3), name="rows")(x)
+    with pytest.raises(UsageError, match=r"'rows' of .* works at one size of image only \(Reshape\), .* others\.$"):
+        as_convolutions(Model(x, layers.Dense(2)(layers.Flatten()(rows))))
+    with pytest.raises(UsageError, match="has several inputs or outputs"):
+        as_convolutions(Model(x, [x, layers.Dense(2)(layers.Flatten()(x))], name="two"))
 
 
 def test_as_convolutions_needs_a_flatten():

@@ -9,14 +9,13 @@ report (2017, section 1.2.1) does; `as_convolutions` turns a trained network's d
 the same weights serve images of other sizes (the paper's section 3.2).
 """
 
-import math
-
 import keras
 from keras import Input, Model, layers
 
 from kerascnn.errors import UsageError
 from kerascnn.layers import LocalResponseNormalization
 from kerascnn.models import register
+from kerascnn.models.convolved import Convolved
 from kerascnn.network import graph
 
 
@@ -141,65 +140,35 @@ def as_convolutions(model, input_shape=None):
     At the trained size the answer is the model's own.
 
     Args:
-        model: a keras.Model that is one chain of layers with one Flatten, as all VGG networks, AlexNet and ZFNet are.
+        model: a keras.Model whose dense layers follow a Flatten, as those of all VGG networks, AlexNet and ZFNet do.
         input_shape: (height, width, channels) of the new network, None for any size not below the trained one, which
             is the default.
     Returns:
         keras.Model with the layers' names and copies of their weights, images (N, height, width, channels) -> (N,
         classes).
     Raises:
-        UsageError: the model is not a chain of layers, or has no Flatten followed by a Dense layer.
+        UsageError: the model has no Flatten followed by a Dense layer, several inputs or outputs, or a layer that works
+            at one size of image only.
     """
-    chain = _chain(model)
-    kinds = [type(layer) for layer in chain]
+    flat = graph.flatten(model)
+    if len(flat.inputs) != 1 or len(flat.outputs) != 1:
+        raise UsageError(f"Model {model.name!r} has several inputs or outputs: as_convolutions takes one of each.")
+    kinds = [type(node.operation) for node in flat.nodes]
     if layers.Flatten not in kinds or layers.Dense not in kinds[kinds.index(layers.Flatten) :]:
         raise UsageError(f"Model {model.name!r} has no Flatten followed by dense layers: as_convolutions needs them.")
-    x = inputs = Input(input_shape or (None, None, model.inputs[0].shape[-1]), name="image")
-    average = layers.GlobalAveragePooling2D(name="average")
-    maps, weights = None, {}
-    for layer in chain:
-        softmax = isinstance(layer, layers.Softmax) or getattr(layer, "activation", None) is keras.activations.softmax
-        if isinstance(layer, layers.Flatten):
-            maps = layer.input.shape[1:]
-            continue
-        if isinstance(layer, layers.Dense):
-            size = maps[:2] if layer.kernel.shape[0] == math.prod(maps) else (1, 1)
-            copy = layers.Conv2D(
-                layer.units,
-                size,
-                activation=None if softmax else layer.activation,
-                use_bias=layer.use_bias,
-                dtype=layer.dtype_policy,
-                name=layer.name,
-            )
-            kernel, *bias = layer.get_weights()
-            weights[copy] = [kernel.reshape(*size, -1, layer.units), *bias]
-            maps = (1, 1, layer.units)
-            x = copy(x)
-            copy = layers.Softmax(dtype=layer.dtype_policy, name=f"{layer.name}_softmax") if softmax else None
-        else:
-            copy = layer.__class__.from_config(layer.get_config())
-            weights[copy] = layer.get_weights()
-        if softmax and maps is not None:
-            x = average(x)
-        x = copy(x) if copy is not None else x
-    if len(x.shape) == 4:
-        x = average(x)
-    for copy, values in weights.items():
-        copy.set_weights(values)
-    return keras.Model(inputs, x, name=model.name)
+    end = next(node for node in reversed(flat.nodes) if flat.outputs[0] in node.outputs)
+    dense, average = isinstance(end.operation, layers.Dense), layers.GlobalAveragePooling2D(name="average")
+    softmax = getattr(end.operation, "activation", None) is keras.activations.softmax
+    convolved = Convolved(flat, model.name, linear=end.name if dense and softmax else "")
 
+    def call(node, args, kwargs):
+        if node is not end:
+            return convolved(node, args, kwargs)
+        if not dense and (softmax or isinstance(node.operation, layers.Softmax)):
+            return convolved(node, [average(args[0])], kwargs)
+        scores = average(convolved(node, args, kwargs))
+        name = f"{node.operation.name}_softmax"
+        return layers.Softmax(dtype=node.operation.dtype_policy, name=name)(scores) if softmax else scores
 
-def _chain(model):
-    """The layers of a model that is one chain, without its input layer."""
-    flat = graph.flatten(model)
-    last, called = flat.inputs, set()
-    for node in flat.nodes:
-        if node.inputs != last or not isinstance(node.operation, keras.Layer) or node.operation in called:
-            raise UsageError(
-                f"Model {model.name!r} is not a chain of layers, each called once with the output of the one before: "
-                f"at {node.name!r} as_convolutions, which needs one, cannot go on."
-            )
-        last = node.outputs
-        called.add(node.operation)
-    return [node.operation for node in flat.nodes]
+    inputs = Input(input_shape or (None, None, model.inputs[0].shape[-1]), name="image")
+    return Model(inputs, flat.run([inputs], call)[flat.outputs[0]], name=model.name)

@@ -11,11 +11,12 @@ import math
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import ops
 
 from kerascnn.errors import UsageError, unknown
 from kerascnn.explain.subjects import opaque_step
 from kerascnn.explain.targets import check_channels_last
+from kerascnn.models.convolved import Convolved
 from kerascnn.network.find import find, find_all
 from kerascnn.network.graph import flatten
 from kerascnn.network.heads import head_step
@@ -24,8 +25,6 @@ from kerascnn.progress import Progress
 
 AGGREGATES = ("mean", "stack")
 BATCH_SIZE = 32
-FIXED = ("Reshape", "Resizing", "CenterCrop", "Permute", "RepeatVector", "ZeroPadding1D")  # made for one size
-PASSED = ("Dropout", "Activation", "ReLU", "Identity", "SpatialDropout2D", "GaussianNoise", "AlphaDropout")
 
 
 def features(model, images, layer, *, aggregate="mean", flip=True, batch_size=BATCH_SIZE, say=None):
@@ -143,7 +142,7 @@ def convolutional(model, layer):
     last = max(number for number, node in enumerate(graph.nodes) if node.name == path)
     graph = dataclasses.replace(graph, nodes=graph.nodes[: last + 1])
     inputs = keras.Input((None, None, model.input_shape[-1]), name="image")
-    known = graph.run([inputs], _Convolved(graph, model.name))
+    known = graph.run([inputs], Convolved(graph, model.name, cure=" Name a layer before it."))
     output = known[graph.nodes[last].outputs[0]]
     if len(output.shape) != 4:
         raise UsageError(f"Layer {layer!r} of {model.name} gives no maps of features: its output is {output.shape}.")
@@ -174,66 +173,3 @@ def check_feature(plan, layer, value):
             f"Layer {layer!r} of {plan.model} gives the class probabilities, which are not features. Name a layer "
             f"before it. List them: kerascnn table {plan.model}"
         )
-
-
-class _Convolved:
-    """Calls each operation of a graph, or what takes its place where images are of any size.
-
-    The layers are new ones with the same weights.
-    """
-
-    def __init__(self, graph, name):
-        self.graph, self.name = graph, name
-        self.layers = {}  # {path: layer}, so that a layer that is called twice stays one
-        self.flat = {}  # {tensor number: (h, w) of the maps that were flattened}
-
-    def __call__(self, node, args, kwargs):
-        operation, kind = node.operation, type(node.operation).__name__
-        shape = self.graph.tensors[node.inputs[0]].shape if node.inputs else ()
-        if kind == "Flatten":
-            self.flat[node.outputs[0]] = tuple(shape[1:3]) if len(shape) == 4 else (1, 1)
-            return args[0]
-        flat = self.flat.get(node.inputs[0]) if node.inputs else None
-        if flat and kind in PASSED:
-            self.flat[node.outputs[0]] = flat
-        elif flat and kind != "Dense":
-            raise self._of_one_size(node)
-        if kind in FIXED:
-            raise self._of_one_size(node)
-        if not isinstance(operation, keras.Layer):
-            return operation(*args, **kwargs)
-        if node.name not in self.layers:
-            self.layers[node.name] = self._layer(operation, kind, shape, flat)
-            layer = self.layers[node.name]
-            result = layer(*args, **kwargs)
-            weights = operation.get_weights()
-            if kind == "Dense":
-                weights[0] = weights[0].reshape(*layer.kernel_size, -1, operation.units)
-            layer.set_weights(weights)
-            return result
-        return self.layers[node.name](*args, **kwargs)
-
-    def _of_one_size(self, node):
-        return UsageError(
-            f"Layer {node.name!r} of {self.name} works at one size of image only ({type(node.operation).__name__}), so "
-            "that the network cannot be applied to others. Name a layer before it."
-        )
-
-    def _layer(self, operation, kind, shape, flat):
-        """A new layer in the place of one."""
-        if kind == "Dense":
-            return layers.Conv2D(
-                operation.units,
-                flat or (1, 1),
-                activation=operation.activation,
-                use_bias=operation.use_bias,
-                name=operation.name,
-                dtype=operation.dtype_policy,
-            )
-        if kind in ("GlobalAveragePooling2D", "GlobalMaxPooling2D"):
-            pooling = layers.AveragePooling2D if "Average" in kind else layers.MaxPooling2D
-            return pooling(tuple(shape[1:3]), strides=1, name=operation.name)
-        config = operation.get_config()
-        if kind == "BatchNormalization":
-            config["axis"] = -1
-        return type(operation).from_config(config)
