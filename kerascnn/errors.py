@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import numbers
 import os
 import re
 import shlex
@@ -41,6 +42,13 @@ class Stopped(Exception):  # noqa: N818 (not an error)
 def counted(number, noun, plural=None):
     """A number and its noun: "1 image", "2,000 images", "0 images"; `plural` where it is not the noun with an s."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def whole(name, value, least=1):
+    """A parameter's value as an int; a UsageError if it is no whole number, or less than `least`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise UsageError(f"{name}={value!r} is not allowed: it must be a whole number, at least {least}.")
+    return int(value)
 
 
 FULL = {  # what libraries say of a disk that holds no more, and Python's number for it

@@ -17,7 +17,7 @@ from kerascnn.dataset_scan.result import ScanResult, load
 from kerascnn.dataset_scan.scanned_layers import scanned_layers
 from kerascnn.dataset_scan.sources import open_source
 from kerascnn.dataset_scan.statistics import Statistics
-from kerascnn.errors import DataError, UsageError, counted
+from kerascnn.errors import DataError, UsageError, counted, whole
 from kerascnn.explain.subjects import check_images, opaque_step
 from kerascnn.explain.walk import check_finite
 from kerascnn.network.graph import has_graph, why_no_graph
@@ -78,9 +78,9 @@ def scan(
         UsageError: unknown layer, a layer without channels, k larger than what any layer has, no images, images that
             the model does not take, NaN among the weights.
     """
-    k, per_image = _whole("k", k), _whole("per_image", per_image)
-    batch_size = _whole("batch_size", batch_size)
-    samples = None if samples is None else _whole("samples", samples)
+    k, per_image = whole("k", k), whole("per_image", per_image)
+    batch_size = whole("batch_size", batch_size)
+    samples = None if samples is None else whole("samples", samples)
     given = data, labels, split, class_names, preprocessing
     model, layers, plan, source, names = _opened(model, layers, *given, k, per_image)
     pixels = getattr(preprocessing, "crop", lambda images: images)
@@ -135,12 +135,6 @@ def _share(shard, source, batch_size, patches, manifest):
         )
     manifest |= {"shard": list(check_shard(shard)), "computed_with": backends.computed_with(), "patches": patches}
     return shard_range(shard, len(source), batch_size)
-
-
-def _whole(name, number):
-    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
-        raise UsageError(f"{name}={number!r} is not allowed: it must be a whole number, at least 1.")
-    return int(number)
 
 
 def _opened(model, layers, data, labels, split, class_names, preprocessing, k, per_image):

@@ -12,7 +12,7 @@ from kerascnn import runs
 from kerascnn.datasets.image_files import ImageFiles
 from kerascnn.datasets.loading import read
 from kerascnn.datasets.shard_index import COLUMNS, INDEX
-from kerascnn.errors import DataError, UsageError, counted
+from kerascnn.errors import DataError, UsageError, counted, whole
 
 
 def pack(data, shards, out, *, classes=None):
@@ -97,9 +97,7 @@ def _shares(data, shards):
     """{split: number of shards}, in proportion to the images, each at least 1."""
     sizes = {name: len(split) for name, split in data.splits.items()}
     total = sum(sizes.values())
-    if isinstance(shards, bool) or not isinstance(shards, (int, np.integer)) or shards < 1:
-        raise UsageError(f"shards={shards!r} is not allowed: it must be a whole number, at least 1.")
-    if shards > total:
+    if whole("shards", shards) > total:
         raise UsageError(
             f"shards={shards} is more than the {counted(total, 'image')}. Give shards={total} or less; files of 100 MB "
             "to 1 GB are usual."

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kerascnn.errors import UsageError, unknown
+from kerascnn.errors import UsageError, unknown, whole
 from kerascnn.explain.recorded import activations
 
 METRICS = ("euclidean", "cosine")
@@ -46,9 +46,7 @@ def nearest_images(model, queries, images, layer, *, top=6, metric="euclidean", 
 
 def check_top(top, count=None):
     """Raise a UsageError if `top` is no whole number from 1 up to the number of images, if that is known."""
-    if isinstance(top, bool) or not isinstance(top, (int, np.integer)) or top < 1:
-        raise UsageError(f"top={top!r} is not allowed: it must be a whole number, at least 1.")
-    if count is not None and top > count:
+    if whole("top", top) and count is not None and top > count:
         raise UsageError(f"top={top} is not allowed: it must be 1 to {count}, the number of images.")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from kerascnn import __version__
 from kerascnn.dataset_scan.scanning import checksum
 from kerascnn.dataset_scan.sources import Arrays
-from kerascnn.errors import UsageError, counted
+from kerascnn.errors import UsageError, counted, whole
 from kerascnn.pages.microscope import features, pictures
 from kerascnn.pages.microscope import looks as looks_of
 from kerascnn.pages.microscope.book import LayerFacts
@@ -116,8 +116,7 @@ def microscope(
 
 def _check(subject, top, maps, looks):
     for name, value, least in (("top", top, 1), ("maps", maps, 0), ("looks", looks, 0)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise UsageError(f"{name}={value!r} is not allowed: it must be a whole number, at least {least}.")
+        whole(name, value, least)
     if top > len(subject):
         raise UsageError(
             f"top={top} is larger than the data: there are {counted(len(subject), 'image')}. "

@@ -9,7 +9,7 @@ import numpy as np
 from kerascnn import using
 from kerascnn.dataset_scan.sources import Arrays, open_source
 from kerascnn.datasets.image_data import ImageData, Split
-from kerascnn.errors import UsageError
+from kerascnn.errors import UsageError, whole
 from kerascnn.using.classifier import subject as classifier_of
 
 
@@ -88,7 +88,7 @@ def opened(model, data, *, labels=None, split=None, class_names=None, preprocess
     chosen = data.splits[split] if isinstance(data, ImageData) else data
     files = tuple(chosen.files) if isinstance(chosen, Split) else ()
     pixels, numbers = source.images, np.asarray(source.labels)
-    if images is not None and _whole(images) < len(pixels):
+    if images is not None and whole("images", images) < len(pixels):
         index = np.unique(np.linspace(0, len(pixels) - 1, images).round().astype(int))
         pixels = pixels.take(index) if hasattr(pixels, "decode") else pixels[index]
         numbers, files = numbers[index], tuple(files[i] for i in index) if files else ()
@@ -98,9 +98,3 @@ def opened(model, data, *, labels=None, split=None, class_names=None, preprocess
     class_names = tuple(map(str, class_names))
     answers = answers or class_names
     return Subject(model, pixels, numbers, files, class_names, answers, preprocessing, name, split or "", watch)
-
-
-def _whole(images):
-    if isinstance(images, bool) or not isinstance(images, (int, np.integer)) or images < 1:
-        raise UsageError(f"images={images!r} is not allowed: it must be a whole number, at least 1.")
-    return images
