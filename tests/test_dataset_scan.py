@@ -255,6 +255,8 @@ def test_saved_and_loaded(tmp_path):
     result.save(tmp_path / "small.npz", patches=False)
     with pytest.raises(UsageError, match="saved without patches"):
         dataset_scan.load(tmp_path / "small.npz").patches("conv1", 0)
+    again.save(tmp_path / "small.npz", patches=False)
+    same(result, again)
     torn = tmp_path / "torn.npz"
     torn.write_bytes((tmp_path / "scan.npz").read_bytes()[:-500])
     with pytest.raises(DataError, match="torn"):

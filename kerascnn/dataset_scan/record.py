@@ -106,9 +106,9 @@ class LayerRecord:
         for key in [key for key in self.patches if key not in alive]:
             del self.patches[key]
 
-    def to_arrays(self, small=False):
+    def to_arrays(self, small=False, patches=True):
         """{name: array}; with `small` large uint8 patches as WebP, which changes their pixels a little."""
-        keys, height = sorted(self.patches), self.geometry.size[0]
+        keys, height = sorted(self.patches) if patches else [], self.geometry.size[0]
         patches = [self.patches[key] for key in keys]
         coded = small and height > EXACT and patches and all(map(_is_picture, patches))
         patches = [Webp.of(patch) if coded else _pixels(patch) for patch in patches]
@@ -165,16 +165,17 @@ class Record:
         for layer in self.layers.values():
             layer.statistics.finish()
 
-    def write(self, path, *, small=False):
+    def write(self, path, *, small=False, patches=True):
         """Write one NPZ file, atomically; ZIP's checksums guard it.
 
         Args:
             small: True compresses it, and keeps large uint8 patches as WebP.
+            patches: False leaves out the pixels of patches.
         """
         arrays = {
             f"{number}/{name}": array
             for number, layer in enumerate(self.layers.values())
-            for name, array in layer.to_arrays(small).items()
+            for name, array in layer.to_arrays(small, patches).items()
         }
         save = np.savez_compressed if small else np.savez
         head = {"manifest": self.manifest, "done": self.done, "layers": list(self.layers)}

@@ -221,14 +221,11 @@ class ScanResult:
         Args:
             patches: False leaves out the pixels of patches (they are most of the file).
         """
-        if not patches:
-            for record in self._record.layers.values():
-                record.patches = {}
-        elif self._take is not None:
+        if patches and self._take is not None:
             for record in self._record.layers.values():
                 keys = np.stack([record.leaders.image, record.leaders.place], -1).reshape(-1, 2)
                 self._fetch(record, [tuple(key) for key in keys.tolist() if key[0] != NONE])
-        self._record.write(path, small=True)
+        self._record.write(path, small=True, patches=patches)
         if self._take is not None:
             for record in self._record.layers.values():
                 record.patches = {}
