@@ -90,13 +90,11 @@ def flatten(model):
     function = _function(model)
     if function is None:
         raise UsageError(why_no_graph(model))
-    flat, numbers, calls = Graph([], (), (), [], ()), {}, {}
+    flat, calls, known = Graph([], (), (), [], ()), {}, {}
 
     def number(tensor):
-        if id(tensor) not in numbers:
-            numbers[id(tensor)] = len(flat.tensors)
-            flat.tensors.append(tensor)
-        return numbers[id(tensor)]
+        flat.tensors.append(tensor)
+        return len(flat.tensors) - 1
 
     def add(function, known, path):
         """Adds the calls inside `function`; `known` maps id(its own symbolic tensor) to a tensor number."""
@@ -112,7 +110,7 @@ def flatten(model):
                 name = f"{path}{node.operation.name}"
                 if inner is None:
                     # A nested model's inner tensors serve every call of that model: each call gets new numbers.
-                    outputs = tuple(number(t) if not path else _fresh(t, flat) for t in node.outputs)
+                    outputs = tuple(map(number, node.outputs))
                     call = calls[name] = calls.get(name, -1) + 1  # of a path: inside a nested model it has another
                     inputs = tuple(known[id(t)] for t in node.input_tensors)
                     flat.nodes.append(Node(node.operation, name, call, args, kwargs, inputs, outputs))
@@ -122,8 +120,10 @@ def flatten(model):
                     outputs = tuple(inside[id(t)] for t in inner.outputs)
                 known.update({id(t): n for t, n in zip(node.outputs, outputs, strict=True)})
 
-    inputs = tuple(number(t) for t in function.inputs)
-    known = {id(t): n for t, n in zip(function.inputs, inputs, strict=True)}
+    for tensor in function.inputs:
+        if id(tensor) not in known:
+            known[id(tensor)] = number(tensor)
+    inputs = tuple(known[id(t)] for t in function.inputs)
     add(function, known, "")
     outputs = tuple(known[id(t)] for t in function.outputs)
     return dataclasses.replace(flat, inputs=inputs, outputs=outputs, input_names=tuple(t.name for t in function.inputs))
@@ -189,11 +189,6 @@ def _passed(function, args, kwargs):
     if isinstance(given, dict) and not isinstance(function._inputs_struct, dict):
         refs = [given[tensor.name] for tensor in function.inputs]  # Keras matches them by the inputs' names
     return [ref.id for ref in refs]
-
-
-def _fresh(tensor, flat):
-    flat.tensors.append(tensor)
-    return len(flat.tensors) - 1
 
 
 def _function(operation):

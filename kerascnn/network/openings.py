@@ -35,9 +35,11 @@ def open_node(b, node, known, shapes):
         if type(operation).__module__.startswith("keras.") and name in OPERATIONS:
             return OPERATIONS[name](b, node, known, shapes)
         raise NoRuleError(f"the operation {name} is not supported")
+    if quantised := getattr(operation, "quantization_mode", None):
+        raise NoRuleError(f"its weights are quantised ({quantised})")
     opening = _opening(type(operation))
-    if opening is None or getattr(operation, "quantization_mode", None):
-        return _open_traced(b, node, known, shapes)
+    if opening is None:
+        return b.open_inner(_traced(operation, node, shapes), [known[t] for t in node.inputs])
     mask = node.kwargs.get("mask")
     if isinstance(mask, Ref):
         return _open_masked(b, node, known, shapes, mask.id)
@@ -69,13 +71,6 @@ def _opening(kind):
         if {"call", "__call__", "convolution_op", "transform_images"} & set(vars(parent)):
             return None
     return None
-
-
-def _open_traced(b, node, known, shapes):
-    layer = node.operation
-    if getattr(layer, "quantization_mode", None):
-        raise NoRuleError(f"its weights are quantised ({layer.quantization_mode})")
-    return b.open_inner(_traced(layer, node, shapes), [known[t] for t in node.inputs])
 
 
 def _traced(function, node, shapes):
