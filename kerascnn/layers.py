@@ -213,3 +213,12 @@ def pass_on(kernel):
     same = range(min(channels, filters))
     kernel[..., same] = 0
     kernel[height // 2, width // 2, same, same] = 1
+
+
+def give_weights(to, weights):
+    """Set the weights of a layer or a model. An adapted `keras.layers.Normalization` computes with copies of its
+    weights, which its `set_weights` leaves as they were, so they are made again."""
+    to.set_weights(weights)
+    for layer in to._flatten_layers():
+        if isinstance(layer, layers.Normalization) and layer.built:
+            layer.finalize_state()

@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from kerascnn.errors import UsageError
-from kerascnn.layers import GroupedConv2D, LocalResponseNormalization, PatchWhitening
+from kerascnn.layers import GroupedConv2D, LocalResponseNormalization, PatchWhitening, give_weights
 
 
 def lrn_loops(x, size, alpha, beta, k):
@@ -138,3 +138,12 @@ def test_the_shape_of_whitened_patches(padding, side):
     assert layer.compute_output_shape((None, None, None, 3)) == (None, None, None, 24)
     patches = layer(np.zeros((1, 8, 8, 3), "float32"))
     assert patches.shape == layer.compute_output_shape((1, 8, 8, 3)) == (1, side, side, 24)
+
+
+def test_an_adapted_normalisation_computes_with_the_weights_that_it_is_given():
+    x = np.random.default_rng(0).normal(5, 3, (50, 4, 4, 2)).astype("float32")
+    model = keras.Sequential([keras.Input((4, 4, 2)), keras.layers.Normalization()])
+    model.layers[0].adapt(x)
+    copy = keras.models.clone_model(model)
+    give_weights(copy, model.get_weights())
+    np.testing.assert_allclose(copy.predict(x, verbose=0), (x - x.mean((0, 1, 2))) / x.std((0, 1, 2)), atol=1e-4)

@@ -9,6 +9,7 @@ from keras import layers
 from kerascnn import explain
 from kerascnn.commands.features import write_features
 from kerascnn.errors import UsageError
+from kerascnn.explain.recorded import activations
 from kerascnn.using.features import convolutional, features
 
 
@@ -179,3 +180,47 @@ def test_a_parquet_file_of_images_that_are_no_files(tmp_path):
     table = pandas.read_parquet(tmp_path / "f.parquet")
     assert table.columns.tolist() == ["split", "features"]
     np.testing.assert_array_equal(np.stack(table["features"]), arrays["features"])
+
+
+def test_means_of_mixed_bfloat16_maps_are_taken_in_float32():
+    """A sum of 3,136 numbers of 1.5 stalls at 512 in bfloat16."""
+    conv = keras.layers.Conv2D(
+        1, 1, bias_initializer=keras.initializers.Constant(1.5), dtype="mixed_bfloat16", name="c"
+    )
+    other = keras.layers.Conv2D(1, 1, bias_initializer="ones", dtype="mixed_bfloat16", name="d")
+    inputs = keras.Input((56, 56, 1))
+    both = keras.layers.Concatenate(name="both")([conv(inputs), other(inputs)])
+    outputs = keras.layers.Dense(2, activation="softmax")(keras.layers.GlobalAveragePooling2D()(both))
+    values = features(keras.Model(inputs, outputs), np.zeros((1, 56, 56, 1), "float32"), "both")
+    np.testing.assert_allclose(values[0], np.array([1.5, 1]) / np.hypot(1.5, 1), rtol=1e-3)
+
+
+def test_features_are_those_of_the_call_that_is_named():
+    inputs = keras.Input((6, 6, 2))
+    twice = keras.layers.Conv2D(2, 3, padding="same", activation="relu", name="c")
+    x = keras.layers.GlobalAveragePooling2D()(twice(twice(inputs)))
+    model = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(x))
+    images = np.random.default_rng(0).normal(size=(3, 6, 6, 2)).astype("float32")
+    for name in ("c#1", "c#2"):
+        expected = activations(model, images, name).mean((1, 2))
+        expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+        np.testing.assert_allclose(features(model, images, name, flip=False), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_global_pooling_of_a_network_of_any_size(keepdims):
+    inputs = keras.Input((None, None, 3))
+    maps = keras.layers.Conv2D(4, 3, padding="same", name="maps")(inputs)
+    x = keras.layers.GlobalAveragePooling2D(keepdims=keepdims, name="pool")(maps)
+    x = keras.layers.Flatten()(keras.layers.Multiply()([maps, x])[:, 0, 0]) if keepdims else x
+    model = keras.Model(
+        inputs, keras.layers.Dense(2, activation="softmax", name="scores")(keras.layers.Dense(3, name="d")(x))
+    )
+    images = np.random.default_rng(0).normal(size=(2, 9, 9, 3)).astype("float32")
+    if keepdims:
+        with pytest.raises(UsageError, match="'pool' of .* works at one size of image only"):
+            features(model, images, "d")
+        return
+    expected = activations(model, images, "d")
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(features(model, images, "d", flip=False), expected, rtol=1e-4)

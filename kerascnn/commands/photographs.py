@@ -102,8 +102,11 @@ def _photograph(path, name, prepared):
 def _names(paths):
     """What the files of each image begin with: its stem, and where several have one stem, its path below the folder
     that all share, such as cat-0001.png."""
-    shared = Path(os.path.commonpath([path.parent for path in paths]))
+    paths = [path.absolute() for path in paths]
     often = Counter(path.stem for path in paths)
+    if len(often) == len(paths):
+        return list(often)
+    shared = Path(os.path.commonpath([path.parent for path in paths]))
     return [path.stem if often[path.stem] == 1 else "-".join(path.relative_to(shared).parts) for path in paths]
 
 

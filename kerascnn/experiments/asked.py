@@ -15,7 +15,7 @@ from kerascnn import using
 from kerascnn.errors import UsageError
 from kerascnn.using.class_names import class_indices
 from kerascnn.using.classifier import subject
-from kerascnn.using.run_data import own_data
+from kerascnn.using.run_data import known_data
 
 
 class Asked:
@@ -46,7 +46,7 @@ class Asked:
     def loaded(self):
         """The ImageData."""
         run = self.classifier.run
-        own = run and own_data(run, self.data, side=self.side)
+        own = run and known_data(run, self.data, side=self.side)
         return own or using.data_of(self.classifier, self.data, side=self.side)
 
     @property

@@ -30,6 +30,7 @@ from kerascnn.experiments.invariance import usual_layers
 from kerascnn.experiments.kept import Kept
 from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
 from kerascnn.experiments.softmax_head import trained, with_softmax
+from kerascnn.layers import give_weights
 from kerascnn.plots import BLUE, ORANGE
 from kerascnn.progress import Progress
 from kerascnn.using.features import aggregated, check_sizes, scale_features
@@ -141,7 +142,7 @@ def _fine_tuned(model, layer, images, labels, steps, train_batch, learning_rate,
 
     told = f"fine-tuned in {steps} steps of {min(train_batch, len(labels))} images"
     weights_of = kept.measure("fine-tuned weights", weights, lambda _: told)
-    network.set_weights([weights_of[str(number)] for number in range(len(weights_of))])
+    give_weights(network, [weights_of[str(number)] for number in range(len(weights_of))])
     return network
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from kerascnn.errors import UsageError
 from kerascnn.explain.subjects import opaque_step
+from kerascnn.layers import give_weights
 from kerascnn.network.graph import flatten
 from kerascnn.network.plan import make_plan
 from kerascnn.using.features import feature_place
@@ -41,14 +42,14 @@ def with_softmax(model, layer, num_classes, seed, *, fresh=True):
     finally:
         random.setstate(state)
     if not fresh:
-        copy.set_weights(model.get_weights())
+        give_weights(copy, model.get_weights())
     network.trainable = True
     for old in model.layers:
         if np.prod(getattr(old, "kernel_size", 1)) > 1 or isinstance(old, keras.layers.Dense):
             break
         kept = next((each for each in network.layers if each.name == old.name), None)
         if kept is not None and old.weights:
-            kept.set_weights(old.get_weights())
+            give_weights(kept, old.get_weights())
             kept.trainable = False
     return network
 
@@ -56,9 +57,8 @@ def with_softmax(model, layer, num_classes, seed, *, fresh=True):
 def _output(model, place):
     """The tensor that a call of a layer gives, in a copy of the Place's network."""
     graph = flatten(model)
-    calls = [node for node in graph.nodes if node.name == place.path]
-    number = place.name.removeprefix(place.path).removeprefix("#")
-    return graph.tensors[calls[int(number or 1) - 1].outputs[0]]
+    node = graph.nodes[place.number([node.name for node in graph.nodes])]
+    return graph.tensors[node.outputs[0]]
 
 
 def trained(network, images, labels, rows, steps, train_batch, learning_rate, seed, change=None):

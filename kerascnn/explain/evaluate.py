@@ -17,13 +17,15 @@ from kerascnn.explain.answers import probabilities
 from kerascnn.explain.by_name import maps
 from kerascnn.explain.reverse import fixed_target
 from kerascnn.explain.subjects import opaque_step
-from kerascnn.explain.targets import score_value
+from kerascnn.explain.targets import check_channels_last, score_value
 from kerascnn.explain.walk import Task, run
+from kerascnn.layers import give_weights
 from kerascnn.network.plan import make_plan
 
 
 def importance(method, model, images, target=None, **options):
     """(N, H, W) importance of every pixel: the method's maps, of colours the largest absolute value."""
+    check_channels_last(make_plan(model, opaque_step))
     return importance_of(maps(method, model, images, target, **options))
 
 
@@ -68,7 +70,7 @@ def randomisation(model, images, target=None, *, methods=("saliency",), mode="ca
     trained = model.get_weights()
     for layer in _last_first(copy):
         if mode == "independent":
-            copy.set_weights(trained)
+            give_weights(copy, trained)
         _randomise(layer, rng)
         for method in methods:
             ranks, alike = likeness(before[method], importance(method, copy, images, target, **options))
@@ -89,7 +91,7 @@ def _copied(model):
     copy = keras.models.clone_model(model)
     for layer in copy._flatten_layers():
         layer.trainable = True  # frozen layers, too, are made random; the model's own setter leaves them
-    copy.set_weights(model.get_weights())
+    give_weights(copy, model.get_weights())
     copy.loss = getattr(model, "loss", None)  # it says whether a single unit is a score
     return copy
 

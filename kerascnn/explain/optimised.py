@@ -12,7 +12,9 @@ from scipy.sparse import csr_array
 
 from kerascnn.errors import UsageError
 from kerascnn.explain.reverse import walk_back
-from kerascnn.explain.targets import Neuron
+from kerascnn.explain.subjects import opaque_step
+from kerascnn.explain.targets import Neuron, check_channels_last
+from kerascnn.network.plan import make_plan
 
 # Colours of natural images are correlated: the square root of their covariance, normalised (Distill 2017's lucid).
 COLOURS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
@@ -40,6 +42,7 @@ def feature_images(
     shape = model.input_shape
     if not isinstance(shape, tuple) or len(shape) != 4 or None in shape[1:]:
         raise UsageError(f"Feature visualisation needs one image input of fixed size; the model takes {shape}.")
+    check_channels_last(make_plan(model, opaque_step))
     targets = [_mean_of_channel(t) for t in targets]
     height, width, channels = shape[1:]
     rng, n = np.random.default_rng(seed), len(targets)

@@ -7,6 +7,7 @@ from keras import layers
 
 from kerascnn import keras_file
 from kerascnn.errors import UsageError
+from kerascnn.layers import give_weights
 
 HEAD = "new_head"
 PASSED = (layers.ZeroPadding2D, layers.Dropout)  # between the features and the old head: they tell nothing
@@ -82,7 +83,7 @@ def _at_size(body, inputs):
         return layer.__class__.from_config(config)
 
     clone = keras.models.clone_model(body, input_tensors=[inputs], clone_function=copied)
-    clone.set_weights(body.get_weights())
+    give_weights(clone, body.get_weights())
     return clone
 
 

@@ -4,6 +4,7 @@ import keras
 from keras import layers
 
 from kerascnn.errors import UsageError
+from kerascnn.layers import give_weights
 
 FIXED = ("Reshape", "Resizing", "CenterCrop", "Permute", "RepeatVector", "ZeroPadding1D")  # made for one size
 PASSED = ("Dropout", "Activation", "ReLU", "Identity", "SpatialDropout2D", "GaussianNoise", "AlphaDropout")
@@ -49,7 +50,7 @@ class Convolved:
             weights = operation.get_weights()
             if kind == "Dense":
                 weights[0] = weights[0].reshape(*layer.kernel_size, -1, operation.units)
-            layer.set_weights(weights)
+            give_weights(layer, weights)
             return result
         return self.layers[node.name](*args, **kwargs)
 
@@ -72,6 +73,10 @@ class Convolved:
                 dtype=operation.dtype_policy,
             )
         if kind in ("GlobalAveragePooling2D", "GlobalMaxPooling2D"):
+            if operation.keepdims:  # what it gives is spread over maps of another size
+                raise self._of_one_size(node)
+            if None in shape[1:3]:
+                return type(operation)(keepdims=True, name=operation.name)
             pooling = layers.AveragePooling2D if "Average" in kind else layers.MaxPooling2D
             return pooling(tuple(shape[1:3]), strides=1, name=operation.name)
         config = operation.get_config()

@@ -10,6 +10,7 @@ filters or units, or pools. Poolings stay, unless they are named, so that the ma
 import keras
 
 from kerascnn.errors import UsageError
+from kerascnn.layers import give_weights
 from kerascnn.network.find import Layers, find_all
 from kerascnn.network.graph import flatten
 
@@ -78,7 +79,7 @@ def altered(model, without="", widths="", extra=""):
     for name, layer in new_layers.items():
         old = places[name].operation
         if [tuple(w.shape) for w in layer.weights] == [tuple(w.shape) for w in old.weights] and old.weights:
-            layer.set_weights(old.get_weights())
+            give_weights(layer, old.get_weights())
     return changed, _told(model, changed, graph, without, gone, sizes, added)
 
 

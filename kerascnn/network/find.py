@@ -33,6 +33,11 @@ class Place(NamedTuple):
     path: str
     value: object
 
+    def number(self, paths):
+        """The place of this call among the calls of all layers, in order, of which the paths are given."""
+        call = int(self.name.rpartition("#")[2]) if "#" in self.name else 1
+        return [number for number, path in enumerate(paths) if path == self.path][call - 1]
+
 
 def layers_of(model):
     """{path: layer} of a keras.Model, nested models opened."""

@@ -16,12 +16,13 @@ class Guard:
 
     Args:
         application: the other one.
-        hosts: names besides the loopback ones by which it may be called.
+        hosts: names by which it may be called, besides the loopback ones and the address that a request comes to.
         token: what a request must bring as "Authorization: Bearer TOKEN", as ?token= or in a cookie; None: nothing.
     """
 
     def __init__(self, application, hosts=(), token=None):
-        self.application, self.hosts, self.token = application, {*LOOPBACK, *hosts}, token
+        hosts = {host.lower() for host in (*LOOPBACK, *hosts)}
+        self.application, self.hosts, self.token = application, hosts, token
 
     async def __call__(self, scope, receive, send):
         reason = self._refusal(scope) if scope["type"] == "http" else None
@@ -34,7 +35,8 @@ class Guard:
         """(sentence, status) where a request is not allowed, else None."""
         headers = {name.decode("latin1").lower(): value.decode("latin1") for name, value in scope["headers"]}
         called = _host(f"//{headers.get('host', '')}")
-        if called not in self.hosts:
+        reached = (scope.get("server") or ("",))[0]  # the address of this machine that the request came to
+        if called not in self.hosts and called != reached:
             return f"This service does not go by the name {called!r}.", 421
         origin = headers.get("origin")
         if origin is not None and (_host(origin) not in self.hosts or origin.partition("//")[2] != headers["host"]):

@@ -3,6 +3,8 @@
 import numpy as np
 from keras import layers, ops
 
+from kerascnn.layers import give_weights
+
 SUFFIX = "_bn"
 
 
@@ -31,5 +33,5 @@ def fold(trained, plain):
             values = [kernel * factor, (bias - mean) * factor]
             if norm.center:
                 values[1] = values[1] + ops.convert_to_numpy(norm.beta)
-        layer.set_weights(values)
+        give_weights(layer, values)
     return plain

@@ -10,6 +10,7 @@ import keras
 from kerascnn import runs
 from kerascnn.errors import DataError, UsageError, counted
 from kerascnn.keras_file import load
+from kerascnn.layers import give_weights
 from kerascnn.models import is_file, torch_file
 from kerascnn.models.backbone import HEAD
 from kerascnn.models.checkpoint import fill_from_torch
@@ -66,7 +67,7 @@ def start_from(model, source, class_names):
         for layer in weighted:
             lent = weights.get(layer.name)
             if lent and [w.shape for w in lent] == [tuple(w.shape) for w in layer.weights]:
-                layer.set_weights(lent)
+                give_weights(layer, lent)
                 filled.append(layer.name)
     if not filled:
         raise UsageError(

@@ -10,7 +10,7 @@ from kerascnn.recipes import Recipe
 from kerascnn.training.evaluate import evaluate_split, views_of
 from kerascnn.using.class_names import class_indices
 from kerascnn.using.classifier import subject
-from kerascnn.using.run_data import data_of, own_data
+from kerascnn.using.run_data import data_of, known_data
 
 
 def evaluate(run, data=None, *, strict=False):
@@ -45,7 +45,7 @@ def to_evaluate(classifier, data=None, *, strict=False, some=False):
     """
     run, views, own = classifier.run, {}, None
     if run is not None:
-        own = own_data(run, data, strict=strict, some=some)
+        own = known_data(run, data, strict=strict, some=some)
         views = views_of(Recipe.from_dict(run.read("recipe")))
     other = data_of(classifier, data, strict=strict, some=some) if own is None else own
     names = other.class_names

@@ -15,6 +15,7 @@ from kerascnn import backends, runs
 from kerascnn.datasets.decoding import read_image
 from kerascnn.errors import DataError, UsageError, counted
 from kerascnn.explain.answers import class_probabilities
+from kerascnn.layers import give_weights
 from kerascnn.network import graph
 from kerascnn.processes import python_module
 from kerascnn.using import model_card, reloading
@@ -159,7 +160,7 @@ def in_float32(classifier):
         return list(map(plain, value)) if isinstance(value, list) else value
 
     copy = type(model).from_config(plain(model.get_config()))
-    copy.set_weights(model.get_weights())
+    give_weights(copy, model.get_weights())
     note = "The network mixes precisions; this file computes in float32, and was compared with the network in float32."
     return dataclasses.replace(classifier, model=copy, notes=(*classifier.notes, note))
 
@@ -239,7 +240,7 @@ def _images(classifier, name, data, fresh):
 def samples(classifier):
     """A run's own samples, test images at the size that images are brought to."""
     prepared = classifier.preprocessing
-    paths = sorted((classifier.run / "samples").glob("*.png"))
+    paths = sorted((classifier.run / "samples").glob("*.png")) if classifier.run else ()
     if not paths:
         return _Images(_noise(prepared), "images of noise")
     return _Images(np.stack([read_image(p, prepared.resize_to, prepared.channels) for p in paths]), "sample images")

@@ -91,8 +91,8 @@ def _averaged(network, images, batch_size, flip, say):
     for start in range(0, len(images), batch_size):
         batch = np.asarray(images[start : start + batch_size], "float32")
         views = [batch, batch[:, :, ::-1]] if flip else [batch]
-        maps = [ops.convert_to_numpy(network(np.ascontiguousarray(view), training=False)) for view in views]
-        parts.append(np.mean([each.mean((1, 2)) for each in maps], 0))
+        maps = [ops.cast(network(np.ascontiguousarray(view), training=False), "float32") for view in views]
+        parts.append(np.mean([ops.convert_to_numpy(each).mean((1, 2)) for each in maps], 0))
         progress.step()
     return np.concatenate(parts)
 
@@ -137,9 +137,9 @@ def convolutional(model, layer):
     """
     plan = make_plan(model, opaque_step)
     check_channels_last(plan)
-    path = feature_place(plan, layer).path
+    place = feature_place(plan, layer)
     graph = flatten(model)
-    last = max(number for number, node in enumerate(graph.nodes) if node.name == path)
+    last = place.number([node.name for node in graph.nodes])
     graph = dataclasses.replace(graph, nodes=graph.nodes[: last + 1])
     inputs = keras.Input((None, None, model.input_shape[-1]), name="image")
     known = graph.run([inputs], Convolved(graph, model.name, cure=" Name a layer before it."))

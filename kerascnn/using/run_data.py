@@ -70,7 +70,7 @@ def _check_images(run, data):
         raise _changed(run, data, f" What changed: {'; '.join(changed)}.")
 
 
-def own_data(run, data=None, **options):
+def known_data(run, data=None, **options):
     """The ImageData of a run, if `data` is None or names them, or a copy of them; otherwise None.
 
     Args:

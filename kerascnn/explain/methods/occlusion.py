@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from kerascnn import backends
-from kerascnn.errors import UsageError, unknown
+from kerascnn.errors import UsageError, counted, unknown
 from kerascnn.explain import register
 from kerascnn.explain.answers import probabilities
 from kerascnn.explain.recorded import activations
@@ -156,7 +156,13 @@ def _wanted(plan, arrays, target, convention, class_names):
     value = _score_value(plan, arrays)
     if target is None:
         return plan, value, "sum", None
-    classes, targets = shapes_of(plan, arrays)(value)[-1], np.broadcast_to(np.asarray(target, dtype=object), n)
+    classes = shapes_of(plan, arrays)(value)[-1]
+    targets = target if isinstance(target, list | tuple | np.ndarray) else [target] * n
+    if len(targets) != n and (n != 1 or not len(targets)):
+        raise UsageError(
+            f"There are {n} images and {counted(len(targets), 'target')}: give one target for all, or one per image, or "
+            "several for a single image."
+        )
     return plan, value, "sum", np.array([class_number(t, classes, plan.model, class_names) for t in targets])
 
 
@@ -245,7 +251,7 @@ def occlusion(
     whole = run(plan, Task(plan.steps, plan.inputs, (value,)), arrays, [])[0][0]
     base = ops.convert_to_numpy(_reduced(ops.convert_to_tensor(whole), reduce))
     targets = base.argmax(-1) if targets is None else targets
-    image = np.arange(n)
+    image = np.arange(n) if len(targets) == n else np.zeros(len(targets), int)
     if convention in ("probability", "tf-explain"):
         chance = probabilities(plan, table)[image, :, :, targets]
         return chance if convention == "probability" else 1 - chance
