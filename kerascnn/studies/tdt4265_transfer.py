@@ -37,7 +37,7 @@ def _values():
         for value in (
             accuracy(row, "best validation accuracy", best("val_accuracy"), split="validation", **figure),
             loss(row, "lowest validation loss", best("val_loss"), **figure),
-            Value(row, "its epoch", when_best("val_loss"), unit="epoch", **figure),
+            Value(row, "epoch of the lowest validation loss", when_best("val_loss"), unit="epoch", **figure),
             loss(row, "training loss at the end", last("loss"), **figure),
         )
     )
