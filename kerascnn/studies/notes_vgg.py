@@ -182,7 +182,7 @@ def _appendix_b(place):
     from kerascnn.experiments.asked import some
     from kerascnn.experiments.multiscale import STRENGTHS, command, svm
 
-    of, count = asked(place, "network", place.other), 200 if place.quick else 1000
+    of, count = asked(place, "network", place.other), 100 if place.quick else 1000
     outcome = command(of, images=count)
     outcome.save(place.folder)
     table = outcome.table
