@@ -25,9 +25,9 @@ PAPER = "Simonyan and Zisserman"
 # Appendix B: (name of ours, what it is)
 FEATURES = (
     ("one", "features of fc2 at the network's own scale"),
-    ("mean", "their mean over three scales"),
-    ("stack", "three scales stacked"),
-    ("gradients", "hand-crafted: histograms of gradients"),
+    ("mean", "the mean of these features over three scales"),
+    ("stack", "these features at three scales, stacked"),
+    ("gradients", "hand-crafted features: histograms of gradients"),
 )
 CALTECH = {  # table 11, column D, which stacks its scales there
     "published": 0.918,
