@@ -103,3 +103,10 @@ def test_a_folder_is_trained_on_without_a_word_of_configuration(folder, tmp_path
     run = kerascnn.train(kerascnn.recipe_for(photos, epochs=6), out=tmp_path / "run", say=lambda line: None)
     assert run.read("recipe")["class_weights"] == "balanced"
     assert run.read("run")["result"]["accuracy"] == 1
+
+
+def test_smaller_images_than_it_takes_are_left_to_the_default_recipe(folder):
+    photos = str(folder({"a": (20, (64, 64)), "b": (20, (64, 64))}))
+    plain = RECIPES.get("default")().replace(data=photos, image_size=16)
+    assert asked_recipe(photos, None, None, Fields(image_size=16)) == plain
+    assert asked_recipe(photos, None, None, Fields(image_size=32)).model == RECIPES.get("photos")().model

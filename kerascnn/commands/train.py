@@ -66,6 +66,8 @@ def make_fields(name, leave_out):
     return fields
 
 
+SMALLEST = 32  # pixels; the recipe photos takes no smaller images
+
 # Options that leave `kerascnn train photos/` to choose how to train.
 SUITED = frozenset(FIELDS) - {
     *("model", "model_options", "optimizer", "learning_rate", "momentum", "nesterov", "weight_decay", "l2"),
@@ -110,7 +112,9 @@ def asked_recipe(data, recipe, config, fields):
 
     if recipe is None:
         recipe = "transfer" if whole else "digits" if chosen == "digits" else "default"
-        if recipe == "default" and settings.keys() | typed.keys() <= SUITED and resolve(chosen)[1] is not None:
+        given = settings | typed
+        small = (given.get("image_size") or SMALLEST) < SMALLEST
+        if recipe == "default" and given.keys() <= SUITED and not small and resolve(chosen)[1] is not None:
             recipe = "photos"
     asked = RECIPES.get(recipe)().replace(**(settings | typed))
     facts(asked.model)
