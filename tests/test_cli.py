@@ -310,7 +310,7 @@ def test_data_check(call, make_folder):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ([], "Training lenet5 resizes them to 32x32 pixels, 3 channels, where they take"),
+        ([], "Training airbench94 resizes them to 32x32 pixels, 3 channels, where they take"),
         (
             ["--model", "cifar_net", "--channels", "1"],
             "Training cifar_net resizes them to 32x32 pixels, 1 channel, ",

@@ -218,7 +218,7 @@ def test_global_pooling_of_a_network_of_any_size(keepdims):
     )
     images = np.random.default_rng(0).normal(size=(2, 9, 9, 3)).astype("float32")
     if keepdims:
-        with pytest.raises(UsageError, match="'pool' of .* works at one size of image only"):
+        with pytest.raises(UsageError, match=r"'pool' of .* works at one size of image only"):
             features(model, images, "d")
         return
     expected = activations(model, images, "d")

@@ -49,9 +49,8 @@ def serve(run: Subject, /, *, host: str = "127.0.0.1", port: int = 8000, token: 
                 f"The server cannot listen at --host {host} --port {port}: {error.strerror or error}. "
                 "Type another --port, or leave --host out."
             ) from error
-        say(
-            f"http://{f'[{host}]' if ':' in host else host}:{port}{f'/?token={token}' if token else ''}  (Ctrl-C stops)"
-        )
+        shown = f"[{host}]" if ":" in host else host
+        say(f"http://{shown}:{port}{f'/?token={token}' if token else ''}  (Ctrl-C stops)")
         let_interrupts_through()  # uvicorn answers what it computes, then raises the signal again
         with contextlib.suppress(KeyboardInterrupt):
             server(application, log_level="warning").run(sockets=[listening])

@@ -20,8 +20,8 @@ def maps(method, model, images, target=None, **options):
     values = EXPLANATIONS.get(method)(model, images, target, **options)
     if not hasattr(values, "shape"):
         raise UsageError(
-            f"{method} gives maps of each of the {len(values)} inputs of {model.name}, and only those of a network with "
-            f"one input can be brought to the images' size. Call kerascnn.explain.{method} itself."
+            f"{method} gives maps of each of the {len(values)} inputs of {model.name}, and only those of a network "
+            f"with one input can be brought to the images' size. Call kerascnn.explain.{method} itself."
         )
     size = images.shape[1:3]
     return enlarge(values, size) if values.ndim == 3 and values.shape[1:] != size else values

@@ -160,8 +160,8 @@ def _wanted(plan, arrays, target, convention, class_names):
     targets = target if isinstance(target, list | tuple | np.ndarray) else [target] * n
     if len(targets) != n and (n != 1 or not len(targets)):
         raise UsageError(
-            f"There are {n} images and {counted(len(targets), 'target')}: give one target for all, or one per image, or "
-            "several for a single image."
+            f"There are {n} images and {counted(len(targets), 'target')}: give one target for all, or one per image, "
+            "or several for a single image."
         )
     return plan, value, "sum", np.array([class_number(t, classes, plan.model, class_names) for t in targets])
 
