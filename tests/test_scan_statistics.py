@@ -52,6 +52,14 @@ def test_a_dead_unit_is_called_dead():
     assert table["zeros"][2] == 1
 
 
+def test_a_class_without_images_has_no_statistics():
+    result = kerascnn.scan(network(), whole_images(20)[0], "conv1", labels=np.zeros(20, int), class_names=["a", "b"])
+    table = result.stats("conv1", by_class=True).drop(columns=["class", "channel"])
+    assert table[:4].notna().all(axis=None)
+    assert not table["dead"][4:].any()
+    assert table[4:].drop(columns="dead").isna().all(axis=None)
+
+
 def test_the_standard_deviation_survives_a_large_mean():
     inputs = keras.Input((4, 4, 1))
     model = keras.Model(inputs, layers.Rescaling(1.0, 1000.0, name="shift")(inputs))

@@ -184,13 +184,13 @@ class Statistics:
         """A DataFrame, one row a channel: channel, mean, std, max, zeros (share), dead (never above 0), q01 to q99.
 
         Args:
-            row: number of a class; None: all images.
+            row: number of a class; None: all images. Of a class without images all is NaN, and no channel dead.
         """
         chosen = slice(None) if row is None else slice(row, row + 1)
-        count = max(1, int(self.images[chosen].sum())) * int(self.places)
+        count = int(self.images[chosen].sum()) * int(self.places) or np.nan
         mean = self.total[chosen].sum(0) / count
         variance = self.squares[chosen].sum(0) / count - (mean - self.centre) ** 2
-        maximum = self.maximum[chosen].max(0)
+        maximum = np.where(np.isnan(count), np.nan, self.maximum[chosen].max(0))
         columns = {
             "mean": mean,
             "std": np.sqrt(np.maximum(variance, 0)),
