@@ -130,6 +130,13 @@ def test_classes_of_the_labels_that_occur(save, labels, names, expected):
     assert data.test.labels.tolist() == [order[1], order[0]]
 
 
+def test_words_of_classes_that_occur(save):
+    file = save(x_train=IMAGES, y_train=WORDS, class_names=["dog", "ant", "cat"])
+    data = load(file, classes="present", validation=0, test=0)
+    assert data.class_names == ("dog", "cat")
+    assert data.train.labels.tolist() == LABELS.tolist()
+
+
 def test_what_cannot_be_trained_on_is_read_for_other_ends(save):
     how = {"training": False, "validation": 0, "test": 0}
     one = load(save(x=IMAGES, y=LABELS * 0), **how)

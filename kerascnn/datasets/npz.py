@@ -185,6 +185,9 @@ def number_labels(labels, names, path, classes, training):
         raise DataError(f"{path}: the training labels are all {known[0]}; at least two are needed.")
     if kinds == {"words"}:
         names = tuple(names or sorted(set(known.tolist()), key=_word_order))
+        if classes == "present":
+            occurring = set().union(*(words.tolist() for words in labels.values()))
+            names = tuple(name for name in names if name in occurring)
         place = {name: number for number, name in enumerate(names)}
         for split, words in labels.items():
             extra = sorted(set(words.tolist()) - set(names))
