@@ -12,7 +12,7 @@ import pytest
 from keras import layers
 
 from kerascnn import using
-from kerascnn.pages.engine import LOOKS, Busy, Engine, Refused
+from kerascnn.pages.engine import LOOKS, WAITING, Busy, Engine, Refused
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 10, 3), "uint8")
 
@@ -123,6 +123,13 @@ def test_what_waits_while_batches_are_computed_is_one_batch(engine):
     assert (engine.batches - before[0], engine.images - before[1]) == (engine.at_once + 1, 5)
     expected = engine.classifier.model.predict_on_batch(pixels / np.float32(255))
     np.testing.assert_allclose(answers, expected, atol=1e-6)
+
+
+def test_one_request_may_have_more_images_than_may_wait(engine):
+    pixels = np.random.default_rng(4).integers(0, 256, (WAITING + 40, 12, 10, 3), "uint8")
+    answers = asyncio.run(engine.answers(list(pixels)))
+    expected = engine.classifier.model.predict_on_batch(pixels / np.float32(255))
+    np.testing.assert_allclose(answers, expected, atol=2e-6)
 
 
 def test_a_batch_that_cannot_be_made_is_an_error_for_each_of_its_images(engine):

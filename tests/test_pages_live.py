@@ -165,6 +165,9 @@ def test_small_files_are_read_at_once_and_large_ones_by_another_thread(photo):
         assert _is_small(file.getvalue()) == (side < 256)
 
 
+TOO_LARGE = {"shape": [1, 1, 1, 3], "datatype": "UINT8", "data": [10**400, 0, 0]}
+
+
 @pytest.mark.parametrize(
     ("path", "body", "said"),
     [
@@ -174,7 +177,9 @@ def test_small_files_are_read_at_once_and_large_ones_by_another_thread(photo):
         ("v1/models/lenet5:predict", {"instances": [[[1]]]}, "of shape"),
         ("v1/models/lenet5:predict", {"instances": [[[[300, 0, 0]]]]}, "from 0 to 255"),
         ("v1/models/lenet5:predict", {"instances": [{"b64": "?"}]}, "b64"),
+        ("v1/models/lenet5:predict", {"instances": [[[[10**400, 0, 0]]]]}, "from 0 to 255"),
         ("v2/models/lenet5/infer", {"inputs": []}, "one input"),
+        ("v2/models/lenet5/infer", {"inputs": [TOO_LARGE]}, "from 0 to 255"),
         ("v2/models/lenet5/infer", {"inputs": [{"shape": [1], "datatype": "FP32", "data": [1]}]}, "UINT8 of"),
         ("maps?layer=nothing", None, "Unknown layer 'nothing'"),
         ("ablate?layer=c1&units=99", None, "has no unit 99: it has 6, 0 to 5"),

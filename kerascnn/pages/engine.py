@@ -20,6 +20,7 @@ from kerascnn.network.plan import make_plan
 from kerascnn.plots import HEAT, SIGNED
 
 AT_ONCE, WAITING = 32, 512  # images of a batch, and images that may wait
+SLICE = WAITING // 4  # images of one request that wait, so that several large ones can
 LOOKS = 32  # looks, maps and answers without units that may wait
 MOST_UNITS = 256  # maps of a layer that are drawn
 TILE = 64  # pixels of a map on the page, at least
@@ -62,6 +63,13 @@ class Engine:
         self.pending.append((pixels, future))
         self._compute()
         return await future
+
+    async def answers(self, pixels):
+        """Probabilities (N, num_classes) of the images of one request, of which at most SLICE wait at a time."""
+        rows = []
+        for first in range(0, len(pixels), SLICE):
+            rows += await asyncio.gather(*map(self.answer, pixels[first : first + SLICE]))
+        return np.stack(rows)
 
     def _compute(self):
         """Begin a batch of what waits: if none is being computed, or beside one that is no larger."""

@@ -120,8 +120,7 @@ class Handlers:
         if not isinstance(instances, list) or not instances:
             raise Refused('The body must be {"instances": [...]}, with at least one image.')
         pixels = [await run_in_threadpool(self._pixels_of, each) for each in instances]
-        rows = await asyncio.gather(*map(self.engine.answer, pixels))
-        return JSONResponse({"predictions": [np.asarray(row).tolist() for row in rows]})
+        return JSONResponse({"predictions": (await self.engine.answers(pixels)).tolist()})
 
     async def on_infer(self, request):
         """The Open Inference Protocol: one input of shape (N, H, W, C), datatype UINT8."""
@@ -135,7 +134,7 @@ class Handlers:
         if kind != "UINT8" or images.ndim != 4 or not len(images):
             raise Refused(f"datatype {kind} of shape {shape} is not allowed: UINT8 of (N, height, width, channels).")
         pixels = [await run_in_threadpool(self._pixels_of, each) for each in images]
-        rows = np.stack(await asyncio.gather(*map(self.engine.answer, pixels)))
+        rows = await self.engine.answers(pixels)
         output = {"name": "probabilities", "shape": list(rows.shape), "datatype": "FP32", "data": rows.ravel().tolist()}
         return JSONResponse({"model_name": self.classifier.name, "outputs": [output]})
 
@@ -177,7 +176,7 @@ class Handlers:
         prepared = self.classifier.preprocessing
         try:
             pixels = np.array(instance, "float64")
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             pixels = np.zeros(0)
         if pixels.ndim != 3 or pixels.shape[-1] != prepared.channels or not pixels.size or not _are_bytes(pixels):
             raise Refused(
