@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 
+import keras
+import numpy as np
 import pandas
 import pytest
 
@@ -16,9 +18,10 @@ import tuning
 from kerascnn import Recipe, cli, runs
 from kerascnn.errors import DataError, UsageError
 from kerascnn.training.finish import fetch_best
-from tuning import tables
+from tuning import hypermodels, tables
 from tuning.searching import _folder
 from tuning.searching import search as run_search
+from tuning.spaces import load as load_space
 from tuning.store import Store
 from tuning.winner import as_toml
 
@@ -231,6 +234,21 @@ def test_a_hypermodel_of_keras_tuner(tmp_path):
             run_search("digits", search=tmp_path / "mine.py", out=tmp_path / "other", **options)
     with pytest.raises(DataError, match="'val_accuracy' is not computed"):
         run_search("digits", search=tmp_path / "mine.py", trials=1, epochs=1, out=tmp_path / "other")
+
+
+def test_a_hypermodel_trains_without_validation_images_if_nothing_needs_them(tmp_path):
+    (tmp_path / "mine.py").write_text(HYPERMODEL.replace("METRIC", '"accuracy"'))
+    images, labels = np.zeros((20, 8, 8), "uint8"), np.arange(20) % 10
+    np.savez(tmp_path / "d.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    values = {"rate": 0.01, "batch": 64}
+    recipe = Recipe(data=str(tmp_path / "d.npz"), validation=0, epochs=1, monitor="loss")
+    space, report = load_space(tmp_path / "mine.py"), keras.callbacks.Callback()
+    run = hypermodels.fit(space, values, recipe, tmp_path / "run", report)
+    metrics = pandas.read_csv(run / "metrics.csv")
+    assert (metrics["loss"].notna().all(), metrics["val_loss"].isna().all()) == (True, True)
+    assert (run / "best.keras").exists()
+    with pytest.raises(UsageError, match="monitor='val_loss' needs validation images, but validation=0"):
+        hypermodels.fit(space, values, recipe.replace(monitor="val_loss"), tmp_path / "other", report)
 
 
 def test_two_chiefs_never_run_one_search(tmp_path, space):

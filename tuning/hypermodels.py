@@ -11,7 +11,7 @@ from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.errors import UsageError
 from kerascnn.recipes import Recipe
 from kerascnn.training.prepare import described, write_samples
-from kerascnn.training.reading import load_data
+from kerascnn.training.reading import check_counts, load_data
 from tuning.stopping import direction_of
 
 
@@ -59,6 +59,8 @@ def fit(space, values, recipe, folder, report):
     size = tuple(model.input_shape[1:3]) if model.built else None
     recipe = recipe.replace(image_size=recipe.image_size or (size[0] if size and size[0] else None))
     data = load_data(recipe)
+    counts = {name: len(split) for name, split in data.splits.items()}
+    check_counts(recipe.replace(batch_size=1), data.source, counts)  # the HyperModel has its own batch size
     prepared = Preprocessing.fit(data.train.images, image_size=data.train.images.shape[1:3], normalize=recipe.normalize)
     run = runs.create(folder, model="hypermodel", data=data.name)
     run.write("recipe", recipe.to_dict())
@@ -70,16 +72,16 @@ def fit(space, values, recipe, folder, report):
         str(run / "best.keras"), monitor=recipe.monitor, mode=direction_of(recipe.monitor), save_best_only=True
     )
     table = keras.callbacks.CSVLogger(str(run / "metrics.csv"))
-    images, held_out = (prepared(np.asarray(split.images[:])) for split in (data.train, data.validation))
-    labels, held_out_labels = (
-        _labels(model, split.labels, len(data.class_names)) for split in (data.train, data.validation)
+    (images, labels), held_out = (
+        (prepared(np.asarray(split.images[:])), _labels(model, split.labels, len(data.class_names))) if split else None
+        for split in (data.train, data.validation)
     )
     space.hypermodel.fit(
         hp,
         model,
         images,
         labels,
-        validation_data=(held_out, held_out_labels),
+        validation_data=held_out,
         epochs=recipe.epochs,
         verbose=0,
         callbacks=[best, table, keras.callbacks.TerminateOnNaN(raise_error=True), report],
