@@ -210,6 +210,17 @@ def test_scans_of_several_layers_one_after_another_are_one(tmp_path):
         kerascnn.scan(network(6), images, "conv1", **options).merged(expected)
 
 
+def test_other_layers_stay_in_a_file_of_another_version(tmp_path):
+    model, (images, labels) = network(5), whole_images(30, 5)
+    earlier = kerascnn.scan(model, images, "conv1", 3, labels=labels)
+    earlier.manifest["kerascnn"] = "0.0"
+    earlier.save(tmp_path / "a.npz")
+    kerascnn.scan(model, images, "conv2", 3, labels=labels, out=tmp_path / "a.npz")
+    found = dataset_scan.load(tmp_path / "a.npz")
+    assert (found.layers, found.manifest["kerascnn"]) == (["conv1", "conv2"], kerascnn.__version__)
+    same(found, kerascnn.scan(model, images, ["conv1", "conv2"], 3, labels=labels))
+
+
 def test_patches_follow_the_preprocessing_s_crop():
     from kerascnn.datasets.preprocessing import Preprocessing
 

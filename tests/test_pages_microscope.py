@@ -27,6 +27,7 @@ from kerascnn.datasets.image_data import ImageData, Split
 from kerascnn.errors import DataError, UsageError, disk_full
 from kerascnn.pages.microscope import book, maps, relations
 from kerascnn.pages.microscope import layers as site_layers
+from kerascnn.pages.microscope.collect import scanned
 from kerascnn.pages.microscope.subject import opened
 
 NAMES = ("<script>alert(1)</script>", "NA & co", "third")
@@ -442,6 +443,14 @@ def test_images_without_labels_have_a_site_without_classes(tmp_path):
         or not (tmp_path / "site/images/000000.html").exists()
     )
     assert not (tmp_path / "site/classes").exists()
+
+
+def test_layers_that_another_scan_left_are_scanned_again(tmp_path):
+    subject, both = opened(network(), data(), preprocessing=scaled), site_layers.all_layers(network())
+    kerascnn.scan(subject.model, subject.images, "conv1", 2, preprocessing=scaled, out=tmp_path / "scan.npz")
+    found = scanned(subject, both, tmp_path, 16, lambda line: None)
+    assert found.layers == [each.name for each in both]
+    assert found.manifest["k"] == COUNT
 
 
 def test_the_command_parses_and_says_what_is_wrong(capsys):

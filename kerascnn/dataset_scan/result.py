@@ -263,10 +263,12 @@ class ScanResult:
     def merged(self, earlier):
         """The layers of two scans of one network, data and settings as one ScanResult, in the network's order.
 
+        Other versions of kerascnn may have made them; the result's is that of the later scan.
+
         Raises:
             UsageError: they differ in more than their layers; the message says in what.
         """
-        free = ["layers", "outputs", "order"]
+        free = ["kerascnn", "layers", "outputs", "order"]
         if "shard" not in self.manifest:  # whose images depend on the size of a batch
             free.append("batch_size")
         differing = [

@@ -74,8 +74,8 @@ def scanned(subject, layers, state, batch_size, say, shard=None):
     except (UsageError, DataError):
         earlier = None
     missing = [name for name in names if earlier is None or name not in earlier.layers]
-    if missing:
-        earlier = scan(
+    while missing:
+        scan(
             subject.model,
             subject.images,
             missing,
@@ -89,8 +89,8 @@ def scanned(subject, layers, state, batch_size, say, shard=None):
             shard=shard,
             say=counting(say, "scan: "),
         )
-        if len(missing) < len(names):
-            earlier = dataset_scan.load(path)
+        earlier = dataset_scan.load(path)
+        missing = names if set(names) - set(earlier.layers) else []  # it was another scan's, and has been replaced
     return earlier
 
 
