@@ -27,7 +27,7 @@ from kerascnn.datasets.image_data import ImageData, Split
 from kerascnn.errors import DataError, UsageError, disk_full
 from kerascnn.pages.microscope import book, maps, relations
 from kerascnn.pages.microscope import layers as site_layers
-from kerascnn.pages.microscope.collect import scanned
+from kerascnn.pages.microscope.collect import passed, scanned
 from kerascnn.pages.microscope.subject import opened
 
 NAMES = ("<script>alert(1)</script>", "NA & co", "third")
@@ -443,6 +443,18 @@ def test_images_without_labels_have_a_site_without_classes(tmp_path):
         or not (tmp_path / "site/images/000000.html").exists()
     )
     assert not (tmp_path / "site/classes").exists()
+
+
+@pytest.mark.parametrize(("units", "expected"), [(3, [0.9523, 0.0474, 0.0003]), (1, [0.9933, 0.0067])])
+def test_scores_are_shown_as_probabilities(tmp_path, units, expected):
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Flatten(name="flat")(layers.Conv2D(2, 3, name="conv")(inputs))
+    model = keras.Model(inputs, layers.Dense(units, name="scores")(x), name="scorer")
+    scores = [5, -3, 2] if units == 3 else [-5]
+    model.set_weights([*(0 * w for w in model.get_weights()[:-1]), np.array(scores)])
+    found = passed(opened(model, data()), site_layers.all_layers(model), np.arange(2), tmp_path, 16, None)
+    np.testing.assert_array_equal(found["classes"], np.tile([0, 2, 1] if units == 3 else [0, 1], (COUNT, 1)))
+    np.testing.assert_allclose(found["probabilities"], np.tile(expected, (COUNT, 1)), atol=5e-5)
 
 
 def test_layers_that_another_scan_left_are_scanned_again(tmp_path):

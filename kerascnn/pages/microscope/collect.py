@@ -16,7 +16,9 @@ from keras import ops
 from kerascnn import backends, dataset_scan
 from kerascnn.dataset_scan.scanning import scan
 from kerascnn.errors import DataError, UsageError, counted
+from kerascnn.explain.answers import class_probabilities, probabilities
 from kerascnn.explain.subjects import check_images, opaque_step
+from kerascnn.explain.targets import score_value
 from kerascnn.explain.walk import Task, needed_steps, walk
 from kerascnn.files import read_arrays
 from kerascnn.network.plan import make_plan, read_constants
@@ -124,7 +126,7 @@ def passed(subject, layers, sample, state, batch_size, say, part=None):
     """
     start, stop = part or (0, len(subject))
     plan = make_plan(subject.model, opaque_step)
-    answering = plan.outputs[0] if len(subject.model.output_shape) == 2 else None
+    answering = score_value(plan) if len(subject.model.output_shape) == 2 else None
     values = tuple(each.scanned.value for each in layers)
     wanted = values if answering is None else (*values, answering)
     task = Task(needed_steps(plan.steps, wanted), plan.inputs, wanted)
@@ -146,7 +148,7 @@ def passed(subject, layers, sample, state, batch_size, say, part=None):
             _append(arrays, f"height/{each.address}", ops.convert_to_numpy(tall)[rows])
             _append(arrays, f"place/{each.address}", ops.convert_to_numpy(where)[rows].astype("int32"))
         if answering is not None:
-            order, probable = _best(ops.convert_to_numpy(end)[: len(x)])
+            order, probable = _best(subject.model, plan, ops.convert_to_numpy(end)[: len(x)])
             _append(arrays, "classes", order)
             _append(arrays, "probabilities", probable)
         arrays["done"] = np.array(first + len(numbers))
@@ -168,12 +170,11 @@ def _heights(task, count, images, constants):
     return tall, where, values[count] if len(values) > count else tall[0]
 
 
-def _best(end):
-    """(classes, probabilities) of the most probable classes, best first; a single output is that of class 1."""
-    if end.shape[1] == 1:
-        end = np.concatenate([1 - end, end], 1)
-    order = np.argsort(-end, axis=1, kind="stable")[:, :ANSWERS]
-    return order.astype("int32"), np.take_along_axis(end, order, 1)
+def _best(model, plan, scores):
+    """(classes, probabilities) of the most probable classes, best first; a single score is that of class 1."""
+    chances = class_probabilities(model, scores) if scores.shape[1] == 1 else probabilities(plan, scores)
+    order = np.argsort(-chances, axis=1, kind="stable")[:, :ANSWERS]
+    return order.astype("int32"), np.take_along_axis(chances, order, 1)
 
 
 def _append(arrays, name, rows):
