@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -37,6 +38,31 @@ def test_a_large_set_is_sampled_evenly():
     images = np.repeat(np.arange(100, dtype="uint8"), 4).reshape(100, 2, 2, 1)
     sampled = Preprocessing.fit(images, image_size=(2, 2), normalize="mean", most=10)
     np.testing.assert_allclose(sampled.mean, [np.arange(0, 100, 10).mean() / 255])
+
+
+class _Decoded:
+    """150 MiB of images that are made when they are asked for, as `ImageFiles` decodes them."""
+
+    shape = (800, 256, 256, 3)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        return np.broadcast_to(rows.astype("uint8")[:, None, None, None], (len(rows), *self.shape[1:])).copy()
+
+
+def test_few_images_are_held_at_a_time():
+    tracemalloc.start()
+    try:
+        prepared = Preprocessing.fit(_Decoded(), image_size=(256, 256), normalize="standard")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    levels = np.arange(800) % 256
+    np.testing.assert_allclose(prepared.mean, [levels.mean() / 255] * 3)
+    np.testing.assert_allclose(prepared.std, [levels.std() / 255] * 3)
+    assert peak < 60 * 2**20
 
 
 def test_the_centre_is_cut():

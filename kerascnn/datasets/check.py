@@ -22,6 +22,7 @@ from kerascnn.datasets.jpeg_damage import damage
 from kerascnn.datasets.loading import check_channels, default_limit, imbalance, plan, read, settle, without
 from kerascnn.datasets.near_duplicates import MOST, SMALLEST, near_pairs, thumbnail
 from kerascnn.datasets.picture import remarked
+from kerascnn.datasets.preprocessing import pixel_sums
 from kerascnn.datasets.resize import as_size
 from kerascnn.errors import counted
 
@@ -221,7 +222,7 @@ def _visit_files(data, size, channels, strict, limit):
                 picture.mode = {1: "L", 3: "RGB"}[channels]
                 pixels = picture.pixels(size)
                 if name == "train":
-                    sums[:, row] = _sums(pixels)
+                    sums[:, row] = pixel_sums(pixels)
                 thumbnails[row] = thumbnail(pixels) if min(picture.size) >= SMALLEST else None
                 if picture.remarks:
                     remarks.append(picture.remarks)
@@ -255,21 +256,11 @@ def _visit_arrays(data, size, channels, strict, limit):
         sizes=np.tile(data.image_shape[:2], (total, 1)),
         broken=(),
         small={name: [thumbnail(image) for image in split.images] for name, split in data.splits.items()},
-        sums=np.stack([_sums(image) for image in images], axis=1),
+        sums=np.stack([pixel_sums(image) for image in images], axis=1),
         shape=tuple(int(n) for n in settled.image_shape),
         in_memory=isinstance(images, np.ndarray),
         notes=settled.notes[len(data.notes) :],
     )
-
-
-def _sums(image):
-    """(2, C): sums of the pixels and of their squares, of uint8 (..., C)."""
-    flat, levels = image.reshape(-1, image.shape[-1]), np.arange(256)
-    counts = np.zeros((flat.shape[-1], 256), np.int64)
-    for start in range(0, len(flat), 1 << 18):  # in pieces: to count takes 8 bytes a pixel
-        for channel, piece in enumerate(flat[start : start + (1 << 18)].T):
-            counts[channel] += np.bincount(piece, minlength=256)
-    return np.stack([counts @ levels, counts @ levels**2]).astype(float)
 
 
 def _moments(sums, count):

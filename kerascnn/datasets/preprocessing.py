@@ -3,6 +3,7 @@
 A run keeps its Preprocessing in data.json, an export carries it inside, and `predict` applies it again.
 """
 
+import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from kerascnn.errors import DataError
 
 LARGEST_SIDE = 100_000  # pixels
+PART = 1 << 25  # bytes of decoded images that are held at a time
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,12 @@ class Preprocessing:
         mean, std = np.zeros(channels), np.ones(channels)
         if normalize != "none":
             sample = range(0, len(images), -(-len(images) // most))
-            parts = [images[np.asarray(sample[i : i + 256])] for i in range(0, len(sample), 256)]
-            pixels = sum(part.size // channels for part in parts)
-            mean = sum(part.sum((0, 1, 2), dtype="int64") for part in parts) / pixels / 255
+            step = max(1, PART // math.prod(images.shape[1:]))
+            parts = (images[np.asarray(sample[i : i + step])] for i in range(0, len(sample), step))
+            first, second = sum(map(pixel_sums, parts)) / (len(sample) * math.prod(images.shape[1:3]))
+            mean = first / 255
             if normalize == "standard":
-                squares = sum(np.square(part, dtype="int64").sum((0, 1, 2)) for part in parts) / pixels / 255**2
-                std = np.sqrt(np.maximum(squares - mean**2, 1e-6))
+                std = np.sqrt(np.maximum(second / 255**2 - mean**2, 1e-6))
         return cls(
             tuple(images.shape[1:3]), tuple(image_size), channels, tuple(map(float, mean)), tuple(map(float, std))
         )
@@ -98,6 +100,16 @@ class Preprocessing:
             raise DataError(
                 f"The preprocessing in data.json is damaged: it has the fields {', '.join(values)}."
             ) from None
+
+
+def pixel_sums(image):
+    """float (2, C), exact: the sums of the pixels and of their squares, of uint8 (..., C)."""
+    flat, levels = image.reshape(-1, image.shape[-1]), np.arange(256)
+    counts = np.zeros((flat.shape[-1], 256), np.int64)
+    for start in range(0, len(flat), 1 << 18):  # in pieces: to count takes 8 bytes a pixel
+        for channel, piece in enumerate(flat[start : start + (1 << 18)].T):
+            counts[channel] += np.bincount(piece, minlength=256)
+    return np.stack([counts @ levels, counts @ levels**2]).astype(float)
 
 
 def _numbers(values, count, kind, low, high):
