@@ -62,6 +62,15 @@ def test_other_images_and_too_small_ones_are_not():
     assert near_pairs([thumbnail(flat), thumbnail(flat + 9)]) == []
 
 
+def test_exact_copies_do_not_hide_a_changed_one():
+    image, darker = thumbnail(photograph(3)), thumbnail((photograph(3) * 0.8).astype("uint8"))
+    others = [thumbnail(photograph(seed)) for seed in range(3)]
+    pairs = near_pairs([*others, *[image] * 3, *[darker] * 3])
+    between = {pair[:2] for pair in pairs if pair[0] < 6 <= pair[1]}
+    assert between == {(3, 6), (3, 7), (3, 8), (4, 6), (5, 6)}
+    assert {pair[:2] for pair in pairs} - between == {(3, 4), (3, 5), (6, 7), (6, 8)}
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Six images in two classes and two splits; one is in test, mirrored, and one in the other class, cropped."""

@@ -38,15 +38,22 @@ def near_pairs(thumbnails):
     Args:
         thumbnails: uint8 (N, 32, 32), of `thumbnail`.
     Returns:
-        [(first, second, similarity from 0.8 to 1, mirrored), ...], first < second.
+        [(first, second, similarity from 0.8 to 1, mirrored), ...], first < second. Of images with equal thumbnails,
+        each is paired with the first of those that it is nearly the same as.
     """
-    thumbnails = np.asarray(thumbnails, "float32")
+    copies = {}  # so that an image's exact copies do not take the places of its nearest ones
+    for number, small in enumerate(thumbnails):
+        copies.setdefault(small.tobytes(), []).append(number)
+    copies = list(copies.values())
+    distinct = np.array([thumbnails[numbers[0]] for numbers in copies], "float32")
     pairs = []
-    for first, second, mirrored in _alike(thumbnails):
-        turned = thumbnails[second][:, ::-1] if mirrored else thumbnails[second]
-        similarity = _similarity(thumbnails[first], turned)
+    same = [(k, k, False) for k, numbers in enumerate(copies) if len(numbers) > 1]
+    for first, second, mirrored in same + _alike(distinct):
+        turned = distinct[second][:, ::-1] if mirrored else distinct[second]
+        similarity = _similarity(distinct[first], turned)
         if similarity >= LEAST:
-            pairs.append((first, second, round(similarity, 3), mirrored))
+            found = _joined(copies[first], copies[second])
+            pairs += [(*pair, round(similarity, 3), mirrored) for pair in found]
     return sorted(pairs, key=lambda pair: (-pair[2], pair[:2]))
 
 
@@ -87,8 +94,15 @@ def sheet(pairs, folder):
     return figure, len(shown)
 
 
+def _joined(some, others):
+    """The pairs of each of some images with the first of the others, and of each of the others with the first of them:
+    not all pairs, which may be millions, but an image in each, and a leak wherever there is one."""
+    pairs = {(some[0], other) for other in others} | {(one, others[0]) for one in some}
+    return sorted({tuple(sorted(pair)) for pair in pairs if pair[0] != pair[1]})
+
+
 def _alike(thumbnails):
-    """(first, second, mirrored) of the pairs whose coarse thumbnails correlate: each image with its nearest ones."""
+    """(first, second, mirrored) of the pairs whose coarse thumbnails correlate: each with its nearest ones."""
     count = min(NEIGHBOURS, len(thumbnails) - 1)
     if count < 1:
         return []
