@@ -129,6 +129,7 @@ def test_lines(folder):
         "  same file: train/a/0.png, train/a/copy.png",
         "  same file: train/a/1.png, test/a/leak.png",
         "  same pixels: train/b/2.png, test/a/again.bmp",
+        "Near duplicates were not searched for, because no image has 16 pixels on each side",
         "At 2x2 pixels, 3 channels, they take 0.0 MB, in memory",
         "Always predicting the most frequent class, 'a', is right for 60.0% of the training images",
         "  Ignored because they hold no images in train: none.",

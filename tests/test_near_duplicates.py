@@ -101,6 +101,25 @@ def test_a_data_set_is_told_its_near_duplicates(folder):
     assert report.duplicates == ()
 
 
+def test_they_are_found_however_small_training_makes_the_images(folder):
+    assert len(check_data(folder, validation=0, image_size=8).near) == 2
+
+
+@pytest.mark.parametrize("as_files", [True, False])
+def test_images_that_are_too_small_are_not_searched(tmp_path, as_files):
+    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), "uint8")
+    if as_files:
+        for number, image in enumerate(images):
+            (tmp_path / "data" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(tmp_path / "data" / "ab"[number % 2] / f"{number}.png")
+    else:
+        np.savez(tmp_path / "data.npz", x_train=images, y_train=np.arange(12) % 2)
+    report = check_data(tmp_path / ("data" if as_files else "data.npz"))
+    assert report.near is None
+    why = "Near duplicates were not searched for, because no image has 16 pixels on each side"
+    assert why in lines(report)
+
+
 def test_exact_duplicates_are_not_told_twice(folder):
     Image.fromarray(photograph(2)).save(folder / "test" / "cat" / "again.bmp")
     report = check_data(folder, validation=0)

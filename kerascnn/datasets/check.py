@@ -20,7 +20,7 @@ from kerascnn.datasets.image_data import Split
 from kerascnn.datasets.image_files import ImageFiles, survey, visit_files
 from kerascnn.datasets.jpeg_damage import damage
 from kerascnn.datasets.loading import check_channels, default_limit, imbalance, plan, read, settle, without
-from kerascnn.datasets.near_duplicates import MOST, SMALLEST, near_pairs, thumbnail
+from kerascnn.datasets.near_duplicates import MOST, SIDE, SMALLEST, near_pairs, thumbnail
 from kerascnn.datasets.picture import remarked
 from kerascnn.datasets.preprocessing import pixel_sums
 from kerascnn.datasets.resize import as_size
@@ -42,7 +42,7 @@ class Report:
             "classes" (one of each an image), and "same_bytes".
         near: pairs of images that are nearly, but not exactly, the same; each is a dict of "images", "splits" and
             "classes" (one of each an image), "similarity" (0.8 to 1) and "mirrored"; None if they were not searched
-            for.
+            for, because there are too many images or all are too small.
         leaks: {"train/test": n, ...}: how many images of the second split also occur in the first.
         conflicts: number of duplicate groups whose images have different classes.
         balance: {"commonest", "rarest": class names, "most", "fewest": their training images, "baseline": accuracy of
@@ -210,6 +210,7 @@ def _digest(contents):
 def _visit_files(data, size, channels, strict, limit):
     surveys = {name: survey(split.images, strict=strict) for name, split in data.splits.items()}
     size, channels, notes, in_memory = plan(data, surveys, size, channels, limit)
+    looked = tuple(n * max(1, -(-SIDE // min(size))) for n in size)  # in which near duplicates can be told
     sums = np.zeros((2, len(data.train), channels))
     good, digests, file_digests, small, broken, damaged, remarks = {}, {}, {}, {}, [], [], []
     for name, split in data.splits.items():
@@ -223,7 +224,8 @@ def _visit_files(data, size, channels, strict, limit):
                 pixels = picture.pixels(size)
                 if name == "train":
                     sums[:, row] = pixel_sums(pixels)
-                thumbnails[row] = thumbnail(pixels) if min(picture.size) >= SMALLEST else None
+                if min(picture.size) >= SMALLEST:  # however small training makes it
+                    thumbnails[row] = thumbnail(pixels if looked == size else picture.pixels(looked))
                 if picture.remarks:
                     remarks.append(picture.remarks)
             content = split.images.content(row)
@@ -284,11 +286,12 @@ def _duplicates(data, digests, file_digests):
 
 
 def _near(data, thumbnails, digests):
-    """The pairs of images that are nearly the same, or None if there are too many images to search."""
+    """The pairs of images that are nearly the same, or None if they cannot be searched for: there are too many
+    images, or all are too small."""
     places = [
         (name, row) for name, small in thumbnails.items() for row, picture in enumerate(small) if picture is not None
     ]
-    if len(places) > MOST:
+    if not 0 < len(places) <= MOST:
         return None
     pairs = []
     for first, second, similarity, mirrored in near_pairs([thumbnails[name][row] for name, row in places]):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from kerascnn.datasets.jpeg_damage import is_heard
-from kerascnn.datasets.near_duplicates import MOST
+from kerascnn.datasets.near_duplicates import MOST, SMALLEST
 from kerascnn.errors import counted
 from kerascnn.text_table import text_table
 
@@ -36,7 +36,7 @@ def lines(report, most=10, network="", sees=None):
         how = "same file" if group["same_bytes"] else "same pixels"
         out.append(f"  {how}: {', '.join(group['images'][:4])}{' ...' if len(group['images']) > 4 else ''}")
     out += _more(report.duplicates, most)
-    out += _near_lines(report.near, most)
+    out += _near_lines(report, most)
     height, width, channels = report.image_shape
     how = "in memory" if report.in_memory else "each decoded when it is needed"
     size = f"{height}x{width} pixels, {counted(channels, 'channel')}"
@@ -50,9 +50,12 @@ def lines(report, most=10, network="", sees=None):
     return out
 
 
-def _near_lines(near, most):
+def _near_lines(report, most):
+    near = report.near
     if near is None:
-        return [f"Near duplicates were not searched for, because there are more than {MOST:,} images"]
+        small = all(min(height, width) < SMALLEST for height, width, _ in report.sizes)
+        why = f"no image has {SMALLEST} pixels on each side" if small else f"there are more than {MOST:,} images"
+        return [f"Near duplicates were not searched for, because {why}"]
     out = [f"Near duplicates: {counted(len(near), 'pair')}"] if near else []
     for pair in near[:most]:
         mirrored = ", mirrored" if pair["mirrored"] else ""
