@@ -40,7 +40,9 @@ def photos():
     """For any folder of images: what `kerascnn train photos/` starts from. Muon, one cycle, smoothed labels, cutout.
 
     The image size, the batch size, the epochs, the learning rate and the class weights are chosen by what the folder
-    holds (`kerascnn.recipe_for`). For images that mirroring changes, such as digits, type --augment translate.
+    holds (`kerascnn.recipe_for`). Measured once (seed 0): 71.60% (95% interval 69.58 to 73.53) of 2,000 test images of
+    CIFAR-10 from 200 training images of each class, and 50.80% (48.61 to 52.99) from 30 of each. For images that
+    mirroring changes, such as digits, type --augment translate.
     """
     return Recipe(
         model="airbench94",
