@@ -14,7 +14,7 @@ from kerascnn.recipes import Recipe
 from kerascnn.studies import STUDIES
 from kerascnn.studies.frame import page, running
 from kerascnn.studies.frame.results import Place, Results, best, last, on_test, when_best, when_first
-from kerascnn.studies.frame.running import run_study
+from kerascnn.studies.frame.running import _readable, run_study
 from kerascnn.studies.frame.study import (
     Claim,
     Computed,
@@ -161,6 +161,21 @@ def test_what_has_finished_is_not_run_again(folder):
     run_study("toy", out=folder, rows=("sheet", "needy"), say=said.append)
     assert said == []
     assert (folder / "rows" / "small" / "seed-0" / "best.keras").stat().st_mtime_ns == written
+
+
+def test_a_row_is_computed_again_when_there_are_more_trainings(folder):
+    """Of two seeds, one was there when the row was computed."""
+    path = folder / "rows" / "needy" / "result.json"
+    had = json.loads(path.read_text())
+    assert had["read"] == ["small/seed-0"]
+    path.write_text(json.dumps(had | {"read": [], "numbers": {"epochs": 7}}))
+    run_study("toy", out=folder, rows=("needy",), say=lambda line: None)
+    assert json.loads(path.read_text())["numbers"] == {"epochs": 2}
+
+
+def test_a_failure_that_is_not_the_data_s_is_not_held_against_other_rows(folder):
+    assert _readable(SMALL)
+    assert not _readable(SMALL.replace(data=str(folder / "absent")))
 
 
 def test_missing_data_is_told_and_the_other_rows_stay(folder):

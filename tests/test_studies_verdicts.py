@@ -1,5 +1,7 @@
 """The arithmetic of verdicts, by hand."""
 
+import math
+
 import pytest
 
 from kerascnn.studies.frame.verdicts import (
@@ -61,3 +63,13 @@ def test_the_difference_is_ours_minus_the_published_value():
     result = compared(0.88, [0.82, 0.84], better="higher")
     assert result.difference == pytest.approx(-0.05)
     assert result.ours == pytest.approx(0.83)
+
+
+def test_a_run_that_never_got_there_does_not_spoil_the_others():
+    """Of 3, 5 and never, 4 is the mean of two."""
+    judged = compared(5, [3, 5, math.nan])
+    assert (judged.ours, judged.n, judged.difference, judged.verdict) == (4, 2, -1, REPRODUCED)
+    assert judged.why == "in our interval; 2 of 3 reached it"
+    never = compared(5, [math.nan, math.nan])
+    assert (never.low, never.high, never.difference, never.n) == (None, None, None, 2)
+    assert (never.verdict, never.why) == (NOT_REPRODUCED, "ours is no number")

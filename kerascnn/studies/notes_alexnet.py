@@ -121,9 +121,12 @@ def _layers(place):
 
 def _gains(place):
     """By how much the accuracy of the network as it is exceeds that of each variant, seed by seed."""
-    accuracies = {row: [run.read("run")["result"]["accuracy"] for run in place.runs(row)] for row in VARIANTS}
+    accuracies = {
+        row: {run.folder.name: run.read("run")["result"]["accuracy"] for run in place.runs(row)} for row in VARIANTS
+    }
+    ours = accuracies[WITH]
     return {
-        what: [round(ours - without, 5) for ours, without in zip(accuracies[WITH], accuracies[row], strict=False)]
+        what: [round(ours[seed] - without, 5) for seed, without in accuracies[row].items() if seed in ours]
         for row, (what, _, _) in GAINS.items()
     }
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 
 import pandas
 from matplotlib.ticker import MaxNLocator
@@ -158,7 +159,8 @@ def _value(results, value):
         "verdict": judged.verdict,
         "why": judged.why,
     }
-    more = {"unit": unit, "published": value.published, "ours": judged.ours, "low": judged.low, "high": judged.high}
+    ours = judged.ours if judged.ours is not None and math.isfinite(judged.ours) else None
+    more = {"unit": unit, "published": value.published, "ours": ours, "low": judged.low, "high": judged.high}
     return {**cells, "numbers": {**cells, **more, "difference": judged.difference, "n": judged.n}}
 
 

@@ -10,6 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from kerascnn import __version__, backends, runs
+from kerascnn.datasets.loading import read
 from kerascnn.errors import DataError, Stopped, TrainingFailed, UsageError, counted, disk_full
 from kerascnn.files import read_json
 from kerascnn.processes import num_cpus
@@ -132,8 +133,15 @@ def _perform(results, rows, seeds, data, workers, say):
 
 
 def _compute(results, row, say):
-    """Compute a row that has no result yet, and keep what came out or why nothing did."""
-    if results.finished(row.name):
+    """Compute a row that has no result yet, or read fewer trainings than there are now, and keep what came out or why
+    nothing did."""
+    trained = [
+        f"{name}/seed-{seed}" for name in row.needs for seed in range(results.seeds) if results.finished(name, seed)
+    ]
+    if (
+        results.finished(row.name)
+        and read_json(results.folder_of(row.name) / "result.json").get("read", trained) == trained
+    ):
         return
     say(f"{row.name}")
     folder, began = results.folder_of(row.name), time.monotonic()
@@ -143,7 +151,7 @@ def _compute(results, row, say):
         numbers = row.compute(Place(results, row.name, say))
         seconds = round(time.monotonic() - began, 2)
         machine = {"processor": backends.processor(), "versions": {"kerascnn": __version__, **backends.versions()}}
-        runs.write_json(folder / "result.json", {"numbers": numbers, "seconds": seconds, **machine})
+        runs.write_json(folder / "result.json", {"numbers": numbers, "seconds": seconds, "read": trained, **machine})
     except NotRun as error:
         results.failures[row.name] = f"needs a row that has no result: {error}"
         say(f"{row.name}: {results.failures[row.name]}")
@@ -205,9 +213,18 @@ def train_row(results, row, seed, data, say, missing=None):
     except (KeyboardInterrupt, Stopped):
         raise
     except Exception as error:  # the other rows do not depend on it, and the page shows the reason
-        if isinstance(error, DataError) and missing is not None and not folder.exists():
+        if isinstance(error, DataError) and missing is not None and not _readable(recipe):
             missing[recipe.data] = reason_of(error)
         return reason_of(error)
+
+
+def _readable(recipe):
+    """True if it is not the data for which a training failed."""
+    try:
+        read(recipe.data, classes=recipe.classes)
+    except (DataError, UsageError):
+        return False
+    return True
 
 
 def _begun(folder):

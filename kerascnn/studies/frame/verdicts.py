@@ -71,10 +71,17 @@ def compared(published, sample, *, half=0.0, better="", images=None, cannot=""):
     """
     if not len(sample):
         return Compared(None, None, None, 0, None, NOT_RUN, "")
-    ours, low, high = interval(sample, images)
+    finite = [number for number in sample if math.isfinite(number)]
+    if not finite:
+        return Compared(
+            math.nan, None, None, len(sample), None, *_verdict(published, math.nan, None, None, half, better, cannot, 0)
+        )
+    ours, low, high = interval(finite, images)
     difference = None if published is None else ours - published
-    verdict, why = _verdict(published, ours, low, high, half, better, cannot, len(sample))
-    return Compared(ours, low, high, len(sample), difference, verdict, why)
+    verdict, why = _verdict(published, ours, low, high, half, better, cannot, len(finite))
+    if len(finite) < len(sample):
+        why = f"{why}; {len(finite)} of {len(sample)} reached it"
+    return Compared(ours, low, high, len(finite), difference, verdict, why)
 
 
 def _verdict(published, ours, low, high, half, better, cannot, n):
