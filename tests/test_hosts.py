@@ -340,7 +340,7 @@ def test_a_host_that_is_not_the_first_says_that_the_loss_diverged(monkeypatch):
         raise RuntimeError("NaN or Inf loss")
 
     monkeypatch.setattr(training, "_fit", diverge)
-    batches = types.SimpleNamespace(epoch=1)
+    batches = types.SimpleNamespace(epoch=1, multiple=2)
     with pytest.raises(
         TrainingFailed, match=r"The loss became NaN or infinite in epoch 2; .* the first host says what is kept"
     ):
