@@ -126,8 +126,10 @@ def test_networks_with_other_test_images_do_not_answer_together(call, tmp_path, 
     assert code == 2
     assert "run1 has other test images than run0, and may have been trained on these." in err
     assert "Name images that none of them has seen: --data FOLDER" in err
+    assert "run1 has other test images" in call("ensemble", *runs, folder)[2]  # their own, so split as theirs
     assert not (tmp_path / "out").exists()
-    code, out, err = call("ensemble", *runs, folder, "--images", 30, "--out", tmp_path / "out")
+    fresh = make_folder({"grass": 20, "tomato": 20}, "fresh", (9, 9))
+    code, out, err = call("ensemble", *runs, fresh, "--images", 30, "--out", tmp_path / "out")
     assert (code, err) == (0, "")
     assert "Together the 2 networks are" in out
     for name in ("probes", "unit-ablation"):

@@ -52,8 +52,8 @@ def near_pairs(thumbnails):
         turned = distinct[second][:, ::-1] if mirrored else distinct[second]
         similarity = _similarity(distinct[first], turned)
         if similarity >= LEAST:
-            found = _joined(copies[first], copies[second])
-            pairs += [(*pair, round(similarity, 3), mirrored) for pair in found]
+            group = _joined(copies[first], copies[second])
+            pairs += [(*pair, round(similarity, 3), mirrored) for pair in group]
     return sorted(pairs, key=lambda pair: (-pair[2], pair[:2]))
 
 

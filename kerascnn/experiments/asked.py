@@ -46,8 +46,8 @@ class Asked:
     def loaded(self):
         """The ImageData."""
         run = self.classifier.run
-        own = run and known_data(run, self.data, side=self.side)
-        return own or using.data_of(self.classifier, self.data, side=self.side)
+        known = run and known_data(run, self.data, side=self.side)
+        return known or using.data_of(self.classifier, self.data, side=self.side)
 
     @property
     def folder(self):

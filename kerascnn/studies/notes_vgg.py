@@ -192,10 +192,10 @@ def _appendix_b(place):
     }
     train, test = (some(split, count, seed=0) for split in of.both(0))
     machine = svm(gradients(train.images[:]), train.labels, STRENGTHS, 0)
-    found = machine.predict(gradients(test.images[:])) == np.asarray(test.labels)
+    by_gradients = machine.predict(gradients(test.images[:])) == np.asarray(test.labels)
     for sentence in outcome.findings:
         place.say(sentence)
-    return {**right, "gradients": found.astype(int).tolist()}
+    return {**right, "gradients": by_gradients.astype(int).tolist()}
 
 
 def _generalise(results):

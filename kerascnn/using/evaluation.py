@@ -43,14 +43,14 @@ def to_evaluate(classifier, data=None, *, strict=False, some=False):
     Args:
         some: as for `data_of`.
     """
-    run, views, own = classifier.run, {}, None
+    run, views, known = classifier.run, {}, None
     if run is not None:
-        own = known_data(run, data, strict=strict, some=some)
+        known = known_data(run, data, strict=strict, some=some)
         views = views_of(Recipe.from_dict(run.read("recipe")))
-    other = data_of(classifier, data, strict=strict, some=some) if own is None else own
+    other = data_of(classifier, data, strict=strict, some=some) if known is None else known
     names = other.class_names
-    if own is not None:
-        split = own.test
+    if known is not None:
+        split = known.test
     else:
         split = other.test or other.train or other.validation
         if not names:

@@ -91,11 +91,11 @@ def _contents(results, data):
 def _shared(study):
     """{what, with its split: {row: Value}} of numbers that the source does not print and `SEVERAL` rows or more have:
     they are a table of their own, with a column each."""
-    found = {}
+    columns = {}
     for value in study.values:
         if value.published is None:
-            found.setdefault(", ".join(filter(None, [value.what, value.split])), {})[value.row] = value
-    return {what: of_rows for what, of_rows in found.items() if len(of_rows) >= SEVERAL}
+            columns.setdefault(", ".join(filter(None, [value.what, value.split])), {})[value.row] = value
+    return {what: of_rows for what, of_rows in columns.items() if len(of_rows) >= SEVERAL}
 
 
 def _shared_table(results, shared):
