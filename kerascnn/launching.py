@@ -108,13 +108,13 @@ class Launch:
         first = deadline = None
         while None in (codes := [process.poll() for process in self._running]):
             if first is None and any(codes):
-                first = next(number for number, code in enumerate(codes) if code)
+                first = _first(codes)
                 killed = codes[first] < 0 or codes[first] in GONE
                 deadline = time.monotonic() + (GRACE if killed else LAST_WORK)
             if deadline and time.monotonic() > deadline and not self._signal:
                 self._kill()
             time.sleep(0.1)
-        return next((n for n, code in enumerate(codes) if code), None) if first is None else first, codes
+        return _first(codes) if first is None else first, codes
 
     def _stop(self, number, frame):
         """The first signal makes all save and stop; a second one ends them at once."""
@@ -145,6 +145,12 @@ class Launch:
     def _ended(number, code):
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else "lost the others"
         return f"Process {number} {how}"
+
+
+def _first(codes):
+    """The process that ended first with an error, of those that have ended, or None: one that others have lost."""
+    wrong = [number for number, code in enumerate(codes) if code]
+    return min(wrong, key=lambda number: codes[number] in GONE, default=None)
 
 
 def _ends_with_us():

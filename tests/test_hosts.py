@@ -164,6 +164,24 @@ def test_hosts_need_jax(tmp_path, call):
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.parametrize("third", [[], ["sleep", "1"]], ids=["both are gone", "a third one still runs"])
+def test_a_process_that_was_killed_is_named_before_one_that_lost_it(third, monkeypatch):
+    """Both have ended when they are first looked at."""
+    lines = "if [ $JAX_PROCESS_ID = 0 ]; then exit 75; fi; kill -9 $$"
+    start, said = launching.Launch._start, []
+
+    def started(self, folder):
+        start(self, folder)
+        for process in self._running:
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        self._running += [subprocess.Popen(third, start_new_session=True)] if third else []
+
+    monkeypatch.setattr(launching, "python_module", lambda name: ["sh", "-c", lines])
+    monkeypatch.setattr(launching.Launch, "_start", started)
+    assert launching.Launch([], 2, 0, said.append).run() == 1
+    assert said == ["Process 1 was killed by SIGKILL after 0 restarts. Type the same command to resume"]
+
+
 def test_one_host_is_the_default():
     group = hosts.join(None)
     assert group == hosts.ALONE

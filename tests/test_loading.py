@@ -171,6 +171,13 @@ def test_missing_paths_are_answered_with_the_nearest(make_folder, tmp_path):
         load("x.npz")
 
 
+def test_a_misspelt_folder_is_answered_with_the_one_that_is_here(make_folder, tmp_path, monkeypatch):
+    make_folder({"a": 1, "b": 1})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"There is no folder or file 'phots'\. Did you mean photos\?"):
+        load("phots")
+
+
 def test_a_file_that_is_no_data(tmp_path):
     (tmp_path / "a.zip").write_bytes(b"PK")
     with pytest.raises(DataError, match=r"a\.zip is not a data set .* Unpack other archives first"):

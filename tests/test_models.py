@@ -216,18 +216,26 @@ np.savez(sys.argv[1], **answers)
 """
 
 
+def answers_of(backend, folder):
+    """What every network answers to the same images with this backend, by the network's name."""
+    command = [sys.executable, "-c", ANSWERS, str(folder / f"{backend}.npz")]
+    environment = {**os.environ, "KERAS_BACKEND": backend}
+    subprocess.run(command, env=environment, check=True, cwd=Path(__file__).parents[1], capture_output=True)
+    return dict(np.load(folder / f"{backend}.npz"))
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    return answers_of("tensorflow", tmp_path_factory.mktemp("answers"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_the_backends_agree(backend, tmp_path):
+def test_the_backends_agree(backend, answers, tmp_path):
     """With the same weights (drawn by NumPy from one seed) each network gives the same probabilities to 1e-5."""
     pytest.importorskip(backend)
-    answers = {}
-    for which in ("tensorflow", backend):
-        environment = {**os.environ, "KERAS_BACKEND": which}
-        command = [sys.executable, "-c", ANSWERS, str(tmp_path / f"{which}.npz")]
-        subprocess.run(command, env=environment, check=True, cwd=Path(__file__).parents[1], capture_output=True)
-        answers[which] = dict(np.load(tmp_path / f"{which}.npz"))
-    assert set(answers[backend]) == set(MODELS.names())
-    for name, expected in answers["tensorflow"].items():
+    others = answers_of(backend, tmp_path)
+    assert set(others) == set(MODELS.names())
+    for name, expected in answers.items():
         assert expected.std() > 0, name
-        np.testing.assert_allclose(answers[backend][name], expected, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(others[name], expected, atol=1e-5, err_msg=name)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from test_pages_microscope import contents
 
-KILLS = 20
+KILLS = 8
 SCRIPT = """
     import os, random, shutil, signal, sys, time
     from pathlib import Path

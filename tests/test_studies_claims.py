@@ -13,7 +13,7 @@ from kerascnn.datasets import load
 from kerascnn.studies import STUDIES
 from kerascnn.studies.cs280_vgg_cost import FULL, USED, in_a_process, networks, training_memory
 from kerascnn.studies.frame import page
-from kerascnn.studies.frame.results import Results
+from kerascnn.studies.frame.results import NotRun, Results
 from kerascnn.studies.frame.verdicts import INCOMPARABLE, NOT_REPRODUCED, NOT_RUN, REPRODUCED
 from kerascnn.studies.notes_vgg import gradients
 
@@ -132,6 +132,15 @@ def test_the_biggest_gain_is_the_largest_of_all(tmp_path):
     assert "Adam +6.00, batch normalisation +2.00, dropout +1.00, model 1's architecture +4.00" in found.finding
     trained(tmp_path, "SGD", {"val_accuracy": [0.1, 0.75], "val_loss": [1.0, 0.5]})
     assert judged("tdt4265-models", tmp_path, "biggest gain").verdict == NOT_REPRODUCED
+
+
+def test_the_mean_is_of_the_seeds_that_reached_the_figure(tmp_path):
+    computed(tmp_path, "memory", {"a": [1, None, 3], "b": [None], "c": []})
+    results = Results(STUDIES.get("cs280-vgg-cost")(), tmp_path, 1)
+    assert results.mean("memory", "a") == 2
+    assert np.isnan(results.mean("memory", "b"))
+    with pytest.raises(NotRun, match="gives no 'c'"):
+        results.mean("memory", "c")
 
 
 def test_seconds_of_an_epoch(tmp_path):

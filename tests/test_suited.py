@@ -46,12 +46,16 @@ def test_the_batch_is_small_enough_for_many_steps_and_passes_are_bounded(folder,
     assert (recipe.batch_size, recipe.epochs, recipe.learning_rate) == (32, 40, 0.0424)
     assert kerascnn.recipe_for(photos, validation=0, test=100, monitor="loss").batch_size == 32
     monkeypatch.setattr("kerascnn.training.suited.IMAGES_SEEN", 6000)
+    monkeypatch.setattr("kerascnn.training.suited.STEPS_IN_ALL", 1)
     assert kerascnn.recipe_for(photos).epochs == 20
     assert kerascnn.recipe_for(photos, image_size=64).epochs == 10
 
 
-def test_one_image_a_class_can_be_asked_for(folder):
-    assert kerascnn.recipe_for(folder({"a": (1, (8, 8)), "b": (1, (8, 8))}), test=0, validation=0).batch_size == 1
+@pytest.mark.parametrize(("count", "batch", "epochs"), [(1, 2, 250), (10, 16, 250), (50, 16, 42), (60, 16, 40)])
+def test_batches_of_small_folders_are_no_smaller_than_16_and_there_are_250_steps(folder, count, batch, epochs):
+    photos = folder({"a": (count, (8, 8)), "b": (count, (8, 8))})
+    recipe = kerascnn.recipe_for(photos, test=0, validation=0)
+    assert (recipe.batch_size, recipe.epochs) == (batch, epochs)
 
 
 def test_uneven_classes_are_weighted(folder):
@@ -92,15 +96,15 @@ def test_data_that_cannot_be_trained_on_are_refused_in_python(folder):
 
 
 @pytest.mark.slow
-def test_a_folder_is_trained_on_without_a_word_of_configuration(folder, tmp_path):
-    """Red and blue images of no common size, twelve of one and three of the other."""
+def test_a_small_folder_is_trained_on_without_a_word_of_configuration(tmp_path):
+    """Red and blue images of no common size, forty of one and ten of the other."""
     photos = tmp_path / "photos"
     for kind, colour, count in (("blue", (0, 0, 200), 40), ("red", (200, 0, 0), 10)):
         (photos / kind).mkdir(parents=True)
         for number in range(count):
             noise = np.random.default_rng(number).integers(0, 40, (40 + number, 50, 3)) + colour
             Image.fromarray(noise.astype("uint8")).save(photos / kind / f"{number}.png")
-    run = kerascnn.train(kerascnn.recipe_for(photos, epochs=6), out=tmp_path / "run", say=lambda line: None)
+    run = kerascnn.train(kerascnn.recipe_for(photos), out=tmp_path / "run", say=lambda line: None)
     assert run.read("recipe")["class_weights"] == "balanced"
     assert run.read("run")["result"]["accuracy"] == 1
 

@@ -49,13 +49,13 @@ def command(*words):
 @pytest.mark.slow
 def test_a_search_from_the_command_line(tmp_path, space):
     out = tmp_path / "search"
-    words = ["tune", "--search", space, "--trials", 3, "--epochs", 3, "--seed", 0, "--out", out]
+    words = ["tune", "--search", space, "--trials", 2, "--epochs", 2, "--seed", 0, "--out", out]
     done = subprocess.run(command(*words, "--stop-early", "none"), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Winner" in done.stdout
     table = tuning.results(out)
-    assert table["status"].tolist() == ["completed"] * 3
-    assert table["epochs"].tolist() == [3] * 3
+    assert table["status"].tolist() == ["completed"] * 2
+    assert table["epochs"].tolist() == [2] * 2
     for row in table.itertuples():
         metrics = pandas.read_csv(f"{row.run}/metrics.csv")
         assert row.score == metrics["val_accuracy"].max()
@@ -70,7 +70,7 @@ def test_a_search_from_the_command_line(tmp_path, space):
     assert "<html" in (out / "report.html").read_text()
     (out / "results.csv").unlink()
     assert cli.run_command(["tune-report", str(out)]) == 0
-    assert len(pandas.read_csv(out / "results.csv")) == 3
+    assert len(pandas.read_csv(out / "results.csv")) == 2
 
     again = tmp_path / "again"
     killed = subprocess.Popen(command(*words[:-1], again, "--stop-early", "none"), stdout=subprocess.DEVNULL)
@@ -94,7 +94,7 @@ def test_a_search_from_the_command_line(tmp_path, space):
     (tmp_path / "space.toml").write_text(SPACE.replace("128", "64"))
     other = subprocess.run(command(*resumed, "--epochs", 4), capture_output=True, text=True, check=False)
     assert other.returncode == 2
-    assert "epochs was 3, now 4" in other.stderr
+    assert "epochs was 2, now 4" in other.stderr
     assert "first batch_size was 128, now 64" in other.stderr
 
 

@@ -50,7 +50,7 @@ def kill_while_writing(folder, seconds):
     assert os.WIFSIGNALED(status)
 
 
-@pytest.mark.parametrize("kills", [20, pytest.param(150, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [20, pytest.param(60, marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_journal_whose_writer_is_killed_opens_again(kills, tmp_path):
     rng = random.Random(0)

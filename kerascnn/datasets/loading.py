@@ -128,7 +128,8 @@ def resolve(data):
         return data, None
     path = Path(text).expanduser()
     if not path.exists():
-        if _looks_like_a_path(data):
+        beside = [folder.name for folder in Path().iterdir() if folder.is_dir()]
+        if _looks_like_a_path(data) or (nearest(text, beside) and not nearest(text, DATASETS.names())):
             raise _no_such_path(text, path)
         raise unknown("data set", text, DATASETS.names(), f"{DATASETS.hint}; or give the path of a folder")
     if not path.is_dir():

@@ -1,5 +1,7 @@
 """A recipe that suits a folder: the size of the images and the length of the training, by what the folder holds."""
 
+import math
+
 import numpy as np
 
 from kerascnn.datasets import loading
@@ -12,7 +14,9 @@ SIZES = (32, 64)  # pixels; a side of twice the length takes four times the arit
 LOOKED_AT = 200  # files whose size is read
 IMAGES_SEEN = 500_000  # in all passes over images of 32 pixels; of larger ones fewer, as each takes longer
 EPOCHS = (10, 40)
-STEPS = 7  # at least, in a pass over the images
+STEPS = 7  # at least, in a pass over the images, if batches are no smaller than LEAST for it
+STEPS_IN_ALL = 250  # at least, however few images there are
+LEAST = 16  # images in a batch, as batch normalization's averages of fewer are too noisy
 BASE = 256  # images; smaller batches, whose gradients are noisier, have lower rates
 CHOSEN = ("image_size", "batch_size", "epochs", "learning_rate", "class_weights")
 BATCHES = (1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
@@ -42,11 +46,12 @@ def recipe_for(data, **fields):
             count -= round(asked * len(held.train)) if asked < 1 else int(asked)
     size = fields.get("image_size") or _size(held.train.images)
     most = max(count, STEPS) // STEPS
-    batch = fields.get("batch_size") or next(number for number in BATCHES if number <= most)
+    batch = fields.get("batch_size") or next(number for number in BATCHES if number <= max(most, min(count, LEAST)))
     rate = round(start.learning_rate * min(1, batch / BASE) ** 0.5, 4)
-    passes = IMAGES_SEEN * min(1, SIZES[0] / size) / max(count, 1)
+    passes = np.clip(round(IMAGES_SEEN * min(1, SIZES[0] / size) / max(count, 1)), *EPOCHS)
+    epochs = max(int(passes), math.ceil(STEPS_IN_ALL / max(count // batch, 1)))
     weights = "balanced" if balance(held.train.labels, len(held.class_names)).uneven else "none"
-    values = size, batch, int(np.clip(round(passes), *EPOCHS)), rate, weights
+    values = size, batch, epochs, rate, weights
     return start.replace(**(dict(zip(CHOSEN, values, strict=True)) | fields))
 
 

@@ -125,11 +125,15 @@ class Results:
         numbers = read_json(self.folder_of(row) / "result.json")["numbers"]
         if measure not in numbers:
             raise NotRun(numbers.get("why", f"the row gives no {measure!r}"))
-        return list(np.atleast_1d(np.asarray(numbers[measure], float)))
+        sample = list(np.atleast_1d(np.asarray(numbers[measure], float)))
+        if not sample:
+            raise NotRun(f"the row gives no {measure!r}")
+        return sample
 
     def mean(self, row, measure):
-        """The mean of `sample`."""
-        return float(np.mean(self.sample(row, measure)))
+        """The mean of what is a number in `sample`; NaN where none is."""
+        sample = np.asarray(self.sample(row, measure))
+        return float(sample[np.isfinite(sample)].mean()) if np.isfinite(sample).any() else float("nan")
 
     def curve(self, row, column):
         """(x, mean, low, high) of a column of metrics.csv over the seeds that have finished: x counts epochs, or steps
