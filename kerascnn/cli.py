@@ -21,6 +21,7 @@ from kerascnn.commands import (
     listings,
     merge,
     microscope,
+    over_ray,
     pack,
     report,
     scan,
@@ -30,7 +31,7 @@ from kerascnn.commands import (
     tune,
     using,
 )
-from kerascnn.commands.terminal import TYPED, in_options
+from kerascnn.commands.terminal import TYPED, WORDS, in_options
 from kerascnn.datasets.decoding import MAX_MEGAPIXELS, max_megapixels
 from kerascnn.errors import DataError, HostLost, Stopped, TrainingFailed, UsageError, disk_full
 
@@ -48,8 +49,9 @@ app = App(
 app.register_install_completion_command(help="Make TAB complete kerascnn's commands and options in this shell.")
 for command in (
     *(train.train, train.lr_find, train.batch_find, launch.launch),
-    *(using.predict, using.evaluate, using.export, using.suspects, using.doctor, adopt.adopt, serve.serve),
-    *(explain.explain, explain.activations, scan.scan, features.features, merge.merge, microscope.microscope),
+    *map(over_ray.over_ray, (using.predict, using.evaluate, scan.scan, features.features, microscope.microscope)),
+    *(using.export, using.suspects, using.doctor, adopt.adopt, serve.serve),
+    *(explain.explain, explain.activations, merge.merge),
     *(anatomy.table, anatomy.receptive_field, anatomy.cost, anatomy.draw),
     *(tune.tune, tune.tune_worker, tune.tune_status, tune.tune_report),
     *(report.report, report.compare, study.study, course.course, experiment.app),
@@ -82,7 +84,7 @@ def run_command(argv: typing.Sequence[str]) -> int:
     arguments = [argument for argument in argv if argument != "--debug"]
     debug = len(arguments) < len(argv)
     before = os.environ.get(MAX_MEGAPIXELS)
-    typed = TYPED.set(functools.cache(lambda: _options(arguments)))
+    typed, words = TYPED.set(functools.cache(lambda: _options(arguments))), WORDS.set(arguments)
     try:
         _take_max_megapixels(arguments)
         app(arguments, exit_on_error=False, print_error=False)
@@ -99,6 +101,7 @@ def run_command(argv: typing.Sequence[str]) -> int:
         return _explained(error, TYPED.get()() if isinstance(error, OURS) else {})
     finally:
         TYPED.reset(typed)
+        WORDS.reset(words)
         if before is None:
             os.environ.pop(MAX_MEGAPIXELS, None)
         else:

@@ -99,7 +99,7 @@ class Launch:
                     stderr=output,
                     env=environment,
                     start_new_session=True,  # Ctrl-C reaches only us
-                    preexec_fn=_ends_with_us(),
+                    preexec_fn=ends_with_us(),
                 )
             self._running.append(process)
 
@@ -153,7 +153,7 @@ def _first(codes):
     return min(wrong, key=lambda number: codes[number] in GONE, default=None)
 
 
-def _ends_with_us():
+def ends_with_us():
     """What a new process calls on Linux to get SIGTERM when this one is gone, even by SIGKILL; elsewhere None."""
     if sys.platform != "linux":
         return None

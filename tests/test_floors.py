@@ -20,7 +20,7 @@ FLOORS = (
         "http_server",
         "progress",
     ),
-    ("recipes", "named_recipes", "plots", "layers", "backends", "hosts", "launching"),
+    ("recipes", "named_recipes", "plots", "layers", "backends", "hosts", "launching", "clusters"),
     ("network", "models", "datasets", "keras_file"),
     ("anatomy", "training", "explain", "dataset_scan", "callbacks"),
     ("using",),
@@ -32,7 +32,7 @@ FLOORS = (
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 WITHOUT_KERAS = (
     *("errors", "registry", "runs", "files", "native_log", "processes", "recipes", "named_recipes", "plots"),
-    *("notebook", "text_table", "shards", "http_server", "progress", "hosts", "launching"),
+    *("notebook", "text_table", "shards", "http_server", "progress", "hosts", "launching", "clusters"),
     *("datasets", "studies", "commands", "cli"),
 )
 

@@ -72,7 +72,7 @@ class Processes:
 
 def alive(*words):
     """Processes that still run with one of these words among their arguments."""
-    processes = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+    processes = subprocess.run(["ps", "-wweo", "pid,args"], capture_output=True, text=True, check=True).stdout
     return [line for line in processes.splitlines() if any(map(line.__contains__, words)) and "defunct" not in line]
 
 

@@ -20,6 +20,7 @@ import pytest
 from test_tuning_chaos import SPACE
 
 import tuning
+from kerascnn import clusters
 from kerascnn.errors import UsageError
 from tuning.chief import DEATHS
 from tuning.searching import search as run_search
@@ -34,13 +35,13 @@ SEARCH = {"trials": TRIALS, "epochs": 3, "stop_early": "none"}
     [([8, 8], 2, 8), ([8, 8], 3, 4), ([8, 8], 4, 4), ([8, 2], 2, 4), ([1, 1], 2, 1), ([3], 2, 1), ([16, 0], 1, 16)],
 )
 def test_workers_get_as_many_processors_as_let_all_of_them_fit(cpus, count, each):
-    assert on_ray.share(cpus, count) == each
+    assert clusters.share(cpus, count) == each
 
 
 @pytest.mark.parametrize(("cpus", "count"), [([1, 1], 3), ([], 1), ([0], 1)])
 def test_more_workers_than_processors_are_refused(cpus, count):
     with pytest.raises(UsageError, match=f"workers={count} is too many: the Ray cluster has {sum(cpus)} processor"):
-        on_ray.share(cpus, count)
+        clusters.share(cpus, count)
 
 
 def test_workers_on_one_machine_take_processors_that_differ(tmp_path, monkeypatch):
@@ -57,10 +58,10 @@ def test_workers_on_one_machine_take_processors_that_differ(tmp_path, monkeypatc
 def test_a_worker_of_another_version_or_without_the_folder_says_so(tmp_path, monkeypatch):
     asked = tmp_path / "search.json"
     asked.write_text("{}")
-    digest = on_ray._digest(asked)
+    digest = clusters.digest(asked)
     refusal = on_ray._work("127.0.0.1:1", "", 0, 1, str(asked), digest, "0.0.1")
     assert "The search runs kerascnn 0.0.1, but the worker" in refusal
-    monkeypatch.setattr(on_ray, "SEEN_WITHIN", 0)
+    monkeypatch.setattr(clusters, "SEEN_WITHIN", 0)
     for other in (tmp_path / "elsewhere" / "search.json", asked):
         asked.write_text("{ }")  # another search lies there
         refusal = on_ray._work("127.0.0.1:1", "", 0, 1, str(other), digest, on_ray.__version__)
@@ -98,7 +99,7 @@ def test_workers_elsewhere_join_an_address_of_this_machine(listening, here, join
 def test_without_ray_the_message_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'kerascnn\[ray\]'"):
-        on_ray.RayCluster("auto")
+        clusters.RayCluster("auto")
 
 
 @pytest.mark.parametrize("address", ["nowhere", "host:", "host:port"])
@@ -133,7 +134,7 @@ def cluster(monkeypatch):
 
 def descendants(of):
     """[(process number, arguments)] of all processes below one."""
-    table = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    table = subprocess.run(["ps", "-wweo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 2) for line in table.splitlines()[1:] if "defunct" not in line]
     family, processes = {of}, []
     while new := [(int(pid), args) for pid, parent, args in rows if int(parent) in family and int(pid) not in family]:

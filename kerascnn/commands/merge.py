@@ -39,16 +39,33 @@ def merge(
     for shard in shards:
         if not Path(shard).is_file():
             raise UsageError(f"There is no file {shard}.")
+    if merge_shards(shards, out) == "microscope":
+        print(f"Now draw its pages: the command of a shard with --out {shlex.quote(str(out))} and without --shard")
+
+
+def merge_shards(shards, out):
+    """Merge files, say what came of it, and return their kind: a key of MERGED."""
     kind = _kind(shards[0])
     other = next((shard for shard in shards if _kind(shard) != kind), None)
     if other:
         raise DataError(f"{other} holds no {kind}, unlike {shards[0]}. Name files of one kind.")
+    _check_name(kind, out)
+    with computing() as (say, _):
+        MERGED[kind](shards, out, say)
+    return kind
+
+
+def check_merged(command, out):
+    """Raise a UsageError if the shards of a command cannot be merged into a file or folder of that name."""
+    check_absent(out)
+    _check_name({"predict": "predictions", "evaluate": "evaluation"}.get(command, command), out)
+
+
+def _check_name(kind, out):
     if kind == "features":
         check_target(out)
     elif kind in ("predictions", "evaluation") and out.suffix not in (".csv", ".json"):
         raise UsageError(f"--out {out} is not allowed for the {kind} of shards: the name must end with .csv or .json.")
-    with computing() as (say, _):
-        MERGED[kind](shards, out, say)
 
 
 def _kind(shard):
@@ -100,11 +117,10 @@ def _merge_evaluation(shards, out, say):
 
 
 def _merge_microscopes(shards, out, say):
-    from kerascnn.pages.microscope.shards import merge_shards
+    from kerascnn.pages.microscope import shards as passes
 
-    images = counted(merge_shards(shards, out)["images"], "image")
+    images = counted(passes.merge_shards(shards, out)["images"], "image")
     say(f"{out}: what was found in {images}, of {counted(len(shards), 'shard')}")
-    say(f"Now draw its pages: the command of a shard with --out {shlex.quote(str(out))} and without --shard")
 
 
 MERGED = {

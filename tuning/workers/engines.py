@@ -4,9 +4,10 @@ import contextlib
 import socket
 from pathlib import Path
 
+from kerascnn.clusters import RayCluster, share
 from kerascnn.errors import UsageError, counted, unknown
 from tuning.workers.local import LocalWorkers
-from tuning.workers.on_ray import RayCluster, RayWorkers, share
+from tuning.workers.on_ray import RayWorkers
 from tuning.workers.service import LOOPBACK
 
 ENGINES = ("local", "ray")
