@@ -119,3 +119,21 @@ def test_a_single_unit_that_is_no_score_has_one_target():
     np.testing.assert_allclose(explain.saliency(model, IMAGES), explain.saliency(model, IMAGES, 0), atol=1e-6)
     with pytest.raises(UsageError, match=r"'age' has one unit without a sigmoid.*target is 0.*from_logits=True"):
         explain.saliency(model, IMAGES, 1)
+
+
+@pytest.mark.parametrize("end", ["sigmoid", "activation", "operation", "flat"])
+def test_a_unit_among_several_outputs_has_both_classes(end):
+    alone = one_unit(end)
+    others = layers.Dense(3, activation="softmax", name="others")(layers.Flatten()(alone.inputs[0]))
+    model = keras.Model(alone.inputs[0], [others, alone.outputs[0]])
+    name = model.output_names[1]
+    for target in (0, 1, None):
+        expected = explain.saliency(alone, IMAGES, target)
+        np.testing.assert_allclose(explain.saliency(model, IMAGES, {name: target}), expected, atol=1e-6)
+    table = explain.maps("occlusion", model, IMAGES, {name: 0}), explain.maps("occlusion", alone, IMAGES, 0)
+    np.testing.assert_allclose(*table, atol=1e-6)
+    kernel, bias = (ops.convert_to_numpy(w) for w in model.get_layer("others").weights)
+    powers = np.exp(0.5 * kernel.sum(0) + bias)  # of an image that is 0.5 everywhere
+    hidden = {"patch": 8, "stride": 8, "fill": 0.5, "convention": "probability"}
+    probability = explain.maps("occlusion", model, IMAGES, {"others": 1}, **hidden)
+    np.testing.assert_allclose(np.reshape(probability, (6, -1))[:, 0], powers[1] / powers.sum(), rtol=1e-4)

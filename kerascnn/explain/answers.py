@@ -8,9 +8,9 @@ from keras import ops
 from kerascnn.errors import UsageError
 from kerascnn.explain.reverse import shapes_of
 from kerascnn.explain.subjects import looked_at
-from kerascnn.explain.targets import class_number, score_value
+from kerascnn.explain.targets import both_scores, class_number, score_value
 from kerascnn.explain.walk import Task, run
-from kerascnn.network.heads import TWO_CLASSES, from_logits, head_step
+from kerascnn.network.heads import from_logits, head_step
 from kerascnn.network.plan import make_plan
 
 
@@ -50,7 +50,7 @@ def probabilities(plan, scores):
     Where none is known (in a model of the user's own class), answers that sum to 1 are probabilities already.
     """
     head = head_step(plan.steps, plan.outputs[0])
-    if plan.steps[-1].rule == TWO_CLASSES or (head is not None and head.rule == "sigmoid"):
+    if both_scores(plan) is not None or (head is not None and head.rule == "sigmoid"):
         return 1 / (1 + np.exp(-scores))
     if head is None and (scores >= 0).all() and np.allclose(scores.sum(-1), 1, atol=1e-3):
         return scores

@@ -34,10 +34,19 @@ def score_value(plan):
 
     For a classifier with one unit z these are the two numbers -z and z (kerascnn.network.heads).
     """
-    if plan.steps and plan.steps[-1].rule == TWO_CLASSES:
-        return plan.steps[-1].output
+    both = both_scores(plan)
+    if both is not None:
+        return both
     head = head_step(plan.steps, plan.outputs[0])
     return plan.outputs[0] if head is None else head.inputs[0]
+
+
+def both_scores(plan):
+    """Number of the value that holds -z and z, if the first output is a classifier with one unit z; else None."""
+    head = head_step(plan.steps, plan.outputs[0], single=True)
+    ends = plan.outputs[:1] if head is None else (plan.outputs[0], head.inputs[0])
+    steps = (step for step in plan.steps if step.rule == TWO_CLASSES and step.inputs[0] in ends)
+    return next((step.output for step in steps), None)
 
 
 @dataclasses.dataclass(frozen=True)

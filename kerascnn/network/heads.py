@@ -33,12 +33,16 @@ def head_step(steps, output, single=False):
     return step if step is not None and step.rule in HEADS else None
 
 
-def add_two_classes(builder, model, output, shape):
-    """Adds the step that computes the scores of both classes, if the model is a classifier with one unit."""
+def add_two_classes(builder, model, output, shape, *, alone=True):
+    """Adds the step that computes the scores of both classes, if an output is a classifier with one unit.
+
+    Args:
+        alone: True if it is the model's only output, so that the model's loss is that of this output.
+    """
     if None in shape[1:] or math.prod(shape[1:]) != 1:
         return
     head = head_step(builder.steps, output, single=True)
-    if head is None and from_logits(model):
+    if head is None and alone and from_logits(model):
         scores = output
     elif head is not None and head.rule == "sigmoid":
         scores, builder.layer, builder.operation = head.inputs[0], head.layer, head.operation

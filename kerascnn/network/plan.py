@@ -74,8 +74,9 @@ def make_plan(model, stand_in=None, graph=None):
         return tuple(builder.step("unsupported", values, (node.name, str(reason))) for _ in node.outputs)
 
     known, layers, kinds = builder.open(graph, inputs, without_rule), {}, {}
-    if len(graph.outputs) == 1:
-        add_two_classes(builder, model, known[graph.outputs[0]], tuple(graph.tensors[graph.outputs[0]].shape))
+    for tensor in dict.fromkeys(graph.outputs):
+        alone = len(graph.outputs) == 1
+        add_two_classes(builder, model, known[tensor], tuple(graph.tensors[tensor].shape), alone=alone)
     for node in graph.nodes:
         layers.setdefault(node.name, []).append(known[node.outputs[0]])
         kinds[node.name] = type(node.operation).__name__
