@@ -81,9 +81,12 @@ def test_grad_cam_takes_a_layer(call, trained, photo, tmp_path):
     arguments = ["explain", trained.folder, photo, "--out", "x", "--method"]
     for more in (["grad_cam", "--layer", "c1"], ["grad_cam", "--layer", "c3"], ["occlusion", "--patch", "4"]):
         assert call(*arguments, *more)[0] == 0
+    for patch in (4, 8):
+        assert call(*arguments, "occlusion", "--layer", "c3", "--channels", "2", "--patch", patch)[0] == 0
     assert np.load(tmp_path / "x" / "0-grad_cam-c1.npz")["grad_cam"].shape == (16, 16)
     assert sorted(p.stem for p in (tmp_path / "x").glob("*.png")) == [
-        *("0-grad_cam-c1", "0-grad_cam-c3", "0-occlusion-patch4"),
+        *("0-grad_cam-c1", "0-grad_cam-c3", "0-occlusion-c3-channels-2-patch4", "0-occlusion-c3-channels-2-patch8"),
+        "0-occlusion-patch4",
     ]
 
 

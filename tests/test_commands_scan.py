@@ -31,6 +31,18 @@ def test_tables_sheets_and_the_scan_itself(call, trained, tmp_path):
         assert sheet.width > 3 * sheet.height / 4
 
 
+@pytest.mark.parametrize(("side", "typed", "expected"), [(32, None, 128), (100, None, 52), (100, 7, 7)])
+def test_fewer_large_images_are_computed_at_once(side, typed, expected, call, make_folder, tmp_path):
+    model = kerascnn.models.lenet5(input_shape=(side, side, 3), num_classes=2)
+    model.save(tmp_path / "large.keras")
+    assert call("adopt", "large.keras", "--preprocess", "0-1")[0] == 0
+    more = ["--batch-size", typed] if typed else []
+    folder = make_folder({"cat": 6, "dog": 6}, size=(20, 20))
+    code, _, err = call("scan", "large.keras", folder, "--layers", "c1", "--out", "x", *more)
+    assert (code, err) == (0, "")
+    assert dataset_scan.load(tmp_path / "x" / "scan.npz").manifest["batch_size"] == expected
+
+
 def test_other_data_and_conv5(call, trained, make_folder):
     folder = make_folder({"cat": 6, "dog": 6}, size=(20, 20))
     code, out, err = call("scan", trained.folder, folder, "--layers", "CONV5", "--top", "3")

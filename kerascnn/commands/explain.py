@@ -112,16 +112,17 @@ def explain(
         if fallback is not None:
             options[method]["fallback"] = fallback
         chosen = _class(class_, labels)
+        of_neurons = layer is not None and not of_maps
         asked = [] if chosen is None else [runs.plain(labels[chosen])]
-        asked += [runs.plain(layer)] if of_maps and layer else []
+        asked += [runs.plain(layer)] if layer else []
+        asked += [*map(str, place or ()), *_listed(channels)] if of_neurons else []
         asked += [f"{name}{number}" for name, number in hidden.items()]
         told = [f"layer {layer}"] if of_maps and layer else []
         told += [f"{name} {counted(number, 'pixel')}" for name, number in hidden.items()]
         for few in photographs(images, prepared):
             x = prepared(stacked(few))
-            if layer and not of_maps:
-                drawn = _neurons(model, few, x, method, layer, places, top, options.get(method, {}))
-                asked = [runs.plain(layer), *map(str, place or ()), *_listed(channels)]
+            if of_neurons:
+                drawn = _neurons(model, few, x, method, layer, places, top, told, options.get(method, {}))
             else:
                 drawn = _classes(model, few, x, method, chosen, labels, told, options)
             for photograph, image, (figure, numbers) in zip(few, x, drawn, strict=True):
@@ -185,7 +186,7 @@ def _classes(model, few, x, method, chosen, labels, told, options):
         yield figure, {name: one[0] for name, one in maps_of.items()}
 
 
-def _neurons(model, few, x, method, layer, places, top, options):
+def _neurons(model, few, x, method, layer, places, top, told, options):
     """(figure, {neuron: map}) of what in each image speaks for neurons: `places`, or the strongest channels."""
     from kerascnn.explain import Neuron, activations, cautions, sheets
 
@@ -195,7 +196,7 @@ def _neurons(model, few, x, method, layer, places, top, options):
             name = f"{layer} {channel}" + (f" at {unit[0]},{unit[1]}" if unit else "")
             with _heard(f"{photograph.path.name}, {name}", notes):
                 maps_of[name] = EXPLANATIONS.get(method)(model, one, Neuron(layer, channel, *unit), **options)
-        head = f"{method}: {layer} of {model.name}, {photograph.path.name}"
+        head = ", ".join([f"{method}: {layer} of {model.name}", photograph.path.name, *told])
         title = "\n".join([head, *cautions(method, model), *notes])
         figure = sheets.comparison_sheet([photograph.seen()], maps_of, ["image"], title)
         yield figure, {name.replace(" ", "_"): maps[0] for name, maps in maps_of.items()}

@@ -14,6 +14,7 @@ from kerascnn.shards import parse_shard
 
 NEW = "scan-new.npz"  # until a scan is whole
 MOST_CLASSES = 96  # in a sheet of classes
+MOST_AT_ONCE = 128  # images, by default
 TABLES, SHEETS = "top stats stats-by-class selectivity filters", "stats patches filters explained classes"
 SHEETS += " filters-one filters-red filters-green filters-blue"
 ENDINGS = re.compile(rf".+-(({TABLES.replace(' ', '|')})\.csv|({SHEETS.replace(' ', '|')})(-[0-9]+)?\.png)")
@@ -29,7 +30,7 @@ def scan(
     top: int | None = None,
     per_image: int = 1,
     split: str | None = None,
-    batch_size: int = 128,
+    batch_size: int | None = None,
     shard: str | None = None,
     out: Path | None = None,
 ):
@@ -55,7 +56,7 @@ def scan(
     split
         train, validation or test [default: train, or a split that the data has]
     batch_size
-        images computed at once
+        images computed at once [default: 128, or fewer above 64x64 pixels]
     shard
         scan only this part of the images, such as 3/16, and write no tables or sheets; kerascnn merge combines all
         parts into one scan
@@ -74,6 +75,7 @@ def scan(
         from kerascnn import using
         from kerascnn.dataset_scan import scan
         from kerascnn.dataset_scan.scanned_layers import scanned_layers
+        from kerascnn.training.evaluate import images_at_once
         from kerascnn.using.classifier import subject
 
         classifier = subject(run)
@@ -94,7 +96,7 @@ def scan(
                 split=split,
                 preprocessing=prepared,
                 per_image=per_image,
-                batch_size=batch_size,
+                batch_size=min(MOST_AT_ONCE, images_at_once(prepared.image_size)) if batch_size is None else batch_size,
                 out=target,
                 shard=part,
                 say=counting(say),
