@@ -143,12 +143,38 @@ def test_runs_side_by_side(run, tmp_path):
     assert "<td>6</td><td>0</td><td>2</td><td>0.5</td>" in page
     assert re.findall("<h3>(.*?)</h3>", page)[1:] == ["Validation loss", "Training accuracy", "Training loss"]
     second.write("recipe", second.read("recipe") | {"eval_every": 100})
-    assert "cannot share an axis" in compare.compare([run, second])
+    assert "cannot share an axis" in compare.compare([run, second])  # how many training images there are is not known
+    for each in (run, second):
+        each.write("data", each.read("data") | {"splits": {"train": {"images": 10}}})
+    page = compare.compare([run, second])
+    assert "Some runs count epochs and others steps" in page
+    assert "training images</text>" in page
     with pytest.raises(UsageError, match="Two or more different"):
         compare.compare([run, run])
     table["file"] = table["file"] + "x"
     table.to_csv(second / "evaluation" / "predictions.csv", index=False)
     assert "tested on different images" in compare.compare([run, second])
+
+
+@pytest.mark.parametrize(
+    ("table", "recipe", "unit", "x", "seen"),
+    [
+        ("epoch,loss\n0,3\n1,2\n", {}, "epochs", [1, 2], [10, 20]),
+        ("step,loss\n2,3\n4,2\n6,1\n", {}, "steps", [2, 4, 6], [8, 14, 20]),  # 4, 4 and 2 images a pass
+        ("epoch,loss\n0,3\n1,2\n", {"eval_every": 2}, "steps", [2, 4], [8, 14]),  # an older run
+    ],
+)
+def test_images_that_a_network_had_seen_by_counting(table, recipe, unit, x, seen, run):
+    """Ten training images in batches of four."""
+    run.write("data", {"splits": {"train": {"images": 10}}})
+    run.write("recipe", {"batch_size": 4, **recipe})
+    (run / "metrics.csv").write_text(table)
+    for axis, expected in ((None, (unit, x)), ("images", ("training images", seen))):
+        counted, metrics = report.metrics_of(run, axis)
+        assert (counted, metrics["x"].tolist()) == expected
+    run.write("data", {})
+    with pytest.raises(DataError, match=r"metrics\.csv cannot be read"):
+        report.metrics_of(run, "images")
 
 
 def test_names_that_are_not_utf8(run):

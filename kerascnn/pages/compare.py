@@ -1,12 +1,13 @@
 """Runs side by side in one HTML file, made only from their folders: results, paired tests, curves, and differences."""
 
+import contextlib
 import itertools
 import json
 
 from scipy.stats import binomtest
 
 from kerascnn import runs as run_folders
-from kerascnn.errors import UsageError, counted
+from kerascnn.errors import DataError, UsageError, counted
 from kerascnn.pages import charts
 from kerascnn.pages.report import TEMPLATES, best_of, metrics_of, report
 from kerascnn.training import record
@@ -15,15 +16,19 @@ QUANTITIES = ("val_accuracy", "val_loss", "test_accuracy", "test_loss", "accurac
 TITLES = {"val_": "validation ", "test_": "test ", "": "training "}
 
 
-def write(runs, out):
-    """Write the comparison of runs (folders, names or "last") to an HTML file; returns its path."""
-    run_folders.write_text(out, compare(runs))
+def write(runs, out, axis=None):
+    """Write the comparison of runs to an HTML file; returns its path. Arguments and errors as of `compare`."""
+    run_folders.write_text(out, compare(runs, axis))
     return out
 
 
-def compare(runs):
+def compare(runs, axis=None):
     """The comparison of two or more runs as one HTML text that loads no other files.
 
+    Args:
+        runs: folders, names or "last".
+        axis: "images" draws the curves over the training images that each network had seen, which is fair to runs with
+            batches of different sizes; None: over epochs or steps where all runs count the same.
     Raises:
         UsageError: there are fewer than two runs, or one of them is given twice.
     """
@@ -34,7 +39,7 @@ def compare(runs):
         report(run)  # raises for a damaged one, naming it
     names = _names(folders)
     paired, notes = _paired(folders, names)
-    curves, note = _curves(folders, names)
+    curves, note = _curves(folders, names, axis)
     return TEMPLATES.get_template("compare.html").render(
         runs=[_row(name, run) for name, run in zip(names, folders, strict=True)],
         paired=paired,
@@ -106,13 +111,19 @@ def _paired(folders, names):
     return rows, notes
 
 
-def _curves(folders, names):
-    """([(title, chart)] for each quantity of all runs over epochs or steps, a sentence if there are none)."""
-    tables = [(name, *metrics_of(run)) for name, run in zip(names, folders, strict=True)]
+def _curves(folders, names, axis):
+    """([(title, chart)] for each quantity of all runs over epochs, steps or images; a sentence on the axis or "")."""
+    tables = [(name, *metrics_of(run, axis)) for name, run in zip(names, folders, strict=True)]
     units = {unit for _, unit, _ in tables if unit}
-    if len(units) != 1:
-        return [], "Some runs count epochs and others steps, so their curves cannot share an axis." if units else ""
-    unit = units.pop()
+    if len(units) > 1:
+        with contextlib.suppress(DataError):
+            charted, _ = _curves(folders, names, "images")
+            return (
+                charted,
+                "Some runs count epochs and others steps: the curves are drawn over the images they have seen.",
+            )
+        return [], "Some runs count epochs and others steps, so their curves cannot share an axis."
+    unit = next(iter(units), "")
     charted = []
     for quantity in QUANTITIES:
         series = {name: (table["x"], table[quantity]) for name, _, table in tables if quantity in table}

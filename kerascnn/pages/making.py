@@ -11,13 +11,14 @@ from kerascnn.using.evaluation import evaluated
 from kerascnn.using.run_data import data_of
 
 
-def of_run(run, *, look=None, out=None):
+def of_run(run, *, look=None, out=None, axis=None):
     """Write the page of a run; if its folder lacks the extras that need the network and the data, make them first.
 
     Args:
         run: a Run, its folder, its name or "last".
         look: name of a method of `kerascnn.explain`; None: Grad-CAM, or what the folder has.
         out: the HTML file; None: report.html in the run.
+        axis: as of `kerascnn.pages.report.report`.
     Returns:
         (the path of the page, a sentence on what it lacks or "").
     """
@@ -28,7 +29,7 @@ def of_run(run, *, look=None, out=None):
             _gather(run, look or extras.LOOK)
         except (DataError, UsageError, OSError) as error:
             lacks = f"The page shows only what the folder holds: {error}"
-    return report.write(run, out), lacks
+    return report.write(run, out, axis), lacks
 
 
 def _gather(run, look):

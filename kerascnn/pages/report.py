@@ -31,23 +31,26 @@ ENDED = {
 }
 
 
-def write(run, out=None):
-    """Write report.html into a run's folder, or elsewhere; returns its path."""
+def write(run, out=None, axis=None):
+    """Write report.html into a run's folder, or elsewhere; returns its path; arguments as of `report`."""
     run = runs.as_run(run)
     path = run / "report.html" if out is None else out
-    runs.write_text(path, report(run))
+    runs.write_text(path, report(run, axis))
     return path
 
 
-def report(run):
+def report(run, axis=None):
     """The report of a run as one HTML text that loads nothing from anywhere.
 
+    Args:
+        axis: "images" draws the curves over the training images that the network had seen; None: over epochs, or steps
+            where `eval_every` is set.
     Raises:
         DataError: the folder is not a run, or is damaged.
     """
     run = runs.as_run(run)
     with whole(run):
-        return _rendered(run)
+        return _rendered(run, axis)
 
 
 @contextlib.contextmanager
@@ -61,7 +64,7 @@ def whole(run):
         raise DataError(f"A file in {run.folder} is damaged, so it has no page: {error}.") from error
 
 
-def _rendered(run):
+def _rendered(run, axis):
     state, recipe = run.read("run"), run.read("recipe")
     trained = "command" not in state  # a model file's report says what makes it again
     data = run.read("data") if (run / "data.json").exists() else {}
@@ -77,7 +80,7 @@ def _rendered(run):
         headline=_headline(result),
         facts=_facts(run, state, recipe, data, result),
         again=command("train", *_arguments(recipe)) if trained else state["command"],
-        curves=_curves(run),
+        curves=_curves(run, axis),
         per_class=_rows(tables.get("per_class")),
         confusion=_confusion(tables.get("confusion")),
         pairs=_rows(tables.get("pairs")),
@@ -188,11 +191,13 @@ def _nearest(recipe, data):
     return name, kept[name]
 
 
-def metrics_of(run):
+def metrics_of(run, axis=None):
     """("epochs" or "steps", which the x axis counts; metrics.csv with a column x of them), empty where there is none.
 
+    Args:
+        axis: "images" counts the training images that the network had seen, each pass anew; ("training images", ...).
     Raises:
-        DataError: the table is damaged.
+        DataError: the table is damaged, or the run does not say how many training images it had.
     """
     path = run / "metrics.csv"
     if path.exists():
@@ -200,18 +205,23 @@ def metrics_of(run):
     if not path.exists() or not path.stat().st_size:
         return "", pandas.DataFrame()
     try:
-        metrics = pandas.read_csv(path)
-        if "step" in metrics:
-            return "steps", metrics.assign(x=metrics["step"])
-        period = run.read("recipe").get("eval_every") or 0
-        return ("steps" if period else "epochs"), metrics.assign(x=(metrics["epoch"] + 1) * (period or 1))
+        metrics, recipe = pandas.read_csv(path), run.read("recipe")
+        period = recipe.get("eval_every") or 0
+        by_step = bool(period) or "step" in metrics
+        x = metrics["step"] if "step" in metrics else (metrics["epoch"] + 1) * (period or 1)
+        if axis == "images":
+            images, batch = run.read("data")["splits"]["train"]["images"], recipe["batch_size"]
+            steps = -(-images // batch)  # of a pass, the last of which takes what is left
+            passes = x // steps * images + x % steps * batch if by_step else x * images
+            return "training images", metrics.assign(x=passes)
+        return ("steps" if by_step else "epochs"), metrics.assign(x=x)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
-def _curves(run):
+def _curves(run, axis):
     """Loss, without label smoothing where that is known, and accuracy during training, as (title, chart)."""
-    unit, metrics = metrics_of(run)
+    unit, metrics = metrics_of(run, axis)
     named = {"": "training", "val_": "validation", "test_": "test"}
     charted = []
     shown = (("loss", "loss (nats)"), ("accuracy", "accuracy"), ("top5", "top-5 accuracy"))
