@@ -123,6 +123,12 @@ def test_epochs_are_marked_by_whole_numbers():
     assert charts.ticks(-3, 22, whole=True) == [0, 5, 10, 15, 20]
 
 
+def test_large_numbers_are_readable_and_stay_within_the_chart():
+    chart = charts.lines({"a": ([0, 400_000], [0, 1])}, "images", "accuracy", counts=True)
+    assert f'<text x="{charts.WIDTH}" y="274" text-anchor="end">400,000</text>' in chart
+    assert 'text-anchor="middle">300,000</text>' in chart
+
+
 def test_mcnemar_by_counting_coins():
     """Five images differ, all in favour of the first: two sides of (1/2)**5."""
     first, second = np.array([True] * 8 + [False] * 2), np.array([True] * 3 + [False] * 7)
@@ -148,7 +154,7 @@ def test_runs_side_by_side(run, tmp_path):
         each.write("data", each.read("data") | {"splits": {"train": {"images": 10}}})
     page = compare.compare([run, second])
     assert "Some runs count epochs and others steps" in page
-    assert "training images</text>" in page
+    assert "training images seen</text>" in page
     with pytest.raises(UsageError, match="Two or more different"):
         compare.compare([run, run])
     table["file"] = table["file"] + "x"
@@ -169,7 +175,7 @@ def test_images_that_a_network_had_seen_by_counting(table, recipe, unit, x, seen
     run.write("data", {"splits": {"train": {"images": 10}}})
     run.write("recipe", {"batch_size": 4, **recipe})
     (run / "metrics.csv").write_text(table)
-    for axis, expected in ((None, (unit, x)), ("images", ("training images", seen))):
+    for axis, expected in ((None, (unit, x)), ("images", ("training images seen", seen))):
         counted, metrics = report.metrics_of(run, axis)
         assert (counted, metrics["x"].tolist()) == expected
     run.write("data", {})

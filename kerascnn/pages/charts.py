@@ -8,6 +8,7 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 480, 300  # of the drawing's own units; it is scaled to the page
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 10, 42  # room for the axes, units
+DIGIT = 7  # units, the width of a digit
 MAP = 640  # side of a map of points, units
 COLOURS = 10  # --c0 to --c9 of style.css
 MOST_DOTS = 10  # points of a line that are marked as well
@@ -117,7 +118,9 @@ class _Axes:
         parts = []
         for tick in ticks(self.low[0], self.high[0], whole=self.counts):
             parts.append(f'<path class="grid" d="M{self.x(tick)},{TOP}V{bottom}"/>')
-            parts.append(_text(self.x(tick), bottom + 16, f"{tick:g}"))
+            text = f"{tick:,.0f}" if self.counts else f"{tick:g}"
+            fits = self.x(tick) + DIGIT * len(text) / 2 <= WIDTH
+            parts.append(_text(self.x(tick) if fits else WIDTH, bottom + 16, text, "middle" if fits else "end"))
         for tick in ticks(self.low[1], self.high[1]):
             parts.append(f'<path class="grid" d="M{LEFT},{self.y(tick)}H{right}"/>')
             parts.append(_text(LEFT - 6, self.y(tick) + 4, f"{tick:g}", "end"))

@@ -195,7 +195,7 @@ def metrics_of(run, axis=None):
     """("epochs" or "steps", which the x axis counts; metrics.csv with a column x of them), empty where there is none.
 
     Args:
-        axis: "images" counts the training images that the network had seen, each pass anew; ("training images", ...).
+        axis: "images" counts the training images that the network had seen, each pass anew; ("training images seen", ...).
     Raises:
         DataError: the table is damaged, or the run does not say how many training images it had.
     """
@@ -213,7 +213,7 @@ def metrics_of(run, axis=None):
             images, batch = run.read("data")["splits"]["train"]["images"], recipe["batch_size"]
             steps = -(-images // batch)  # of a pass, the last of which takes what is left
             passes = x // steps * images + x % steps * batch if by_step else x * images
-            return "training images", metrics.assign(x=passes)
+            return "training images seen", metrics.assign(x=passes)
         return ("steps" if by_step else "epochs"), metrics.assign(x=x)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
