@@ -27,6 +27,7 @@ class RayCluster:
         token: a new secret of this connection.
         cpus: number of processors of each machine.
         gpus: number of GPUs of all machines.
+        gpus_each: 1 if every machine has a GPU, else 0.
     Raises:
         UsageError: Ray is not installed, or there is no cluster.
     """
@@ -40,8 +41,10 @@ class RayCluster:
         if self.connected:
             _connect(ray, address)
         self.host, self.token = ray.util.get_node_ip_address(), secrets.token_hex(16)
-        self.cpus = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        self.cpus = [int(machine.get("CPU", 0)) for machine in machines]
         self.gpus = int(ray.cluster_resources().get("GPU", 0))
+        self.gpus_each = min(1, *(int(machine.get("GPU", 0)) for machine in machines))
 
     def close(self):
         """Leave the cluster, unless the caller had joined it before."""

@@ -24,6 +24,7 @@ from kerascnn.commands import over_ray
         ("scan a --engine=ray --top 3 --out=x --layers c1", "scan a --top 3 --layers c1"),
         ("features a b -o x.npz --layer f6 --address h:1", "features a b --layer f6"),
         ("predict a --csv -o=x.csv b", "predict a --csv b"),
+        ("predict a b -ox.csv --top 2", "predict a b --top 2"),
     ],
 )
 def test_a_shard_is_computed_by_the_same_words(typed, left):

@@ -137,3 +137,15 @@ def test_a_unit_among_several_outputs_has_both_classes(end):
     hidden = {"patch": 8, "stride": 8, "fill": 0.5, "convention": "probability"}
     probability = explain.maps("occlusion", model, IMAGES, {"others": 1}, **hidden)
     np.testing.assert_allclose(np.reshape(probability, (6, -1))[:, 0], powers[1] / powers.sum(), rtol=1e-4)
+
+
+def test_an_output_that_is_the_score_itself_is_a_number_though_another_is_its_sigmoid():
+    alone = one_unit("activation")
+    score = alone.get_layer("unit").output
+    model = keras.Model(alone.inputs[0], [score, alone.outputs[0]])
+    number, chance = model.output_names
+    expected = explain.saliency(alone, IMAGES, 1)
+    np.testing.assert_allclose(explain.saliency(model, IMAGES, {number: 0}), expected, atol=1e-6)
+    np.testing.assert_allclose(explain.saliency(model, IMAGES, {chance: 0}), -expected, atol=1e-6)
+    with pytest.raises(UsageError, match="its only target is 0"):
+        explain.saliency(model, IMAGES, {number: 1})

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import collections
 import dataclasses
 import io
 import json
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -22,10 +24,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from service_clients import bomb, chaos, memory, misdeeds, steady, top
+from starlette.responses import JSONResponse
 
 import kerascnn
 from kerascnn import cli, using
-from kerascnn.pages.live import _is_small, service
+from kerascnn.pages import guard
+from kerascnn.pages.live import Handlers, _is_small, service
 
 pytest.importorskip("uvicorn")
 
@@ -285,6 +289,47 @@ def test_names_and_pages_from_elsewhere_are_refused(address):
     assert asked(Origin="https://evil.example") == 403
     assert asked(Origin=address) == 200
     assert asked(Origin=address.rpartition(":")[0] + ":1") == 403
+
+
+@pytest.mark.parametrize(
+    ("origin", "code"),
+    [("http://192.168.1.5:8000", 200), ("http://192.168.1.5:9000", 403), ("http://evil.example", 403)],
+)
+def test_the_page_may_ask_from_an_address_that_is_no_name_of_this_machine(origin, code):
+    """Such as its address in the local network, which need not be among what its name stands for."""
+
+    async def application(scope, receive, send):
+        await JSONResponse({})(scope, receive, send)
+
+    guarded = guard.Guard(application, hosts=("127.0.1.1",), token=None)
+    headers = [(b"host", b"192.168.1.5:8000"), (b"origin", origin.encode())]
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}
+    asyncio.run(guarded({**scope, "server": ("192.168.1.5", 8000)}, None, send))
+    assert sent[0]["status"] == code
+
+
+def test_services_on_two_ports_have_cookies_of_their_own():
+    guarded = guard.Guard(None, hosts=(), token="secret-one")
+    for port, cookie, brings in ((8000, "8000", True), (8001, "8000", False)):
+        headers = {"cookie": f"kerascnn-token-{cookie}=secret-one"}
+        assert guarded._brings_token({"query_string": b"", "server": ("::1", port)}, headers) == brings
+
+
+def test_what_was_not_foreseen_is_an_answer_that_the_page_can_read():
+    counted = types.SimpleNamespace(counts=collections.Counter(), seconds=collections.Counter())
+
+    async def fails(request):
+        return 1 / 0
+
+    request = types.SimpleNamespace(scope={"path": "/predict"})
+    response = asyncio.run(Handlers.told(counted, fails)(request))
+    assert (response.status_code, counted.counts["/predict", 500]) == (500, 1)
+    assert json.loads(response.body) == {"error": "The network could not answer: ZeroDivisionError."}
 
 
 async def asked_of(application, path):

@@ -51,11 +51,38 @@ def test_the_batch_is_small_enough_for_many_steps_and_passes_are_bounded(folder,
     assert kerascnn.recipe_for(photos, image_size=64).epochs == 10
 
 
-@pytest.mark.parametrize(("count", "batch", "epochs"), [(1, 2, 250), (10, 16, 250), (50, 16, 42), (60, 16, 40)])
-def test_batches_of_small_folders_are_no_smaller_than_16_and_there_are_250_steps(folder, count, batch, epochs):
+@pytest.mark.parametrize(
+    ("count", "batch", "epochs"),
+    [(1, 1, 125), (10, 10, 125), (50, 15, 40), (60, 16, 40)],  # 2 x 10, 6 x 15 + 10, 7 x 16 + 8 images a pass
+)
+def test_small_folders_get_250_steps_and_no_batch_of_few_images(folder, count, batch, epochs):
     photos = folder({"a": (count, (8, 8)), "b": (count, (8, 8))})
     recipe = kerascnn.recipe_for(photos, test=0, validation=0)
     assert (recipe.batch_size, recipe.epochs) == (batch, epochs)
+
+
+@pytest.mark.parametrize(("classes", "broken"), [({"a": 3, "b": 2}, 0), ({"a": 11, "b": 10}, 1), ({"a": 4, "b": 4}, 1)])
+def test_no_batch_is_larger_than_what_is_trained_on(folder, classes, broken):
+    """Whatever is held out, and though some files turn out to be broken."""
+    photos = folder({name: (count, (8, 8)) for name, count in classes.items()})
+    for number in range(broken):
+        path = photos / "a" / f"{number}.png"
+        path.write_bytes(path.read_bytes()[:-30])
+    recipe = kerascnn.recipe_for(photos)
+    assert recipe.batch_size <= len(kerascnn.datasets.load(photos, image_size=8).train)
+
+
+def test_a_period_of_steps_changes_how_often_is_looked_and_not_the_length(folder):
+    photos = folder({"a": (100, (8, 8)), "b": (100, (8, 8))})
+    whole, often = kerascnn.recipe_for(photos), kerascnn.recipe_for(photos, eval_every=5)
+    assert (whole.batch_size, whole.epochs) == (15, 40)  # 150 images, 10 steps a pass
+    assert (often.batch_size, often.epochs) == (15, 80)
+
+
+def test_images_are_not_cropped_to_more_than_they_are_resized_to(folder):
+    photos = folder({"a": (5, (80, 80)), "b": (5, (80, 80))})
+    assert kerascnn.recipe_for(photos, resize_to=48).image_size == 32
+    assert kerascnn.recipe_for(photos, resize_to=64).image_size == 64
 
 
 def test_uneven_classes_are_weighted(folder):

@@ -12,6 +12,7 @@ from kerascnn import cli
 from kerascnn.errors import DataError, UsageError
 from kerascnn.using import classifier as adopting
 from kerascnn.using.applications import affine
+from kerascnn.using.class_names import class_indices, unique
 from kerascnn.using.classifier import adopt, application, keep, subject
 
 
@@ -94,6 +95,27 @@ def test_labels_that_occur_twice_get_their_number():
         "dog",
         "crane (2)",
     )
+
+
+def test_no_label_gets_the_name_of_another():
+    assert unique(["a", "a (2)", "a"]) == ("a", "a (2)", "a (2) (2)")
+    assert unique(["a (1)", "a", "a"]) == ("a (1)", "a", "a (2)")
+
+
+def test_classes_that_are_spelled_as_two_labels():
+    labels = ("crane", "zebra", "crane (2)")
+    assert class_indices(["n01_crane", "crane"], ("n01 crane", "crane"), "x").tolist() == [0, 1]
+    assert class_indices(["n02012849_crane", "n03126707_crane"], labels, "x").tolist() == [0, 2]
+    assert class_indices(["crane", "n03126707_crane", "Zebra"], labels, "x").tolist() == [0, 2, 1]
+    assert class_indices(["n03126707_crane", "crane (2)"], labels, "x").tolist() == [0, 2]
+    with pytest.raises(UsageError, match=r"x has the class 'n03126707_crane', and .* 2 of that name. Rename .*'crane'"):
+        class_indices(["n03126707_crane", "zebra"], labels, "x")
+
+
+def test_labels_of_a_file_with_a_byte_order_mark(tmp_path):
+    path = tmp_path / "labels.txt"
+    path.write_text("cat\ndog\nsea\n", encoding="utf-8-sig")
+    assert adopt(classifier(), labels=path, preprocess="0-1").labels == ("cat", "dog", "sea")
 
 
 @pytest.mark.parametrize("scaling", [layers.Rescaling(1 / 255), layers.Normalization(mean=0.5, variance=1.0)])

@@ -46,9 +46,12 @@ def test_a_run_is_asked_about_its_validation_and_test_images(trained):
     assert set(wrong["file"]) <= set(table["file"])
 
 
-def test_bad_input_is_named(trained, call, tmp_path):
+def test_bad_input_is_named(trained, call, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"folds=1 is not allowed: it must be a whole number from 2 to 24"):
         using.cross_suspects(trained, 1)
+    monkeypatch.setattr(record, "MOST_ANSWERS", 4 * 3 * 20)  # of 72 images in 3 classes
+    with pytest.raises(UsageError, match=r"folds=3 .* 24 images in 3 classes are more than .* Give folds=4 or more"):
+        using.cross_suspects(trained, 3)
     code, _, err = call("suspects", str(trained.folder), "--cross", "99")
     assert code == 2
     assert "--cross 99 is not allowed" in err

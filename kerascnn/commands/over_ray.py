@@ -5,6 +5,7 @@ import hashlib
 import inspect
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -26,6 +27,7 @@ from kerascnn.launching import ends_with_us
 from kerascnn.processes import python_module
 
 JOB = "job.json"  # in the folder of the shards: what computes them
+ATTACHED = re.compile("-o[^-]")  # -oOUT
 RETRIES = 3  # of a shard whose process or machine dies
 PASSED_ON = ("KERAS_BACKEND", MAX_MEGAPIXELS)  # variables that shards get from here
 
@@ -84,7 +86,7 @@ def without(words, options):
     for word in words:
         if word in options:
             next(words, None)
-        elif word.partition("=")[0] not in options:
+        elif word.partition("=")[0] not in options and not ATTACHED.match(word):
             kept.append(word)
     return kept
 
@@ -104,8 +106,11 @@ def _compute(words, out, address, count):
         finally:
             if not any(path.exists() for path in paths):
                 shutil.rmtree(folder)
-    merge_shards([str(path) for path in paths], out)
-    shutil.rmtree(folder)
+    try:
+        merge_shards([str(path) for path in paths], out)
+    finally:
+        if out.exists():  # what is wrong then, such as a broken image, is not with the shards
+            shutil.rmtree(folder)
 
 
 def _compute_missing(cluster, words, paths, folder):
@@ -113,7 +118,7 @@ def _compute_missing(cluster, words, paths, folder):
     import ray
 
     machines, count = len(cluster.cpus), len(paths)
-    resources = {"num_cpus": share(cluster.cpus, min(machines, count)), "num_gpus": int(cluster.gpus >= machines)}
+    resources = {"num_cpus": share(cluster.cpus, min(machines, count)), "num_gpus": cluster.gpus_each}
     task = ray.remote(**resources, max_retries=RETRIES, retry_exceptions=True)(_shard)
     asked, passed = folder / JOB, {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     given = os.getcwd(), passed, str(asked), digest(asked), __version__

@@ -32,8 +32,8 @@ def serve(run: Subject, /, *, host: str = "127.0.0.1", port: int = 8000, token: 
     check_subject(run)
     if not 0 < port < 65536:
         raise UsageError(f"--port {port} is not allowed: it must be from 1 to 65535.")
-    if token is not None and not re.fullmatch(r"[\w.~-]{8,200}", token):
-        raise UsageError("--token must be 8 to 200 letters, digits, dots, hyphens, underscores or tildes.")
+    if token is not None and not re.fullmatch(r"[\w.~-]{8,200}", token, re.ASCII):
+        raise UsageError("--token must be 8 to 200 ASCII letters, digits, dots, hyphens, underscores or tildes.")
     with computing() as (say, _):
         from kerascnn.http_server import server
         from kerascnn.pages.guard import LOOPBACK

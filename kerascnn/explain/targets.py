@@ -43,9 +43,7 @@ def score_value(plan):
 
 def both_scores(plan):
     """Number of the value that holds -z and z, if the first output is a classifier with one unit z; else None."""
-    head = head_step(plan.steps, plan.outputs[0], single=True)
-    ends = plan.outputs[:1] if head is None else (plan.outputs[0], head.inputs[0])
-    steps = (step for step in plan.steps if step.rule == TWO_CLASSES and step.inputs[0] in ends)
+    steps = (step for step in plan.steps if step.rule == TWO_CLASSES and step.config == plan.outputs[:1])
     return next((step.output for step in steps), None)
 
 

@@ -132,11 +132,11 @@ def _keras_array(model, layer, variable, arrays, maps):
     array = arrays.get(_TORCH_NAMES.get(variable.name))
     if array is None:
         return None
-    if layer in maps and variable.name != "bias":
-        if array.ndim == 0 or array.shape[-1] != math.prod(maps[layer]):
+    if layer in maps and variable.name != "bias" and array.ndim and array.shape[-1] == variable.shape[0]:
+        if array.shape[-1] != math.prod(maps[layer]):
             raise DataError(
                 f"Layer {layer.name!r} of {model.name!r} reads flattened maps of {maps[layer]} together with "
-                f"other numbers, {array.size and array.shape[-1]} in all: how torch orders these is not known here."
+                f"other numbers, {array.shape[-1]} in all: how torch orders these is not known here."
             )
         array = _channels_last(array, maps[layer])
     if variable.name == "kernel":

@@ -44,7 +44,8 @@ def alexnet(
             conv5, fc6 and fc7 and 0 elsewhere (the paper's section 5).
         response_norm: False leaves the two response normalisations out.
         pool_size: side of the pooling windows, which have stride 2: windows of 3 overlap, windows of 2 do not. Both
-            give maps of the same size if conv1's size is odd, such as 55x55 for 227x227 pixels and 23x23 for 99x99.
+            give maps of the same size if all maps that are pooled have an odd size, such as 55, 27 and 13 for 227x227
+            pixels, and 23, 11 and 5 for 99x99.
         name: the model's name.
     Returns:
         keras.Model, images float32 (N, height, width, channels) -> probabilities float32 (N, num_classes).

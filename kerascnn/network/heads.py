@@ -48,7 +48,7 @@ def add_two_classes(builder, model, output, shape, *, alone=True):
         scores, builder.layer, builder.operation = head.inputs[0], head.layer, head.operation
     else:
         return
-    value = builder.step(TWO_CLASSES, scores)
+    value = builder.step(TWO_CLASSES, scores, (output,))
     builder.shapes[value] = (None, 2)
 
 

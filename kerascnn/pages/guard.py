@@ -39,7 +39,7 @@ class Guard:
         if called not in self.hosts and called != reached:
             return f"This service does not go by the name {called!r}.", 421
         origin = headers.get("origin")
-        if origin is not None and (_host(origin) not in self.hosts or origin.partition("//")[2] != headers["host"]):
+        if origin is not None and origin.partition("//")[2].lower() != headers.get("host", "").lower():
             return "Pages from elsewhere may not ask this service.", 403
         if self.token is not None and not self._brings_token(scope, headers):
             return "This service needs its token: ?token=... or the header Authorization: Bearer ...", 401
@@ -50,7 +50,7 @@ class Guard:
         brought = [
             headers.get("authorization", "").removeprefix("Bearer "),
             parse_qs(scope["query_string"].decode("latin1")).get("token", [""])[0],
-            cookies.get("kerascnn-token", ""),
+            cookies.get(_cookie(scope), ""),
         ]
         return any(hmac.compare_digest(each.encode(), self.token.encode()) for each in brought)
 
@@ -61,11 +61,16 @@ class Guard:
 
         async def sending(message):
             if message["type"] == "http.response.start":
-                cookie = f"kerascnn-token={self.token}; HttpOnly; SameSite=Strict; Path=/"
+                cookie = f"{_cookie(scope)}={self.token}; HttpOnly; SameSite=Strict; Path=/"
                 message = {**message, "headers": [*message["headers"], (b"set-cookie", cookie.encode())]}
             await send(message)
 
         return sending
+
+
+def _cookie(scope):
+    """The name of the cookie: browsers give cookies to all ports of a machine, on which other services may run."""
+    return f"kerascnn-token-{(scope.get('server') or ('', 0))[1]}"
 
 
 def _host(address):

@@ -20,6 +20,7 @@ import asyncio
 import base64
 import io
 import json
+import logging
 import math
 import time
 from collections import Counter
@@ -208,6 +209,9 @@ class Handlers:
                 response = PlainTextResponse("", 499)  # nobody reads it; /metrics counts it
             except Busy:
                 response = JSONResponse({"error": "Too many images wait."}, 503, headers={"Retry-After": "1"})
+            except Exception as error:  # which is not foreseen: the page can read this answer, and /metrics counts it
+                logging.getLogger("uvicorn.error").exception("%s", path)
+                response = JSONResponse({"error": f"The network could not answer: {type(error).__name__}."}, 500)
             path = "/samples" if path.startswith("/samples/") else path
             self.counts[path, response.status_code] += 1
             self.seconds[path] += time.monotonic() - began

@@ -192,10 +192,11 @@ def _nearest(recipe, data):
 
 
 def metrics_of(run, axis=None):
-    """("epochs" or "steps", which the x axis counts; metrics.csv with a column x of them), empty where there is none.
+    """("epochs" or "steps" or "training images seen", which the x axis counts; metrics.csv with a column x of them);
+    empty where there is none.
 
     Args:
-        axis: "images" counts the training images that the network had seen, each pass anew; ("training images seen", ...).
+        axis: "images" counts the training images that the network had seen, again in each pass.
     Raises:
         DataError: the table is damaged, or the run does not say how many training images it had.
     """

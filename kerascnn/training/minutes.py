@@ -7,9 +7,10 @@ from kerascnn import backends
 from kerascnn.errors import UsageError, counted
 from kerascnn.training.build import compile_model, ready
 from kerascnn.training.curves import batch_size, in_batches
+from kerascnn.training.suited import STEPS_IN_ALL
 from kerascnn.training.transfer import transfer
 
-MOST_EPOCHS = 200  # more passes over the same images than this teach little
+MOST_EPOCHS = 200  # more passes over the same images than this teach little, unless these are few steps
 SHARE = 0.03  # of the time may go into timing
 AFTERWARDS = 5.0  # seconds for figures, tables and files at the end
 FLOAT32 = 2.0  # times as long as in training an image takes in the test, which is in float32
@@ -45,8 +46,8 @@ def fitted(recipe, data, precision, devices, minutes, began, say):
             f"Give minutes={least:g} or more."
         )
     told = counted(chosen.steps, "step") if chosen.steps else counted(chosen.epochs, "epoch")
-    period = recipe.eval_every or passes
-    if (chosen.steps or chosen.epochs * period) > MOST_EPOCHS * passes - period:
+    period, most = recipe.eval_every or passes, _most(passes)
+    if chosen.steps >= most or (not chosen.steps and chosen.epochs * period > most - period):
         say(f"A step takes {1000 * step:.3g} ms here: {told}, which take less than minutes={minutes:g}, are enough")
     else:
         say(f"A step takes {1000 * step:.3g} ms here, so {told} and all around them take about {minutes:g} minutes")
@@ -64,14 +65,19 @@ def length(recipe, passes, step, evaluation, seconds):
     period = recipe.eval_every or passes
     each = period * step + evaluation
     had = recipe.steps / passes if recipe.steps else recipe.epochs * period / passes  # passes over the images
-    epochs = min(_whole(seconds / each), MOST_EPOCHS * passes // period)
+    epochs = min(_whole(seconds / each), _most(passes) // period)
     if epochs < 1 or recipe.steps:
         steps = _whole((seconds - evaluation) / step) if epochs < 1 else _whole(seconds / each * period)
-        steps = min(steps, MOST_EPOCHS * passes)
+        steps = min(steps, _most(passes))
         if steps < 2:
             return None
         return recipe.replace(steps=steps, warmup_epochs=recipe.warmup_epochs * steps / passes / had)
     return recipe.replace(epochs=epochs, warmup_epochs=recipe.warmup_epochs * epochs * period / passes / had)
+
+
+def _most(passes):
+    """Steps that are never exceeded, if so many make a pass over the images."""
+    return max(MOST_EPOCHS * passes, STEPS_IN_ALL)
 
 
 def _whole(number):

@@ -1,12 +1,11 @@
 """A recipe that suits a folder: the size of the images and the length of the training, by what the folder holds."""
 
-import math
-
 import numpy as np
 
 from kerascnn.datasets import loading
 from kerascnn.datasets.balance import balance
 from kerascnn.datasets.decoding import BrokenImage, probe
+from kerascnn.datasets.hold_out import amount
 from kerascnn.datasets.image_files import ImageFiles
 from kerascnn.recipes import RECIPES
 
@@ -16,7 +15,9 @@ IMAGES_SEEN = 500_000  # in all passes over images of 32 pixels; of larger ones 
 EPOCHS = (10, 40)
 STEPS = 7  # at least, in a pass over the images, if batches are no smaller than LEAST for it
 STEPS_IN_ALL = 250  # at least, however few images there are
-LEAST = 16  # images in a batch, as batch normalization's averages of fewer are too noisy
+LEAST = 16  # images in a batch, as batch normalisation's averages of few are noisy
+FEWEST = 8  # images in the last batch of a pass, for the same reason
+LARGEST = 2**31  # pixels, where images are not resized
 BASE = 256  # images; smaller batches, whose gradients are noisier, have lower rates
 CHOSEN = ("image_size", "batch_size", "epochs", "learning_rate", "class_weights")
 BATCHES = (1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
@@ -41,29 +42,37 @@ def recipe_for(data, **fields):
     held = loading.read(data, classes=start.classes)
     count = len(held.train)
     for split in ("validation", "test"):
-        if split not in held.splits:
-            asked = getattr(start, split)
-            count -= round(asked * len(held.train)) if asked < 1 else int(asked)
-    size = fields.get("image_size") or _size(held.train.images)
-    most = max(count, STEPS) // STEPS
-    batch = fields.get("batch_size") or next(number for number in BATCHES if number <= max(most, min(count, LEAST)))
+        count -= 0 if split in held.splits else amount(split, getattr(start, split), len(held.train))
+    size = fields.get("image_size") or _size(held.train.images, start.resize_to or LARGEST)
+    batch = fields.get("batch_size") or _batch(count)
     rate = round(start.learning_rate * min(1, batch / BASE) ** 0.5, 4)
-    passes = np.clip(round(IMAGES_SEEN * min(1, SIZES[0] / size) / max(count, 1)), *EPOCHS)
-    epochs = max(int(passes), math.ceil(STEPS_IN_ALL / max(count // batch, 1)))
+    steps = -(-max(count, 1) // batch)  # of a pass
+    passes = int(np.clip(round(IMAGES_SEEN * min(1, SIZES[0] / size) / max(count, 1)), *EPOCHS))
+    passes = max(passes, -(-STEPS_IN_ALL // steps))
+    epochs = -(-passes * steps // start.eval_every) if start.eval_every else passes
     weights = "balanced" if balance(held.train.labels, len(held.class_names)).uneven else "none"
     values = size, batch, epochs, rate, weights
     return start.replace(**(dict(zip(CHOSEN, values, strict=True)) | fields))
 
 
-def _size(images):
-    """The largest of SIZES that is at most the usual shorter side of the images."""
+def _batch(count):
+    """Images a batch, of so many training images."""
+    readable = max(1, count - -(-count // 10))  # files whose pixels are broken are known only when they are read
+    batch = next(number for number in BATCHES if number <= max(count // STEPS, min(readable, LEAST), 1))
+    if 0 < count % batch < FEWEST:
+        batch = -(-count // -(-count // batch))  # batches of about the same size, no more than before
+    return batch
+
+
+def _size(images, most):
+    """The largest of SIZES that is at most the usual shorter side of the images, and at most `most`."""
     if not isinstance(images, ImageFiles):
         sides = [min(images.shape[1:3])]
     else:
         rows = np.unique(np.linspace(0, len(images) - 1, LOOKED_AT).astype(int))
         sides = [side for side in (_side(images, row) for row in rows) if side]
     usual = np.median(sides) if sides else SIZES[0]
-    return max((size for size in SIZES if size <= usual), default=SIZES[0])
+    return max((size for size in SIZES if size <= min(usual, most)), default=SIZES[0])
 
 
 def _side(images, row):

@@ -5,6 +5,7 @@
 it.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,12 @@ def cross_suspects(run, folds, *, out=None, say=print):
         raise UsageError(
             f"folds={folds!r} is not allowed: it must be a whole number from 2 to {fewest}, the images of the smallest "
             "class."
+        )
+    least = math.ceil(len(labels) / (record.MOST_ANSWERS // (4 * len(data.class_names))))
+    if folds < least:
+        raise UsageError(
+            f"folds={folds} is not allowed: the answers to {-(-len(labels) // folds):,} images in "
+            f"{len(data.class_names):,} classes are more than a run keeps. Give folds={least} or more."
         )
     files = [file for split in splits for file in split.files]
     folder = Path(out) if out is not None else run / "cross"
