@@ -75,3 +75,23 @@ def test_a_file_that_is_no_image_is_said_to_be_none(page, tmp_path):
     (tmp_path / "words.png").write_text("no image")
     page.set_input_files("#files", tmp_path / "words.png")
     page.get_by_text("words.png: cannot be read as an image").wait_for()
+
+
+def test_files_that_are_given_meanwhile_take_the_place_of_the_others(page, trained):
+    paths = [str(path) for path in sorted((trained.folder.parent / "photos").rglob("*.png"))[:40]]
+    page.set_input_files("#files", paths)
+    page.set_input_files("#files", paths[:3])
+    page.get_by_text("3 done.").wait_for()
+    page.wait_for_timeout(300)  # in which what is left of the first forty would be answered
+    assert page.locator("li").count() == 3
+    assert page.get_by_text("3 done.").count() == 1
+
+
+def test_files_that_are_given_while_the_network_loads_are_answered(page, trained):
+    path = sorted((trained.folder.parent / "photos").rglob("*.png"))[0]
+    other = page.context.new_page()
+    other.goto(page.url, wait_until="commit")
+    other.locator("#files").set_input_files(str(path))
+    other.get_by_text("1 done.").wait_for()
+    assert other.locator("li").count() == 1
+    other.close()
