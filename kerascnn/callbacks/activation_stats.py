@@ -1,4 +1,4 @@
-"""Activation statistics on a fixed probe set through training, as curves and as ridges of histograms (COMP576)."""
+"""Activation statistics on a fixed probe set through training, as curves and as ridges of histograms (COMP 576)."""
 
 import numpy as np
 import pandas as pd

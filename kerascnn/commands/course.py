@@ -10,7 +10,7 @@ NOTEBOOKS = Path(__file__).parents[1] / "course"
 def course(folder: Path, /):
     """Copy the notebooks of the course into a folder.
 
-    Each asks a question and answers it with a few lines of code, pictures and three exercises, in 5 to 15 minutes.
+    Each asks a question and answers it with a few lines of code, pictures and three exercises, in 10 to 15 minutes.
 
     Parameters
     ----------

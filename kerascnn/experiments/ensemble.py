@@ -1,4 +1,4 @@
-"""Several networks that answer together by the mean of their probabilities (Krizhevsky et al. 2012, table 1).
+"""Several networks that answer together by the mean of their probabilities (Krizhevsky et al. 2012, table 2).
 
 An ensemble helps to the extent that its members make different mistakes, so the table also gives the correlation of
 their mistakes.
@@ -23,7 +23,7 @@ from kerascnn.training.evaluate import interval
 from kerascnn.using.ensemble_export import export_ensemble
 
 
-@register(source="Krizhevsky, Sutskever and Hinton 2012, table 1", several=True)
+@register(source="Krizhevsky, Sutskever and Hinton 2012, table 2", several=True)
 def ensemble(probabilities, labels):
     """The error of each network, and of the mean of the first two, three ... networks' probabilities.
 

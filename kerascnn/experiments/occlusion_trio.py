@@ -1,6 +1,6 @@
 """How hiding a square changes a feature map, the probability of the class and the answer.
 
-This is after Zeiler and Fergus (2013), figures 6 and 7.
+This is after Zeiler and Fergus (2013), figure 7.
 
 As in the paper: a) the image with the square; b) the total activity of the feature map that is strongest in the whole
 image, for each place of the square; c) that map's deconvnet projection, framed, beside those of the three other images
@@ -34,7 +34,7 @@ OTHERS = 3  # images whose projections stand beside the image's own, as in the p
 MOST = 9  # classes with a colour of their own; all others are grey
 
 
-@register(source="Zeiler and Fergus 2013, figures 6 and 7")
+@register(source="Zeiler and Fergus 2013, figure 7")
 def occlusion_trio(
     model,
     images,

@@ -1,4 +1,4 @@
-"""Does a network learn better after it was pre-trained on other classes? (Krizhevsky et al. 2012, section 7)
+"""Does a network learn better after it was pre-trained on other classes? (Krizhevsky et al. 2012, section 6)
 
 The paper pre-trains a network with a sixth convolution behind the last pooling on all of ImageNet (Fall 2011), and
 fine-tunes it on the 1,000 classes of ILSVRC-2012. Here half of the classes of a data set are used for pre-training,
@@ -28,7 +28,7 @@ from kerascnn.training.reading import load_data
 SCRATCH, PLAIN, REMOVED, STAYS = "from scratch", "pre-trained", "extra, removed", "extra, stays"
 
 
-@register(source="Krizhevsky, Sutskever and Hinton 2012, section 7")
+@register(source="Krizhevsky, Sutskever and Hinton 2012, section 6")
 def pretraining(recipe, folder, extra, *, count=None, rate=1.0, seeds=(0, 1, 2), say=None):
     """Errors on half of the classes of a network from scratch, and of networks pre-trained on the other half.
 

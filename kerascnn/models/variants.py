@@ -1,6 +1,6 @@
 """A network without some of its layers, with wider or narrower ones, or with more convolutions.
 
-Zeiler and Fergus (2013, table 3) leave out layers and change their widths; Krizhevsky et al. (2012, section 7) put a
+Zeiler and Fergus (2013, table 3) leave out layers and change their widths; Krizhevsky et al. (2012, section 6) put a
 sixth convolution behind the last pooling.
 
 What belongs to a layer goes with it: the activation, normalisation and dropout between it and the next layer that has

@@ -6,9 +6,9 @@ from kerascnn.recipes import RECIPES, Recipe
 register = RECIPES.register
 
 
-@register(source="CS280 report 2017", chosen=("optimizer", "learning_rate", "epochs", "augment"))
+@register(source="CS 280 report 2017", chosen=("optimizer", "learning_rate", "epochs", "augment"))
 def miniplaces():
-    """The CS280 report's ZF Net on MiniPlaces: mean subtraction, 96x96 crops of 128x128, a look every 2,500 steps."""
+    """The CS 280 report's ZF Net on MiniPlaces: mean subtraction, 96x96 crops of 128x128, a look every 2,500 steps."""
     return Recipe(
         model="zfnet_miniplaces",
         data="miniplaces",
@@ -22,7 +22,7 @@ def miniplaces():
 
 @register(
     "zfnet-scenes",
-    source="CS280 report 2017",
+    source="CS 280 report 2017",
     chosen=(
         "optimizer",
         "learning_rate",
@@ -38,7 +38,7 @@ def miniplaces():
     ),
 )
 def zfnet_scenes():
-    """The CS280 report's ZF Net from scratch on a folder of some thousand scenes: 96x96 crops of 128x128, AdamW.
+    """The CS 280 report's ZF Net from scratch on a folder of some thousand scenes: 96x96 crops of 128x128, AdamW.
 
     On 7,867 photographs of six scenes it gave 85.87% of 2,158 test images (95% interval 84.33 to 87.27; one seed), in
     18 minutes on 2 cores, partly beside another training.

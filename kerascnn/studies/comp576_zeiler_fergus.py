@@ -1,4 +1,4 @@
-"""COMP576 homework 2, section 1.3 (P. Tang, 2017): its summary of Zeiler and Fergus 2013, tried on cifar_net."""
+"""COMP 576 homework 2, section 1.3 (P. Tang, 2017): its summary of Zeiler and Fergus 2013, tried on cifar_net."""
 
 import functools
 
@@ -291,7 +291,7 @@ def comp576_zeiler_fergus():
     network, variants = network_rows()
     return Study(
         name="comp576-zeiler-fergus",
-        title="COMP576: what Zeiler and Fergus saw, on our own network",
+        title="COMP 576: what Zeiler and Fergus saw, on our own network",
         source="P. Tang, COMP 576 homework 2, section 1.3, October 2017",
         about="The report sums up Zeiler and Fergus (2013) without running anything. Here each item of the summary is "
         "tried on a network of our own, which is small and sees images of 32x32 pixels.",

@@ -1,4 +1,4 @@
-"""CS280 homework 2, part 3 (M. Traverse, 2017): ZF Net on MiniPlaces, and the walk of one image through it."""
+"""CS 280 homework 2, part 3 (M. Traverse, 2017): ZF Net on MiniPlaces, and the walk of one image through it."""
 
 import math
 
@@ -200,13 +200,13 @@ def _curves(quantity, title):
     return Lines(f"zfnet-{quantity}", title, of_parts("zfnet", quantity), Y_LABELS[quantity], **words)
 
 
-@register("cs280-miniplaces", source="CS280 report 2017")
+@register("cs280-miniplaces", source="CS 280 report 2017")
 def cs280_miniplaces():
     """ZF Net on MiniPlaces (or other scenes) beside AlexNet, figure 1's shapes, and the walk of one image."""
     recipe = RECIPES.get("miniplaces")().replace(test_curve=True, top5=True)
     return Study(
         name="cs280-miniplaces",
-        title="CS280: ZF Net on MiniPlaces, and the walk of one image",
+        title="CS 280: ZF Net on MiniPlaces, and the walk of one image",
         source="M. Traverse, CS 280 MiniPlaces HW2 part 3, 13 March 2017",
         about="AlexNet and its form after Zeiler and Fergus are trained on MiniPlaces' hundred kinds of places. The "
         "shapes of figure 1 are compared, and one image is followed through the network as in section 2.",

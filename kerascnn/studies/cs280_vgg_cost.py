@@ -1,4 +1,4 @@
-"""CS280 homework 2, part 3 (M. Traverse, 2017), section 1.2: what VGG costs beside AlexNet, and why."""
+"""CS 280 homework 2, part 3 (M. Traverse, 2017), section 1.2: what VGG costs beside AlexNet, and why."""
 
 import concurrent.futures
 import multiprocessing
@@ -324,12 +324,12 @@ CLAIMS = (
 )
 
 
-@register("cs280-vgg-cost", source="CS280 report 2017, section 1.2")
+@register("cs280-vgg-cost", source="CS 280 report 2017, section 1.2")
 def cs280_vgg_cost():
     """VGG beside AlexNet: memory, predicted and measured, speed, and what the report says causes them."""
     return Study(
         name="cs280-vgg-cost",
-        title="CS280: what VGG costs beside AlexNet",
+        title="CS 280: what VGG costs beside AlexNet",
         source="M. Traverse, CS 280 MiniPlaces HW2 part 3, 13 March 2017, section 1.2",
         about="The report could not train VGG for want of GPU memory, looked for the cause, and then found it slow. "
         "Here the memory of its networks is predicted layer by layer and measured, and so is their speed on this "

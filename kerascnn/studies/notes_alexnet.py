@@ -288,7 +288,7 @@ def _figures():
         ),
         Picture("ensemble", "Networks alone and together", "ensemble", where="table 2", wide=True),
         Picture(
-            "pre-training", "Pre-training on other classes", "pre-training", file="pretraining.png", where="section 7"
+            "pre-training", "Pre-training on other classes", "pre-training", file="pretraining.png", where="section 6"
         ),
         Lines(
             "variants",
@@ -324,7 +324,7 @@ def notes_alexnet():
             Computed(name="nearest", compute=_nearest, needs=(WITH,), note="figure 4, right"),
             Computed(name="ensemble", compute=_ensemble, needs=tuple(VARIANTS), note="all networks that were trained"),
             Computed(
-                name="pre-training", compute=_pretraining, needs=(WITH,), note="section 7, on half of the classes"
+                name="pre-training", compute=_pretraining, needs=(WITH,), note="section 6, on half of the classes"
             ),
         ),
         values=_values(),

@@ -286,7 +286,7 @@ def notes_zeiler_fergus():
         chosen=(
             *items.CHOSEN,
             "The paper's layers 3 and 4 are taken for conv2 and conv3, its layers 6 and 7 for fc1 and fc2.",
-            "Figure 6: the networks of the CS280 report on scenes, ten epochs, the recipe of zfnet-scenes.",
+            "Figure 6: the networks of the CS 280 report on scenes, ten epochs, the recipe of zfnet-scenes.",
         ),
         differences=(
             "Table 1's eyes are named as we see them; the paper does not say whose left and right it means.",
