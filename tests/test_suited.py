@@ -51,6 +51,12 @@ def test_the_batch_is_small_enough_for_many_steps_and_passes_are_bounded(folder,
     assert kerascnn.recipe_for(photos, image_size=64).epochs == 10
 
 
+def test_batches_are_no_larger_than_256(tmp_path):
+    np.savez(tmp_path / "a.npz", x_train=np.zeros((4000, 32, 32, 3), "uint8"), y_train=np.arange(4000) % 2)
+    recipe = kerascnn.recipe_for(tmp_path / "a.npz", test=0, validation=0)
+    assert (recipe.batch_size, recipe.learning_rate) == (256, 0.12)
+
+
 @pytest.mark.parametrize(
     ("count", "batch", "epochs"),
     [(1, 1, 125), (10, 10, 125), (50, 15, 40), (60, 16, 40)],  # 2 x 10, 6 x 15 + 10, 7 x 16 + 8 images a pass

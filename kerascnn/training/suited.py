@@ -20,7 +20,7 @@ FEWEST = 8  # images in the last batch of a pass, for the same reason
 LARGEST = 2**31  # pixels, where images are not resized
 BASE = 256  # images; smaller batches, whose gradients are noisier, have lower rates
 CHOSEN = ("image_size", "batch_size", "epochs", "learning_rate", "class_weights")
-BATCHES = (1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
+BATCHES = (256, 128, 64, 32, 16, 8, 4, 2, 1)  # with larger ones, a short time would hold few steps
 
 
 def recipe_for(data, **fields):
