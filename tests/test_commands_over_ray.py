@@ -42,6 +42,8 @@ def test_a_shard_is_computed_by_the_same_words(typed, left):
         (("scan", "a", "--engine", "ray", "--shards", 0, "--out", "x"), "--shards 0 is not allowed"),
         (("scan", "a", "--engine", "ray", "--out", "."), "already exists"),
         (("scan", "a", "--engine", "dask", "--out", "x"), 'Choose from: "ray"'),
+        (("predict", "a", "b", "--csv", "--engine", "ray", "-o", "x.csv"), "--csv does not go with --engine ray"),
+        (("scan", "a", "--channels", "2", "--engine", "ray", "--out", "x"), "--channels does not go with --engine ray"),
         (("predict", "a", "b", "--engine", "ray", "-o", "x.txt"), "must end with .csv or .json"),
         (("features", "a", "b", "--layer", "c", "--engine", "ray", "-o", "x.txt"), "must end with .npz"),
     ],
@@ -118,3 +120,12 @@ def test_shards_over_a_cluster_whose_workers_are_killed_are_one_result(cluster, 
     assert alone.returncode == 0, alone.stderr
     assert (tmp_path / "scan" / "scan.npz").read_bytes() == (tmp_path / "alone" / "scan.npz").read_bytes()
     assert Path(tmp_path / "scan" / "scan.npz").stat().st_size > 1000
+
+
+def test_a_microscope_whose_passes_are_merged_goes_on_without_a_cluster(call, trained):
+    words = ["microscope", trained.folder, trained.folder.parent / "photos", "--layers", "c1", "--looks", "0"]
+    for number in (1, 2):
+        assert call(*words, "--shard", f"{number}/2")[0] == 0
+    assert call("merge", "microscope-1-of-2.npz", "microscope-2-of-2.npz", "-o", "site")[0] == 0
+    code, out, err = call(*words, "--out", "site", "--engine", "ray", "--address", "nowhere:1", "--shards", 2)
+    assert (code, err, out.splitlines()[-1]) == (0, "", "site/index.html")

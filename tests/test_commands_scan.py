@@ -43,6 +43,12 @@ def test_fewer_large_images_are_computed_at_once(side, typed, expected, call, ma
     assert dataset_scan.load(tmp_path / "x" / "scan.npz").manifest["batch_size"] == expected
 
 
+def test_a_split_that_the_data_lack_is_named(call, trained, make_folder):
+    code, _, err = call("scan", trained.folder, make_folder({"cat": 2, "dog": 2}), "--split", "test")
+    assert code == 2
+    assert "photos has no split 'test'; it has train." in err
+
+
 def test_other_data_and_conv5(call, trained, make_folder):
     folder = make_folder({"cat": 6, "dog": 6}, size=(20, 20))
     code, out, err = call("scan", trained.folder, folder, "--layers", "CONV5", "--top", "3")

@@ -190,6 +190,8 @@ def test_the_modes_of_randomisation_begin_alike_and_part():
 def test_the_random_twin_is_what_cascading_ends_with():
     model, images = small_model(), RNG.normal(size=(2, 12, 12, 3)).astype("float32")
     last = evaluate.randomisation(model, images, [0, 2], seed=3).iloc[-1]
+    named = evaluate.randomisation(model, images, ["a", "c"], seed=3, class_names=("a", "b", "c", "d")).iloc[-1]
+    assert named.equals(last)
     before = evaluate.importance("saliency", model, images, [0, 2])
     after = evaluate.importance("saliency", evaluate.random_twin(model, seed=3), images, [0, 2])
     ranks, alike = evaluate.likeness(before, after)

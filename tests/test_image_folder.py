@@ -85,6 +85,12 @@ def test_a_single_folder_is_entered(make_folder):
     assert inner.test.files[0] == "seg_test/seg_test/a/0.png"
 
 
+def test_images_beside_a_single_folder_are_told(make_folder):
+    data = image_folder(make_folder({".": 3, "sub/cat": 2, "sub/dog": 2}))
+    assert len(data.train) == 4
+    assert any("3 images that lie in no class folder" in note for note in data.notes), data.notes
+
+
 def test_what_is_ignored_is_named(make_folder):
     root = make_folder({"train/a": 2, "train/b": 2, "train/.cache": 1, "test/a": 1, "test/b": 1, "other/c": 1})
     (root / "train" / "empty").mkdir()

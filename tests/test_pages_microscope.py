@@ -223,6 +223,30 @@ def test_the_maps_are_those_of_explain():
                 np.testing.assert_allclose(cut, geometry.cut(whole, place), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore::kerascnn.explain.caveats.EmptyMap")
+def test_the_maps_of_a_single_unit_speak_for_class_1():
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Flatten(name="flat")(layers.Conv2D(4, 3, activation="relu", name="conv")(inputs))
+    model = keras.Model(inputs, layers.Dense(1, activation="sigmoid", name="end")(x), name="two_classes")
+    images = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype("float32")
+    result = kerascnn.scan(model, images, ["end"], 4)
+    (each,) = [each for each in site_layers.all_layers(model) if each.layer == "end"]
+    walker = maps.Walker(opened(model, images), each, result._record.layers["end"].geometry)
+    cuts = walker([0, 1, 2], [0, 0, 0], [0, 0, 0])
+    for method in maps.METHODS:
+        expected = explain.EXPLANATIONS.get(method)(model, images[:3], 1)
+        np.testing.assert_allclose(np.stack(cuts[method]), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_model_with_two_outputs_gives_no_class_probabilities(tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Flatten(name="flat")(layers.Conv2D(2, 3, name="conv")(inputs))
+    model = keras.Model(inputs, [layers.Dense(4, name="box")(x), layers.Dense(3, name="label")(x)], name="two")
+    found = passed(opened(model, data()), site_layers.matching(model, "conv"), np.arange(2), tmp_path, 16, None)
+    assert "probabilities" not in found
+
+
 def test_a_layer_that_windows_would_change_is_walked_whole():
     inputs = keras.Input((32, 32, 1))
     x = layers.Conv2D(2, 3, padding="same", activation="relu", name="a")(inputs)

@@ -147,3 +147,4 @@ def test_the_selectivity_index_is_from_0_to_1_or_unknown():
     """Channels: one class alone, all alike, a largest mean of 0, scores whose other mean is below 0, and none."""
     means = np.array([[4.0, 2.0, 0.0, 3.0, 0.0], [0.0, 2.0, -1.0, -2.0, 0.0], [2.0, 2.0, -1.0, 1.0, 0.0]])
     np.testing.assert_allclose(selectivity_index(means), [(4 - 1) / (4 + 1), 0, np.nan, np.nan, np.nan])
+    np.testing.assert_array_equal(selectivity_index(means[:1]), np.nan)  # there are no other classes

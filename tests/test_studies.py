@@ -262,7 +262,8 @@ def test_a_run_from_elsewhere_stands_for_a_row(folder, tmp_path):
     assert (copied / "best.keras").read_bytes() == (elsewhere / "best.keras").read_bytes()
     assert not (copied / "checkpoint").exists()
     run_study("toy", out=tmp_path / "b", **given)
-    assert len(said) == 2  # nothing is done twice
+    assert len(said) == 3  # nothing is done twice
+    assert "small has its first training already, so" in said[2]
 
 
 @pytest.mark.parametrize(

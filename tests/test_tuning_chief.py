@@ -137,6 +137,29 @@ def test_a_trial_without_a_finished_epoch_is_no_success(new_chief):
     assert (chief.store.trial(0)["status"], chief.store.trial(0)["reason"]) == ("failed", "no epoch was finished")
 
 
+def test_when_the_time_is_up_trials_without_an_epoch_wait_for_more_time(new_chief):
+    chief = new_chief(seconds=100.0)
+    first, second = chief.ask("one", 0.0), chief.ask("two", 0.0)
+    chief.report(second["trial"], second["lease"], 1, {"val_accuracy": 0.5}, 9.0)
+    for job in (first, second):
+        chief.release(job["trial"], job["lease"], 9.5)  # the search is interrupted
+    chief.settle(101.0)
+    assert chief.over
+    assert statuses(chief) == ["waiting", "stopped"]
+
+
+def test_seconds_of_a_trial_that_was_given_back_count(new_chief):
+    chief = new_chief()
+    job = chief.ask("worker", 0.0)
+    chief.release(job["trial"], job["lease"], 55.0)
+    job = chief.ask("worker", 60.0)
+    chief.release(job["trial"], job["lease"], 70.0, died="(killed by SIGKILL)")  # how long it had run is not known
+    job = chief.ask("worker", 80.0)
+    chief.report(job["trial"], job["lease"], 1, {"val_accuracy": 0.5}, 84.0)
+    chief.finish(job["trial"], job["lease"], "completed", "", 5.0, 85.0)
+    assert chief.store.trial(0)["seconds"] == 60.0
+
+
 def test_when_the_time_is_up_trials_stop_with_what_they_have(new_chief):
     chief = new_chief(seconds=100.0)
     job = chief.ask("worker", 0.0)

@@ -85,9 +85,10 @@ class Chief:
                 return
             if self._time_is_up(now):
                 for row in self.store.trials("waiting"):
-                    self._cut(row, "stopped", TIME_UP, now)
+                    if self._score(row["trial"])[0] is not None:  # others may begin when more time is given
+                        self._cut(row, "stopped", TIME_UP, now)
             begun = self.store.count() > 0  # else nobody has come yet
-            if (begun or self._time_is_up(now)) and not self._waiting(now):
+            if self._time_is_up(now) or (begun and not self._waiting(now)):
                 self._end(now)
 
     def report(self, trial, lease, epoch, metrics, now):
@@ -131,8 +132,8 @@ class Chief:
             row = self.store.trial(trial)
             if row is None or row["status"] != "running" or row["lease"] != lease:
                 return
-            deaths = row["deaths"] + bool(died)
-            self.store.set_trial(trial, status="waiting", worker=None, deaths=deaths)
+            deaths, seconds = row["deaths"] + bool(died), row["seconds"] + (0.0 if died else now - row["lent"])
+            self.store.set_trial(trial, status="waiting", worker=None, deaths=deaths, seconds=seconds)
             if deaths >= DEATHS:
                 self._finish(
                     trial, "failed", f"its process ended {counted(deaths, 'time')} without a result: {died}", 0.0, now

@@ -3,7 +3,15 @@
 from pathlib import Path
 
 from kerascnn.commands.sharding import check_absent, merge_hint, shard_file
-from kerascnn.commands.terminal import Subject, check_subject, computing, let_interrupts_through, saying_warnings
+from kerascnn.commands.terminal import (
+    Subject,
+    check_split,
+    check_split_name,
+    check_subject,
+    computing,
+    let_interrupts_through,
+    saying_warnings,
+)
 from kerascnn.errors import UsageError, disk_full
 from kerascnn.shards import parse_shard
 
@@ -60,8 +68,7 @@ def microscope(
     """
     part, out = _part(shard, out, feature_images)
     check_subject(run)
-    if split not in (None, "train", "validation", "test"):
-        raise UsageError(f"--split {split!r} is not allowed. Allowed: train, validation, test.")
+    check_split_name(split)
     with computing() as (say, _):
         from kerascnn import using
         from kerascnn.pages.microscope.build import microscope
@@ -69,8 +76,7 @@ def microscope(
 
         classifier = subject(run)
         available = using.data_of(classifier, data, some=part is not None)
-        if split is not None and split not in available.splits:
-            raise UsageError(f"{available.name} has no split {split!r}; it has {', '.join(available.splits)}.")
+        check_split(split, available)
         let_interrupts_through()
         if part:
             from kerascnn.pages.microscope.shards import write_shard

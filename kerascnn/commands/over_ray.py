@@ -24,11 +24,13 @@ from kerascnn.commands.terminal import WORDS
 from kerascnn.datasets.decoding import MAX_MEGAPIXELS
 from kerascnn.errors import DataError, UsageError
 from kerascnn.launching import ends_with_us
+from kerascnn.pages.microscope.site import MANIFEST
 from kerascnn.processes import python_module
 
 JOB = "job.json"  # in the folder of the shards: what computes them
 ATTACHED = re.compile("-o[^-]")  # -oOUT
 RETRIES = 3  # of a shard whose process or machine dies
+WHOLE = ("channels", "json", "csv", "evaluate", "predictions", "wrong")  # options that shards do not take
 PASSED_ON = ("KERAS_BACKEND", MAX_MEGAPIXELS)  # variables that shards get from here
 
 Engine = Annotated[
@@ -52,7 +54,9 @@ def over_ray(command):
                 if value is not None:
                     raise UsageError(f"{option} {value} goes with --engine ray. Add it, or leave out {option}.")
             return command(*args, **options)
-        out, words = _asked(command.__name__, shards, **{name: options.get(name) for name in ("shard", "out")})
+        if command.__name__ == "microscope" and options.get("out") and (options["out"] / MANIFEST).exists():
+            return command(*args, **options)  # its passes are merged: the pages are left
+        out, words = _asked(command.__name__, shards, options)
         _compute(words, out, address or "auto", shards)
         if command.__name__ == "microscope":  # the merged passes are the beginning of a site
             command(*args, **options)
@@ -66,10 +70,15 @@ def over_ray(command):
     return wrapped
 
 
-def _asked(name, shards, shard, out):
+def _asked(name, shards, options):
     """(--out, the words of a shard's command without --shard and --out); a UsageError for what is not allowed."""
-    if shard is not None:
-        raise UsageError(f"--shard {shard} computes one shard here, and --engine ray all of them: type one of the two.")
+    out = options.get("out")
+    for option in (each for each in WHOLE if options.get(each)):
+        raise UsageError(f"--{option} does not go with --engine ray, which writes --out. Leave out one of the two.")
+    if options.get("shard") is not None:
+        raise UsageError(
+            f"--shard {options['shard']} computes one shard here, and --engine ray all of them: type one of the two."
+        )
     if out is None:
         raise UsageError(
             "--engine ray needs --out: what the merged shards become, in a folder that all machines share."
@@ -77,7 +86,8 @@ def _asked(name, shards, shard, out):
     if shards is not None and shards < 1:
         raise UsageError(f"--shards {shards} is not allowed: it must be 1 or more.")
     check_merged(name, out)
-    return out, without(WORDS.get(), ("--engine", "--address", "--shards", "--out", "-o"))
+    words = without(WORDS.get(), ("--engine", "--address", "--shards", "--out", "-o"))
+    return out, [word for word in words if word.partition("=")[0] != "--feature-images"]  # made with the pages
 
 
 def without(words, options):
@@ -108,9 +118,11 @@ def _compute(words, out, address, count):
                 shutil.rmtree(folder)
     try:
         merge_shards([str(path) for path in paths], out)
-    finally:
-        if out.exists():  # what is wrong then, such as a broken image, is not with the shards
+    except DataError:
+        if out.is_file():  # it is whole: what is wrong, such as a broken image, is not with the shards
             shutil.rmtree(folder)
+        raise
+    shutil.rmtree(folder)
 
 
 def _compute_missing(cluster, words, paths, folder):

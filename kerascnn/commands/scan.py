@@ -7,7 +7,16 @@ from pathlib import Path
 
 from kerascnn import runs
 from kerascnn.commands.sharding import check_absent, merge_hint, shard_file
-from kerascnn.commands.terminal import Subject, check_subject, computing, naming, print_table, saying_warnings
+from kerascnn.commands.terminal import (
+    Subject,
+    check_split,
+    check_split_name,
+    check_subject,
+    computing,
+    naming,
+    print_table,
+    saying_warnings,
+)
 from kerascnn.errors import DataError, UsageError, counted
 from kerascnn.progress import counting
 from kerascnn.shards import parse_shard
@@ -68,8 +77,7 @@ def scan(
     part = None if shard is None else parse_shard(shard)
     if part and channels is not None:
         raise UsageError("--channels are drawn in sheets, and a shard has none. Leave out --channels or --shard.")
-    if split not in (None, "train", "validation", "test"):
-        raise UsageError(f"--split {split!r} is not allowed. Allowed: train, validation, test.")
+    check_split_name(split)
     drawn = None if channels is None else channel_list(channels)
     with computing() as (say, _):
         from kerascnn import using
@@ -81,6 +89,7 @@ def scan(
         classifier = subject(run)
         model, prepared = classifier.model, classifier.preprocessing
         images = using.data_of(classifier, data, some=part is not None)
+        check_split(split, images)
         split = split or next(name for name in ("train", "test", "validation") if name in images.splits)
         folder = out or classifier.folder / "scan" / "-".join([*_name(data), split])
         target = folder / NEW if part is None else check_absent(folder / shard_file("scan", part))

@@ -91,4 +91,8 @@ def _runs_of(texts):
     for text, (row, _, folder) in zip(texts, pairs, strict=True):
         if not row or not folder:
             raise UsageError(f"run={text} is not allowed: give ROW=RUN, such as network=saved_models/my-run.")
+    rows = [row for row, _, _ in pairs]
+    for row in rows:
+        if rows.count(row) > 1:
+            raise UsageError(f"run={row}=... is given {rows.count(row)} times. Give one run for each row.")
     return {row: folder for row, _, folder in pairs}

@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 import json
+import math
 import os
 import re
 import shutil
@@ -64,6 +65,18 @@ def computing(to_stderr=False):
         finally:
             if in_main:
                 signal.signal(signal.SIGINT, before)
+
+
+def check_split_name(split):
+    """Raise a UsageError for what is typed as --split and names none; None is any."""
+    if split not in (None, "train", "validation", "test"):
+        raise UsageError(f"--split {split!r} is not allowed. Allowed: train, validation, test.")
+
+
+def check_split(split, data):
+    """Raise a UsageError if data lack the split of that name; None is any."""
+    if split is not None and split not in data.splits:
+        raise UsageError(f"{data.name} has no split {split!r}; it has {', '.join(data.splits)}.")
 
 
 def check_subject(name):
@@ -137,8 +150,17 @@ def print_json(value):
 
 
 def json_text(value):
-    """A value as JSON; names of files may hold bytes that are not UTF-8."""
-    return json.dumps(value, indent=2, ensure_ascii=False, default=_plain).encode("utf-8", "replace").decode()
+    """A value as JSON, with null for NaN; names of files may hold bytes that are not UTF-8."""
+    return json.dumps(_finite(value), indent=2, ensure_ascii=False, default=_plain).encode("utf-8", "replace").decode()
+
+
+def _finite(value):
+    """The value with None for each NaN and infinite number, which JSON does not have."""
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(number):

@@ -1,5 +1,7 @@
 """`kerascnn tune` and related commands. `tuning` is imported when one of them is called."""
 
+import contextlib
+import math
 import os
 import sys
 import threading
@@ -219,11 +221,12 @@ def list_searches(*, json: Json = False):
 def _seconds(text):
     import pandas
 
-    try:
-        seconds = float(text) if text.isdecimal() else pandas.Timedelta(text).total_seconds()
-    except ValueError:
-        seconds = 0
-    if not seconds > 0:
+    seconds = 0
+    for read in (float, lambda typed: pandas.Timedelta(typed).total_seconds()):
+        with contextlib.suppress(ValueError):
+            seconds = read(text)
+            break
+    if not 0 < seconds < math.inf:
         raise UsageError(f"--time {text!r} is not a time. Type for example: --time 2h, or --time 30m")
     return seconds
 

@@ -157,13 +157,13 @@ def class_sheet(result, layer=None, *, classes=None):
         classes: names of the classes shown; None: all.
     """
     layer = result.layers[-1] if layer is None else layer
-    chosen, table, k = class_channels(result, layer), result.selectivity(layer), result.manifest["k"]
+    chosen, table, leaders = class_channels(result, layer), result.selectivity(layer), result.top(layer)["channel"]
     classes = list(result.class_names if classes is None else classes)
     channels, names = [chosen.get(name) for name in classes], list(classes)
     for number, channel in enumerate(channels):
         if channel is not None:
-            share = round(table["share"][channel] * k)
-            names[number] += f"\n{channel}: {share} of {k}"
+            seen = int((leaders == channel).sum())
+            names[number] += f"\n{channel}: {round(table['share'][channel] * seen)} of {seen}"
     title = f"{layer} of {result.manifest['model']}: the channel most telling of each class"
     return patch_sheet(result, layer, channels, title=title, names=names)
 

@@ -214,10 +214,13 @@ def selectivity_index(means):
         means: (classes, channels), each channel's mean over the images of a class. m is the largest of them, and rest
             the mean of the others.
     Returns:
-        0 to 1; nan where m is not above 0, or rest is below 0, as for scores: a ratio to them says nothing.
+        0 to 1; nan of a single class, and where m is not above 0, or rest is below 0, as for scores: a ratio to them
+        says nothing.
     """
+    if len(means) < 2:
+        return np.full(means.shape[1], np.nan)
     largest = means.max(0)
-    rest = (means.sum(0) - largest) / max(1, len(means) - 1)
+    rest = (means.sum(0) - largest) / (len(means) - 1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where((largest > 0) & (rest >= 0), (largest - rest) / (largest + rest), np.nan)
 

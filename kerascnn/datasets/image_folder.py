@@ -94,6 +94,7 @@ def _find_splits(root, notes, nested, leaves, training):
         candidates = {name: split for name, split in candidates.items() if split and tree.has_folders(name)}
         if candidates or len(tree.folders) != 1 or not tree.has_folders(tree.folders[0]):
             break
+        tree.note(notes)
         base = base / tree.folders[0]
     if base != root:
         notes.append(f"The folder {_shortened(base.relative_to(root).as_posix())} was entered, the only one there.")

@@ -61,7 +61,7 @@ def randomisation(model, images, target=None, *, methods=("saliency",), mode="ca
     """
     if mode not in ("cascading", "independent"):
         raise unknown("mode", mode, ("cascading", "independent"))
-    target, (images, *others) = fixed_target(model, images, target, {})
+    target, (images, *others) = fixed_target(model, images, target, options)
     if others:
         raise UsageError("The randomisation check takes models with one input.")
     copy, rng = _copied(model), np.random.default_rng(seed)

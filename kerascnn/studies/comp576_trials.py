@@ -53,7 +53,7 @@ def _statistic(name):
 def _keep_rate(results):
     """Trials 1 and 2 differ in the keep rate alone."""
     first = when_first("test_accuracy", REACHED)
-    steps = [results.mean(trial, first) for trial in ("trial-1", "trial-2")]
+    steps = [results.wait(trial, first) for trial in ("trial-1", "trial-2")]
     right = [results.mean(trial, best("test_accuracy")) for trial in ("trial-1", "trial-2")]
     told = f"{REACHED:.0%} of the test images are right after {shown(steps[0], 'step')} steps with keep rate 0.8"
     told += f" (trial 1), {shown(steps[1], 'step')} with 0.6 (trial 2); best test accuracy"
@@ -63,12 +63,13 @@ def _keep_rate(results):
 
 def _points(results):
     """(share of zeros at the end, best test accuracy, trial) of every trial and seed that has finished."""
-    zeros = those_run(TRIALS, lambda trial: [table["zeros"].iloc[-1] for table in looks(results, trial)])
-    points = [
-        (share, right, trial)
-        for trial, shares in zeros.items()
-        for share, right in zip(shares, results.sample(trial, best("test_accuracy")), strict=False)
-    ]
+
+    def of_trial(trial):
+        watched = [each for each in results.trained(trial) if (each.run / LOOKS).exists()]
+        right = [best("test_accuracy").get(each) for each in watched]
+        return zip([table["zeros"].iloc[-1] for table in looks(results, trial)], right, strict=True)
+
+    points = [(*point, trial) for trial, points in those_run(TRIALS, of_trial).items() for point in points]
     if len(points) < 4:
         raise NotRun("fewer than four trainings have finished")
     return points
@@ -105,7 +106,8 @@ def _peak(results):
     told, count = [], 0
     tables = those_run(TRIALS, lambda trial: looks(results, trial)[0])
     for trial, table in tables.items():
-        peak = results.sample(trial, when_best("test_accuracy"))[0]
+        watched = next(each for each in results.trained(trial) if (each.run / LOOKS).exists())
+        peak = when_best("test_accuracy").get(watched)
         trained = table[table["steps"] > 0]
         low = [float(trained["steps"][trained[name].idxmin()]) for name in ("mean", "std")]
         total = float(trained["steps"].iloc[-1])
@@ -133,7 +135,7 @@ def _only_rmsprop(results):
 def _batches(results):
     small, large = (results.mean(trial, best("test_accuracy")) for trial in ("trial-3", "trial-4"))
     first = when_first("test_accuracy", REACHED)
-    steps = [results.mean(trial, first) for trial in ("trial-3", "trial-4")]
+    steps = [results.wait(trial, first) for trial in ("trial-3", "trial-4")]
     told = f"Batches of 100 (trial 3) reach {small:.2%}, of 500 (trial 4) {large:.2%}; {REACHED:.0%} after"
     return large > small or steps[1] < steps[0], (
         f"{told} {shown(steps[0], 'step')} and {shown(steps[1], 'step')} steps. Their keep rates differ, too."

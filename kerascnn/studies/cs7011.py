@@ -209,9 +209,9 @@ def _faster(results):
     first = when_first("val_accuracy", REACHED)
     told, holds = [], []
     for end in ("", " without dropouts"):
-        with_bn, without = (np.mean(results.sample(f"{word}{end}", first)) for word in ("BN", "NO BN"))
-        holds.append(with_bn < without or (np.isnan(without) and not np.isnan(with_bn)))
-        words = ["never" if np.isnan(epoch) else f"after {epoch:.3g} epochs" for epoch in (with_bn, without)]
+        with_bn, without = (results.wait(f"{word}{end}", first) for word in ("BN", "NO BN"))
+        holds.append(with_bn < without)
+        words = [f"after {epoch:.3g} epochs" if np.isfinite(epoch) else "never" for epoch in (with_bn, without)]
         told.append(f"{'without' if end else 'with'} dropout {words[0]} with it and {words[1]} without")
     return all(holds), f"{REACHED:.0%} of the validation images are right: {'; '.join(told)}."
 

@@ -8,7 +8,7 @@ from kerascnn.recipes import RECIPES
 from kerascnn.studies import register
 from kerascnn.studies.frame.listings import of_layers
 from kerascnn.studies.frame.results import Y_LABELS, best, last, of_parts, of_rows, on_train, when_best, when_first
-from kerascnn.studies.frame.study import Claim, Computed, Lines, Listing, Study, Training, Value, accuracy, loss
+from kerascnn.studies.frame.study import Claim, Computed, Lines, Listing, Study, Training, Value, accuracy, loss, shown
 from kerascnn.studies.tdt4265_lenet import HALF
 
 # row: (network's recipe, table 3's column in its order, best validation accuracy, its epoch, lowest loss, its epoch)
@@ -106,11 +106,12 @@ def _oscillates(results):
 
 def _batch_norm(results):
     first = when_first("val_accuracy", REACHED)
-    with_it, without = results.mean("model 2", first), results.mean("no BN", first)
-    told = (
-        f"{REACHED:.0%} of the validation images are right after {with_it:.3g} epochs with it, {without:.3g} without."
+    with_it, without = results.wait("model 2", first), results.wait("no BN", first)
+    words = [shown(each, "epoch") for each in (with_it, without)]
+    return (
+        with_it < without,
+        f"{REACHED:.0%} of the validation images are right after epoch {words[0]} with it, {words[1]} without.",
     )
-    return with_it < without, told
 
 
 def _strided(results):

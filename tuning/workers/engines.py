@@ -67,6 +67,7 @@ def team(count, cluster, address, token, folder, say):
             address = f"[{cluster.host}]:{port}" if ":" in cluster.host else f"{cluster.host}:{port}"
         return RayWorkers(cluster, address, token, count, folder)
     if not count or address.rpartition(":")[0] not in LOOPBACK:
-        reached = address.replace("0.0.0.0", socket.gethostname())
+        host, _, port = address.rpartition(":")
+        reached = f"{socket.gethostname()}:{port}" if host in EVERYWHERE else address
         say(f"Workers join with: kerascnn tune-worker --join {reached}" + (" --token ..." if token else ""))
     return LocalWorkers(address, token, count)

@@ -126,7 +126,8 @@ def passed(subject, layers, sample, state, batch_size, say, part=None):
     """
     start, stop = part or (0, len(subject))
     plan = make_plan(subject.model, opaque_step)
-    answering = score_value(plan) if len(subject.model.output_shape) == 2 else None
+    single = len(plan.outputs) == 1 and len(subject.model.output_shape) == 2
+    answering = score_value(plan) if single else None
     values = tuple(each.scanned.value for each in layers)
     wanted = values if answering is None else (*values, answering)
     task = Task(needed_steps(plan.steps, wanted), plan.inputs, wanted)

@@ -13,6 +13,7 @@ from kerascnn.explain import Neuron
 from kerascnn.explain.optimised import feature_images
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.subjects import opaque_step
+from kerascnn.explain.targets import both_scores
 from kerascnn.network.plan import make_plan
 from kerascnn.pages.microscope import pictures
 from kerascnn.pages.microscope.site import STATE
@@ -84,9 +85,9 @@ def unit_images(subject, layer, units, low, high):
     """
     model, each = subject.model, layer.each
     targets = [Neuron(each.scanned.output, unit) for unit in units]
-    answers = make_plan(model, opaque_step).outputs
-    if len(answers) == 1 and len(model.output_shape) == 2 and each.scanned.value == answers[0]:
-        targets = list(units) if layer.units > 1 else [1]
+    plan = make_plan(model, opaque_step)
+    if len(plan.outputs) == 1 and len(model.output_shape) == 2 and each.scanned.value == plan.outputs[0]:
+        targets = [1] if both_scores(plan) is not None else list(units)
     images, _ = feature_images(model, targets, steps=STEPS, low=low, high=high)
     values = activations(model, images, each.scanned.output)
     largest = [float(f"{value[..., unit].max():.5g}") for value, unit in zip(values, units, strict=True)]

@@ -15,10 +15,10 @@ from matplotlib import colormaps
 
 from kerascnn.errors import UsageError
 from kerascnn.explain import EXPLANATIONS
+from kerascnn.explain.answers import class_answers
 from kerascnn.explain.by_name import maps
 from kerascnn.explain.caveats import cautions
 from kerascnn.explain.evaluate import deletion_and_insertion, importance, importance_of, likeness, random_twin
-from kerascnn.explain.reverse import fixed_target
 from kerascnn.explain.sheets import blended, is_signed, one_value_per_pixel, range_of
 from kerascnn.explain.subjects import check_images, opaque_step
 from kerascnn.explain.walk import Task, run
@@ -129,7 +129,7 @@ def _padded(x):
 def _explained(site, subject, twin, some, methods):
     """{image: [row of each method]} of a group, whose sheets are written."""
     x = _padded(subject.prepared(some))
-    target = fixed_target(subject.model, x, None, {})[0]
+    target = class_answers(subject.model, x)[0]
     maps_of, rows = {}, {number: [] for number in some}
     for method in methods:
         try:

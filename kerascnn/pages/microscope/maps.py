@@ -14,7 +14,7 @@ from keras import ops
 from kerascnn import backends
 from kerascnn.errors import UsageError
 from kerascnn.explain.subjects import exact_step
-from kerascnn.explain.targets import score_value
+from kerascnn.explain.targets import both_scores, score_value
 from kerascnn.explain.walk import Task, backward, forward, needed_steps, seed_array
 from kerascnn.network.plan import make_plan, read_constants
 from kerascnn.network.receptive_field import receptive_field
@@ -41,6 +41,7 @@ class Walker:
         value = value[int(each.scanned.output.partition("#")[2] or 1) - 1]
         if value == plan.outputs[0] and len(subject.model.output_shape) == 2:
             value = score_value(plan)  # before the softmax, whose slope dies where it is sure
+        self._first = int(value == both_scores(plan))  # of a single unit z these are -z and z
         self._units = geometry.rows * geometry.cols == 1 and len(plan.shapes.get(value, (0, 0))) == 2
         self._value, self._plan = value, plan
         self._constants = read_constants(plan, "float32")
@@ -88,7 +89,8 @@ class Walker:
         cut = bool(self._window) and not whole
         if cut:
             x, rows, cols, corners = self._cut(x, rows, cols, np.asarray(places))
-        index = np.stack([np.asarray(units)] if self._units else [rows, cols, np.asarray(units)], 1).astype("int32")
+        units = np.asarray(units) + self._first
+        index = np.stack([units] if self._units else [rows, cols, units], 1).astype("int32")
         missing = AT_ONCE - len(x)
         x, index = (np.concatenate([a, np.repeat(a[-1:], missing, 0)]) if missing else a for a in (x, index))
         arrays = self._walks[cut](ops.convert_to_tensor(x), self._constants, ops.convert_to_tensor(index))

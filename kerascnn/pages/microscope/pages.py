@@ -11,6 +11,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from kerascnn import anatomy
+from kerascnn.dataset_scan.scanning import checksum
 from kerascnn.errors import counted
 from kerascnn.pages.microscope import pictures
 from kerascnn.pages.microscope.book import strongest_units
@@ -116,6 +117,7 @@ class Pages:
         self.site.put("assets/microscope.js", source)
         index = {
             "model": self.subject.model.name,
+            "network": checksum(self.subject.model.weights)[:16],  # labels in the browser belong to it
             "layers": [[layer.each.address, layer.each.layer, layer.preferred.tolist()] for layer in self.facts],
             "classes": list(self.subject.class_names),
             "labels": [[address, unit, *text] for (address, unit), text in self._labelled()],

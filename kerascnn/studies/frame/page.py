@@ -39,13 +39,15 @@ def write(results, data=None):
     return path
 
 
-def again(results, data=None):
-    """What to type to run a study again, or to resume it."""
+def again(results, data=None, rows=(), workers=1):
+    """What to type to run a study again, or these rows of it, or to resume it."""
     words = ["study", results.study.name, *(["--quick"] if results.quick else [])]
     words += ["--seeds", results.seeds] if results.seeds != (1 if results.quick else results.study.seeds) else []
     words += ["--data", data] if data else []
     words += ["--other-data", results.other] if results.other else []
     words += ["--out", results.folder] if results.folder != usual_folder(results.study.name, results.quick) else []
+    words += ["--rows", *rows] if rows else []
+    words += ["--workers", workers] if workers > 1 else []
     return command(*words)
 
 

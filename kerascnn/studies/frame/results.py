@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,6 +136,11 @@ class Results:
         sample = np.asarray(self.sample(row, measure))
         return float(sample[np.isfinite(sample)].mean()) if np.isfinite(sample).any() else float("nan")
 
+    def wait(self, row, measure):
+        """The mean of `sample`, of steps or epochs after which something was reached; infinite if it ever was not."""
+        sample = np.asarray(self.sample(row, measure))
+        return float(np.where(np.isnan(sample), np.inf, sample).mean())
+
     def curve(self, row, column):
         """(x, mean, low, high) of a column of metrics.csv over the seeds that have finished: x counts epochs, or steps
         where that is what is counted; low and high are the least and the largest. Raises NotRun."""
@@ -174,10 +180,21 @@ class Results:
         if isinstance(value.measure, Measure) and value.measure.images:
             images = value.measure.images(self.trained(value.row)[0])
         cannot = value.cannot(self) if callable(value.cannot) else value.cannot
+        cannot = cannot or self._on_other_images(value.row)
         outcome = compared(value.published, sample, half=value.half, better=value.better, images=images, cannot=cannot)
         if self.quick and (value.better != "exact" or isinstance(self.study.row(value.row), Training)):
             return Compared(outcome.ours, None, None, outcome.n, None, NOT_RUN, QUICK)
         return outcome
+
+    def _on_other_images(self, row):
+        """Why a trained row's numbers are not those of the source's data, or "": the name of its data says so."""
+        asked = self.study.row(row)
+        if self.quick or not isinstance(asked, Training) or asked.other:
+            return ""
+        name, expected = self.trained(row)[0].run.read("data").get("name", ""), asked.recipe.data
+        if re.sub("[^a-z0-9]", "", name.lower()).startswith(re.sub("[^a-z0-9]", "", expected.lower())):
+            return ""
+        return f"on {name}, not on {expected}, as which a folder's name must begin"
 
     def judge(self, claim):
         """The Judged of a Claim."""

@@ -20,7 +20,7 @@ from kerascnn.studies.frame import page, taken
 from kerascnn.studies.frame.results import Place, Results
 from kerascnn.studies.frame.study import Computed, NotRun, Training, shortened
 
-STATE = "study.json"
+STATE, LOCK = "study.json", ".lock"
 
 
 def run_study(
@@ -58,7 +58,7 @@ def run_study(
     folder = page.usual_folder(name, quick) if out is None else Path(out)
     seeds = seeds or (1 if quick else study.seeds)
     known = _opened(folder, study, quick, data, other)
-    with runs.locked(folder / ".lock"):
+    with runs.locked(folder / LOCK):
         results = Results(
             study, folder, max(seeds, known["seeds"]), quick=quick, other=other, failures=known["failures"]
         )
@@ -68,7 +68,7 @@ def run_study(
             _perform(results, chosen, seeds, data, workers, say)
         except Stopped as stop:
             stopped = str(stop).partition(" Resume")[0]
-            stop.args = (f"{stopped} Resume with: {page.again(results, data)}",)
+            stop.args = (f"{stopped} Resume with: {page.again(results, data, rows, workers)}",)
             raise
         finally:
             _note(results, data)
@@ -91,7 +91,7 @@ def _opened(folder, study, quick, data, other):
     """{"seeds", "failures"} of study.json; raises a UsageError where the folder holds something else."""
     path = folder / STATE
     if not path.exists():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or any(path.name != LOCK for path in folder.iterdir())):
             raise UsageError(
                 f"{folder} is not empty and holds no study; nothing in it was changed. Give another: out=FOLDER"
             )

@@ -256,10 +256,10 @@ class Study:
 
 def shown(value, unit):
     """A number as the page prints it: shown(0.7149, "accuracy") is "71.49%"; "" for None, "never" for a step that never
-    came (NaN)."""
+    came (NaN, infinite)."""
     if value is None:
         return ""
-    return "never" if unit in ("epoch", "step") and math.isnan(value) else UNITS[unit].format(value)
+    return "never" if unit in ("epoch", "step") and not math.isfinite(value) else UNITS[unit].format(value)
 
 
 def as_printed(value):

@@ -23,6 +23,7 @@ def take(results, recipes, runs_of, say):
     """
     for row, named in (runs_of or {}).items():
         if results.finished(row, 0):
+            say(f"{row} has its first training already, so {named} is not used")
             continue
         run = runs.find(named)
         _check(run, row, recipes[row])

@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const root = document.body.dataset.root, site = window.SITE;
-  const key = `kerascnn-microscope:${site.model}`;
+  const key = `kerascnn-microscope:${site.network}`;
   const name = unit => String(unit).padStart(4, "0");
   const addressOf = (layer, unit) => `${root}units/${layer}/${name(unit)}.html`;
 
