@@ -234,3 +234,13 @@ def test_it_says_itself_in_two_lines():
     first, second = str(cost(outline("cifar_net"), 128)).splitlines()
     assert first == "82,520,064 multiply-accumulates per image, 6,216,114 parameters."
     assert second.startswith("At batch 128, float32, adam: training 235.2 MB (weights 24.9 MB, gradients 24.9 MB")
+
+
+def test_a_network_that_is_not_built_costs_what_it_costs_built():
+    """Its largest weights are then in no variable of its own yet."""
+
+    def parts():
+        return [layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(100)]
+
+    whole = cost(Sequential([Input((8, 8, 1)), *parts()]))
+    assert cost(Sequential(parts()), input_shape=(8, 8, 1)).training_bytes == whole.training_bytes

@@ -70,6 +70,7 @@ def opened(browser):
 
     def opened(path, **options):
         context = browser.new_context(**options)
+        context.set_default_timeout(120_000)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)

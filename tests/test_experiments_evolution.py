@@ -4,7 +4,7 @@ import pytest
 from keras import layers
 
 from kerascnn.errors import UsageError
-from kerascnn.experiments.evolution import evolution, settles
+from kerascnn.experiments.evolution import evolution, settles, typed_channels
 from kerascnn.experiments.kept_epochs import KeptEpochs, saved
 
 
@@ -45,6 +45,24 @@ def test_a_pencil_finds_when_each_layer_settles(tmp_path):
     np.testing.assert_allclose(patches["value"][:4], [images.max() * f for f, _ in factors.values()], rtol=1e-5)
     result.save(tmp_path)
     assert (tmp_path / "evolution-settled.csv").exists()
+
+
+def test_channels_are_named_by_their_layer_or_counted():
+    images = np.random.default_rng(0).uniform(0.5, 1, (3, 4, 4, 1)).astype("float32")
+    models = {epochs: network(1.0 + epochs, 1.0) for epochs in (0, 1, 2)}
+    patches = evolution(models, images, channels={"conv2": [0]}).tables["patches"]
+    assert set(patches["layer"]) == {"conv2"}
+    for channels, match in (
+        ({"conv3": [0]}, "Unknown layer of channels 'conv3'"),
+        ({"conv2": [1]}, "conv2 has 1 channel"),
+    ):
+        with pytest.raises(UsageError, match=match):
+            evolution(models, images, channels=channels)
+    assert typed_channels("12") == 12
+    assert typed_channels("conv1:3,9; block/conv4:72") == {"conv1": [3, 9], "block/conv4": [72]}
+    for text in ("conv1", "conv1:", "conv1:a", ":3", "conv1:3;", "-1"):
+        with pytest.raises(UsageError, match="give how many, or which, such as"):
+            typed_channels(text)
 
 
 def test_a_layer_that_comes_back_has_not_settled():

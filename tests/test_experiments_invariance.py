@@ -27,6 +27,18 @@ IMAGES = np.zeros((4, 12, 12, 1), "float32")
 IMAGES[:, 4:8, 4:8] = np.random.default_rng(1).uniform(0.5, 1, (4, 4, 4, 1))
 
 
+def test_distances_are_drawn_as_they_are_or_relative():
+    options = {"amounts": [0, 2, 4], "layers": ["conv"]}
+    plain, raw = invariance(SUMS, IMAGES, **options), invariance(SUMS, IMAGES, raw=True, **options)
+    for result, key in ((plain, "relative"), (raw, "distance")):
+        (panel, _) = result.figure().axes
+        np.testing.assert_allclose(panel.lines[-1].get_ydata(), result.arrays[key][0].mean(-1))
+        assert ("relative" in panel.get_ylabel()) == (key == "relative")
+    rows = raw.table[raw.table["layer"] == "conv"]
+    assert (rows["distance_low"] <= rows["distance"]).all()
+    assert (rows["distance"] <= rows["distance_high"]).all()
+
+
 def test_sums_do_not_move_and_a_corner_does():
     moved = invariance(SUMS, IMAGES, amounts=[-3, 0, 2, 4], layers=["conv", "pool", "hidden"])
     relative = moved.arrays["relative"]

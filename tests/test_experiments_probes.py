@@ -1,5 +1,7 @@
 """Probes: scikit-learn called by hand, pencil-sized pooling, and a network whose first layer tells nothing."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from sklearn.svm import LinearSVC
 
 from kerascnn.errors import UsageError
 from kerascnn.experiments.classifiers import chance, fitted
-from kerascnn.experiments.probes import pooled, probes, scaled
+from kerascnn.experiments.probes import pooled, pooled_features, probes, scaled
 
 
 def test_pooling_by_pencil():
@@ -136,3 +138,11 @@ def test_chance_is_that_of_the_test_images(task):
 
 def test_chance_is_the_largest_training_class_in_the_test_images():
     assert chance(np.array([0, 0, 1]), np.array([1, 1, 1, 0])) == 0.25
+
+
+def test_features_that_do_not_fit_into_memory_are_told(task, monkeypatch, tmp_path):
+    features = pooled_features(task[0], task[1][:6], ["seeing"], 2, 4, tmp_path)
+    assert features("seeing").shape == (6, 8)
+    monkeypatch.setattr(sys.modules[pooled_features.__module__], "available_memory", lambda: 10)
+    with pytest.raises(UsageError, match=r"8 features at seeing of 6 images need about 0.0 GB .* or places=1"):
+        features("seeing")

@@ -11,6 +11,9 @@ from keras import layers, ops
 
 from kerascnn import explain, models
 from kerascnn.errors import UsageError
+from kerascnn.explain.subjects import opaque_step
+from kerascnn.explain.walk import Task, run
+from kerascnn.network.plan import make_plan
 
 pytestmark = pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask")  # of Flatten
 RNG = np.random.default_rng(31)
@@ -216,3 +219,24 @@ def test_operations_that_mix_images_are_refused_by_name(function):
     model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(function(inputs))))
     with pytest.raises(UsageError, match=r"No rule walks back through layer '\w+': .*fallback=\"autodiff\""):
         explain.saliency(model, np.stack([ROWS, ROWS]), 1)
+
+
+@pytest.mark.parametrize(
+    ("function", "answer"),
+    [
+        (lambda x: ops.max(x, (1, 2), initial=0.5), [[0.5, 0.5, 2]]),
+        (lambda x: ops.min(x, (1, 2), initial=0.5), [[-3, -1, 0.5]]),
+        (lambda x: ops.round(x, 1)[:, 0, 0], [[-3, -0.3, 2]]),
+        (lambda x: ops.clip(x, np.array([-1.0, 0, 0]), np.array([0.0, 1, 1.5]))[:, 0, 0], [[-1, 0, 1.5]]),
+    ],
+    ids=["max", "min", "round", "clip"],
+)
+def test_options_that_no_rule_knows_are_no_silent_mistake(function, answer):
+    """The steps compute what the model answers."""
+    inputs = keras.Input((1, 2, 3))
+    model = keras.Model(inputs, function(inputs))
+    images = np.array([[[[-3, -0.26, 2], [-2, -1, 1]]]], "float32")
+    np.testing.assert_allclose(model.predict(images, verbose=0), answer, atol=1e-6)
+    plan = make_plan(model, opaque_step)
+    computed = run(plan, Task(plan.steps, plan.inputs, plan.outputs), [images], [])[0][0]
+    np.testing.assert_allclose(computed, answer, atol=1e-6)

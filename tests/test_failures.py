@@ -239,7 +239,7 @@ def test_there_is_memory():
 def test_on_another_backend(backend):
     pytest.importorskip(backend)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__],
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", __file__],
         env={**os.environ, "KERAS_BACKEND": backend},
         cwd=Path(__file__).parents[1],
         capture_output=True,
@@ -247,3 +247,4 @@ def test_on_another_backend(backend):
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:]
+    assert " passed" in done.stdout

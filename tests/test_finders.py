@@ -122,7 +122,7 @@ def test_batch_sizes_are_timed_and_fit_the_data(digits):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"low": 1.0, "high": 0.1}, "low=1 and high=0.1 are no range"),
+        ({"low": 1.0, "high": 0.1}, "low=1 and high=0.1 are not a range"),
         ({"steps": 5}, "steps=5 is too few"),
         (
             {"low": 5.0, "high": 50.0, "steps": 40},

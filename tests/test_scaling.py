@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kerascnn.cli import app
+from kerascnn.runs import Run
 
 DOCS = Path(__file__).parents[1] / "docs"
 sys.path.insert(0, str(DOCS))
@@ -99,3 +100,28 @@ def test_jax_reads_the_variables_of_slurm(slurm, tmp_path):
     (tmp_path / "join.py").write_text("from kerascnn.hosts import join\nprint(join('auto'))\n")
     code, out, err = slurm(KERASCNN=f"{sys.executable} {tmp_path / 'join.py'}", KERAS_BACKEND="jax")
     assert (code, out) == (0, "Hosts(rank=0, count=1)\n"), err
+
+
+@pytest.mark.slow
+def test_the_ray_job_trains_on_one_machine(tmp_path):
+    """And begins again after a process was lost, but not after an error that would come again."""
+    pytest.importorskip("ray")
+    pytest.importorskip("jax")
+    environment = os.environ | {"RAY_ADDRESS": "local", "RAY_USAGE_STATS_ENABLED": "0", "HOSTS": "1", "CPUS": "1"}
+    environment |= {"KERASCNN": f"{sys.executable} -m kerascnn", "RUN": str(tmp_path / "run"), "DATA": "digits"}
+    environment |= {"PYTHONPATH": str(DOCS.parent), "OPTIONS": "--epochs 1"}
+    command = [sys.executable, str(DOCS / "train-ray.py")]
+
+    def run(**more):
+        asked = {"env": environment | more, "cwd": tmp_path, "capture_output": True, "text": True, "check": False}
+        return subprocess.run(command, timeout=600, **asked)
+
+    done = run()
+    assert done.returncode == 0, done.stderr
+    assert Run(tmp_path / "run").read("run")["status"] == "finished"
+    (tmp_path / "dies.sh").write_text(
+        f"echo began >> {tmp_path}/times\n[ $(wc -l < {tmp_path}/times) = 2 ] || kill -9 $$\n"
+    )
+    assert run(KERASCNN=f"sh {tmp_path}/dies.sh").returncode == 0
+    assert (tmp_path / "times").read_text() == "began\n" * 2
+    assert run(OPTIONS="--optimizer none").returncode == 2

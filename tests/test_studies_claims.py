@@ -74,6 +74,8 @@ def test_measured_memory_holds_the_weights_and_is_near_the_prediction():
     memory = cost(networks()["alexnet"](), 32, "float32", "sgd_momentum")
     predicted, grown, who = in_a_process(training_memory, "alexnet", 32)
     assert predicted == memory.training_bytes
+    if grown is None:
+        pytest.skip(who)
     assert grown > memory.weight_bytes + memory.optimizer_bytes
     if "allocator" in who:
         assert grown == pytest.approx(predicted, rel=0.35)

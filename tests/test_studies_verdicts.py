@@ -46,7 +46,7 @@ def test_one_number_that_is_no_accuracy_has_no_interval():
         (None, [0.4], {}, INCOMPARABLE, "the source prints no value"),
         (0.5, [0.5], {"cannot": "other images"}, INCOMPARABLE, "other images"),
         (0.5, [], {}, NOT_RUN, ""),
-        (0.5, [float("nan")], {}, NOT_REPRODUCED, "ours is no number"),
+        (0.5, [float("nan")], {}, NOT_REPRODUCED, "ours is not a number"),
         (27, [27], {"better": "exact"}, REPRODUCED, "equal"),
         (27, [28], {"better": "exact"}, NOT_REPRODUCED, "the counts differ"),
         (133e6, [132_863_336], {"better": "exact", "half": 0.5e6}, REPRODUCED, "rounds to it"),
@@ -72,4 +72,4 @@ def test_a_run_that_never_got_there_does_not_spoil_the_others():
     assert judged.why == "in our interval; 2 of 3 reached it"
     never = compared(5, [math.nan, math.nan])
     assert (never.low, never.high, never.difference, never.n) == (None, None, None, 2)
-    assert (never.verdict, never.why) == (NOT_REPRODUCED, "ours is no number")
+    assert (never.verdict, never.why) == (NOT_REPRODUCED, "ours is not a number")

@@ -54,7 +54,7 @@ class Processes:
                 command += ["--" + option.replace("_", "-"), str(value)]
             command += ["--resume"] if (self.out / "search.json").exists() else []
         else:
-            command += ["tune-worker", "--join", self.address, "--name", name, "--patience", "60"]
+            command += ["tune-worker", "--join", self.address, "--name", name, "--patience", "20"]
         with open(self.folder / f"{name}.log", "ab") as log:
             self.running[name] = subprocess.Popen(command, stdout=log, stderr=log)
 
@@ -91,7 +91,7 @@ def test_no_trial_is_lost_or_counted_twice(tmp_path):
         time.sleep(0.1)
     ended = time.monotonic()
     belonging = processes.address, str(processes.out)  # of workers; of the chief and of trials
-    while alive(*belonging) and time.monotonic() - ended < 30:
+    while alive(*belonging) and time.monotonic() - ended < 90:
         for process in processes.running.values():
             process.poll()
         time.sleep(0.2)

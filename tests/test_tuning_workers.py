@@ -21,7 +21,8 @@ from tuning.workers.service import service
 from tuning.workers.worker import ChiefGone, Line, work
 
 
-def test_local_workers_share_the_cores_and_are_given_up_where_they_cannot_begin():
+def test_local_workers_share_the_cores_and_are_given_up_where_they_cannot_begin(monkeypatch):
+    monkeypatch.setattr("tuning.workers.local.BRIEF", 600)  # however long a busy machine takes to start them
     workers = LocalWorkers("nowhere", "", 2)
     workers.tend()
     cores = [

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 import zipfile
 from pathlib import Path
 
@@ -186,6 +187,15 @@ def test_eight_bits_that_answer_otherwise_are_not_kept(trained, files, monkeypat
     with pytest.raises(DataError, match=r"finds another class than the network in 0 of .* It was not kept\."):
         kerascnn.export(trained, "litert-int8", fresh=False)
     assert result.path.read_bytes() == before
+
+
+def test_eight_bits_that_cost_accuracy_are_not_kept():
+    """Five in a thousand may be lost; of fewer test images a single one may weigh more."""
+    model = types.SimpleNamespace(name="net")
+    for tested in (None, (1000, 0.9, 0.895), (999, 0.9, 0.5), (1000, 0.9, 0.91)):
+        exporting._check_accuracy(model, {"title": "LiteRT"}, tested)
+    with pytest.raises(DataError, match=r"right for 89.40% of 1,000 test .* 90.00%: at most 0.5 points may be lost"):
+        exporting._check_accuracy(model, {"title": "LiteRT"}, (1000, 0.9, 0.894))
 
 
 def test_eight_bits_need_images(tmp_path, monkeypatch):

@@ -31,6 +31,7 @@ def page(trained):
     with playwright.sync_playwright() as started:
         chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         opened = chromium.new_context(offline=True).new_page()
+        opened.context.set_default_timeout(180_000)
         faults = []
         opened.on("pageerror", lambda error: faults.append(str(error)))
         opened.goto(exported.path.as_uri())

@@ -73,7 +73,8 @@ def _freeze_as_trained(network, run):
             trained = build.network(build.without_weights(recipe), network.input_shape[1:], network.output_shape[-1])
         frozen = transfer.frozen_layers(trained, recipe.freeze, recipe.train_last)
         for path, layer in (layers_of(network) | {layer.name: layer for layer in network.layers}).items():
-            layer.trainable = layer.trainable and path not in frozen
+            if path in frozen:
+                layer.trainable = False
 
 
 def table(

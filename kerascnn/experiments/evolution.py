@@ -5,6 +5,8 @@ and says that lower layers converge within a few epochs and upper layers only af
 how far each layer's features still are from those at the end.
 """
 
+import re
+
 import numpy as np
 import pandas
 from matplotlib.figure import Figure
@@ -15,7 +17,7 @@ from kerascnn.dataset_scan.explained import patch_maps
 from kerascnn.dataset_scan.scanned_layers import scanned_layers
 from kerascnn.dataset_scan.scanning import scan
 from kerascnn.dataset_scan.sheets import enlarged, natural
-from kerascnn.errors import UsageError, counted
+from kerascnn.errors import UsageError, counted, unknown
 from kerascnn.experiments import register
 from kerascnn.experiments.architecture import with_epochs
 from kerascnn.experiments.asked import layer_names
@@ -47,7 +49,7 @@ def evolution(models, images, layers=None, *, channels=2, batch_size=64, keep=No
         images: float (N, H, W, C) as the models take them, the images searched.
         layers: names of layers; None: what the next layer sees of every convolution.
         channels: how many channels of each layer are drawn, evenly spread over those above 0 at the end; or
-            {name of a layer: numbers of channels}.
+            {name of a layer: numbers of channels}, of which layers that are not named have none drawn.
         batch_size: images computed at once; the result does not depend on it.
         keep: folder in which what was measured is saved, so that a stopped experiment continues; None: none.
         say: called with a line for each epoch.
@@ -57,7 +59,7 @@ def evolution(models, images, layers=None, *, channels=2, batch_size=64, keep=No
         (its 95% interval), images. Tables: "settled" (layer, epochs: the first from which the share stays below a
         half) and "patches" (layer, channel, epochs, image, value). Arrays: "<layer>/distance" (epochs, N).
     Raises:
-        UsageError: there are fewer than three epochs, or a layer is unknown or gives the class probabilities.
+        UsageError: there are fewer than three epochs, or a layer or channel is unknown or gives class probabilities.
     """
     if len(models) < 3:
         raise UsageError(f"models holds {counted(len(models), 'epoch')}; three or more are needed to see a course.")
@@ -66,7 +68,7 @@ def evolution(models, images, layers=None, *, channels=2, batch_size=64, keep=No
     chosen, plan = scanned_layers(last, layers), make_plan(last, opaque_step)
     for each in chosen:
         check_feature(plan, each.name, each.value)
-    names = [each.name for each in chosen]
+    names, channels = [each.name for each in chosen], _numbers(channels, chosen)
     result = scan(last, images, names, 1, batch_size=batch_size)
     drawn = {name: _channels(result, name, channels) for name in names}
     patches = {name: {} for name in names}
@@ -146,6 +148,25 @@ def _packed(name, patches):
 def _unpacked(name, channels, values):
     """What `_packed` was made from."""
     return {channel: tuple(values[f"{name}/{channel}/{number}"] for number in range(5)) for channel in channels}
+
+
+def _numbers(channels, chosen):
+    """How many channels, as it is; or {name of a scanned layer: numbers of channels} with their layers' own names."""
+    if not isinstance(channels, dict):
+        return channels
+    numbers = {}
+    for name, wanted in channels.items():
+        each = next((each for each in chosen if name in (each.name, each.layer)), None)
+        if each is None:
+            raise unknown("layer of channels", name, [each.name for each in chosen])
+        for number in wanted:
+            if not 0 <= number < each.channels:
+                raise UsageError(
+                    f"channels={number} is not allowed: {each.name} has {counted(each.channels, 'channel')}, 0 to "
+                    f"{each.channels - 1}."
+                )
+        numbers[each.name] = list(wanted)
+    return numbers
 
 
 def _channels(result, name, channels):
@@ -268,7 +289,7 @@ def command(
     *,
     epochs: str | None = None,
     layers: str | None = None,
-    channels: int = 2,
+    channels: str = "2",
     images: int = 1000,
 ):
     """Train a run's network again, and see how the features of all layers develop and when each layer settles.
@@ -281,7 +302,7 @@ def command(
     layers
         names of layers, separated by commas [default: every convolution]
     channels
-        how many channels of each layer are drawn
+        how many channels of each layer are drawn; or which, such as "conv1:3,9;conv4:72"
     images
         largest number of training images to search
     """
@@ -309,8 +330,18 @@ def command(
         )
     split = spread(asked.loaded.train, images)
     given = {n: load for n, load in models.items() if n in (0, *wanted)}
-    options = {"channels": channels, "keep": asked.kept("evolution"), "say": asked.say}
+    options = {"channels": typed_channels(channels), "keep": asked.kept("evolution"), "say": asked.say}
     return evolution(given, asked.prepared(split)[:], layer_names(layers), **options)
+
+
+def typed_channels(text):
+    """ "2" as 2, and "conv1:3,9;conv4:72" as {"conv1": [3, 9], "conv4": [72]}."""
+    if re.fullmatch("[0-9]+", text):
+        return int(text)
+    parts = [part.rpartition(":") for part in text.split(";")]
+    if not all(re.fullmatch(r"\s*[0-9]+(\s*,\s*[0-9]+)*\s*", numbers) and name for name, _, numbers in parts):
+        raise UsageError(f"channels={text!r} is not allowed: give how many, or which, such as 'conv1:3,9;conv4:72'.")
+    return {name.strip(): [int(number) for number in numbers.split(",")] for name, _, numbers in parts}
 
 
 def _epochs(text, last):

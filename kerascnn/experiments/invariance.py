@@ -52,6 +52,7 @@ def invariance(
     fill="zeros",
     batch_size=64,
     seed=0,
+    raw=False,
     keep=None,
     say=None,
 ):
@@ -69,14 +70,15 @@ def invariance(
         fill: what fills the border: "zeros", "mirror" or "mean" (the image's own mean colour).
         batch_size: images computed at once; the result does not depend on it.
         seed: seed of the noise.
+        raw: True draws the distances themselves, as the paper does; False their ratio to the length of the features.
         keep: folder in which what was measured is saved, so that a stopped experiment continues; None: none.
         say: called with lines of progress.
     Returns:
-        Outcome. Table: layer, amount, distance (mean Euclidean distance of the features over the images), relative
-        (each distance divided by the length of the unchanged features), low and high (95% interval of the mean of
-        relative), images; the rows of layer "probability" have the probability of the class in relative. Table "areas":
-        layer, area (the mean of relative over the amounts), low, high, images, to compare networks. Arrays: "relative"
-        and "distance" (layers, amounts, N) and "probability" (amounts, N).
+        Outcome. Table: layer, amount, distance (mean Euclidean distance of the features over the images), distance_low
+        and distance_high (its 95% interval), relative (each distance divided by the length of the unchanged features),
+        low and high (its 95% interval), images; the rows of layer "probability" have the probability of the class in
+        relative. Table "areas": layer, area (the mean of relative over the amounts), low, high, images, to compare
+        networks. Arrays: "relative" and "distance" (layers, amounts, N) and "probability" (amounts, N).
     Raises:
         UsageError: the change, the fill or a layer is unknown, a layer gives the class probabilities, an amount is not
             possible, or a label is not one of the network's classes.
@@ -106,7 +108,7 @@ def invariance(
         f"invariance-{change}",
         _table(names, amounts, distance, relative, probability),
         (*_findings(names, relative, change), *_straight(names, relative, change, amounts)),
-        lambda: _figure(names, amounts, relative, probability, change, fill, model.name),
+        lambda: _figure(names, amounts, distance if raw else relative, probability, change, fill, model.name, raw),
         {"amounts": amounts, "relative": relative, "distance": distance, "probability": probability},
         {"areas": areas(names, relative)},
     )
@@ -225,10 +227,10 @@ def _table(names, amounts, distance, relative, probability):
     rows = []
     for place, amount in enumerate(amounts):
         for layer, name in enumerate(names):
-            mean, low, high = mean_interval(relative[layer, place])
-            rows.append((name, amount, distance[layer, place].mean(), mean, low, high, distance.shape[-1]))
-        rows.append(("probability", amount, np.nan, *mean_interval(probability[place]), distance.shape[-1]))
-    columns = ["layer", "amount", "distance", "relative", "low", "high", "images"]
+            raw = mean_interval(distance[layer, place])
+            rows.append((name, amount, *raw, *mean_interval(relative[layer, place]), distance.shape[-1]))
+        rows.append(("probability", amount, *[np.nan] * 3, *mean_interval(probability[place]), distance.shape[-1]))
+    columns = ["layer", "amount", "distance", "distance_low", "distance_high", "relative", "low", "high", "images"]
     return pandas.DataFrame(rows, columns=columns).sort_values(["layer", "amount"], kind="stable", ignore_index=True)
 
 
@@ -291,11 +293,11 @@ def _straight(names, relative, change, amounts):
     )
 
 
-def _figure(names, amounts, relative, probability, change, fill, model):
+def _figure(names, amounts, distance, probability, change, fill, model, raw):
     """The curves of the first five images, thin, and the mean of all with its band, for each layer and the class."""
     figure = Figure(figsize=(3.4 * (len(names) + 1), 3.6), layout="constrained")
     panels = figure.subplots(1, len(names) + 1, squeeze=False)[0]
-    for panel, name, values in zip(panels, [*names, "probability of the class"], [*relative, probability], strict=True):
+    for panel, name, values in zip(panels, [*names, "probability of the class"], [*distance, probability], strict=True):
         for image in range(min(5, values.shape[1])):
             panel.plot(amounts, values[:, image], color=COLOURS[image], linewidth=0.8, alpha=0.7)
         mean, low, high = mean_interval(values)
@@ -307,9 +309,9 @@ def _figure(names, amounts, relative, probability, change, fill, model):
             panel.xaxis.set_major_locator(MultipleLocator(90))
         panel.grid(alpha=0.25)
         panel.set_ylim(bottom=0)
-    panels[0].set_ylabel("distance of the features, relative")
+    panels[0].set_ylabel("distance of the features" + ("" if raw else ", relative"))
     panels[-1].set_ylim(0, 1)
-    count = relative.shape[-1]
+    count = distance.shape[-1]
     figure.suptitle(
         f"{model}: {change}, border {fill}; mean of {count} images with its 95% band, and {min(5, count)} of them",
         fontsize="medium",
@@ -326,6 +328,7 @@ def command(
     amounts: tuple[float, ...] = (),
     layers: str | None = None,
     fill: Literal["zeros", "mirror", "mean"] = "zeros",
+    raw: bool = False,
     images: int = 100,
     seed: int = 0,
 ):
@@ -341,6 +344,8 @@ def command(
         names of layers, separated by commas
     fill
         what comes in over the border
+    raw
+        draw the distances themselves, as the paper does, not their ratio to the length of the image's features
     images
         how many test images to use
     seed
@@ -348,5 +353,6 @@ def command(
     """
     split = asked.some(images, seed)
     options = {"change": change, "amounts": amounts or None, "layers": layer_names(layers), "fill": fill, "seed": seed}
+    options["raw"] = raw
     options |= {"keep": asked.kept("invariance"), "say": asked.say}
     return invariance(asked.model, asked.prepared(split), asked.labels(split), **options)

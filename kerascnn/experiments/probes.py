@@ -37,6 +37,7 @@ from kerascnn.explain.subjects import opaque_step
 from kerascnn.network.find import convolutions
 from kerascnn.network.plan import make_plan
 from kerascnn.plots import BLUE, ORANGE
+from kerascnn.processes import available_memory
 from kerascnn.progress import Progress
 from kerascnn.using.features import feature_names
 
@@ -44,6 +45,7 @@ CLASSIFIERS = {
     "svm": lambda seed: LinearSVC(dual="auto", max_iter=5000, random_state=seed),
     "softmax": lambda seed: LogisticRegression(max_iter=2000, tol=1e-3, random_state=seed),
 }
+COPIES = 4  # of a layer's features at once: scaled, split for cross-validation, in float64
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 
 
@@ -136,6 +138,14 @@ def pooled_features(model, images, names, places, batch_size, folder, say=None):
         kept.measure(f"features {part.start}", lambda part=part: of_block(part))
 
     def features(name):
+        size = kept.saved(f"features {parts[0].start}", name).shape[1]
+        needed = COPIES * 4 * size * len(images)
+        if needed > available_memory():
+            raise UsageError(
+                f"{size:,} features at {name} of {counted(len(images), 'image')} need about {needed / 2**30:.1f} GB "
+                f"with what the classifiers make of them, and {available_memory() / 2**30:.1f} GB are free. Give fewer "
+                f"images, or places={max(1, places // 2)}."
+            )
         return np.concatenate([kept.saved(f"features {part.start}", name) for part in parts])
 
     return features

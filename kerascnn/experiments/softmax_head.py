@@ -7,7 +7,7 @@ import numpy as np
 
 from kerascnn.errors import UsageError
 from kerascnn.explain.subjects import opaque_step
-from kerascnn.layers import give_weights
+from kerascnn.layers import PatchWhitening, give_weights
 from kerascnn.network.graph import flatten
 from kerascnn.network.plan import make_plan
 from kerascnn.using.features import feature_place
@@ -24,7 +24,7 @@ def with_softmax(model, layer, num_classes, seed, *, fresh=True):
         fresh: True gives every layer new weights, except those that only scale the pixels, which stand before the first
             filter larger than a pixel; False keeps the model's weights.
     Returns:
-        keras.Model, all of which is trained, except for what scales the pixels.
+        keras.Model, all of which is trained, except for what scales the pixels and for filters that whiten patches.
     Raises:
         UsageError: the layer lies in a model within the model, or gives the class probabilities.
     """
@@ -45,6 +45,11 @@ def with_softmax(model, layer, num_classes, seed, *, fresh=True):
         give_weights(copy, model.get_weights())
     network.trainable = True
     for old in model.layers:
+        if isinstance(old, PatchWhitening):  # its filters are those of the data, and are never trained
+            filters = next(each for each in network.layers if each.name == old.name).kernel
+            filters.assign(old.kernel)
+            filters.trainable = False
+            continue
         if np.prod(getattr(old, "kernel_size", 1)) > 1 or isinstance(old, keras.layers.Dense):
             break
         kept = next((each for each in network.layers if each.name == old.name), None)

@@ -149,7 +149,7 @@ def _sizes(model, graph, widths):
         sized = [name for name in _paths(model, graph, names) if type(nodes[name]).__name__ in kinds]
         if not sized or set(last) & set(sized):
             what = f"{last[0]!r} gives the class scores" if sized else "none of them has filters or units"
-            raise UsageError(f"widths={widths!r} cannot be: {what}. Name convolutions and hidden dense layers.")
+            raise UsageError(f"widths={widths!r} is not allowed: {what}. Name convolutions and hidden dense layers.")
         for name in sized:
             kind = "units" if type(nodes[name]).__name__ == "Dense" else "filters"
             groups = getattr(nodes[name], "groups", 1)

@@ -134,7 +134,8 @@ def cost(model, batch_size=32, precision=None, optimizer="adam", *, input_shape=
     weight, gradient, optimizer_bytes = (
         int(layers[c].sum()) for c in ("weight_bytes", "gradient_bytes", "optimizer_bytes")
     )
-    largest = max((_bytes(v, precision) for v in model.trainable_variables), default=0)
+    trained = (v for node in flat.nodes for v in getattr(node.operation, "trainable_variables", ()))
+    largest = max((_bytes(v, precision) for v in trained), default=0)
     update = largest if slots else 0
     return Cost(
         layers=layers,

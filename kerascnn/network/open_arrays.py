@@ -9,6 +9,7 @@ from kerascnn.network.graph import Ref
 from kerascnn.network.open_operations import (
     argument,
     axes_of,
+    check_no_initial,
     class_of,
     only_tensor,
     opens_operation,
@@ -114,6 +115,7 @@ def _variance(b, o, x, shape):
 
 @opens_unary("Min", "Amin")
 def _minimum(b, o, x, shape):
+    check_no_initial(o)
     return b.step("negative", b.step("max", b.step("negative", x), (axes_of(o, shape), bool(o.keepdims))))
 
 
@@ -144,6 +146,8 @@ def _where(b, node, known, shapes):
 def _compares(name, *operands):
     @opens_operation(class_of(name))
     def opening(b, node, known, shapes):
+        if getattr(node.operation, "decimals", 0):
+            raise NoRuleError("rounding to decimals is not supported")
         return b.step("piecewise", _operands(b, node, known, shapes, operands), (name,))
 
 

@@ -71,6 +71,8 @@ _simple("log_softmax", "axis")
 
 @opens_unary("Clip")
 def _clip(b, o, x, shape):
+    if not all(isinstance(limit, int | float) for limit in (o.x_min, o.x_max)):
+        raise NoRuleError("limits that are not one number each are not supported")
     if o.x_min == 0 and isinstance(o.x_max, int | float):  # ReLU6 and its like
         return b.step("clipped_relu", x, (float(o.x_max), 0.0))
     return b.step("clip", x, (o.x_min, o.x_max))
@@ -195,7 +197,14 @@ def _matmul(b, node, known, shapes):
 def _reduction(rule, *names):
     @opens_unary(*names)
     def opening(b, o, x, shape):
+        check_no_initial(o)
         return b.step(rule, x, (axes_of(o, shape), bool(o.keepdims)))
+
+
+def check_no_initial(o):
+    """Raise a NoRuleError for a largest or smallest value that counts a value which is not in the tensor."""
+    if getattr(o, "initial", None) is not None:
+        raise NoRuleError(f"{type(o).__name__} with an initial value is not supported")
 
 
 def axes_of(o, shape):

@@ -81,7 +81,10 @@ def _normalization(b, layer, x, shape):
 
 @opens(layers.Rescaling)
 def _rescaling(b, layer, x, shape):
-    return b.step("scale", x, (), [np.asarray(layer.scale, "float64"), np.asarray(layer.offset, "float64")])
+    scale = np.asarray(layer.scale, "float64")
+    if scale.ndim and keras.config.image_data_format() == "channels_first":
+        scale = scale.reshape(scale.shape + (1,) * (3 - scale.ndim))  # as Keras does, for the scale alone
+    return b.step("scale", x, (), [scale, np.asarray(layer.offset, "float64")])
 
 
 def normalise(b, x, axes, epsilon, center=True, size="mean"):

@@ -8,7 +8,17 @@ from kerascnn.models import MODELS
 from kerascnn.recipes import RECIPES
 from kerascnn.studies import register
 from kerascnn.studies.frame.listings import of_layers
-from kerascnn.studies.frame.results import PARTS, Y_LABELS, best, last, of_parts, of_rows, on_test, when_first
+from kerascnn.studies.frame.results import (
+    PARTS,
+    Y_LABELS,
+    best,
+    last,
+    of_parts,
+    of_rows,
+    on_test,
+    those_run,
+    when_first,
+)
 from kerascnn.studies.frame.study import (
     Claim,
     Computed,
@@ -59,6 +69,15 @@ BLOB = 0.5  # share of a filter's energy in its mean colour from which it is a b
 DIRECTED = 0.3  # coherence from which a filter has a direction; a tenth of random 3x3 filters of colour reach it
 
 
+# Where the source leaves room, each a change of the row `best`
+LEADS = {
+    "dropout after dense layers alone": {"dropout": 0.0, "model_options": {"dense_dropout": 0.5}},
+    "150 epochs": {"epochs": 150},
+    "flips alone": {"augment": ("flip",)},
+}
+PUBLISHED = 0.88
+
+
 def _values():
     counts = [
         exact("IV", f"parameters of {layer}", layer, count, unit="parameters", where="Task IV")
@@ -76,8 +95,9 @@ def _values():
             (loss, "test loss", on_test("loss"), "test"),
         )
     ]
+    lines += [accuracy(row, "test accuracy", on_test(), where="ours, one change of the row best") for row in LEADS]
     words = {"printed": "about 88%", "protocol": "weights best by validation", "where": "Tasks II and III"}
-    return (accuracy("best", "test accuracy", on_test(), 0.88, half=0.005, **words), *counts, *lines)
+    return (accuracy("best", "test accuracy", on_test(), PUBLISHED, half=0.005, **words), *counts, *lines)
 
 
 def _settings(place):
@@ -216,6 +236,15 @@ def _faster(results):
     return all(holds), f"{REACHED:.0%} of the validation images are right: {'; '.join(told)}."
 
 
+def _closes(results):
+    """Whether one change brings the test accuracy to the published one; undecided where none is needed."""
+    start = results.mean("best", on_test())
+    found = those_run((*LEADS, "BN"), lambda row: results.mean(row, on_test()))
+    told = ", ".join(f"{row} {value:.2%}" for row, value in found.items())
+    holds = None if start >= PUBLISHED else max(found.values()) >= PUBLISHED
+    return holds, f"Test accuracy {start:.2%} (best); with one change: {told}."
+
+
 def _patterns(results):
     counts = {pattern: results.mean("VI", pattern) for pattern in PATTERNS}
     told = ", ".join(f"{count:.0f} {pattern}" for pattern, count in counts.items())
@@ -228,6 +257,7 @@ CLAIMS = (
     Claim("Training and validation accuracy converge to a single value", "Task I", _one_accuracy),
     Claim("Fully connected layers are much more expensive than convolutional ones", "Task IV", _dense, counts=True),
     Claim("Batch normalisation results in efficient training", "Task V", _faster),
+    Claim("One of our readings of the settings explains what is missing to 88%", "ours", _closes),
     Claim("Filters show vertical strokes, patches and horizontal strokes", "Task VI", _patterns),
 )
 
@@ -272,6 +302,10 @@ def cs7011():
     trainings = [
         Training(name=name, recipe=recipe.replace(**changes), note="Task V") for name, changes in LINES.items()
     ]
+    leads = [
+        Training(name=name, recipe=recipe.replace(**changes), note="one change of the row best: does it close the gap?")
+        for name, changes in LEADS.items()
+    ]
     return Study(
         name="cs7011",
         title="CS7011, Tasks I to VII: a network of 6.2 million parameters on CIFAR-10",
@@ -284,6 +318,7 @@ def cs7011():
             Computed(name="IV", compute=_layers, note="the network, counted"),
             Training(name="best", recipe=recipe, note="Tasks I to III, and the network of VI and VII"),
             *trainings,
+            *leads,
             Computed(name="VI", compute=_filters, needs=("best",), note="the 64 filters of conv1"),
             Computed(name="VII", compute=_neurons, needs=("best",), note="neurons of the deepest convolution"),
         ),
@@ -307,6 +342,11 @@ def cs7011():
             f"where its spectrum's coherence is {DIRECTED} or more, which a tenth of random filters reach; directions "
             "are taken to the nearest 45 degrees.",
             f"Trainings are efficient by the epoch in which {REACHED:.0%} of the validation images are right.",
+        ),
+        tried=(
+            f"One change of the row best at a time: the rows {', '.join(LEADS)} and BN. A claim says what they give.",
+            "Earlier, on JPEG copies of CIFAR-10 (one seed each): dropout after the dense layers as well 82.2%, with "
+            "150 epochs 83.7%.",
         ),
         differences=(
             "Training loss and accuracy are measured with dropout and augmentation while the weights change, as Keras "

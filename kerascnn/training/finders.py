@@ -65,7 +65,7 @@ def lr_find(recipe, *, low=1e-6, high=10.0, steps=200, data=None):
         UsageError: an empty range, or a loss that never fell.
     """
     if not 0 < low < high:
-        raise UsageError(f"low={low:g} and high={high:g} are no range: 0 < low < high is allowed.")
+        raise UsageError(f"low={low:g} and high={high:g} are not a range: 0 < low < high is allowed.")
     if steps < 20:
         raise UsageError(f"steps={steps} is too few: at least 20 are needed to see a slope.")
     rising = keras.optimizers.schedules.ExponentialDecay(low, steps - 1, high / low)

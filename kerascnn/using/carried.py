@@ -30,7 +30,7 @@ def read(text, path):
     fields = json_value(text, f"{path}: {KEY}")
     labels = fields.get("labels") if isinstance(fields, dict) else None
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise DataError(f"{path} is damaged: the labels inside are no list of names.")
+        raise DataError(f"{path} is damaged: the labels inside are not a list of names.")
     if not isinstance(fields.get("preprocessing"), dict):
         raise DataError(f"{path} is damaged: it holds no preprocessing.")
     return fields

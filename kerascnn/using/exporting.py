@@ -24,6 +24,8 @@ from kerascnn.using.formats import FORMATS, check_installed, module_of
 from kerascnn.using.run_data import data_of
 
 TOLERANCE = 1e-4  # largest difference of a probability between an export and the Keras model that is accepted
+MOST_LOST = 0.005  # of the accuracy, by an export in 8 bits,
+LEAST_TESTED = 1000  # on so many test images or more, of which it is five
 LEAST_EQUAL = 0.98  # of the compared images, whose class an export in 8 bits must keep
 MOST_COMPARED = 100  # images, for probabilities
 MOST_CLASSIFIED = 1000  # images, for classes: whether 98 of 100 agree is chance among 100
@@ -137,6 +139,7 @@ def _export(classifier, name, data, fresh):
         same = float((answers.argmax(1) == expected.argmax(1)).mean())
         _check(classifier, facts, difference, same, seen)
         tested = None if facts["exact"] or seen.test is None else _accuracies(classifier, name, temporary, seen.test)
+        _check_accuracy(classifier, facts, tested)
     num_bytes, sha256 = model_card.size_and_hash(path)
     card = path.with_name(f"{path.name}.md")
     exported = Exported(path, card, name, len(seen.pixels), seen.kind, difference, same, num_bytes, sha256, tested)
@@ -182,6 +185,16 @@ def _check(classifier, facts, difference, same, seen):
             f"{facts['title']} of {classifier.name} finds another class than the network in "
             f"{round((1 - same) * len(seen.pixels))} of {counted(len(seen.pixels), seen.kind[:-1], seen.kind)}; "
             f"{100 * (1 - LEAST_EQUAL):.0f} of 100 are allowed. It was not kept."
+        )
+
+
+def _check_accuracy(classifier, facts, tested):
+    """Raise a DataError if an export is right for too few test images; `tested` is as of `_accuracies`, or None."""
+    images, before, after = tested or (0, 0, 0)
+    if images >= LEAST_TESTED and round((before - after) * images) > MOST_LOST * images:
+        raise DataError(
+            f"{facts['title']} of {classifier.name} is right for {after:.2%} of {images:,} test images, the network "
+            f"for {before:.2%}: at most {100 * MOST_LOST:g} points may be lost. It was not kept."
         )
 
 

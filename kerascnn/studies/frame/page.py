@@ -83,6 +83,7 @@ def _contents(results, data):
         "claims": [(claim, results.judge(claim)) for claim in study.claims],
         "figures": [_figure(results, figure) for figure in study.figures],
         "listings": [_listing(results, listing) for listing in study.listings],
+        "notes": _notes(study),
         "again": again(results, data),
         "machine": _machine(results),
         "marks": MARKS,
@@ -322,6 +323,7 @@ def _notes(study):
         "Slips of the source": study.slips,
         "What the source does not print, so that we chose it": study.chosen,
         "Known differences": study.differences,
+        "What was tried where a value is not reproduced": study.tried,
     }
     return [(title, items) for title, items in titles.items() if items]
 

@@ -205,6 +205,7 @@ class Study:
         slips: mistakes of the source, with the right number.
         chosen: what the source does not print, so that we had to choose it.
         differences: what is known to differ from the source.
+        tried: what was tried where a value is not reproduced, with what came out.
         seeds: how many seeds each training has unless --seeds says otherwise.
         other: name of a second data set that some rows use, such as scenes; "" where all use one.
         version: goes up where results of an earlier one would mean something else.
@@ -222,6 +223,7 @@ class Study:
     slips: tuple = ()
     chosen: tuple = ()
     differences: tuple = ()
+    tried: tuple = ()
     seeds: int = 1
     other: str = ""
     version: int = 1

@@ -90,7 +90,7 @@ def _verdict(published, ours, low, high, half, better, cannot, n):
     if cannot:
         return INCOMPARABLE, cannot
     if not math.isfinite(ours):
-        return NOT_REPRODUCED, "ours is no number"
+        return NOT_REPRODUCED, "ours is not a number"
     if better == "exact":
         if ours == published:
             return REPRODUCED, "equal"
