@@ -83,6 +83,7 @@ def public_names(module):
 
 
 SECTIONS = {"Args:": "Parameters", "Attributes:": "Attributes", "Returns:": "Returns", "Raises:": "Raises"}
+EXAMPLE = "Example:"  # lines of Python; tests/test_docstrings.py runs them
 ENTRY = re.compile(r"(\*{0,2}\w+(?:, \*{0,2}\w+)*): (.*)")  # "mean, std: numbers"
 
 
@@ -91,9 +92,11 @@ def as_rst(app, what, name, thing, options, lines):
     found, section, body = [], None, []
     for line in [*lines, "end"]:
         if line[:1].strip() and section:  # the first line that is not of the section
-            found += ["", f":{SECTIONS[section]}:", *(f"    {each}" for each in _section(section, body)), ""]
+            head = ".. code-block:: python" if section == EXAMPLE else f":{SECTIONS[section]}:"
+            gap = [""] if section == EXAMPLE else []
+            found += ["", head, *gap, *(f"    {each}" for each in _section(section, body)), ""]
             section, body = None, []
-        if line in SECTIONS:
+        if line in SECTIONS or line == EXAMPLE:
             section = line
         elif section:
             body.append(line)
@@ -105,6 +108,8 @@ def as_rst(app, what, name, thing, options, lines):
 def _section(section, body):
     """The lines of a section: a list of its entries, or for what is returned the text itself."""
     body = textwrap.dedent("\n".join(body)).strip("\n").splitlines()
+    if section == EXAMPLE:
+        return body
     if section == "Returns:":
         return [_escaped(line) for line in body]
     listed = []

@@ -31,6 +31,9 @@ class ActivationStats(Watch):
         folder: the files go to <folder>/activations; of a second one of the fit to activations-<layers>.
     Raises:
         UsageError: at the start of training, where a layer does not exist or the images do not fit.
+    Example:
+        looks = [kerascnn.callbacks.ActivationStats(images, ["conv1", "conv2"])]
+        model.fit(images, labels, epochs=2, callbacks=looks)  # writes to watch/
     """
 
     def __init__(self, images, layers=None, every=1, unit="epochs", folder="watch"):

@@ -26,6 +26,9 @@ class ExplainEachEpoch(Watch):
         **options: further arguments of the method.
     Raises:
         UsageError: unknown method; at the start of training, where images, target or bands do not fit.
+    Example:
+        looks = [kerascnn.callbacks.ExplainEachEpoch("grad_cam", images[:2], 3)]
+        model.fit(images, labels, epochs=2, callbacks=looks)  # writes to watch/
     """
 
     def __init__(

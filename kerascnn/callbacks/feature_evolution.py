@@ -32,6 +32,9 @@ class FeatureEvolution(Watch):
         bands: one or three channels of the images to draw; None: of other than one or three channels the mean.
     Raises:
         UsageError: at the start of training, where layer, channel or images do not fit.
+    Example:
+        looks = [kerascnn.callbacks.FeatureEvolution(images, "conv2", channels=(0, 5), epochs=(1, 2))]
+        model.fit(images, labels, epochs=2, callbacks=looks)  # writes to watch/
     """
 
     def __init__(self, images, layer=None, channels=None, epochs=None, folder="watch", *, bands=None):

@@ -25,6 +25,9 @@ class FilterEvolution(Watch):
         folder: the files go to <folder>/filter-evolution; of a second one of the fit to filter-evolution-<layer>.
     Raises:
         UsageError: at the start of training, where the layer does not exist or has no filters.
+    Example:
+        looks = [kerascnn.callbacks.FilterEvolution("conv1")]
+        model.fit(images, labels, epochs=2, callbacks=looks)  # writes to watch/
     """
 
     def __init__(self, layer=None, every=1, unit="epochs", folder="watch"):

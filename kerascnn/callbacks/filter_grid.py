@@ -18,6 +18,9 @@ class FilterGrid(Watch):
         folder: the files go to <folder>/filters; of a second FilterGrid of the fit to filters-<layer>.
     Raises:
         UsageError: at the start of training, where the layer does not exist or has no filters.
+    Example:
+        looks = [kerascnn.callbacks.FilterGrid("conv1")]
+        model.fit(images, labels, epochs=2, callbacks=looks)  # writes to watch/
     """
 
     def __init__(self, layer=None, every=1, unit="epochs", folder="watch"):

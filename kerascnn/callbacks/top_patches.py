@@ -27,6 +27,9 @@ class TopPatches(Watch):
     Raises:
         UsageError: at the start of training, where the layer does not exist, k is larger than the data, or the images
             do not fit.
+    Example:
+        looks = [kerascnn.callbacks.TopPatches(images, "conv2", k=4, every=1)]
+        model.fit(images, labels, epochs=2, callbacks=looks)  # writes to watch/
     """
 
     def __init__(self, data, layer=None, k=9, channels=None, every=10, unit="epochs", folder="watch", **options):

@@ -10,5 +10,8 @@ def deconvnet(model, images, target=None, **options):
 
     It fails the weight-randomisation test (Adebayo et al. 2018): it shows edges of the image more than what the network
     has learned.
+
+    Example:
+        maps = kerascnn.explain.deconvnet(model, images, kerascnn.explain.Neuron("conv2", 5))  # of channel 5
     """
     return unpack(walk_back(model, images, target, "deconvnet", **options)[0])

@@ -23,6 +23,9 @@ def grad_cam(model, images, target=None, *, layer=None, rectify=True, **options)
             differentiation serves what no rule does (attention, recurrent layers); fallback="autodiff" says so.
     Returns:
         array (N, h, w), the size of the layer's maps; kerascnn.explain.enlarge brings it to the image's.
+    Example:
+        maps = kerascnn.explain.grad_cam(model, images, 3)  # (N, h, w), of the deepest convolution
+        maps = kerascnn.explain.enlarge(maps, images.shape[1:3])  # (N, H, W)
     """
     gradients, maps = gradients_and_maps(model, images, target, layer, **options)
     weighted = np.einsum("nijc,nc->nij", maps, gradients.mean((1, 2)))

@@ -10,5 +10,8 @@ def guided_backprop(model, images, target=None, **options):
 
     It fails the weight-randomisation test (Adebayo et al. 2018): it shows edges of the image more than what the network
     has learned.
+
+    Example:
+        maps = kerascnn.explain.guided_backprop(model, images, 3)  # (N, H, W, C), for class 3
     """
     return unpack(walk_back(model, images, target, "guided_backprop", **options)[0])

@@ -17,6 +17,9 @@ def integrated_gradients(model, images, target=None, *, baseline=0.0, steps=50, 
     Args:
         baseline: a number, or an array that broadcasts to the images.
         steps: number of points on the way.
+    Example:
+        maps = kerascnn.explain.integrated_gradients(model, images, 3, steps=20)
+        sums = maps.sum((1, 2, 3))  # near the score of class 3 less that of a black image
     """
     if steps < 1:
         raise UsageError(f"steps must be at least 1; received {steps!r}.")

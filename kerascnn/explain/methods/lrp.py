@@ -16,6 +16,8 @@ def lrp(model, images, target=None, *, epsilon=1e-6, alpha=None, merge_batch_nor
         merge_batch_norm: with `alpha`, batch normalisation directly after or before a convolution or dense layer is
             first merged into it, as zennit does, so that a network has the map of its folded twin; False leaves it a
             layer of its own under the epsilon rule. Without `alpha` it makes no difference.
+    Example:
+        maps = kerascnn.explain.lrp(model, images, 3, alpha=2)  # the alpha-beta rule with beta = 1
     """
     if not epsilon > 0:
         raise UsageError(f"epsilon must be above 0; received {epsilon!r}.")

@@ -236,6 +236,8 @@ def occlusion(
         float32 (N, rows, cols), or (N, H, W) for "captum".
     Raises:
         UsageError: a patch larger than the image; for "captum", a stride larger than the patch.
+    Example:
+        maps = kerascnn.explain.occlusion(model, images, 3, patch=4, stride=2)  # (N, H, W)
     """
     if convention not in CONVENTIONS:
         raise unknown("convention", convention, CONVENTIONS)

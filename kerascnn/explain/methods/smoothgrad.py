@@ -16,6 +16,8 @@ def smoothgrad(model, images, target=None, *, noise=0.15, samples=25, squared=Fa
         samples: number of noisy copies.
         squared: True averages the squared gradients (SmoothGrad-squared, Hooker et al. 2019).
         seed: seed of the noise; each image has its own stream, so that batches do not change it.
+    Example:
+        maps = kerascnn.explain.smoothgrad(model, images, 3, samples=10)
     """
     if samples < 1 or noise < 0:
         raise UsageError(f"samples must be at least 1 and noise at least 0; received {samples=}, {noise=}.")
