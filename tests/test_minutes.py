@@ -38,6 +38,7 @@ def test_less_than_two_steps_do_not_fit():
 def test_timing_changes_nothing_but_the_length(tmp_path, monkeypatch):
     """The weights are bit for bit those of a run whose epochs are typed."""
     monkeypatch.setattr(minutes, "MOST_EPOCHS", 1)
+    monkeypatch.setattr(minutes, "STEPS_IN_ALL", 1)
     options = {"data": "digits", "model": "lenet5", "batch_size": 256, "dropout": 0.3, "augment": ("crop",)}
     said = []
     timed = kerascnn.train(minutes=10, out=tmp_path / "a", say=said.append, **options)
@@ -66,3 +67,10 @@ def test_minutes_that_cannot_be(fields, message, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=message):
         kerascnn.train(data="digits", model="lenet5", batch_size=256, say=lambda line: None, **fields)
     assert not list((tmp_path / "saved_models").glob("*digits*"))
+
+
+def test_few_images_are_passed_over_more_often():
+    """One step a pass: 250 epochs, as without a limit of time."""
+    recipe = Recipe(epochs=250, batch_size=16)
+    assert minutes.length(recipe, 1, 0.001, 0, 600).epochs == 250
+    assert minutes.length(recipe, 10, 0.001, 0, 600).epochs == 200
