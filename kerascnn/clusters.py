@@ -41,10 +41,11 @@ class RayCluster:
         if self.connected:
             _connect(ray, address)
         self.host, self.token = ray.util.get_node_ip_address(), secrets.token_hex(16)
-        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        self.cpus = [int(machine.get("CPU", 0)) for machine in machines]
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        machines = [node for node in nodes if node.get("CPU", 0) >= 1]  # a head may have none for others
+        self.cpus = [int(machine["CPU"]) for machine in machines]
         self.gpus = int(ray.cluster_resources().get("GPU", 0))
-        self.gpus_each = min(1, *(int(machine.get("GPU", 0)) for machine in machines))
+        self.gpus_each = min([1, *(int(machine.get("GPU", 0)) for machine in machines)])
 
     def close(self):
         """Leave the cluster, unless the caller had joined it before."""

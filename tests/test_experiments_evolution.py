@@ -59,6 +59,7 @@ def test_channels_are_named_by_their_layer_or_counted():
         with pytest.raises(UsageError, match=match):
             evolution(models, images, channels=channels)
     assert typed_channels("12") == 12
+    assert typed_channels("a:3;a:9") == {"a": [3, 9]}
     assert typed_channels("conv1:3,9; block/conv4:72") == {"conv1": [3, 9], "block/conv4": [72]}
     for text in ("conv1", "conv1:", "conv1:a", ":3", "conv1:3;", "-1"):
         with pytest.raises(UsageError, match="give how many, or which, such as"):

@@ -159,10 +159,15 @@ def test_verdicts_are_of_the_data_of_the_source(tmp_path):
     value = next(each for each in study.values if each.what == "test accuracy")
     run = trained(tmp_path, value.row, {"test_accuracy": [0.99]}, result={"accuracy": 0.99})
     splits = {"train": {"images": 10}, "test": {"images": 10}}
-    for name, verdict in (("cifar10", REPRODUCED), ("cifar-10-jpeg", REPRODUCED), ("mnist", INCOMPARABLE)):
+    names = {"cifar10": REPRODUCED, "cifar-10-jpeg": REPRODUCED, "cifar100": INCOMPARABLE, "mnist": INCOMPARABLE}
+    for name, verdict in names.items():
         (run / "data.json").write_text(json.dumps({"name": name, "splits": splits}))
         assert Results(study, tmp_path, 1).compare(value).verdict == verdict
     assert "on mnist, not on cifar10" in Results(study, tmp_path, 1).compare(value).why
+    of_all = {"name": "mine", "class_names": list("abcdefghij")}
+    of_all["splits"] = {"train": {"images": 50_000}, "test": {"images": 10_000}}  # a folder of all of them
+    (run / "data.json").write_text(json.dumps(of_all))
+    assert Results(study, tmp_path, 1).compare(value).verdict == REPRODUCED
 
 
 def test_seconds_of_an_epoch(tmp_path):

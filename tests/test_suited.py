@@ -9,6 +9,7 @@ from kerascnn.commands.train import Fields, asked_recipe
 from kerascnn.datasets import image_folder
 from kerascnn.errors import DataError
 from kerascnn.recipes import RECIPES
+from kerascnn.training import suited
 
 
 @pytest.fixture
@@ -59,12 +60,18 @@ def test_batches_are_no_larger_than_256(tmp_path):
 
 @pytest.mark.parametrize(
     ("count", "batch", "epochs"),
-    [(1, 1, 125), (10, 10, 125), (50, 15, 40), (60, 16, 40)],  # 2 x 10, 6 x 15 + 10, 7 x 16 + 8 images a pass
+    [(1, 1, 125), (10, 16, 125), (50, 16, 40), (60, 16, 40)],  # 16 + 4, 6 x 16 + 4 and 7 x 16 + 8 images a pass
 )
 def test_small_folders_get_250_steps_and_no_batch_of_few_images(folder, count, batch, epochs):
     photos = folder({"a": (count, (8, 8)), "b": (count, (8, 8))})
     recipe = kerascnn.recipe_for(photos, test=0, validation=0)
     assert (recipe.batch_size, recipe.epochs) == (batch, epochs)
+
+
+@pytest.mark.parametrize(("count", "batch"), [(17, 6), (270, 32), (1800, 256), (1793, 248), (10_243, 248)])
+def test_the_last_batch_has_four_images_or_more_and_devices_can_share_large_ones(count, batch):
+    assert suited._batch(count) == batch
+    assert count % batch == 0 or count % batch >= 4
 
 
 @pytest.mark.parametrize(("classes", "broken"), [({"a": 3, "b": 2}, 0), ({"a": 11, "b": 10}, 1), ({"a": 4, "b": 4}, 1)])
@@ -81,8 +88,8 @@ def test_no_batch_is_larger_than_what_is_trained_on(folder, classes, broken):
 def test_a_period_of_steps_changes_how_often_is_looked_and_not_the_length(folder):
     photos = folder({"a": (100, (8, 8)), "b": (100, (8, 8))})
     whole, often = kerascnn.recipe_for(photos), kerascnn.recipe_for(photos, eval_every=5)
-    assert (whole.batch_size, whole.epochs) == (15, 40)  # 150 images, 10 steps a pass
-    assert (often.batch_size, often.epochs) == (15, 80)
+    assert (whole.batch_size, whole.epochs) == (16, 40)  # 150 images, 10 steps a pass
+    assert (often.batch_size, often.epochs) == (16, 80)
 
 
 def test_images_are_not_cropped_to_more_than_they_are_resized_to(folder):

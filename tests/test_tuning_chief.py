@@ -146,6 +146,13 @@ def test_when_the_time_is_up_trials_without_an_epoch_wait_for_more_time(new_chie
     chief.settle(101.0)
     assert chief.over
     assert statuses(chief) == ["waiting", "stopped"]
+    assert chief.ask("one", 102.0) == {"do": "done"}  # it has ended
+    assert not chief.may_go_on(102.0)
+    chief = new_chief(now=102.0, seconds=200.0, trials=2)
+    assert chief.over
+    assert chief.may_go_on(102.0)
+    chief.reopen()
+    assert chief.ask("one", 102.0)["trial"] == 0
 
 
 def test_seconds_of_a_trial_that_was_given_back_count(new_chief):

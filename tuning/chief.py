@@ -68,6 +68,8 @@ class Chief:
             for row in self.store.trials("running"):
                 if row["worker"] == worker:
                     self.store.set_trial(row["trial"], status="waiting", worker=None)
+            if self.over:  # what waits begins when the search goes on
+                return {"do": "done"}
             waiting = self._waiting(now)
             if waiting:
                 return self._lend(waiting[0], worker, now)
@@ -349,6 +351,10 @@ class Chief:
     def _time_is_up(self, now):
         limit = self.settings["seconds"]
         return limit is not None and self._spent(now) > limit
+
+    def may_go_on(self, now):
+        """True if a search that has ended has something left to do: more trials are asked for, or some still wait."""
+        return not self.why_not(now) or bool(self.store.count("waiting") and not self._stopped(now))
 
     def why_not(self, now):
         """Why no further trial is made, or "" where one may be."""

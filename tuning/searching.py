@@ -117,7 +117,7 @@ def search(
         held.enter_context(_alone(folder, settings))
         chief = Chief(Store(folder), space, settings, lease_seconds=lease_seconds)
         held.enter_context(contextlib.closing(chief))
-        if chief.over and not chief.why_not(time.time()):
+        if chief.over and chief.may_go_on(time.time()):
             chief.reopen()
         say(f"{settings['name']} on {settings['data']}: {_words(settings)}; in {folder}")
         team = engines.team(settings["workers"], cluster, reached, token, folder, say)

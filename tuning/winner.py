@@ -5,7 +5,7 @@ import shutil
 import tomli_w
 
 from kerascnn import runs
-from kerascnn.errors import DataError, command
+from kerascnn.errors import DataError, command, counted
 from kerascnn.recipes import Recipe
 from tuning import tables
 from tuning.page.report import write
@@ -27,6 +27,11 @@ def close(folder, winner, say):
     if row is None:
         write(folder)
         reasons = "; ".join(sorted({reason for reason in table["reason"] if reason}))
+        waiting = int((table["status"] == "waiting").sum())
+        if waiting and not reasons:
+            reasons = (
+                f"{counted(waiting, 'trial')} had not finished an epoch when the time was up: resume with more time."
+            )
         raise DataError(f"No trial was completed, so there is no winner. {reasons or 'No trial was made.'}")
     say(f"Best: trial {row['trial']}, {search['objective']} {row['score']:.4f} after epoch {row['best_epoch']:.0f}")
     run = runs.Run(row["run"])

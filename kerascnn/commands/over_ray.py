@@ -23,6 +23,7 @@ from kerascnn.commands.sharding import shard_file
 from kerascnn.commands.terminal import WORDS
 from kerascnn.datasets.decoding import MAX_MEGAPIXELS
 from kerascnn.errors import DataError, UsageError
+from kerascnn.files import read_json
 from kerascnn.launching import ends_with_us
 from kerascnn.pages.microscope.site import MANIFEST
 from kerascnn.processes import python_module
@@ -104,18 +105,19 @@ def without(words, options):
 def _compute(words, out, address, count):
     """Compute the shards on the cluster and merge them; those that an earlier try has left are not computed again."""
     with closing(RayCluster(address)) as cluster:
-        count = count or len(cluster.cpus)
-        told = {"words": words, "shards": count, "kerascnn": __version__, "folder": os.getcwd()}
+        told = {"words": words, "kerascnn": __version__, "folder": os.getcwd()} | ({"shards": count} if count else {})
         job = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:6]
         folder = out.absolute().with_name(f"{out.name}.shards-{job}")
+        begun = read_json(folder / JOB) if (folder / JOB).exists() else {}  # perhaps when there were more machines
+        count = begun.get("shards") or count or len(cluster.cpus)
         folder.mkdir(parents=True, exist_ok=True)
-        runs.write_text(folder / JOB, json.dumps(told, indent=1))
+        runs.write_text(folder / JOB, json.dumps(told | {"shards": count}, indent=1))
         paths = [folder / shard_file(words[0], (number, count)) for number in range(1, count + 1)]
         try:
             _compute_missing(cluster, words, paths, folder)
         finally:
             if not any(path.exists() for path in paths):
-                shutil.rmtree(folder)
+                shutil.rmtree(folder, ignore_errors=True)  # a shard that is being cancelled may still write there
     try:
         merge_shards([str(path) for path in paths], out)
     except DataError:
@@ -147,7 +149,7 @@ def _compute_missing(cluster, words, paths, folder):
             number = running.pop(done)
             wrong = _outcome(ray, done)
             if wrong:
-                raise DataError(f"Shard {number}/{count} could not be computed: {wrong}")
+                raise DataError(f"Shard {number}/{count} (--shards {count}) could not be computed: {wrong}")
             _say(f"Shard {number}/{count} is computed.")
     finally:
         for left in running:
@@ -188,7 +190,8 @@ def _shard(words, folder, variables, asked, sha, version):
     )
     told = [line.removeprefix("kerascnn: ") for line in done.stderr.splitlines() if line.startswith("kerascnn: ")]
     if done.returncode and not told:
-        raise RuntimeError(f"{shlex.join(words)} ended with code {done.returncode}")
+        last = (done.stderr.strip().splitlines() or [""])[-1]
+        raise RuntimeError(f"{shlex.join(words)} ended with code {done.returncode}: {last}")
     return told[-1] if done.returncode else ""
 
 

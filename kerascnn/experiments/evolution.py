@@ -156,7 +156,7 @@ def _numbers(channels, chosen):
         return channels
     numbers = {}
     for name, wanted in channels.items():
-        each = next((each for each in chosen if name in (each.name, each.layer)), None)
+        each = next((each for key in ("name", "layer") for each in chosen if getattr(each, key) == name), None)
         if each is None:
             raise unknown("layer of channels", name, [each.name for each in chosen])
         for number in wanted:
@@ -341,7 +341,10 @@ def typed_channels(text):
     parts = [part.rpartition(":") for part in text.split(";")]
     if not all(re.fullmatch(r"\s*[0-9]+(\s*,\s*[0-9]+)*\s*", numbers) and name for name, _, numbers in parts):
         raise UsageError(f"channels={text!r} is not allowed: give how many, or which, such as 'conv1:3,9;conv4:72'.")
-    return {name.strip(): [int(number) for number in numbers.split(",")] for name, _, numbers in parts}
+    channels = {}
+    for name, _, numbers in parts:
+        channels.setdefault(name.strip(), []).extend(int(number) for number in numbers.split(","))
+    return channels
 
 
 def _epochs(text, last):

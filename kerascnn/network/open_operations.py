@@ -4,6 +4,8 @@ Each function takes (builder, node, known, shapes), or of operations on a single
 and returns the number of the value that the operation computes.
 """
 
+import numbers
+
 import keras
 import numpy as np
 
@@ -71,11 +73,11 @@ _simple("log_softmax", "axis")
 
 @opens_unary("Clip")
 def _clip(b, o, x, shape):
-    if not all(isinstance(limit, int | float) for limit in (o.x_min, o.x_max)):
+    if not all(isinstance(limit, numbers.Real) for limit in (o.x_min, o.x_max)):
         raise NoRuleError("limits that are not one number each are not supported")
-    if o.x_min == 0 and isinstance(o.x_max, int | float):  # ReLU6 and its like
+    if o.x_min == 0:  # ReLU6 and its like
         return b.step("clipped_relu", x, (float(o.x_max), 0.0))
-    return b.step("clip", x, (o.x_min, o.x_max))
+    return b.step("clip", x, (float(o.x_min), float(o.x_max)))
 
 
 @opens_unary("Threshold")
@@ -322,8 +324,8 @@ def _get_item(b, node, known, shapes):
             widths.append((0, 0))
             steps[axis - 1] = tuple(range(first, last, step))
     x = b.step("pad", x, tuple(widths))
-    for place, numbers in steps.items():
-        x = b.step("take", x, (place, numbers))
+    for place, taken in steps.items():
+        x = b.step("take", x, (place, taken))
     if all(isinstance(k, slice) for k in key):
         return x
     return reshaped(b, x, shapes[node.outputs[0]])

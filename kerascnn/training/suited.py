@@ -16,7 +16,8 @@ EPOCHS = (10, 40)
 STEPS = 7  # at least, in a pass over the images, if batches are no smaller than LEAST for it
 STEPS_IN_ALL = 250  # at least, however few images there are
 LEAST = 16  # images in a batch, as batch normalisation's averages of few are noisy
-FEWEST = 8  # images in the last batch of a pass, for the same reason
+FEWEST = 4  # images in the last batch of a pass, for the same reason
+SHARED = 8  # larger batches are multiples of it, so that devices can share them
 LARGEST = 2**31  # pixels, where images are not resized
 BASE = 256  # images; smaller batches, whose gradients are noisier, have lower rates
 CHOSEN = ("image_size", "batch_size", "epochs", "learning_rate", "class_weights")
@@ -58,10 +59,10 @@ def recipe_for(data, **fields):
 def _batch(count):
     """Images a batch, of so many training images."""
     readable = max(1, count - -(-count // 10))  # files whose pixels are broken are known only when they are read
-    batch = next(number for number in BATCHES if number <= max(count // STEPS, min(readable, LEAST), 1))
-    if 0 < count % batch < FEWEST:
-        batch = -(-count // -(-count // batch))  # batches of about the same size, no more than before
-    return batch
+    most = next(number for number in BATCHES if number <= max(count // STEPS, min(readable, LEAST), 1))
+    step = SHARED if most >= LEAST else 1
+    whole = (batch for batch in range(most, most // 2, -step) if count % batch == 0 or count % batch >= FEWEST)
+    return next(whole, most)
 
 
 def _size(images, most):

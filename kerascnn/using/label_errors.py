@@ -77,7 +77,8 @@ def cross_suspects(run, folds, *, out=None, say=print):
     if folds < least:
         raise UsageError(
             f"folds={folds} is not allowed: the answers to {-(-len(labels) // folds):,} images in "
-            f"{len(data.class_names):,} classes are more than a run keeps. Give folds={least} or more."
+            f"{len(data.class_names):,} classes are more than a run keeps. "
+            + (f"Give folds={least} or more." if least <= fewest else "There are too many for the smallest class.")
         )
     files = [file for split in splits for file in split.files]
     folder = Path(out) if out is not None else run / "cross"

@@ -180,21 +180,23 @@ class Results:
         if isinstance(value.measure, Measure) and value.measure.images:
             images = value.measure.images(self.trained(value.row)[0])
         cannot = value.cannot(self) if callable(value.cannot) else value.cannot
-        cannot = cannot or self._on_other_images(value.row)
+        cannot = cannot or self.on_other_images(value.row)
         outcome = compared(value.published, sample, half=value.half, better=value.better, images=images, cannot=cannot)
         if self.quick and (value.better != "exact" or isinstance(self.study.row(value.row), Training)):
             return Compared(outcome.ours, None, None, outcome.n, None, NOT_RUN, QUICK)
         return outcome
 
-    def _on_other_images(self, row):
+    def on_other_images(self, row):
         """Why a trained row's numbers are not those of the source's data, or "": the name of its data says so."""
         asked = self.study.row(row)
         if self.quick or not isinstance(asked, Training) or asked.other:
             return ""
-        name, expected = self.trained(row)[0].run.read("data").get("name", ""), asked.recipe.data
-        if re.sub("[^a-z0-9]", "", name.lower()).startswith(re.sub("[^a-z0-9]", "", expected.lower())):
+        data, expected = self.trained(row)[0].run.read("data"), asked.recipe.data
+        name, plain = (re.sub("[^a-z0-9]", "", text.lower()) for text in (data.get("name", ""), expected))
+        images = sum(split["images"] for split in data["splits"].values())
+        if re.match(rf"{plain}(?!\d)", name) or (IMAGES.get(expected) == images and len(data["class_names"]) == 10):
             return ""
-        return f"on {name}, not on {expected}, as which a folder's name must begin"
+        return f"on {data['name']}, not on {expected}, as which a folder's name must begin"
 
     def judge(self, claim):
         """The Judged of a Claim."""
@@ -206,6 +208,8 @@ class Results:
             return Judged(NOT_RUN, str(error))
         return Judged({True: REPRODUCED, False: NOT_REPRODUCED, None: INCOMPARABLE}[holds], finding)
 
+
+IMAGES = {"cifar10": 60_000, "mnist": 70_000}  # of ten classes, whatever the folder is called
 
 # What is read from a run.
 
