@@ -2,7 +2,7 @@
 
     python benchmarks/scan.py [--images 50000] [--rounds 3] [--json scan.json]
 
-cifar_net on images of noise. "scan" is every convolution's leaders (k=9) and statistics; "predict" is
+cifar_net on images of noise. "scan" is every convolution's leaders (top=9) and statistics; "predict" is
 `model.predict` of the same images; both take turns. Memory is the growth of a fresh process' peak during the scan,
 beyond what it held after loading the images and one scan of one block. For the callbacks a training of one epoch of
 a fifth of the images runs with each look at its default settings; the seconds spent in the look are divided by five

@@ -35,7 +35,7 @@ from kerascnn.commands.terminal import TYPED, WORDS, in_options
 from kerascnn.datasets.decoding import MAX_MEGAPIXELS, max_megapixels
 from kerascnn.errors import DataError, HostLost, Stopped, TrainingFailed, UsageError, disk_full
 
-OURS = UsageError | DataError | TrainingFailed  # which name parameters
+OURS = UsageError | DataError | TrainingFailed | HostLost  # which name parameters
 
 app = App(
     name="kerascnn",
@@ -136,9 +136,9 @@ def main():
 def _options(arguments):
     """{parameter: option} of the command that was typed."""
     apps = app.parse_commands(arguments)[1]
+    options = {MAX_MEGAPIXELS: "--max-megapixels"}
     if apps[-1].default_command is None:
-        return {}
-    options = {}
+        return options
     for argument in apps[-1].assemble_argument_collection():
         names = [name for name in argument.names if name.startswith("--") and not name.startswith("--no-")]
         if names:

@@ -107,7 +107,7 @@ class Hosts:
                 raise
             raise HostLost(
                 "Another host of this training is gone. Type the same command on all hosts to resume from the last "
-                "checkpoint; if it named no folder, add --out and the folder of the run."
+                "checkpoint; if it named no folder, add out=FOLDER, that of the run."
             ) from error
 
     def stopping(self, step):

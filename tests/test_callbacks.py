@@ -56,7 +56,7 @@ def every_look(folder):
         FilterEvolution(folder=folder),
         ActivationStats(x, folder=folder),
         FeatureEvolution(x, channels=(0, 2), epochs=(1, 3), folder=folder),
-        TopPatches(x, k=3, every=2, folder=folder, labels=y),
+        TopPatches(x, top=3, every=2, folder=folder, labels=y),
         ExplainEachEpoch("saliency", x[:2], 1, folder=folder),
         ExplainEachEpoch("occlusion", x[:2], 1, folder=folder),
     ]
@@ -163,7 +163,7 @@ def test_images_of_any_number_of_channels_are_drawn(tmp_path, channels):
         FilterEvolution(folder=tmp_path),
         ActivationStats(x, folder=tmp_path),
         FeatureEvolution(x, folder=tmp_path),
-        TopPatches(x, k=2, every=1, folder=tmp_path, labels=y),
+        TopPatches(x, top=2, every=1, folder=tmp_path, labels=y),
         ExplainEachEpoch("saliency", x[:2], folder=tmp_path, class_names=["cat", "dog"], labels=y[:2]),
         ExplainEachEpoch("grad_cam", x[:2], folder=tmp_path, bands=(1, 0, 1)),
     ]
@@ -217,13 +217,13 @@ def test_a_second_fit_goes_on_where_the_first_ended(tmp_path):
 
 
 def test_patches_are_also_looked_for_at_the_end_of_a_training_of_several_fits(tmp_path):
-    look, model = TopPatches(images(20, 1)[0], k=1, folder=tmp_path), network()
+    look, model = TopPatches(images(20, 1)[0], top=1, folder=tmp_path), network()
     look.length = 3
     for before, after in ((0, 1), (1, 3)):
         fit(model, after, [look], initial_epoch=before)
     assert [path.name for path in tmp_path.rglob("*.csv")] == ["conv2-0000003.csv"]
     stop = keras.callbacks.EarlyStopping("loss", min_delta=99, patience=1)
-    fit(network(), 5, [stop, TopPatches(images(20, 1)[0], k=1, folder=tmp_path)])
+    fit(network(), 5, [stop, TopPatches(images(20, 1)[0], top=1, folder=tmp_path)])
     assert [path.name for path in tmp_path.rglob("*.csv")] == ["conv2-0000002.csv"]
 
 
@@ -258,7 +258,7 @@ def two_of_each(folder, scanning):
         looks += [
             *(ActivationStats(x, layer, folder=folder) for layer in ("conv1", "conv2")),
             *(FeatureEvolution(x, channels=(n,), epochs=(1, 2), folder=folder) for n in (0, 1)),
-            *(TopPatches(x, layer, k=2, every=1, folder=folder) for layer in ("conv1", "conv2")),
+            *(TopPatches(x, layer, top=2, every=1, folder=folder) for layer in ("conv1", "conv2")),
         ]
     return looks
 
@@ -410,7 +410,7 @@ def test_no_error_of_a_look_ends_a_training(tmp_path, place):
         ),
         (lambda f: ActivationStats(images()[0], "conv9", folder=f), "no layer 'conv9'"),
         (lambda f: ActivationStats(images()[0][:, :9], folder=f), r"received shape \(1, 9, 12, 3\)"),
-        (lambda f: TopPatches(images()[0], k=100, folder=f), "k=100 is larger than the data"),
+        (lambda f: TopPatches(images()[0], top=100, folder=f), "top=100 is larger than the data"),
         (lambda f: FeatureEvolution(images()[0], channels=(6,), folder=f), "no channel 6: it has 6, 0 to 5"),
         (lambda f: ExplainEachEpoch("saliency", images()[0], 5, folder=f), "5"),
         (lambda f: FilterGrid(folder=f / "file"), "FilterGrid cannot write to .*file"),

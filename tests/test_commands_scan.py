@@ -76,7 +76,7 @@ def test_another_scan_into_the_folder_joins_the_first_or_puts_it_aside(call, tra
     code, out, _ = call(*arguments, "11", "--layers", "c3", "--channels", "1,5")
     assert code == 0
     assert "x/earlier-1 holds the scan that was in x. Two scans" in out
-    assert "these differ in k." in out
+    assert "these differ in top." in out
     files = {path.name for path in (tmp_path / "x").iterdir()}
     assert {name.partition("-")[0] for name in files} == {"c3", "earlier", "notes.csv", "scan.npz"}
     assert {"c3-patches.png", "c3-patches-2.png"} <= files

@@ -8,7 +8,7 @@ import kerascnn
 from kerascnn import cli
 from kerascnn.commands.terminal import TYPED, in_options, said
 
-OPTIONS = {"top": "--top", "batch_size": "--batch-size", "strict": "--strict", "start_from": "--from", "k": "--top"}
+OPTIONS = {"top": "--top", "batch_size": "--batch-size", "strict": "--strict", "start_from": "--from"}
 OPTIONS["skip"] = "--model-options skip="
 
 
@@ -17,7 +17,7 @@ OPTIONS["skip"] = "--model-options skip="
     [
         ("top=0 is not allowed.", "--top 0 is not allowed."),
         ("Without strict=True, files are skipped.", "Without --strict, files are skipped."),
-        ("Give batch_size=8, or k=3.", "Give --batch-size 8, or --top 3."),
+        ("Give batch_size=8, or top=3.", "Give --batch-size 8, or --top 3."),
         ("start_from='x' has no weights", "--from 'x' has no weights"),
         ("give skip='fc'", "give --model-options skip='fc'"),
         ("stop=0, photos/top=0.png and atop=3 stay", "stop=0, photos/top=0.png and atop=3 stay"),
@@ -46,8 +46,8 @@ def test_lines_speak_of_options_and_paths_stay_as_they_are():
 
 
 @pytest.mark.parametrize("arguments", [[], ["experiment"], ["trian"]])
-def test_no_command_has_no_options(arguments):
-    assert cli._options(arguments) == {}
+def test_no_command_has_the_option_of_all_commands(arguments):
+    assert cli._options(arguments) == {"KERASCNN_MAX_MEGAPIXELS": "--max-megapixels"}
 
 
 def test_the_library_names_parameters_and_the_shell_options(trained, tmp_path, capsys):

@@ -66,7 +66,7 @@ def test_zero_outside_a_patch_changes_nothing_bitwise():
     rng = np.random.default_rng(0)
     model = kerascnn.models.cifar_net()
     images = rng.normal(size=(40, 32, 32, 3)).astype("float32")
-    result = kerascnn.scan(model, images, ["conv2", "conv4"], k=3, batch_size=16)
+    result = kerascnn.scan(model, images, ["conv2", "conv4"], top=3, batch_size=16)
     for layer in ("conv2", "conv4"):
         table = result.top(layer).join(result.boxes(layer)[["top", "left", "bottom", "right"]]).iloc[::37]
         alone = np.zeros((len(table), 32, 32, 3), "float32")
@@ -87,7 +87,7 @@ def test_a_patch_lies_in_its_frame_as_if_the_image_had_no_border():
     images = np.zeros((2, 6, 6, 1), "float32")
     images[0, 0, 0] = 5  # the first place that sees it is the corner
     images[1, 3, 4] = 4
-    result = kerascnn.scan(model, images, "conv", k=2)
+    result = kerascnn.scan(model, images, "conv", top=2)
     assert result.top("conv")[["value", "image", "row", "col"]].to_numpy().tolist() == [[5, 0, 0, 0], [4, 1, 2, 3]]
     np.testing.assert_array_equal(result.patches("conv", 0)[0, :, :, 0], [[0, 0, 0], [0, 5, 0], [0, 0, 0]])
     np.testing.assert_array_equal(result.patches("conv", 0)[1, :, :, 0], [[0, 0, 0], [0, 0, 0], [0, 0, 4]])
@@ -122,7 +122,7 @@ def test_every_kind_of_data_gives_the_same():
     model = network(4)
     images, labels = whole_images(30, 4)
     names = ("a", "b", "c")
-    options = {"layers": ["conv1", "conv2"], "k": 4, "batch_size": 8, "class_names": names}
+    options = {"layers": ["conv1", "conv2"], "top": 4, "batch_size": 8, "class_names": names}
     expected = kerascnn.scan(model, images, labels=labels, **options)
     split = datasets.Split(images.astype("uint8"), labels)
     data = datasets.ImageData("small", "made here", names, split)
@@ -154,12 +154,12 @@ class Single(keras.utils.PyDataset):
 
 def test_data_that_is_not_batched_is_scanned_image_by_image():
     model, (images, labels) = network(4), whole_images(20, 4)
-    options = {"layers": ["conv1", "conv2"], "k": 4, "batch_size": 8, "class_names": ("a", "b", "c")}
+    options = {"layers": ["conv1", "conv2"], "top": 4, "batch_size": 8, "class_names": ("a", "b", "c")}
     expected = kerascnn.scan(model, images, labels=labels, **options)
     same(expected, kerascnn.scan(model, Single(images, labels), **options))
     same(expected, kerascnn.scan(model, Single(images, np.eye(3)[labels]), **options))
     with pytest.raises(UsageError, match=r"images \(8, 8, 8, 3\) with labels \(7,\): give one label for each image"):
-        kerascnn.scan(model, Single([images[:8]], [labels[:7]]), k=4)
+        kerascnn.scan(model, Single([images[:8]], [labels[:7]]), top=4)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -174,20 +174,22 @@ def test_data_that_is_not_batched_is_scanned_image_by_image():
 def test_as_many_leaders_as_the_places_of_all_images():
     """conv1 has 64 places an image, so that 23 images have 69 leaders of three each; units have 23."""
     model, (images, _) = network(1), whole_images(23, 1)
-    result = kerascnn.scan(model, images, ["conv1", "softmax"], k=30, per_image=3)
+    result = kerascnn.scan(model, images, ["conv1", "softmax"], top=30, per_image=3)
     values = explain.activations(model, images, "conv1").reshape(23, 64, -1)
     assert leaders(result, "conv1", 8) == brute_force(values, 30, 3)
     assert result.top("softmax").groupby("channel").size().tolist() == [23] * 3
     assert result.stats("softmax").shape[0] == len(result.patches("softmax", 0)) // 23 * 3
-    with pytest.raises(UsageError, match=r"has 23 images, up to per_image=3 places of each\. Type k=69 or less"):
-        kerascnn.scan(model, images, "conv1", k=70, per_image=3)
-    with pytest.raises(UsageError, match=r"k=30 is larger .* at most 1 place each, in the maps of softmax\. Type k=23"):
-        kerascnn.scan(model, images, "softmax", k=30, per_image=3)
+    with pytest.raises(UsageError, match=r"has 23 images, up to per_image=3 places of each\. Type top=69 or less"):
+        kerascnn.scan(model, images, "conv1", top=70, per_image=3)
+    with pytest.raises(
+        UsageError, match=r"top=30 is larger .* at most 1 place each, in the maps of softmax\. Type top=23"
+    ):
+        kerascnn.scan(model, images, "softmax", top=30, per_image=3)
 
 
 def test_scans_of_several_layers_one_after_another_are_one(tmp_path):
     model, (images, labels) = network(5), whole_images(30, 5)
-    options = {"labels": labels, "k": 3}
+    options = {"labels": labels, "top": 3}
     expected = kerascnn.scan(model, images, ["conv1", "conv2", "softmax"], **options)
     kerascnn.scan(model, images, ["softmax", "conv1"], out=tmp_path / "a.npz", **options)
     later = kerascnn.scan(model, images, ["conv2", "conv1"], **options)
@@ -200,9 +202,9 @@ def test_scans_of_several_layers_one_after_another_are_one(tmp_path):
     np.testing.assert_array_equal(again.patches("softmax", 0), expected.patches("softmax", 0))
     kerascnn.scan(model, images, "conv2", out=tmp_path / "a.npz", **options)
     assert dataset_scan.load(tmp_path / "a.npz").layers == expected.layers
-    kerascnn.scan(model, images, "conv1", out=tmp_path / "a.npz", **options | {"k": 2})
+    kerascnn.scan(model, images, "conv1", out=tmp_path / "a.npz", **options | {"top": 2})
     assert dataset_scan.load(tmp_path / "a.npz").layers == ["conv1"]
-    others = {"k": {"k": 4}, "class_names": {"class_names": "abc"}, "data": {"labels": labels[::-1]}}
+    others = {"top": {"top": 4}, "class_names": {"class_names": "abc"}, "data": {"labels": labels[::-1]}}
     for name, changed in others.items():
         with pytest.raises(UsageError, match=f"these differ in {name}"):
             kerascnn.scan(model, images, "conv1", **options | changed).merged(expected)
@@ -228,8 +230,8 @@ def test_patches_follow_the_preprocessing_s_crop():
     pixels = np.random.default_rng(0).integers(0, 256, (9, 12, 10, 3), np.uint8)
     prepared = Preprocessing((12, 10), (8, 8), 3, (0.0,) * 3, (1 / 255,) * 3)
     data = datasets.ImageData("small", "made here", ("a",), datasets.Split(pixels, np.zeros(9, int)))
-    result = kerascnn.scan(model, data, "conv1", k=1, preprocessing=prepared)
-    expected = kerascnn.scan(model, pixels[:, 2:10, 1:9].astype("float32"), "conv1", k=1)
+    result = kerascnn.scan(model, data, "conv1", top=1, preprocessing=prepared)
+    expected = kerascnn.scan(model, pixels[:, 2:10, 1:9].astype("float32"), "conv1", top=1)
     assert result.top("conv1")["image"].equals(expected.top("conv1")["image"])
     np.testing.assert_array_equal(result.patches("conv1", 0), expected.patches("conv1", 0))
     assert result.images("conv1", 0).shape == (1, 8, 8, 3)
@@ -242,14 +244,14 @@ def test_numbers_and_names_of_numpy_are_as_good_as_python_s(tmp_path):
     result = kerascnn.scan(
         network(),
         images,
-        k=two,
+        top=two,
         labels=labels % 3,
         class_names=names,
         per_image=one,
         samples=two,
         out=tmp_path / "s.npz",
     )
-    expected = kerascnn.scan(network(), images, k=2, labels=labels % 3, class_names=("a", "b", "c"), samples=2)
+    expected = kerascnn.scan(network(), images, top=2, labels=labels % 3, class_names=("a", "b", "c"), samples=2)
     assert result.top("conv1").equals(expected.top("conv1"))
     assert (tmp_path / "s.npz").exists()
 
@@ -341,7 +343,7 @@ def test_the_model_is_untouched_and_layers_without_rules_are_called():
     before, config = model.get_weights(), model.to_json()
     images, _ = whole_images(10)
     with pytest.warns(UserWarning, match=r"How far layer 'odd' \(Odd\) reaches is not known.* Whole images stand for"):
-        result = kerascnn.scan(model, images, "conv2", k=1, batch_size=4)
+        result = kerascnn.scan(model, images, "conv2", top=1, batch_size=4)
     expected = keras.Model(inputs, model.get_layer("conv2").output).predict(images, verbose=0)
     np.testing.assert_allclose(result.top("conv2")["value"], expected.max((0, 1, 2)), rtol=1e-5)
     assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
@@ -355,11 +357,11 @@ def test_nested_and_shared_layers():
     inputs = keras.Input((8, 8, 3))
     model = keras.Model(inputs, inner(inner(inputs)))
     images, _ = whole_images(10)
-    first, second = (kerascnn.scan(model, images, f"conv#{n}", k=1) for n in (1, 2))
+    first, second = (kerascnn.scan(model, images, f"conv#{n}", top=1) for n in (1, 2))
     assert first.layers == ["block/conv#1"]
     assert first.patches("block/conv#1", 0).shape == (1, 3, 3, 3)
     assert second.patches("block/conv#2", 0).shape == (1, 5, 5, 3)
-    assert kerascnn.scan(model, images, k=1).layers == ["block/conv#1", "block/conv#2"]
+    assert kerascnn.scan(model, images, top=1).layers == ["block/conv#1", "block/conv#2"]
 
 
 def test_a_layer_within_a_nested_model_and_again_outside_it():
@@ -368,7 +370,7 @@ def test_a_layer_within_a_nested_model_and_again_outside_it():
     inner = keras.Model(inner_input, shared(inner_input), name="inner")
     image = keras.Input((9, 9, 3))
     model = keras.Model(image, layers.Dense(2)(layers.Flatten()(shared(inner(image)))))
-    result = kerascnn.scan(model, np.random.default_rng(0).random((4, 9, 9, 3), "float32"), "shared", k=1)
+    result = kerascnn.scan(model, np.random.default_rng(0).random((4, 9, 9, 3), "float32"), "shared", top=1)
     assert kerascnn.anatomy.receptive_field(model, "shared").size == (5, 5)
     assert kerascnn.anatomy.receptive_field(model, "inner/shared").size == (3, 3)
     boxes = result.boxes("shared")
@@ -381,7 +383,7 @@ def test_a_network_for_images_of_any_size_has_fields_of_its_own():
     x = layers.Conv2D(4, 3, padding="same", name="conv1")(inputs)
     model = keras.Model(inputs, layers.Conv2D(4, 3, name="conv2")(x))
     images, _ = whole_images(10)
-    result = kerascnn.scan(model, images, k=2)
+    result = kerascnn.scan(model, images, top=2)
     assert result.patches("conv1", 0).shape == (2, 3, 3, 3)
     assert result.patches("conv2", 0).shape == (2, 5, 5, 3)
 
@@ -400,7 +402,7 @@ def test_interesting_neurons_come_out_by_themselves():
     rng = np.random.default_rng(0)
     labels = np.arange(30) % 3
     images = rng.uniform(0.5, 1, (30, 4, 4, 3)).astype("float32") * np.eye(3, dtype="float32")[labels][:, None, None]
-    result = kerascnn.scan(model, images, "relu", labels=labels, class_names=("red", "green", "blue"), k=5)
+    result = kerascnn.scan(model, images, "relu", labels=labels, class_names=("red", "green", "blue"), top=5)
     table = result.interesting()
     assert table.iloc[0]["channel"] == 1
     assert table.iloc[0]["class"] == table.iloc[0]["preferred"] == "red"
@@ -445,8 +447,8 @@ def test_images_without_labels_belong_to_no_class():
     [
         ({"layers": "conv3"}, "no layer 'conv3'. Did you mean"),
         ({"layers": []}, "names no layer"),
-        ({"k": 31}, "k=31 is larger than the data: it has 30 images. Type k=30"),
-        ({"k": 0}, "k=0 is not allowed"),
+        ({"top": 31}, "top=31 is larger than the data: it has 30 images. Type top=30"),
+        ({"top": 0}, "top=0 is not allowed"),
         ({"labels": np.zeros(30)}, r"labels has dtype float64; whole numbers are allowed\. Type labels\.astype\(int\)"),
         ({"labels": np.arange(30) - 1}, "A label is -1, as of images without labels"),
         (
@@ -495,7 +497,7 @@ def test_images_that_leave_a_channel_at_zero_are_not_of_its_class():
     images = np.zeros((8, 2, 2, 1), "float32")
     images[6] = 1
     result = kerascnn.scan(
-        model, images, "relu", labels=np.array([0, 0, 0, 0, 1, 1, 1, 1]), class_names=["first", "second"], k=4
+        model, images, "relu", labels=np.array([0, 0, 0, 0, 1, 1, 1, 1]), class_names=["first", "second"], top=4
     )
     row = result.selectivity("relu").loc[0]
     assert (row["class"], row["share"]) == ("second", 1 / 4)
@@ -518,9 +520,9 @@ def test_the_answers_of_a_subclassed_model_are_scanned(tmp_path):
     images = np.random.default_rng(0).random((20, 8, 8, 3)).astype("float32")
     model = Subclassed()
     with pytest.raises(UsageError, match=r"subclass of keras\.Model"):
-        dataset_scan.scan(model, images, k=3)  # not built
+        dataset_scan.scan(model, images, top=3)  # not built
     answers, before = model.predict(images, verbose=0), [w.copy() for w in model.get_weights()]
-    result = dataset_scan.scan(model, images, k=3, out=tmp_path / "scan.npz")
+    result = dataset_scan.scan(model, images, top=3, out=tmp_path / "scan.npz")
     assert result.layers == ["subclassed"]
     top = result.top("subclassed")
     for channel in range(3):
@@ -532,7 +534,7 @@ def test_the_answers_of_a_subclassed_model_are_scanned(tmp_path):
         np.testing.assert_array_equal(one, other)
     first = result.manifest["weights"]
     model.set_weights([w + 1 for w in before])
-    assert dataset_scan.scan(model, images, k=3).manifest["weights"] != first
+    assert dataset_scan.scan(model, images, top=3).manifest["weights"] != first
 
 
 def test_large_patches_of_photographs_are_saved_small(tmp_path):
@@ -544,7 +546,7 @@ def test_large_patches_of_photographs_are_saved_small(tmp_path):
     waves = np.sin(rows[:, None, None] + rows[:, None] * 2 + phase[:, None, None])
     images = np.round(127.5 + 120 * waves).astype("uint8")
     split = datasets.Split(images, np.zeros(12, "int64"))
-    result = kerascnn.scan(model, split, k=5, preprocessing=lambda pixels: pixels / np.float32(255) - 0.5)
+    result = kerascnn.scan(model, split, top=5, preprocessing=lambda pixels: pixels / np.float32(255) - 0.5)
     result.save(tmp_path / "scan.npz")
     again = dataset_scan.load(tmp_path / "scan.npz")
     for channel in range(4):

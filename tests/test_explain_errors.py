@@ -110,7 +110,7 @@ def test_channels_first_are_refused_where_maps_are_read():
         lambda: explain.saliency(model, images, N("conv", 4, 2, 2)),
         lambda: explain.occlusion_scores(model, images, patch=2, stride=2),
         lambda: explain.switches(model, images),
-        lambda: kerascnn.scan(model, images, "conv", k=1),
+        lambda: kerascnn.scan(model, images, "conv", top=1),
     ):
         with pytest.raises(UsageError, match="Model 'first' has its channels first; looks at maps and places need"):
             look()

@@ -68,7 +68,7 @@ def test_a_run_that_is_damaged_shows_why(tmp_path):
 @pytest.mark.parametrize("patches", [True, False])
 def test_a_scan_shows_the_strongest_patches(trained, patches, tmp_path):
     classifier, data = using.subject(trained), using.data_of(trained)
-    result = kerascnn.scan(classifier.model, data, "c1", k=2, split="test", preprocessing=classifier.preprocessing)
+    result = kerascnn.scan(classifier.model, data, "c1", top=2, split="test", preprocessing=classifier.preprocessing)
     result.save(tmp_path / "scan.npz", patches=patches)
     shown = dataset_scan.load(tmp_path / "scan.npz")._repr_html_()
     assert "6 channels" in shown

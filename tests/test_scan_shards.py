@@ -114,7 +114,7 @@ def test_any_shards_in_any_order_give_the_bytes_of_one_scan(
     if as_bytes:
         images = np.random.default_rng(seed).integers(0, 256, images.shape, np.uint8)
     labels = np.random.default_rng(seed).integers(0, 3, count)
-    options = {"k": min(count, 3), "labels": labels, "batch_size": batch_size}
+    options = {"top": min(count, 3), "labels": labels, "batch_size": batch_size}
     options |= {"preprocessing": lambda pixels: pixels.astype("float32")} if as_bytes else {}
     chosen = ["conv1", "relu1", "scores"]
     expected = kerascnn.scan(model, images, chosen, out=folder / "one.npz", **options)
@@ -176,7 +176,7 @@ def test_large_patches_are_compressed_once(tmp_path):
     inputs = keras.Input((80, 80, 3))
     model = keras.Model(inputs, layers.Conv2D(2, 70, name="wide")(inputs))
     images = np.random.default_rng(0).integers(0, 256, (6, 80, 80, 3), np.uint8)
-    options = {"k": 2, "batch_size": 2, "preprocessing": lambda pixels: pixels.astype("float32")}
+    options = {"top": 2, "batch_size": 2, "preprocessing": lambda pixels: pixels.astype("float32")}
     kerascnn.scan(model, images, "wide", out=tmp_path / "one.npz", **options)
     paths = [tmp_path / f"{number}.npz" for number in (1, 2, 3)]
     for number, path in enumerate(paths, 1):
@@ -190,7 +190,7 @@ def test_large_patches_are_compressed_once(tmp_path):
 
 def test_a_killed_shard_goes_on_and_ends_with_the_same(tmp_path):
     images, labels = whole_images(60, 3)
-    options = {"labels": labels, "batch_size": 4, "k": 3, "shard": (2, 3)}
+    options = {"labels": labels, "batch_size": 4, "top": 3, "shard": (2, 3)}
     expected = kerascnn.scan(network(), images, "conv1", out=tmp_path / "a.npz", **options)
 
     def stop(done, count):
@@ -213,7 +213,7 @@ def test_a_killed_shard_goes_on_and_ends_with_the_same(tmp_path):
 def four():
     """Four shards of a scan, by number, and its arguments."""
     images, labels = whole_images(64, 1)
-    options = {"labels": labels, "batch_size": 4, "k": 2}
+    options = {"labels": labels, "batch_size": 4, "top": 2}
     shards = {n: kerascnn.scan(network(1), images, "conv1", shard=(n, 4), **options) for n in range(1, 5)}
     return shards, images, options
 
@@ -253,7 +253,7 @@ def test_errors_name_what_is_wrong(four, tmp_path):
     [
         ("the network's weights", {"model": 2}),
         ("the images or their labels", {"images": 3}),
-        ("k", {"k": 1}),
+        ("top", {"top": 1}),
         ("batch_size", {"batch_size": 8}),
         ("whether patches were kept", {"patches": False}),
         (r"the layers\.$", {"layers": "conv2"}),
@@ -281,7 +281,7 @@ def test_layers_of_a_shard_in_one_file_are_of_the_same_images(tmp_path):
     """Blocks of 3 and of 8 part 20 images at different places."""
     images, labels = whole_images(20)
     for layer, batch_size in (("conv1", 3), ("conv2", 8), ("softmax", 8)):
-        options = {"labels": labels, "k": 2, "shard": (1, 2), "batch_size": batch_size}
+        options = {"labels": labels, "top": 2, "shard": (1, 2), "batch_size": batch_size}
         kerascnn.scan(network(), images, layer, out=tmp_path / "a.npz", **options)
     result = dataset_scan.load(tmp_path / "a.npz")
     assert (result.layers, result.manifest["batch_size"]) == (["conv2", "softmax"], 8)

@@ -73,7 +73,7 @@ def test_a_figure_is_not_wider_than_a_page(k, methods):
     """A4 at 150 dpi is 1,240 pixels wide; sheets are saved at 120 dpi."""
     inputs = keras.Input((3, 3, 1))
     model = keras.Model(inputs, layers.Conv2D(14, 1, name="conv")(inputs))
-    result = kerascnn.scan(model, np.random.default_rng(0).normal(size=(30, 3, 3, 1)).astype("float32"), k=k)
+    result = kerascnn.scan(model, np.random.default_rng(0).normal(size=(30, 3, 3, 1)).astype("float32"), top=k)
     maps = {f"method{n}": {c: np.ones((k, 1, 1, 1)) for c in range(14)} for n in range(methods)}
     drawn = []
     for rows, ranks in sheets.pages(14, k):
@@ -128,7 +128,7 @@ def test_images_of_any_number_of_channels_are_drawn(channels):
     rng = np.random.default_rng(0)
     inputs = keras.Input((5, 5, channels))
     model = keras.Model(inputs, layers.Conv2D(2, 3, padding="same", name="conv")(inputs))
-    result = kerascnn.scan(model, rng.normal(size=(6, 5, 5, channels)).astype("float32"), k=2)
+    result = kerascnn.scan(model, rng.normal(size=(6, 5, 5, channels)).astype("float32"), top=2)
     picture = sheets.natural(result.patches("conv", 0)[0], result.inside("conv", 0)[0])
     assert picture.shape == (3, 3, 3)
     assert picture.min() >= 0

@@ -90,7 +90,7 @@ def test_the_numbers_are_those_behind_the_activation():
     norm = next(layer for layer in model.layers if isinstance(layer, layers.BatchNormalization))
     norm.beta.assign([0, 0, -100, 0, 0, 0])
     images, _ = whole_images(12)
-    result = kerascnn.scan(model, images, k=2)
+    result = kerascnn.scan(model, images, top=2)
     assert result.layers == ["stem", "conv1 (after relu)", "conv2 (after add and relu)"]
     for name, output in (("conv1", "relu1"), ("conv2 (after add and relu)", "out")):
         values = explain.activations(model, images, output)
@@ -99,10 +99,10 @@ def test_the_numbers_are_those_behind_the_activation():
         assert result.output_layer(name) == output
     assert result.stats("conv1")["dead"].tolist() == [False, False, True, False, False, False]
     assert result.patches("conv1", 0).shape == (2, 5, 5, 3)
-    raw = kerascnn.scan(model, images, "conv1", k=2)  # a layer that is named is scanned as it is
+    raw = kerascnn.scan(model, images, "conv1", top=2)  # a layer that is named is scanned as it is
     assert raw.layers == ["conv1"]
     assert raw.stats("conv1")["zeros"].max() < 0.01
-    named = kerascnn.scan(model, images, ["conv1 (after relu)", "conv1"], k=2)
+    named = kerascnn.scan(model, images, ["conv1 (after relu)", "conv1"], top=2)
     assert named.layers == ["conv1", "conv1 (after relu)"]
     assert named.top("conv1 (after relu)").equals(result.top("conv1"))
     assert named.top("conv1").equals(raw.top("conv1"))
@@ -116,7 +116,7 @@ def test_nested_and_shared_convolutions_are_followed_too():
     model = keras.Model(inputs, relu(inner(relu(inner(inputs)))))
     names = [(each.name, each.output) for each in scanned_layers(model)]
     assert names == [("block/conv#1 (after relu)", "relu#1"), ("block/conv#2 (after relu)", "relu#2")]
-    result = kerascnn.scan(model, whole_images(6)[0], k=1)
+    result = kerascnn.scan(model, whole_images(6)[0], top=1)
     assert result.patches("conv#2", 0).shape == (1, 5, 5, 3)
 
 
@@ -124,7 +124,7 @@ def test_looks_during_training_see_it_too(tmp_path):
     model = model_of(lambda x: layers.ReLU(name="r")(layers.BatchNormalization()(conv(x, "conv"))))
     model.compile(optimizer="sgd", loss="mse")
     images, _ = whole_images(8)
-    looks = [ActivationStats(images), TopPatches(images, k=2, every=1), FeatureEvolution(images, channels=(0,))]
+    looks = [ActivationStats(images), TopPatches(images, top=2, every=1), FeatureEvolution(images, channels=(0,))]
     for look in looks:
         look.parent = tmp_path
     model.fit(images, np.zeros((8, 4)), epochs=1, verbose=0, callbacks=looks)

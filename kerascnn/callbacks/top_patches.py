@@ -19,22 +19,22 @@ class TopPatches(Watch):
     Args:
         data: images float (N, H, W, C) as the model takes them, a Split or an ImageData; see `kerascnn.scan`.
         layer: name; None: the deepest convolution, after its normalisation and activation.
-        k: patches a channel.
+        top: patches a channel.
         channels: numbers of the channels drawn; None: the ten most telling where classes are known, else the first.
         every, unit: see `Watch`.
         labels, class_names, split, preprocessing: see `kerascnn.scan`.
         folder: the files go to <folder>/patches; of a second one of the fit to patches-<layer>.
     Raises:
-        UsageError: at the start of training, where the layer does not exist, k is larger than the data, or the images
+        UsageError: at the start of training, where the layer does not exist, top is larger than the data, or the images
             do not fit.
     Example:
-        looks = [kerascnn.callbacks.TopPatches(images, "conv2", k=4, every=1)]
+        looks = [kerascnn.callbacks.TopPatches(images, "conv2", top=4, every=1)]
         model.fit(images, labels, epochs=2, callbacks=looks)  # writes to watch/
     """
 
-    def __init__(self, data, layer=None, k=9, channels=None, every=10, unit="epochs", folder="watch", **options):
+    def __init__(self, data, layer=None, top=9, channels=None, every=10, unit="epochs", folder="watch", **options):
         super().__init__("patches", folder, every, unit)
-        self.data, self.layer, self.k, self.channels, self.options = data, layer, k, channels, options
+        self.data, self.layer, self.top, self.channels, self.options = data, layer, top, channels, options
 
     def check(self):
         self.path = scanned_layers(self.model, self.layer)[-1].name
@@ -58,7 +58,7 @@ class TopPatches(Watch):
         return last or super()._due(epochs)
 
     def _scan(self, **options):
-        return scan(self.model, self.data, self.path, self.k, **self.options, **options)
+        return scan(self.model, self.data, self.path, self.top, **self.options, **options)
 
 
 class _Enough(Exception):  # noqa: N818 (no error: the first block went through)
@@ -73,4 +73,4 @@ def _stop(done, count):
 def patches(data, prepared):
     """The patches of 2,000 training images that excite the deepest convolution most."""
     options = {"class_names": data.class_names, "preprocessing": prepared}
-    return [TopPatches(spread(data.train, 2000), k=min(9, len(data.train)), **options)]
+    return [TopPatches(spread(data.train, 2000), top=min(9, len(data.train)), **options)]

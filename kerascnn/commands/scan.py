@@ -13,7 +13,6 @@ from kerascnn.commands.terminal import (
     check_split_name,
     check_subject,
     computing,
-    naming,
     print_table,
     saying_warnings,
 )
@@ -96,20 +95,19 @@ def scan(
         with saying_warnings(say):
             chosen = scanned_layers(model, layers)
         _check_channels(drawn, chosen)
-        with naming(k="--top"):
-            result = scan(
-                model,
-                images,
-                [each.name for each in chosen],
-                top if top is not None else max(1, min(9, len(images.splits[split]) * per_image)),
-                split=split,
-                preprocessing=prepared,
-                per_image=per_image,
-                batch_size=min(MOST_AT_ONCE, images_at_once(prepared.image_size)) if batch_size is None else batch_size,
-                out=target,
-                shard=part,
-                say=counting(say),
-            )
+        result = scan(
+            model,
+            images,
+            [each.name for each in chosen],
+            top if top is not None else max(1, min(9, len(images.splits[split]) * per_image)),
+            split=split,
+            preprocessing=prepared,
+            per_image=per_image,
+            batch_size=min(MOST_AT_ONCE, images_at_once(prepared.image_size)) if batch_size is None else batch_size,
+            out=target,
+            shard=part,
+            say=counting(say),
+        )
         if part:
             say(merge_hint(target, part))
             return

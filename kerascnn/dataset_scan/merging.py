@@ -17,6 +17,7 @@ DIFFERENT = {  # what messages call the entries of a manifest
     "class_names": "the names of the classes",
     "images": "the number of images",
     "data": "the images or their labels",
+    "k": "top",
     "layers": "the layers",
     "outputs": "the layers",
     "order": "the layers",

@@ -272,7 +272,7 @@ class ScanResult:
         if "shard" not in self.manifest:  # whose images depend on the size of a batch
             free.append("batch_size")
         differing = [
-            name
+            {"k": "top"}.get(name, name)
             for name in sorted(self.manifest.keys() | earlier.manifest.keys())
             if name not in free and self.manifest.get(name) != earlier.manifest.get(name)
         ]

@@ -29,7 +29,7 @@ def scan(
     model,
     data,
     layers=None,
-    k=9,
+    top=9,
     *,
     labels=None,
     split="train",
@@ -44,7 +44,7 @@ def scan(
     shard=None,
     say=None,
 ):
-    """One pass over a data set: the k largest activations and the statistics of every channel of chosen layers.
+    """One pass over a data set: the largest activations and the statistics of every channel of chosen layers.
 
     Args:
         model: any built Functional or Sequential keras.Model with one image input; its weights stay as they are. Of a
@@ -55,12 +55,12 @@ def scan(
             after its normalisation and activation, which the result's names say, such as "conv1 (after relu)"; such a
             name can be given too. "conv5" on a network without one is its deepest. The result has them in the network's
             order.
-        k: activations kept for each channel; fewer in a layer whose maps, such as units, have too few places.
+        top: activations kept for each channel; fewer in a layer whose maps, such as units, have too few places.
         labels: int (N,), the classes of an array's images.
         split: which split of an ImageData.
         class_names: what the labels are called; an ImageData brings its own.
         preprocessing: function applied to each block of images before the model, as a run's `Preprocessing`.
-        per_image: how many places of one image may be among the k.
+        per_image: how many places of one image may be among these.
         batch_size: images computed at once. Results do not depend on it beyond the backend's own rounding.
         samples: places of each image, of those its map has, that count in quantiles and histograms; None: all.
         out: NPZ file for the result; other layers in it, of the same network, data and settings, stay. While the pass
@@ -75,20 +75,20 @@ def scan(
     Returns:
         ScanResult.
     Raises:
-        UsageError: unknown layer, a layer without channels, k larger than what any layer has, no images, images that
+        UsageError: unknown layer, a layer without channels, top larger than what any layer has, no images, images that
             the model does not take, NaN among the weights.
     """
-    k, per_image = whole("k", k), whole("per_image", per_image)
+    top, per_image = whole("top", top), whole("per_image", per_image)
     batch_size = whole("batch_size", batch_size)
     samples = None if samples is None else whole("samples", samples)
     given = data, labels, split, class_names, preprocessing
-    model, layers, plan, source, names = _opened(model, layers, *given, k, per_image)
+    model, layers, plan, source, names = _opened(model, layers, *given, top, per_image)
     pixels = getattr(preprocessing, "crop", lambda images: images)
     prepared = (lambda images: images) if preprocessing is None else preprocessing
     chosen = scanned_layers(model, layers)
     passing = BlockPass(plan, tuple(each.value for each in chosen), batch_size, samples)
     check_finite(plan, passing.weights())  # a ReLU may hide NaN
-    settings = {"k": k, "per_image": per_image, "samples": samples, "batch_size": batch_size}
+    settings = {"k": top, "per_image": per_image, "samples": samples, "batch_size": batch_size}
     manifest = _described(model, chosen) | settings | _of_data(names, source, preprocessing)
     start, stop = _share(shard, source, batch_size, patches, manifest)
     # A shard keeps its patches as its images pass by
@@ -104,7 +104,7 @@ def scan(
             record = record or _new(model, manifest, passing, len(names), x.shape[1:], start)
             passing.centres = [layer.statistics.centre.astype("float32") for layer in record.layers.values()]
             if source.again:
-                _check_places(record, k, len(source), per_image)
+                _check_places(record, top, len(source), per_image)
         _step(record, plan, passing, x, block_labels, pixels(images) if cut else None)
         if say:
             say(record.done - start, len(source) if stop is None else stop - start)
@@ -114,7 +114,7 @@ def scan(
     if record is None:
         raise UsageError("The data holds no images.")
     if shard is None:
-        _check_places(record, k, record.done, per_image)
+        _check_places(record, top, record.done, per_image)
         record.finish()
     result = ScanResult(record, (lambda index: pixels(source.take(index))) if source.again and shard is None else None)
     if out is not None:
@@ -137,7 +137,7 @@ def _share(shard, source, batch_size, patches, manifest):
     return shard_range(shard, len(source), batch_size)
 
 
-def _opened(model, layers, data, labels, split, class_names, preprocessing, k, per_image):
+def _opened(model, layers, data, labels, split, class_names, preprocessing, top, per_image):
     """(model, layers, plan, source of images, names of classes) of what `scan` is given."""
     if not has_graph(model) and not isinstance(model, keras.Sequential):
         source, _ = open_source(data, labels, split, 4)
@@ -147,7 +147,7 @@ def _opened(model, layers, data, labels, split, class_names, preprocessing, k, p
         raise UsageError(f"Model {model.name!r} has {len(plan.inputs)} inputs; a scan takes a network with one.")
     source, names = open_source(data, labels, split, len(plan.shapes[plan.inputs[0]]))
     if source.again:
-        _check_k(k, len(source), per_image)
+        _check_top(top, len(source), per_image)
     if labels is not None and class_names is None:
         names = map(str, range(int(np.max(labels)) + 1))
     names = tuple(map(str, names or () if class_names is None else class_names))
@@ -188,25 +188,25 @@ def _joined(result, out):
         return result
 
 
-def _check_k(k, count, per_image):
+def _check_top(top, count, per_image):
     if not count:
         raise UsageError("The data holds no images.")
-    if k > count * per_image:
+    if top > count * per_image:
         each = f", up to per_image={per_image} places of each" if per_image > 1 else ""
         raise UsageError(
-            f"k={k} is larger than the data: it has {counted(count, 'image')}{each}. "
-            f"Type k={count * per_image} or less."
+            f"top={top} is larger than the data: it has {counted(count, 'image')}{each}. "
+            f"Type top={count * per_image} or less."
         )
 
 
-def _check_places(record, k, count, per_image):
+def _check_places(record, top, count, per_image):
     """Raise a UsageError where no layer's maps have as many places as leaders are asked for."""
     each = min(per_image, max(layer.geometry.rows * layer.geometry.cols for layer in record.layers.values()))
-    if k > count * each:
+    if top > count * each:
         have = f"{counted(count, 'image')} with at most {counted(each, 'place')} each"
         names = ", ".join(record.layers)
         raise UsageError(
-            f"k={k} is larger than the data: {have}, in the maps of {names}. Type k={count * each} or less."
+            f"top={top} is larger than the data: {have}, in the maps of {names}. Type top={count * each} or less."
         )
 
 

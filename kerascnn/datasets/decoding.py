@@ -90,14 +90,14 @@ def probe(file):
 
 
 def max_megapixels():
-    """The largest image that is read, in millions of pixels: --max-megapixels, or the variable of the environment."""
+    """The largest image that is read, in millions of pixels, as the variable of the environment says it or by default."""
     text = os.environ.get(MAX_MEGAPIXELS) or DEFAULT_MAX_MEGAPIXELS
     try:
         number = float(text)
     except ValueError:
         number = math.nan
     if not 0 < number < math.inf:
-        raise UsageError(f"--max-megapixels {text} is not allowed: it must be a number above 0, such as 200.")
+        raise UsageError(f"{MAX_MEGAPIXELS}={text} is not allowed: it must be a number above 0, such as 200.")
     return number
 
 
@@ -170,7 +170,7 @@ def _recognised(stream, header_only=False):
         needed = image.width * image.height / 1e6
         raise Unreadable(
             f"its {image.width:,} x {image.height:,} pixels are more than {limit:g} megapixels, perhaps a "
-            f"decompression bomb; if they are meant, type --max-megapixels {math.ceil(needed)}"
+            f"decompression bomb; if they are meant, set {MAX_MEGAPIXELS}={math.ceil(needed)}"
         )
     return image, orientation, bits
 
