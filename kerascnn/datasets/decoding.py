@@ -90,7 +90,7 @@ def probe(file):
 
 
 def max_megapixels():
-    """The largest image that is read, in millions of pixels, as the variable of the environment says it or by default."""
+    """The largest image that is read, in millions of pixels, as the environment says or by default."""
     text = os.environ.get(MAX_MEGAPIXELS) or DEFAULT_MAX_MEGAPIXELS
     try:
         number = float(text)
