@@ -1,10 +1,12 @@
+import types
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
 from kerascnn.errors import UsageError
-from kerascnn.experiments.evolution import evolution, settles, typed_channels
+from kerascnn.experiments.evolution import _numbers, evolution, settles, typed_channels
 from kerascnn.experiments.kept_epochs import KeptEpochs, saved
 
 
@@ -58,6 +60,9 @@ def test_channels_are_named_by_their_layer_or_counted():
     ):
         with pytest.raises(UsageError, match=match):
             evolution(models, images, channels=channels)
+    conv = [types.SimpleNamespace(name=name, layer="conv1", channels=1) for name in ("conv1 (after relu)", "conv1")]
+    assert _numbers({"conv1": [0]}, conv) == {"conv1": [0]}  # its own name comes first
+    assert _numbers({"conv1": [0]}, conv[:1]) == {"conv1 (after relu)": [0]}
     assert typed_channels("12") == 12
     assert typed_channels("a:3;a:9") == {"a": [3, 9]}
     assert typed_channels("conv1:3,9; block/conv4:72") == {"conv1": [3, 9], "block/conv4": [72]}

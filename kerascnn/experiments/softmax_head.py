@@ -45,14 +45,12 @@ def with_softmax(model, layer, num_classes, seed, *, fresh=True):
         give_weights(copy, model.get_weights())
     network.trainable = True
     for old in model.layers:
+        kept = next((each for each in network.layers if each.name == old.name), None)
         if isinstance(old, PatchWhitening):  # its filters are those of the data, and are never trained
-            filters = next(each for each in network.layers if each.name == old.name).kernel
-            filters.assign(old.kernel)
-            filters.trainable = False
+            kept.kernel.assign(old.kernel)
             continue
         if np.prod(getattr(old, "kernel_size", 1)) > 1 or isinstance(old, keras.layers.Dense):
             break
-        kept = next((each for each in network.layers if each.name == old.name), None)
         if kept is not None and old.weights:
             give_weights(kept, old.get_weights())
             kept.trainable = False
