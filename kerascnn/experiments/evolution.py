@@ -312,7 +312,7 @@ def command(
         raise UsageError("evolution looks at the training images of the run; leave the data out.")
     period = recipe.eval_every or -(-len(asked.loaded.train) // recipe.batch_size)
     last = -(-recipe.steps // period) if recipe.steps else recipe.epochs
-    wanted = _epochs(epochs, last)
+    wanted, drawn = _epochs(epochs, last), typed_channels(channels)
     recipe = with_epochs(recipe.replace(stop_patience=0), max(wanted), len(asked.loaded.train))
     asked.out = asked.out or run.folder / "experiments"
     folder = asked.out / "evolution"
@@ -330,7 +330,7 @@ def command(
         )
     split = spread(asked.loaded.train, images)
     given = {n: load for n, load in models.items() if n in (0, *wanted)}
-    options = {"channels": typed_channels(channels), "keep": asked.kept("evolution"), "say": asked.say}
+    options = {"channels": drawn, "keep": asked.kept("evolution"), "say": asked.say}
     return evolution(given, asked.prepared(split)[:], layer_names(layers), **options)
 
 

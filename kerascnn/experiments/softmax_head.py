@@ -46,7 +46,7 @@ def with_softmax(model, layer, num_classes, seed, *, fresh=True):
     network.trainable = True
     for old in model.layers:
         kept = next((each for each in network.layers if each.name == old.name), None)
-        if isinstance(old, PatchWhitening) and kept is not None:  # its filters are those of the data, and are never trained
+        if isinstance(old, PatchWhitening) and kept is not None:  # filters of the data, never trained
             kept.kernel.assign(old.kernel)
             continue
         if np.prod(getattr(old, "kernel_size", 1)) > 1 or isinstance(old, keras.layers.Dense):
