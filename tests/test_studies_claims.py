@@ -154,6 +154,25 @@ def test_who_never_got_there_is_the_slowest(tmp_path):
     assert "right after epoch 2 with it, never without" in told.finding
 
 
+def test_questions_are_no_claims_of_the_source(tmp_path):
+    """One reading reaches 88%; the page answers yes, and counts no verdict for it."""
+    study = STUDIES.get("cs7011")()
+    for row, right in (("best", 0.8), ("150 epochs", 0.89)):
+        trained(tmp_path, row, {"val_accuracy": [right]}, result={"accuracy": right})
+    (question,) = study.questions
+    results = Results(study, tmp_path, 1)
+    assert results.judge(question).finding == "Test accuracy 80.00% (best); with one change: 150 epochs 89.00%."
+    html, told = page.write(results).read_text(), page.as_json(results)
+    (asked,) = told["questions"]
+    assert (asked["question"], asked["answer"]) == (question.text, "yes")
+    assert question.text not in [claim["claim"] for claim in told["claims"]]
+    for text in (html, (tmp_path / "README.md").read_text()):
+        assert question.text in text.partition("What we asked besides")[2]
+    assert page.verdicts(results)[REPRODUCED] == 0
+    trained(tmp_path, "150 epochs", {"val_accuracy": [0.8]}, result={"accuracy": 0.81})
+    assert results.judge(question).verdict == NOT_RUN  # other readings might
+
+
 def test_verdicts_are_of_the_data_of_the_source(tmp_path):
     study = STUDIES.get("tdt4265-lenet")()
     value = next(each for each in study.values if each.what == "test accuracy")

@@ -20,6 +20,7 @@ from kerascnn.studies.frame.results import (
     when_first,
 )
 from kerascnn.studies.frame.study import (
+    OURS,
     Claim,
     Computed,
     Lines,
@@ -96,7 +97,7 @@ def _values():
             (loss, "test loss", on_test("loss"), "test"),
         )
     ]
-    lines += [accuracy(row, "test accuracy", on_test(), where="ours, one change of the row best") for row in LEADS]
+    lines += [accuracy(row, "test accuracy", on_test(), where=OURS) for row in LEADS]
     words = {"printed": "about 88%", "protocol": "weights best by validation", "where": "Tasks II and III"}
     return (accuracy("best", "test accuracy", on_test(), PUBLISHED, half=0.005, **words), *counts, *lines)
 
@@ -262,7 +263,6 @@ CLAIMS = (
     Claim("Training and validation accuracy converge to a single value", "Task I", _one_accuracy),
     Claim("Fully connected layers are much more expensive than convolutional ones", "Task IV", _dense, counts=True),
     Claim("Batch normalisation results in efficient training", "Task V", _faster),
-    Claim("One of our readings of the settings explains what is missing to 88%", "ours", _closes),
     Claim("Filters show vertical strokes, patches and horizontal strokes", "Task VI", _patterns),
 )
 
@@ -329,6 +329,7 @@ def cs7011():
         ),
         values=_values(),
         claims=CLAIMS,
+        questions=(Claim("Does another reading of the settings bring the accuracy to 88%?", "", _closes),),
         figures=_figures(),
         listings=(
             Listing("The settings of the best result", "III", "settings.csv", "Task III"),

@@ -6,7 +6,19 @@ from kerascnn.recipes import RECIPES
 from kerascnn.studies import register
 from kerascnn.studies.frame.listings import of_layers
 from kerascnn.studies.frame.results import Y_LABELS, best, last, of_parts, on_train, when_best
-from kerascnn.studies.frame.study import Claim, Computed, Lines, Listing, Study, Training, Value, accuracy, exact, loss
+from kerascnn.studies.frame.study import (
+    OURS,
+    Claim,
+    Computed,
+    Lines,
+    Listing,
+    Study,
+    Training,
+    Value,
+    accuracy,
+    exact,
+    loss,
+)
 
 ROW, SGD = "lenet", "lenet with SGD"
 TABLE_1 = {  # what the report prints after ten epochs
@@ -40,7 +52,7 @@ def _values():
     return (
         *(accuracy(ROW, f"{part} accuracy", *TABLE_1[part], split=split, **final) for part, split in SPLITS.items()),
         *(
-            accuracy(SGD, f"{part} accuracy", TABLE_1[part][0], split=split, protocol="after ten epochs", where="ours")
+            accuracy(SGD, f"{part} accuracy", TABLE_1[part][0], split=split, protocol="after ten epochs", where=OURS)
             for part, split in SPLITS.items()
         ),
         loss(ROW, "lowest validation loss", best("val_loss"), 0.8024, **validation),
@@ -90,7 +102,6 @@ def _adam(results):
 
 
 CLAIMS = (
-    Claim("Table 1's network was trained with Adam rather than SGD", "section 1 does not say", _adam),
     Claim(
         "The lowest validation loss comes before the last epoch: the network then overfits",
         "1.1 a and figure 1",
@@ -116,6 +127,7 @@ def tdt4265_lenet():
         ),
         values=_values(),
         claims=CLAIMS,
+        questions=(Claim("Is table 1 nearer to a training with Adam than with SGD?", "", _adam),),
         figures=(
             Lines("loss", "Loss", of_parts(ROW, "loss"), Y_LABELS["loss"], where="figure 1"),
             Lines("accuracy", "Accuracy", of_parts(ROW, "accuracy"), Y_LABELS["accuracy"], where="figure 2"),

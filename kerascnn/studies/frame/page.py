@@ -13,13 +13,14 @@ from kerascnn.files import read_json
 from kerascnn.pages import charts
 from kerascnn.pages.report import TEMPLATES
 from kerascnn.runs import replacing
-from kerascnn.studies.frame.study import Computed, Lines, NotRun, Training, as_printed, shown
-from kerascnn.studies.frame.verdicts import WORDS
+from kerascnn.studies.frame.study import OURS, Computed, Lines, NotRun, Training, as_printed, shown
+from kerascnn.studies.frame.verdicts import INCOMPARABLE, NOT_REPRODUCED, REPRODUCED, WORDS
 
 COLOURS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.PURPLE, plots.SKY, "#B8A000", plots.RED, "#777777")
 NUMERIC = ("", *"0123456789+-.")  # how a cell begins that stands on the right; words stand on the left
 SEVERAL = 3  # rows
 ALONE = "Ours alone: the source prints no number"
+QUESTIONS = "What we asked besides"
 MARKS = {"reproduced": "right", "not reproduced": "wrong"}  # classes of the page's style
 
 
@@ -81,6 +82,7 @@ def _contents(results, data):
         "all_values": [cells for _, cells in values],
         "shared": _shared_table(results, shared),
         "claims": [(claim, results.judge(claim)) for claim in study.claims],
+        "questions": [(question, *_answered(results.judge(question))) for question in study.questions],
         "figures": [_figure(results, figure) for figure in study.figures],
         "listings": [_listing(results, listing) for listing in study.listings],
         "notes": _notes(study),
@@ -88,7 +90,14 @@ def _contents(results, data):
         "machine": _machine(results),
         "marks": MARKS,
         "alone": ALONE,
+        "own": QUESTIONS,
     }
+
+
+def _answered(judged):
+    """(yes, no or why neither; what came out) of a question."""
+    answer = {REPRODUCED: "yes", NOT_REPRODUCED: "no", INCOMPARABLE: "open"}.get(judged.verdict, judged.verdict)
+    return answer, judged.finding
 
 
 def _shared(study):
@@ -111,7 +120,7 @@ def _shared_table(results, shared):
         told = [(cell["ours"], cell["interval"]) if cell else ("", "") for cell in cells]
         rows.append({"name": name, "cells": told, "n": str(count or "")})
     places = dict.fromkeys(value.where for of_rows in shared.values() for value in of_rows.values())
-    return {"columns": list(shared), "rows": rows, "where": "; ".join(places)}
+    return {"columns": list(shared), "rows": rows, "where": "; ".join(place for place in places if place != OURS)}
 
 
 def _row(results, row):
@@ -271,6 +280,9 @@ def _markdown(page):
     if page["claims"]:
         cells = [[c.text, c.where, j.verdict, j.finding] for c, j in page["claims"]]
         lines += _section("Claims", _grid(("the source says", "where", "verdict", "ours"), cells))
+    if page["questions"]:
+        cells = [[question.text, answer, finding] for question, answer, finding in page["questions"]]
+        lines += _section(QUESTIONS, _grid(("question", "answer", "ours"), cells))
     lines += ["## Figures", ""] if page["figures"] else []
     for figure in page["figures"]:
         title = figure["title"] + (f" ({figure['where']})" if figure["where"] else "")
@@ -345,5 +357,7 @@ def as_json(results, data=None):
     """What `kerascnn study --json` prints: values and claims with their verdicts."""
     page = _contents(results, data)
     claims = [{"claim": c.text, "verdict": j.verdict, "finding": j.finding} for c, j in page["claims"]]
+    questions = [{"question": q.text, "answer": answer, "finding": finding} for q, answer, finding in page["questions"]]
     numbers = [row["numbers"] for row in page["all_values"]]
-    return json.loads(json.dumps({"title": page["title"], "values": numbers, "claims": claims}))
+    told = {"title": page["title"], "values": numbers, "claims": claims, "questions": questions}
+    return json.loads(json.dumps(told))

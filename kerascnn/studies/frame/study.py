@@ -26,6 +26,9 @@ UNITS = {  # unit: how a value is printed
 }
 
 
+OURS = "not in the source"  # where a value is that is of a row of our own
+
+
 class NotRun(Exception):  # noqa: N818 (what did not happen)
     """A value, claim or figure needs a row that has no result; the message says why there is none."""
 
@@ -202,6 +205,7 @@ class Study:
         source: author, title, year.
         about: a few sentences on what is recreated.
         rows, values, claims, figures, listings: in the order of the page.
+        questions: Claims that the source does not make, such as whether a setting that it leaves open is the right one.
         slips: mistakes of the source, with the right number.
         chosen: what the source does not print, so that we had to choose it.
         differences: what is known to differ from the source.
@@ -218,6 +222,7 @@ class Study:
     rows: tuple
     values: tuple
     claims: tuple = ()
+    questions: tuple = ()
     figures: tuple = ()
     listings: tuple = ()
     slips: tuple = ()
