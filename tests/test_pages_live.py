@@ -251,28 +251,29 @@ def test_each_misdeed_gets_its_answer(address, photo):
 
 
 @pytest.mark.slow
-def test_600_requests_of_good_and_bad_clients_are_answered_and_memory_stays(trained, address):
+def test_1200_requests_of_good_and_bad_clients_are_answered_and_memory_stays(trained, address):
     paths = sorted((trained.folder.parent / "photos").rglob("*.png"))[:12]
     bodies, port = [path.read_bytes() for path in paths], port_of(address)
     expected = kerascnn.predict(trained, paths, top=1)["probability"].tolist()
     alone = [top(steady(port, [body], 1, count=1)[0][3]) for body in bodies]
     assert [probability for _, probability in alone] == pytest.approx(expected, abs=1e-5)
-    process = PROCESSES[port]
-    chaos(port, bodies, 200, "lenet5", seed=1)  # takes the memory that reading large files needs
-    before = memory(process.pid)[0] if os.path.exists("/proc/self/status") else None
-    done, counts, wrong = chaos(port, bodies, 600, "lenet5", seed=2)
-    assert wrong == []
-    assert len(done) == 450
-    assert sum(sum(each.values()) for each in counts.values()) == 150
-    assert len(counts) == len(misdeeds(bodies[0], "lenet5"))
-    for _, number, status, body in done:
+    process, answers, misdone, after = PROCESSES[port], [], set(), []
+    for number in range(6):
+        done, counts, wrong = chaos(port, bodies, 200, "lenet5", seed=10 * number)
+        assert wrong == []
+        assert (len(done), sum(sum(each.values()) for each in counts.values())) == (150, 50)
+        answers, misdone = answers + done, misdone | set(counts)
+        if os.path.exists("/proc/self/status"):
+            after.append(memory(process.pid)[0])
+    assert misdone == set(misdeeds(bodies[0], "lenet5"))
+    for _, number, status, body in answers:
         assert status == 200
         index, probability = top(body)
         assert index == alone[number][0]
         assert probability == pytest.approx(alone[number][1], abs=1e-5)
     assert process.poll() is None
-    if before is not None:
-        assert memory(process.pid)[0] < before + 80
+    if after:  # a single reading depends on what the allocator has given back, a leak raises all that follow
+        assert min(after[3:]) < max(after[:3]) + 40, after
 
 
 def test_names_and_pages_from_elsewhere_are_refused(address):
