@@ -14,7 +14,7 @@ from kerascnn.datasets.image_data import ImageData, Split
 from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.errors import DataError, UsageError
 from kerascnn.layers import PatchWhitening
-from kerascnn.models.backbone import HEAD, backbone
+from kerascnn.models.backbone import HEAD, _leaves, backbone
 from kerascnn.training.head import start_head
 
 
@@ -55,6 +55,26 @@ def test_the_old_head_and_what_surrounds_it_go(lent):
     ours = keras.Model(model.inputs[0], model.get_layer("norm").output)(images)
     np.testing.assert_allclose(ours, features, rtol=1e-6)
     assert backbone(lent, (24, 20, 3), 3).output_shape == (None, 3)
+
+
+def test_fresh_weights_for_all_but_what_was_frozen(tmp_path):
+    small = keras.Input((4, 4, 2))
+    within = keras.Model(small, layers.Conv2D(3, 1, name="inner")(small), name="within")
+    frozen = layers.Conv2D(2, 1, name="frozen", trainable=False)
+    x = layers.Conv2D(3, 3, name="learned")(within(frozen(keras.Input((4, 4, 3)))))
+    outputs = layers.Dense(2, name="scores")(layers.BatchNormalization(name="norm")(layers.Flatten()(x)))
+    model = keras.Model(frozen.input, outputs)
+    model.set_weights([weight + 0.5 for weight in model.get_weights()])
+    model.save(tmp_path / "lent.keras")
+    fresh = backbone(tmp_path / "lent.keras", (4, 4, 3), 5, fresh=True)
+    old, new = ({leaf.name: leaf.get_weights() for leaf in _leaves(each)} for each in (model, fresh))
+    np.testing.assert_array_equal(new["frozen"][0], old["frozen"][0])
+    assert not fresh.get_layer("frozen").trainable_weights
+    for name in ("inner", "learned"):
+        assert np.abs(new[name][0] - old[name][0]).max() > 0.01
+        assert new[name][1].tolist() == [0] * 3
+    assert [weight.tolist() for weight in new["norm"]] == [[1] * 12, [0] * 12, [0] * 12, [1] * 12]
+    assert len(fresh.trainable_weights) == 2 + 2 + 2 + 2
 
 
 def test_layers_that_were_frozen_when_the_file_was_saved_are_trained(tmp_path):

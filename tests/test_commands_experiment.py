@@ -2,6 +2,7 @@ import os
 import shutil
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas
 import pytest
@@ -168,6 +169,35 @@ def test_experiments_that_train(call, trained, tmp_path):
     code, _, err = call("experiment", "architecture", trained.folder, "--without", "c1,c3")
     assert code == 2
     assert "--without 'c1,c3' removes every convolution of lenet5. Keep one." in err
+
+
+def test_the_architecture_of_a_file(call, trained, tmp_path):
+    model = keras.Sequential(
+        [
+            keras.Input((16, 16, 3)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Conv2D(4, 3, activation="relu", name="first", trainable=False),
+            keras.layers.Conv2D(4, 3, activation="relu", name="second"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(7, activation="softmax"),
+        ]
+    )
+    path, photos = tmp_path / "plain.keras", trained.folder.parent / "photos"
+    model.save(path)
+    assert "Name the images after it" in call("experiment", "architecture", path, "--without", "second")[2]
+    asked = "experiment", "architecture", path, photos, "--without", "second", "--epochs", 1, "--seeds", 1
+    code, out, err = call(*asked, "--out", tmp_path / "out")
+    assert (code, err) == (0, "")
+    table = pandas.read_csv(tmp_path / "out" / "architecture.csv").set_index("variant")
+    # first 112, second 148, the new head of 3 classes
+    assert table["parameters"].tolist() == [112 + 148 + 12 * 12 * 4 * 3 + 3, 112 + 14 * 14 * 4 * 3 + 3]
+    run = runs.as_run(tmp_path / "out" / "architecture" / "as-it-is-seed0")
+    first = keras.saving.load_model(run / "best.keras").get_layer("first")
+    np.testing.assert_array_equal(first.get_weights()[0], model.get_layer("first").get_weights()[0])
+    assert "logistic regression" not in out
+    model.save(tmp_path / "plain.h5")
+    code, _, err = call("experiment", "architecture", tmp_path / "plain.h5", photos, "--without", "second")
+    assert (code, "Save it as a .keras file" in err) == (2, True)
 
 
 @pytest.mark.slow

@@ -9,13 +9,19 @@ from keras import layers
 
 from kerascnn import datasets
 from kerascnn.errors import DataError, UsageError
-from kerascnn.experiments.correspondence import RANDOM, correspondence, hidden, jackknife, pair_distances
+from kerascnn.experiments.correspondence import COLUMNS, RANDOM, correspondence, hidden, jackknife, pair_distances
 from kerascnn.experiments.parts import parts_of_masks, read_boxes
 
 
 def test_distances_of_signs_by_pencil():
     signs = np.array([[1, 1, -1, 0], [1, -1, -1, 0], [-1, -1, 1, 1]], "int8")
     np.testing.assert_allclose(pair_distances(signs), [[0, 0.25, 1], [0.25, 0, 0.75], [1, 0.75, 0]])
+
+
+def test_more_signs_than_are_compared_at_once():
+    signs = np.sign(np.random.default_rng(2).normal(size=(3, 2 * COLUMNS + 5))).astype("int8")
+    signs[:, ::7] = 0
+    np.testing.assert_allclose(pair_distances(signs), (signs[:, None] != signs[None]).mean(-1), atol=1e-12)
 
 
 def test_identical_differences_are_0_and_independent_signs_a_half():

@@ -84,7 +84,7 @@ def searched():
     return model, images
 
 
-def test_nearest_images_are_those_of_a_full_sort(searched):
+def test_nearest_images_are_those_of_a_full_sort(searched, monkeypatch):
     model, images = searched
     features = explain.activations(model, images, "c").reshape(50, -1).astype("float64")
     distances = np.sqrt(((features[:4, None] - features[None]) ** 2).sum(-1))
@@ -92,6 +92,8 @@ def test_nearest_images_are_those_of_a_full_sort(searched):
     indices, nearest = nearest_images(model, images[:4], images, "c", top=5, batch_size=7)
     assert indices.tolist() == expected.tolist()
     np.testing.assert_allclose(nearest, np.take_along_axis(distances, expected, 1), rtol=1e-3, atol=1e-3)
+    monkeypatch.setattr("kerascnn.explain.nearest.GATHERED", 1)  # the batches one by one, in place of all together
+    assert nearest_images(model, images[:4], images, "c", top=5, batch_size=7)[0].tolist() == indices.tolist()
     streamed, _ = nearest_images(model, images[:4], (images[i : i + 9] for i in range(0, 50, 9)), "c", top=5)
     assert streamed.tolist() == expected.tolist()
 

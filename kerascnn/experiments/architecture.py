@@ -12,13 +12,14 @@ from kerascnn import runs
 from kerascnn.errors import DataError, UsageError, counted
 from kerascnn.experiments import register
 from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
-from kerascnn.models import MODELS
+from kerascnn.models import MODELS, is_file
 from kerascnn.plots import BLUE, GREEN, ORANGE, panel, shortened
 from kerascnn.progress import Progress
 from kerascnn.recipes import Recipe
 from kerascnn.training.build import ALTERED, network
 from kerascnn.training.prepare import anchored
 from kerascnn.training.reading import image_size, load_data
+from kerascnn.training.suited import recipe_for
 from kerascnn.training.train import train
 
 WHOLE = "as it is"
@@ -180,8 +181,17 @@ def asked_recipe(asked, name, epochs, seeds):
     named = str(asked.runs[0])
     if named in MODELS:
         recipe, folder = Recipe(model=named), runs.ROOT / f"{name}-{runs.plain(named)}"
-    elif named.endswith((".keras", ".h5")) or named.startswith("applications:"):
-        raise UsageError(f"{named} holds no recipe to train by. Type a run, or a network's name (kerascnn models).")
+    elif is_file(named):
+        if asked.data is None:
+            raise UsageError(f"{named} does not say what to train on. Name the images after it.")
+        suited = {name: getattr(recipe_for(asked.data), name) for name in ("batch_size", "epochs")}
+        recipe = Recipe(model=named, model_options={"fresh": True}, **suited)
+        folder = asked.classifier.folder / "experiments"
+    elif named.endswith(".h5") or named.startswith("applications:"):
+        raise UsageError(
+            f"{named} cannot be trained anew. Save it as a .keras file, or type a run or a network's name (kerascnn "
+            "models)."
+        )
     else:
         run = runs.find(named)
         recipe, folder = Recipe.from_dict(run.read("recipe")), run.folder / "experiments"
@@ -220,7 +230,8 @@ def command(
     Parameters
     ----------
     run
-        a run, whose recipe trains every variant, or a network's name
+        a run, whose recipe trains every variant; a network's name; or a .keras file, whose layers get fresh weights
+        and a new head, all but those that are frozen in the file
     without
         layers to leave out, such as conv3,conv4; several groups, separated by spaces, are separate variants
     widths

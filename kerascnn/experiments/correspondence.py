@@ -26,6 +26,8 @@ from kerascnn.progress import Progress
 from kerascnn.using.features import feature_names
 
 RANDOM = "random places"
+BLOCK = 4  # batches whose differences are in memory at once; of the others their signs alone
+COLUMNS = 2**14  # features whose signs are compared at once; their counts are exact in float32
 
 
 @register(source="Zeiler and Fergus 2013, table 1")
@@ -92,9 +94,10 @@ def correspondence(
 def pair_distances(signs):
     """float (N, N): the share of features in which the signs int8 (N, D) of two images differ."""
     same = np.zeros((len(signs), len(signs)))
-    for value in (-1, 0, 1):
-        where = (signs == value).astype("float32")
-        same += where @ where.T
+    for start in range(0, signs.shape[1], COLUMNS):
+        for value in (-1, 0, 1):
+            where = (signs[:, start : start + COLUMNS] == value).astype("float32")
+            same += where @ where.T
     return 1 - same / signs.shape[1]
 
 
@@ -123,8 +126,13 @@ def _features(model, images, names, batch_size):
 
 
 def _signs(model, images, whole, names, boxes, fill, batch_size):
-    without = _features(model, hidden(images, boxes, fill), names, batch_size)
-    return {name: np.sign(whole[name] - without[name]).astype("int8") for name in names}
+    signs = {name: np.empty(whole[name].shape, "int8") for name in names}
+    for start in range(0, len(images), BLOCK * batch_size):
+        rows = slice(start, start + BLOCK * batch_size)
+        without = _features(model, hidden(images[rows], boxes[rows], fill), names, batch_size)
+        for name in names:
+            signs[name][rows] = np.sign(whole[name][rows] - without[name])
+    return signs
 
 
 def _elsewhere(boxes, size, rng):

@@ -6,6 +6,7 @@ from kerascnn.errors import UsageError, unknown, whole
 from kerascnn.explain.recorded import activations
 
 METRICS = ("euclidean", "cosine")
+GATHERED = 2**22  # features of images whose distances are computed together: for few, waking threads takes longest
 
 
 def nearest_images(model, queries, images, layer, *, top=6, metric="euclidean", batch_size=64):
@@ -28,11 +29,11 @@ def nearest_images(model, queries, images, layer, *, top=6, metric="euclidean", 
         raise unknown("metric", metric, METRICS)
     check_top(top)
     wanted = _flat(activations(model, queries, layer), metric)
+    lengths = (wanted**2).sum(1)[:, None]
     best = np.full((len(wanted), top), np.inf), np.full((len(wanted), top), -1)
     seen = 0
-    for batch in _batches(images, batch_size):
-        features = _flat(activations(model, batch, layer, batch_size=batch_size), metric)
-        squares = (wanted**2).sum(1)[:, None] - 2 * wanted @ features.T + (features**2).sum(1)
+    for features in _gathered(model, _batches(images, batch_size), layer, batch_size, metric):
+        squares = lengths - 2 * wanted @ features.T + (features**2).sum(1)
         places = np.broadcast_to(np.arange(seen, seen + len(features)), squares.shape)
         distances = np.concatenate([best[0], np.maximum(squares, 0)], 1)
         indices = np.concatenate([best[1], places], 1)
@@ -56,6 +57,18 @@ def _flat(maps, metric):
     if metric == "cosine":
         flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-30)
     return flat
+
+
+def _gathered(model, batches, layer, batch_size, metric):
+    """The features of several batches of images at a time."""
+    held = []
+    for batch in batches:
+        held.append(_flat(activations(model, batch, layer, batch_size=batch_size), metric))
+        if sum(each.size for each in held) >= GATHERED:
+            yield np.concatenate(held)
+            held = []
+    if held:
+        yield np.concatenate(held)
 
 
 def _batches(images, batch_size):

@@ -13,7 +13,7 @@ HEAD = "new_head"
 PASSED = (layers.ZeroPadding2D, layers.Dropout)  # between the features and the old head: they tell nothing
 
 
-def backbone(path, input_shape, num_classes, *, dropout=0.2, name=None):
+def backbone(path, input_shape, num_classes, *, dropout=0.2, fresh=False, name=None):
     """The layers of a .keras file up to its head, with their weights; their mean over places; a new softmax.
 
     The head is the last layer whose kernel has as many outputs as the network: a dense layer, or a convolution as in
@@ -25,6 +25,7 @@ def backbone(path, input_shape, num_classes, *, dropout=0.2, name=None):
             maps directly.
         num_classes: of the new head.
         dropout: fraction of the features dropped before the new head.
+        fresh: True starts the layers with fresh weights, all but those that were frozen when the file was saved.
         name: of the model; None: the file's name without its ending.
     Returns:
         keras.Model, uninitialised in its last layer (`HEAD`) alone.
@@ -38,7 +39,7 @@ def backbone(path, input_shape, num_classes, *, dropout=0.2, name=None):
     features = _features(lent, path)
     inputs = keras.Input(tuple(input_shape))
     try:
-        body = _at_size(keras.Model(lent.inputs, features), inputs)
+        body = _at_size(keras.Model(lent.inputs, features), inputs, fresh)
     except (ValueError, TypeError) as error:
         size = "x".join(str(n) for n in lent.input_shape[1:])
         asked = "x".join(map(str, input_shape))
@@ -72,19 +73,30 @@ def _features(model, path):
     raise UsageError(f"The network in {path} has no layer of {outputs} units after others: it has no head to replace.")
 
 
-def _at_size(body, inputs):
-    """The same layers and weights on another input, all of them trained, whatever was frozen when they were saved."""
+def _at_size(body, inputs, fresh):
+    """The same layers on another input. With their weights, all are trained, whatever was frozen when they were saved;
+    with fresh ones, what was frozen stays as it was."""
     policy = keras.config.dtype_policy().name
 
     def copied(layer):
-        config = _unfrozen(layer.get_config())
+        config = layer.get_config() if fresh else _unfrozen(layer.get_config())
         if isinstance(config.get("dtype"), dict | str):
             config["dtype"] = policy
         return layer.__class__.from_config(config)
 
     clone = keras.models.clone_model(body, input_tensors=[inputs], clone_function=copied)
-    give_weights(clone, body.get_weights())
+    if not fresh:
+        give_weights(clone, body.get_weights())
+        return clone
+    for new, old in zip(_leaves(clone), _leaves(body), strict=True):
+        if old.weights and not old.trainable_weights:
+            give_weights(new, old.get_weights())
     return clone
+
+
+def _leaves(model):
+    """The layers of a model, and those of the models within it in their place."""
+    return [leaf for layer in model.layers for leaf in (_leaves(layer) if hasattr(layer, "layers") else [layer])]
 
 
 def _unfrozen(config):

@@ -31,7 +31,7 @@ def transfer(recipe, model, data, prepared, fill=True):
         filled, left = start_from(model, recipe.start_from, data.class_names)
         new = f"; new: {', '.join(left)}" if left else ""
         notes.append(f"{counted(len(filled), 'layer starts', 'layers start')} from {recipe.start_from}{new}")
-    if is_file(recipe.model) and fill and HEAD not in filled:
+    if is_file(recipe.model) and fill and HEAD not in filled and not recipe.model_options.get("fresh"):
         notes.append(start_head(model, data, prepared, recipe.class_weights == "balanced"))
     names = frozen_layers(model, recipe.freeze, recipe.train_last)
     if names:
