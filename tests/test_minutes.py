@@ -15,6 +15,10 @@ from kerascnn.training.minutes import length
         ({"epochs": 20}, 25, {"epochs": 11}),
         ({"epochs": 20, "warmup_epochs": 2, "schedule": "cosine"}, 25, {"epochs": 11, "warmup_epochs": 1.1}),
         ({"epochs": 20, "warmup_epochs": 2, "schedule": "cosine"}, 1.5, {"steps": 4, "warmup_epochs": 0.04}),
+        # Two epochs and, before a third evaluation, 3 more steps
+        ({"epochs": 20}, 5.9, {"steps": 23}),
+        ({"epochs": 20}, 5.5, {"epochs": 2}),
+        ({"epochs": 20}, 10.5, {"epochs": 4}),
         # 5 steps and an evaluation take 1.625 s
         ({"epochs": 50, "eval_every": 5}, 25, {"epochs": 15}),
         ({"steps": 100, "eval_every": 5}, 13, {"steps": 40}),
@@ -49,9 +53,31 @@ def test_timing_changes_nothing_but_the_length(tmp_path, monkeypatch):
     assert any("ms here: 1 epoch, which take" in line for line in said)
 
 
+@pytest.mark.parametrize(("enough", "side", "lines"), [(1, 64, 0), (2, 32, 1)])
+def test_images_become_smaller_where_few_epochs_fit(enough, side, lines, make_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(minutes, "MOST_EPOCHS", 1)
+    monkeypatch.setattr(minutes, "STEPS_IN_ALL", 1)
+    monkeypatch.setattr(minutes, "ENOUGH", enough)
+    folder, said = make_folder({"a": 12, "b": 12}, size=(64, 64)), []
+    options = {"model": "lenet5", "batch_size": 8, "image_size": 64, "say": said.append}
+    run = kerascnn.train(data=str(folder), out=tmp_path / "a", minutes=5, smaller=32, **options)
+    assert run.read("recipe")["image_size"] == side
+    assert kerascnn.load(run).input_shape == (None, side, side, 3)
+    told = [line for line in said if line.endswith("epochs at 64x64 fit into minutes=5: 32x32 instead")]
+    assert len(told) == lines
+    assert sum("ms here" in line for line in said) == 1
+
+
+def test_passes_over_the_images_by_pencil():
+    assert minutes._passes(Recipe(epochs=7), 100) == 7
+    assert minutes._passes(Recipe(epochs=7, eval_every=5, batch_size=10), 100) == 3.5
+    assert minutes._passes(Recipe(steps=20, batch_size=10), 100) == 2
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"smaller": 32}, "smaller=32 has nothing to act on without minutes"),
         ({"minutes": 0}, "minutes=0 is not allowed: it must be above 0"),
         ({"minutes": 3, "epochs": 2}, "minutes=3 and epochs=2 cannot both be given"),
         ({"minutes": 3, "resume": "last"}, r"minutes=3 is for new runs: .* Leave minutes=3 out\."),

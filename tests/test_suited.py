@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 import kerascnn
-from kerascnn.commands.train import Fields, asked_recipe
+from kerascnn.commands.train import Fields, _asked, asked_recipe
 from kerascnn.datasets import image_folder
 from kerascnn.errors import DataError
 from kerascnn.recipes import RECIPES
@@ -38,6 +38,15 @@ def test_the_median_side_decides_and_a_broken_file_does_not_count(folder):
     photos = folder({"a": (4, (64, 64)), "b": (3, (40, 40))})
     (photos / "b" / "broken.png").write_bytes(b"no image")
     assert kerascnn.recipe_for(photos).image_size == 64
+
+
+def test_the_size_is_free_unless_it_is_typed(folder):
+    photos = str(folder({"a": (5, (64, 64)), "b": (5, (64, 64))}))
+    recipe, free = _asked(photos, None, None, Fields())
+    assert (recipe.image_size, free) == (64, True)
+    recipe, free = _asked(photos, None, None, Fields(image_size=64))
+    assert (recipe.image_size, free) == (64, False)
+    assert not _asked(photos, "default", None, Fields())[1]
 
 
 def test_the_batch_is_small_enough_for_many_steps_and_passes_are_bounded(folder, monkeypatch):

@@ -101,6 +101,11 @@ def asked_recipe(data, recipe, config, fields):
 
     Where nothing says how to train on a folder or file of the user's, it is one that suits the images.
     """
+    return _asked(data, recipe, config, fields)[0]
+
+
+def _asked(data, recipe, config, fields):
+    """(the recipe that is asked for, True if the size of its images was chosen for them)."""
     typed = typed_fields(fields) | ({"data": data} if data is not None else {})
     settings = read_config(config) if config is not None else {}
     chosen = typed.get("data", settings.get("data", "digits"))
@@ -123,8 +128,9 @@ def asked_recipe(data, recipe, config, fields):
         from kerascnn.training.suited import recipe_for
 
         with contextlib.suppress(DataError):  # which is raised again where the data are read
-            return recipe_for(**(settings | typed | {"data": asked.data}))
-    return asked
+            given = settings | typed | {"data": asked.data}
+            return recipe_for(**given), "image_size" not in given
+    return asked, False
 
 
 def _check_picture(out):
@@ -265,7 +271,7 @@ def train(
         command; needs KERAS_BACKEND=jax. Typed again with the same --out, it resumes from the last checkpoint
     minutes
         how long the whole run may take, instead of --epochs: some steps are timed, and the run trains for as many
-        epochs as fit
+        epochs as fit. Where the image size is chosen for you, images of 64 pixels become 32 if only a few epochs fit
     checkpoint_minutes
         minutes between checkpoints within an epoch; there is always one at the end of an epoch
     keep_checkpoints
@@ -284,11 +290,13 @@ def train(
             raise UsageError(f"--minutes {minutes:g} and --{name} {typed[name]} cannot both be typed. Type one.")
     if resume is not None and out is not None:
         raise UsageError(f"--resume {resume} continues in its own folder, so --out {out} cannot be typed with it.")
+    smaller = None
     if resume is not None:
         asked = None if recipe is None else RECIPES.get(recipe)()
         typed = settings | typed
     else:
-        asked, typed = asked_recipe(data, recipe, config, fields), {}
+        (asked, free), typed = _asked(data, recipe, config, fields), {}
+        smaller = SMALLEST if free and minutes is not None and asked.image_size > SMALLEST else None
         if out is not None and hosts is None:
             runs.check_new(out)
     check_hosts(hosts, os.environ.get("KERAS_BACKEND", "tensorflow"))
@@ -308,6 +316,7 @@ def train(
             devices=devices,
             hosts=hosts,
             minutes=minutes,
+            smaller=smaller,
             checkpoint_minutes=checkpoint_minutes,
             keep_checkpoints=keep_checkpoints,
             say=say,

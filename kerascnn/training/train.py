@@ -56,6 +56,7 @@ def train(
     devices=None,
     hosts=None,
     minutes=None,
+    smaller=None,
     checkpoint_minutes=10.0,
     keep_checkpoints=False,
     test=True,
@@ -82,6 +83,8 @@ def train(
             was begun this way, it resumes from its last checkpoint, so a job can simply be restarted.
         minutes: how long the whole run may take: some steps are timed, and as many epochs (or `steps`) trained as fit.
             None: the recipe's own length.
+        smaller: side of the images, pixels, to which `minutes` goes down if it holds fewer than 8 epochs at the
+            recipe's `image_size`; None: it keeps the recipe's.
         checkpoint_minutes: minutes between checkpoints within an epoch; there is one at every epoch's end anyway.
         keep_checkpoints: True keeps the last two checkpoints and the best weights' own file when the run has finished;
             otherwise only the last one is kept, from which more epochs can be trained, and none under a schedule or
@@ -98,7 +101,7 @@ def train(
         HostLost: another host is gone.
     """
     began = time.monotonic()
-    _check_asked(checkpoint_minutes, watch, minutes, resume, fields, hosts, devices)
+    _check_asked(checkpoint_minutes, watch, minutes, smaller, resume, fields, hosts, devices)
     group = join(hosts)
     say = say if group.first else lambda line: None
     run, recipe, precision, state = _agreed(group, recipe, out, resume, fields, say)
@@ -110,7 +113,7 @@ def train(
         check(recipe, data, count)
         values |= digests.summary(data) if group.count > 1 else {}
     if minutes is not None:
-        recipe = fitted(recipe, data, precision, count, minutes, began, say)
+        recipe, data = fitted(recipe, data, precision, count, minutes, began, say, smaller=smaller, strict=strict)
     prepared, model, batches, notes = _built(group, recipe, data, precision, count, run, state)
     built = model, batches, data, state, count
     if not group.first:
@@ -142,7 +145,7 @@ def train(
         return run
 
 
-def _check_asked(checkpoint_minutes, watch, minutes, resume, fields, hosts, devices):
+def _check_asked(checkpoint_minutes, watch, minutes, smaller, resume, fields, hosts, devices):
     """Raise a UsageError for arguments of `train` that are not allowed."""
     for name, value in (("devices", devices), ("minutes", minutes), ("watch", watch)) if hosts else ():
         if value:
@@ -152,6 +155,8 @@ def _check_asked(checkpoint_minutes, watch, minutes, resume, fields, hosts, devi
     for name in watch or ():
         LOOKS.facts(name)  # raises for an unknown one
     if minutes is None:
+        if smaller is not None:
+            raise UsageError(f"smaller={smaller} has nothing to act on without minutes. Give minutes, or leave it out.")
         return
     if not 0 < minutes < math.inf:
         raise UsageError(f"minutes={minutes} is not allowed: it must be above 0.")
