@@ -36,6 +36,8 @@ PUBLISHED = {
     "cifar-net-best": 88.0,  # the same network
     "cifar-net-88": 88.0,
     "cifar-94": 94.0,
+    "cifar-95": 95.0,
+    "cifar-96": 96.0,
     "tdt4265-lenet": 71.49,  # Table 1
     "tdt4265-model1": 77.92,  # final test accuracy
     "tdt4265-model2": 75.28,
