@@ -10,12 +10,14 @@ machine; and if the disk is virtual, its host may have the blocks in memory. Bot
 shards alternate; medians are printed.
 
 A scan's shards run one after another; on a cluster each would be a job of its own, so that the slowest one counts. The
-search trains LeNet-5 on the digits, with as many worker processes on this machine.
+search trains LeNet-5 on the digits, with as many worker processes on this machine; if Ray is installed, once more with
+Ray's workers, of which there are no more than processors.
 
-Writes benchmarks/results/many.json.
+Writes benchmarks/results/many.json; with --parts, only these parts of it.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -29,6 +31,7 @@ from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results" / "many.json"
 READINGS = ("bytes", "decoded")
+PARTS = ("reading", "scan", "search")
 WORKERS = (1, 2, 4)
 SPACE = """
 model = "lenet5"
@@ -105,22 +108,29 @@ def reading(folders, repeats):
     return results
 
 
-def searching(trials):
-    """{workers: {"seconds", "processor_seconds"}} of a search with so many worker processes."""
-    found = {}
+def searching(trials, engine):
+    """{workers: {"seconds", "processor_seconds"}} of a search with so many worker processes of an engine."""
+    measured = {}
     with tempfile.TemporaryDirectory() as folder:
         space = Path(folder) / "space.toml"
         space.write_text(SPACE)
-        for workers in WORKERS:
+        for workers in [number for number in WORKERS if engine == "local" or number <= os.cpu_count()]:
             command = [sys.executable, "-m", "kerascnn", "tune", "--search", str(space), "--trials", str(trials)]
             command += ["--epochs", "2", "--stop-early", "none", "--out", str(Path(folder) / str(workers))]
+            command += ["--workers", str(workers)] + (["--engine", engine, "--address", "local"] * (engine != "local"))
             used, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-            subprocess.run([*command, "--workers", str(workers)], check=True, capture_output=True)
+            subprocess.run(command, check=True, capture_output=True)
             taken, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
             processor = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
-            found[workers] = {"seconds": round(taken, 1), "processor_seconds": round(processor, 1)}
-            print(f"{workers} workers: {taken:.1f} s, {processor:.1f} s of processor time")
-    return {"trials": trials, "epochs": 2, "workers": found}
+            measured[workers] = {"seconds": round(taken, 1)}
+            if engine == "local":  # Ray's processes are not children of the command
+                measured[workers]["processor_seconds"] = round(processor, 1)
+            print(f"{engine}, {workers} workers: {taken:.1f} s")
+    return {"trials": trials, "epochs": 2, "load_before": _load(), "workers": measured}
+
+
+def _load():
+    return [round(load, 1) for load in os.getloadavg()]
 
 
 def scanning(count):
@@ -162,6 +172,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--scan", type=int, default=2_000, help="images of the scan")
     parser.add_argument("--trials", type=int, default=4, help="trials of the search")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.child:
@@ -169,15 +180,21 @@ def main():
         return
     from kerascnn import datasets
 
-    result = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "python": platform.python_version()}
-    result["load_before"] = [round(load, 1) for load in os.getloadavg()]
-    with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
-        files, size = datasets.pack(asked.data, asked.shards, Path(folder) / "shards")
-        result["packing"] = {"files": files, "bytes": size, "seconds": round(time.perf_counter() - start, 2)}
-        result["reading"] = reading({"loose": asked.data, "shards": Path(folder) / "shards"}, asked.repeats)
-    result["scan"] = scanning(asked.scan)
-    result["search"] = searching(asked.trials)
+    result = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    result |= {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "python": platform.python_version()}
+    if "reading" in asked.parts:
+        result["load_before"] = _load()
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.perf_counter()
+            files, size = datasets.pack(asked.data, asked.shards, Path(folder) / "shards")
+            result["packing"] = {"files": files, "bytes": size, "seconds": round(time.perf_counter() - start, 2)}
+            result["reading"] = reading({"loose": asked.data, "shards": Path(folder) / "shards"}, asked.repeats)
+    if "scan" in asked.parts:
+        result["scan"] = scanning(asked.scan)
+    if "search" in asked.parts:
+        result["search"] = searching(asked.trials, "local")
+        if importlib.util.find_spec("ray"):
+            result["search_ray"] = searching(asked.trials, "ray")
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")
 
 

@@ -31,7 +31,7 @@ def trained(folder, row, metrics, **state):
     run.mkdir(parents=True, exist_ok=True)
     state = {"status": "finished", "result": {}, **state}
     (run / "run.json").write_text(json.dumps(state))
-    splits = {"train": {"images": 1000}, "test": {"images": 100}}
+    splits = {name: {"images": count} for name, count in {"train": 1000, "validation": 100, "test": 100}.items()}
     (run / "data.json").write_text(json.dumps({"name": "cifar10", "splits": splits}))
     pandas.DataFrame({"epoch": range(len(next(iter(metrics.values())))), **metrics}).to_csv(run / "metrics.csv")
     return run
@@ -134,6 +134,14 @@ def test_the_biggest_gain_is_the_largest_of_all(tmp_path):
     assert "Adam +6.00, batch normalisation +2.00, dropout +1.00, model 1's architecture +4.00" in found.finding
     trained(tmp_path, "SGD", {"val_accuracy": [0.1, 0.75], "val_loss": [1.0, 0.5]})
     assert judged("tdt4265-models", tmp_path, "biggest gain").verdict == NOT_REPRODUCED
+
+
+@pytest.mark.parametrize(("without", "verdict"), [(0.50, REPRODUCED), (0.74, INCOMPARABLE), (0.99, NOT_REPRODUCED)])
+def test_a_change_within_its_interval_is_neither_gain_nor_loss(tmp_path, without, verdict):
+    for row, accuracy in {"model 2": 0.76, "dropout 0": without}.items():
+        trained(tmp_path, row, {"val_accuracy": [0.1, accuracy]})
+    found = judged("tdt4265-models", tmp_path, "10% dropout pushed")
+    assert (found.verdict, "1 seed)" in found.finding) == (verdict, True)
 
 
 def test_the_mean_is_of_the_seeds_that_reached_the_figure(tmp_path):

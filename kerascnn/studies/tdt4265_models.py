@@ -1,15 +1,32 @@
 """TDT4265 assignment 2, task 2 (M. Madsen and S. A. Bergum, 2019): two networks of their own, and what helped."""
 
+import contextlib
+import math
+
 import numpy as np
 
 from kerascnn import anatomy
+from kerascnn.errors import counted
+from kerascnn.experiments.outcome import mean_interval
 from kerascnn.models import MODELS
 from kerascnn.recipes import RECIPES
 from kerascnn.studies import register
 from kerascnn.studies.frame.listings import of_layers
 from kerascnn.studies.frame.results import Y_LABELS, best, last, of_parts, of_rows, on_train, when_best, when_first
-from kerascnn.studies.frame.study import Claim, Computed, Lines, Listing, Study, Training, Value, accuracy, loss, shown
-from kerascnn.studies.tdt4265_lenet import HALF
+from kerascnn.studies.frame.study import (
+    Claim,
+    Computed,
+    Lines,
+    Listing,
+    NotRun,
+    Study,
+    Training,
+    Value,
+    accuracy,
+    loss,
+    shown,
+)
+from kerascnn.studies.tdt4265_lenet import BY_SGD, HALF
 
 # row: (network's recipe, table 3's column in its order, best validation accuracy, its epoch, lowest loss, its epoch)
 MODELS_OF = {
@@ -18,7 +35,7 @@ MODELS_OF = {
 }
 # Section 2.5, each a change of model 2, which trains in a quarter of model 1's time
 ABLATIONS = {
-    "SGD": {"optimizer": "sgd", "learning_rate": 0.01},
+    "SGD": BY_SGD,
     "no BN": {"batch_norm": False},
     "dropout 0": {"dropout": 0.0},
     "dropout 30%": {"dropout": 0.3},
@@ -72,17 +89,29 @@ def _worse(row, points="", base="model 2"):
     """The test of a claim: is the best validation accuracy of a row below the base's?"""
 
     def test(results):
-        difference, told = _difference(results, row, base)
-        return difference < 0, f"{told}{points}."
+        low, high, told = _difference(results, row, base)[1:]
+        return None if low <= 0 <= high else high < 0, f"{told}{points}."
 
     return test
 
 
 def _difference(results, row, base="model 2"):
-    """(a row's best validation accuracy less the base's, words that say so)."""
-    ours, other = (results.mean(name, best("val_accuracy")) for name in (row, base))
+    """(a row's best validation accuracy less the base's, the ends of its 95% interval, words that say so).
+
+    The interval is over the seeds; of one seed it is that of two shares of the validation images.
+    """
+    pairs = list(zip(*(results.sample(name, best("val_accuracy")) for name in (row, base)), strict=False))
+    ours, other = np.mean(pairs, axis=0)
+    if len(pairs) > 1:
+        mean, low, high = mean_interval(np.subtract(*np.transpose(pairs)))
+    else:
+        images = [results.trained(name)[0].images("validation") for name in (row, base)]
+        reach = 1.96 * math.sqrt(ours * (1 - ours) / images[0] + other * (1 - other) / images[1])
+        mean, low, high = ours - other, ours - other - reach, ours - other + reach
     told = f"Best validation accuracy {ours:.2%} ({row}) and {other:.2%} ({base})"
-    return ours - other, f"{told}, {100 * (ours - other):+.2f} points"
+    interval = f"95% interval {100 * low:+.2f} to {100 * high:+.2f}, {counted(len(pairs), 'seed')}"
+    told += f", {100 * mean:+.2f} points ({interval})"
+    return mean, low, high, told
 
 
 def _adam(results):
@@ -93,9 +122,15 @@ def _adam(results):
         "dropout": ("model 2", "dropout 0"),
         "model 1's architecture": ("model 1", "model 2"),
     }
-    gains = {what: _difference(results, *rows)[0] for what, rows in pairs.items()}
+    gains = {}
+    with contextlib.suppress(NotRun):  # the last is compared where it was run
+        for what, rows in pairs.items():
+            gains[what] = _difference(results, *rows)[0]
+    if len(gains) < 3:
+        raise NotRun("SGD, no BN or dropout 0 was not run")
     told = ", ".join(f"{what} {100 * gain:+.2f}" for what, gain in gains.items())
-    return max(gains, key=gains.get) == "Adam", f"Points of best validation accuracy gained by {told}."
+    left = "" if len(gains) == len(pairs) else "; model 1 was not run"
+    return max(gains, key=gains.get) == "Adam", f"Points of best validation accuracy gained by {told}{left}."
 
 
 def _oscillates(results):
@@ -110,13 +145,13 @@ def _batch_norm(results):
     with_it, without = results.wait("model 2", first), results.wait("no BN", first)
     words = [shown(each, "epoch") for each in (with_it, without)]
     return (
-        with_it < without,
+        None if with_it == without else with_it < without,
         f"{REACHED:.0%} of the validation images are right after epoch {words[0]} with it, {words[1]} without.",
     )
 
 
 def _strided(results):
-    difference, told = _difference(results, "strided")
+    difference, *_, told = _difference(results, "strided")
     return abs(difference) <= 0.02, f"{told}; within 2 points counts as comparable."
 
 
@@ -197,8 +232,10 @@ def tdt4265_models():
         chosen=(
             "Kernel sizes, which are printed nowhere: 3x3 in model 1, and 5x5, the LeNet's, in model 2.",
             "Batch size 64 for model 1, too; the report prints it for model 2.",
-            "SGD at 0.01 with Nesterov momentum 0.9: the report prints no settings of its SGD.",
+            "SGD at 0.01 without momentum: the report prints no settings of its SGD, and names momentum as a reason "
+            "why Adam is better.",
             "Row 3x3 is not in the report: it is the other kernel size that model 2 could have had.",
+            "A change whose 95% interval holds 0 is neither a gain nor a loss: the claim cannot then be judged.",
             "The ablations are changes of model 2; the report does not say of which model its were.",
         ),
         differences=(
