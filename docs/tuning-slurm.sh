@@ -20,4 +20,12 @@ if [ "$1" = chief ]; then
     resume=$([ -f "$SEARCH/search.json" ] && echo --resume)
     exec kerascnn tune --search cifar_net --trials 100 --workers 0 --listen 0.0.0.0:$PORT --out "$SEARCH" $resume
 fi
-exec kerascnn tune-worker --join "$(cat "$HOME/search.host"):$PORT" --patience 600
+# The chief may have moved to another node: after a while without it, its address is read again.
+while true; do
+    kerascnn tune-worker --join "$(cat "$HOME/search.host"):$PORT" --patience 60 &
+    trap 'kill -TERM $!' TERM
+    wait $! || wait $!
+    code=$?
+    [ $code -eq 1 ] || exit $code
+    sleep 5
+done

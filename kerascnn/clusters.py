@@ -44,6 +44,12 @@ class RayCluster:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         machines = [node for node in nodes if node.get("CPU", 0) >= 1]  # a head may have none for others
         self.cpus = [int(machine["CPU"]) for machine in machines]
+        if not self.cpus:
+            self.close()
+            raise UsageError(
+                f"The Ray cluster at {address!r} has no machine with a processor for tasks. Start one: ray start "
+                "--address HOST:PORT"
+            )
         self.gpus = int(ray.cluster_resources().get("GPU", 0))
         self.gpus_each = min([1, *(int(machine.get("GPU", 0)) for machine in machines)])
 
@@ -70,14 +76,19 @@ def _connect(ray, address):
         ray.init(address, log_to_driver=False, configure_logging=False)
     except ConnectionError as error:
         raise UsageError(
-            f"No Ray cluster answers at {address!r} ({_first_line(error)}). Start one: ray start --head"
+            f"No Ray cluster answers at {address!r} ({_one_line(error)}). Start one: ray start --head"
         ) from None
     except (RuntimeError, ValueError, OSError) as error:  # such as another version of Ray or of Python
-        raise UsageError(f"The Ray cluster at {address!r} cannot be joined: {_first_line(error)}") from None
+        told = _one_line(error)
+        if "No node info" in told:
+            told = "this machine does not belong to it. Type here: ray start --address HOST:PORT"
+        elif "ersion mismatch" in told:
+            told += " Install the same versions of Ray and Python."
+        raise UsageError(f"The Ray cluster at {address!r} cannot be joined: {told}") from None
 
 
-def _first_line(error):
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _one_line(error):
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def share(cpus, count):

@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: each says what was received, what is allowed and what to type."""
+"""Errors that the user can fix: each says what was received, what is allowed and what to type."""
 
 import difflib
 import errno

@@ -5,6 +5,7 @@ JAX_PROCESS_ID say who is who, as Kubeflow's JAX runtime and `kerascnn launch` s
 """
 
 import contextlib
+import importlib.util
 import json
 import os
 import platform
@@ -146,6 +147,8 @@ def check_hosts(hosts, backend):
         raise UsageError(
             f"hosts={hosts!r} needs JAX, not {backend}{reason}. Install kerascnn[jax] and set KERAS_BACKEND=jax."
         )
+    if hosts and importlib.util.find_spec("jax") is None:
+        raise UsageError(f"hosts={hosts!r} needs JAX, which is not installed. Type: pip install 'kerascnn[jax]'")
 
 
 def join(hosts):

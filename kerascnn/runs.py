@@ -27,6 +27,7 @@ import json
 import os
 import platform
 import re
+import secrets
 import shutil
 import time
 from pathlib import Path
@@ -70,7 +71,8 @@ def replacing(path):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem[:40]}.{os.getpid()}.tmp{path.suffix}")
+    # Processes of other machines, or of other containers, may have the same number
+    temporary = path.with_name(f".{path.stem[:40]}.{os.getpid()}-{secrets.token_hex(3)}.tmp{path.suffix}")
     try:
         yield temporary
         if temporary.is_dir():
@@ -92,7 +94,7 @@ def replacing(path):
 def check_writable(folder):
     """Raise a DataError if no file can be made in a folder, which is made where it is not there: what native libraries
     say of that is no sentence."""
-    probe = folder / f".{os.getpid()}.tmp"
+    probe = folder / f".{os.getpid()}-{secrets.token_hex(3)}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()

@@ -8,12 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost", "")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking")
 FLAGS += ("disable-component-update", "disable-sync", "use-fake-device-for-media-stream")
+# What a machine's settings would change: colours and widths of printed text, and where loopback requests go.
+for variable in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "LINES"):
+    os.environ.pop(variable, None)
+os.environ |= {"NO_PROXY": "127.0.0.1,localhost,::1", "no_proxy": "127.0.0.1,localhost,::1"}
+# The same examples in every run, so that a failure can be had again; HYPOTHESIS_PROFILE=random searches for more.
+settings.register_profile("same", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile("random", deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 random.seed(0)  # of models that test files make when they are imported; see `same_weights`
 
 
@@ -155,6 +164,8 @@ def browser():
         pytest.skip("needs Chromium on this machine (Debian's package chromium)")
     os.environ.setdefault("PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD", "1")
     with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=[f"--{flag}" for flag in FLAGS])
+        chromium = started.chromium.launch(
+            executable_path=CHROMIUM, args=[f"--{flag}" for flag in FLAGS], timeout=120_000
+        )
         yield chromium
         chromium.close()

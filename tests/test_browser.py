@@ -346,6 +346,7 @@ def live(trained):
 def live_page(browser, live):
     """The live page; at the end no error was said and nothing but the server was asked."""
     context, said = browser.new_context(viewport={"width": 900, "height": 900}), []
+    context.set_default_timeout(120_000)
     page = context.new_page()
     page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: said.append(str(error)))

@@ -10,6 +10,7 @@ import pytest
 import kerascnn
 from kerascnn import runs
 from kerascnn.experiments.asked import Asked, usual
+from kerascnn.recipes import Recipe
 
 
 def test_invariance_of_a_run(call, trained, tmp_path):
@@ -28,7 +29,7 @@ def test_invariance_of_a_run(call, trained, tmp_path):
         tmp_path,
     )
     assert (code, err) == (0, "")
-    assert "Under rotation the features of c1 move" in out
+    assert "Under rotation (border: zeros) the features of c1 move" in out
     table = pandas.read_csv(tmp_path / "invariance-rotation.csv")
     assert set(table["layer"]) == {"c1", "c3", "f6", "probability"}
     assert (tmp_path / "invariance-rotation.png").exists()
@@ -53,7 +54,7 @@ def test_correspondence_of_a_folder(call, trained, tmp_path):
     table = pandas.read_csv(tmp_path / "out" / "correspondence.csv")
     assert list(table["part"]) == ["corner", "centre", "random places"] * 2
     assert set(table["images"]) == {4}
-    assert "f6: corner is treated" in out
+    assert "f6, corner: it is treated" in out
     code, _, err = call("experiment", "correspondence", trained.folder, "--boxes", "none.csv")
     assert code == 2
     assert "There is no file none.csv" in err
@@ -212,8 +213,22 @@ def test_evolution_of_a_run_goes_on_where_it_was(call, trained, tmp_path):
     assert pandas.read_csv(tmp_path / "evolution.csv")["epochs"].unique().tolist() == [0, 1, 2]
     code, _, err = call(*options[:4], "1,3", *options[5:])
     assert code == 2
-    assert "was trained without looking at epoch 3" in err
+    assert "was trained without looking at epoch 3; there are 0, 1, 2." in err
     assert "Give another folder for this experiment: --out FOLDER" in err
+    before = sorted(path.name for path in (tmp_path / "evolution").iterdir())
+    other = Recipe.from_dict(trained.read("recipe")).replace(learning_rate=0.004)
+    kerascnn.train(other, out=tmp_path / "other", say=lambda line: None)
+    code, _, err = call(*options[:2], tmp_path / "other", *options[3:])
+    assert (code, "evolution holds a training by another recipe" in err) == (2, True)
+    assert sorted(path.name for path in (tmp_path / "evolution").iterdir()) == before
+    for wrong, message in (
+        (("--epochs", "1"), "give two or more different epochs"),
+        (("--layers", "c9"), "'c9'"),
+        (("--channels", "c1:99"), "--channels 99 is not allowed"),
+    ):
+        code, _, err = call(*options[:3], *wrong, "--out", tmp_path / "none")
+        assert (code, message in err) == (2, True), err
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.slow

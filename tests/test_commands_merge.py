@@ -116,8 +116,8 @@ def test_a_microscope_of_a_job_array(call, trained, tmp_path):
     code, out, err = call("merge", "microscope-1-of-2.npz", "microscope-2-of-2.npz", "-o", "site")
     assert (code, err) == (0, "")
     assert out == (
-        "site: what was found in 72 images, of 2 shards\n"
-        "Now draw its pages: the command of a shard with --out site and without --shard\n"
+        "site: results of 72 images, of 2 shards\n"
+        "To draw its pages, repeat the command of a shard with --out site and without --shard\n"
     )
     code, out, err = call(*arguments, "--out", "site")
     assert (code, err, out.splitlines()[-1]) == (0, "", "site/index.html")

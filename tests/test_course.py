@@ -58,7 +58,9 @@ def test_it_runs_and_shows_pictures(notebook, tmp_path, monkeypatch):
 
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
     content = nbformat.read(notebook, as_version=4)
-    NotebookClient(content, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+    NotebookClient(
+        content, timeout=1800, startup_timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    ).execute()
     shown = [output.get("data", {}) for cell in content.cells for output in cell.get("outputs", ())]
     cards = [data for data in shown if "<img " in data.get("text/html", "")]
     assert cards or [data for data in shown if {"image/png", "image/svg+xml"} & data.keys()]

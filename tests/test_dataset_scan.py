@@ -477,7 +477,7 @@ def test_nan_weights_and_layers_without_channels_are_named():
         kerascnn.scan(model, whole_images(30)[0])
     recurrent = kerascnn.models.rnn()
     rows = np.zeros((30, *recurrent.input_shape[1:]), "float32")
-    with pytest.raises(UsageError, match="has no convolution, so layers= has to name others"):
+    with pytest.raises(UsageError, match="has no convolution, so name other layers with layers="):
         kerascnn.scan(recurrent, rows)
     with pytest.raises(UsageError, match="has no channels: its output is"):
         kerascnn.scan(recurrent, rows, recurrent.layers[1].name)

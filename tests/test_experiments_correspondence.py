@@ -75,7 +75,7 @@ def test_parts_that_are_alike_are_below_random_places(parts):
         assert table["below_random"]["mean", part] > 2 * table["below_error"]["mean", part]
         assert table["distance"]["conv", part] < table["distance"]["conv", RANDOM] + 0.1
     assert len(table) == 2 * 3
-    assert any("mean: bright is treated alike" in said for said in result.findings)
+    assert any("mean, bright: it is treated alike" in said for said in result.findings)
 
 
 def test_distances_are_those_of_the_definition(parts):

@@ -8,6 +8,8 @@ from scipy import ndimage
 
 from kerascnn.errors import UsageError
 from kerascnn.experiments.invariance import CHANGES, changed, invariance, linearity, usual_layers
+from kerascnn.experiments.probes import every_layer
+from kerascnn.explain.answers import outputs_as_probabilities
 
 
 def network(pool):
@@ -62,6 +64,33 @@ def test_how_straight_a_line_is_by_pencil():
     assert f"a straight line explains {values[1]:.0%} of its variation" in result.findings[-1]
     assert f"at conv it explains {values[0]:.0%}." in result.findings[-1]
     assert "linear" not in " ".join(invariance(CORNER, IMAGES, change="rotation", layers=["hidden"]).findings)
+
+
+def test_the_usual_layers_neither_scale_pixels_nor_give_scores():
+    """As in SqueezeNet: a 1x1 convolution of the pixels, two branches that are joined, and a convolution of scores."""
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, name="early")(layers.Conv2D(3, 1, name="pixels")(inputs))
+    branches = layers.Conv2D(3, 1, name="small")(x), layers.Conv2D(3, 3, padding="same", name="large")(x)
+    x = layers.Dropout(0.5)(layers.ReLU(name="after")(layers.Concatenate(name="joined")(branches)))
+    scores = layers.Conv2D(2, 1, name="scores")(layers.ZeroPadding2D(1)(x))
+    model = keras.Model(inputs, layers.Softmax()(layers.GlobalAveragePooling2D()(scores)))
+    assert usual_layers(model) == ["early", "after"]
+    assert usual_layers(model, first=False) == ["after"]
+    assert every_layer(model) == ["early", "small", "large"]
+    assert usual_layers(CORNER) == ["conv", "hidden"]
+
+
+def test_scores_become_probabilities():
+    """Of softmax(2, 0) for one image, sigmoid(1) for another network, whose one unit is a score."""
+    inputs = keras.Input((1, 1, 2))
+    two = keras.Model(inputs, layers.Dense(2, use_bias=False, name="scores")(layers.Flatten()(inputs)))
+    two.set_weights([np.eye(2)])
+    one = keras.Model(inputs, layers.Dense(1, use_bias=False, name="scores")(layers.Flatten()(inputs)))
+    one.set_weights([np.array([[0.5], [0.0]])])
+    image = np.array([[[[2, 0]]]], "float32")
+    for model, expected in ((two, np.exp(2) / (np.exp(2) + 1)), (one, 1 / (1 + np.exp(-1)))):
+        np.testing.assert_allclose(outputs_as_probabilities(model, model(image)).sum(1), 1, atol=1e-6)
+        assert outputs_as_probabilities(model, model(image)).max() == pytest.approx(expected, abs=1e-6)
 
 
 def test_distances_by_hand():

@@ -18,7 +18,7 @@ HALVES = (IMAGES[:12], LABELS[:12], IMAGES[12:], LABELS[12:])
 AT_SCALES = ({8: IMAGES[:12]}, LABELS[:12], {8: IMAGES[12:]}, LABELS[12:])
 CALLS = {
     "invariance": lambda model, **more: experiments.invariance(model, IMAGES, LABELS, amounts=[0, 1, 2], **more),
-    "invariance_epochs": lambda model, batch_size=None, **more: experiments.invariance_epochs(
+    "invariance_epochs": lambda model, **more: experiments.invariance_epochs(
         {0: model, 1: lambda: model}, IMAGES, LABELS, amounts=[0, 1], **more
     ),
     "correspondence": lambda model, **more: experiments.correspondence(

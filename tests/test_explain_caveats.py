@@ -119,7 +119,7 @@ def test_which_maps_by_hand():
         "saturated activation), or the numbers are too small for float32, where dtype='float64' may help.",
     ]
     assert empty_maps(maps[:1], "layer_cam", explain.EXPLANATIONS.facts("layer_cam")) == [
-        "layer_cam: the map is the same everywhere: it tells no place; choose a layer with larger maps."
+        "layer_cam: the map is the same everywhere: it cannot show where; choose a layer with larger maps."
     ]
     assert empty_maps(np.full((12, 2), np.nan), "lrp", {})[0].startswith(
         "lrp: 12 of 12 maps (number 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...) are not finite"

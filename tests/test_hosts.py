@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,8 +29,10 @@ ROOT = Path(__file__).parents[1]
 TRAIN = """
 import sys
 import kerascnn
+from kerascnn import hosts as together
 from kerascnn.recipes import RECIPES
 
+together.SILENCE = 60  # seconds: the machine may be busy
 recipe = RECIPES.get("digits")().replace(steps=8, batch_size=184, validation=149, optimizer="sgd", learning_rate=1e-3)
 hosts = sys.argv[2] if len(sys.argv) > 2 else None
 kerascnn.train(recipe, out=sys.argv[1], hosts=hosts, dropout=0.3, keep="last", say=lambda line: None)
@@ -41,6 +44,7 @@ TALK = """
 from kerascnn import hosts
 from kerascnn.errors import DataError, UsageError
 
+hosts.SILENCE = 60  # seconds: the machine may be busy
 group = hosts.join("auto")
 print(group.gather("ab" * group.rank), group.share(b"from %d" % group.rank), group.share(b""))
 with group.agreeing() as values:
@@ -120,6 +124,11 @@ def test_a_killed_process_is_replaced_and_the_training_ends_as_without_the_kill(
         np.testing.assert_array_equal(again, alone)
     assert (tmp_path / "whole" / "metrics.csv").read_bytes() == (tmp_path / "killed" / "metrics.csv").read_bytes()
     assert Run(tmp_path / "whole").read("run")["hosts"] == 2
+    shutil.rmtree(tmp_path / "whole" / "export")  # as if the job had ended before it was written
+    again = start(tmp_path, *launched, "whole")
+    told, _ = again.communicate(timeout=600)
+    assert (again.returncode, "whole has finished already" in told, "Resuming" in told) == (0, True, False), told
+    assert (tmp_path / "whole" / "export" / "saved_model").is_dir()
 
 
 @pytest.mark.slow
@@ -144,9 +153,12 @@ def _kill_a_child(launched, folder):
     while not list(folder.glob("checkpoint/state-*.npz")):
         assert launched.poll() is None, launched.communicate()
         time.sleep(0.05)
+    killed = 0
     for child in Path(f"/proc/{launched.pid}/task/{launched.pid}/children").read_text().split():
         if b"JAX_PROCESS_ID=1\0" in Path(f"/proc/{child}/environ").read_bytes():
             os.kill(int(child), signal.SIGKILL)
+            killed += 1
+    assert killed
 
 
 def test_hosts_need_jax(tmp_path, call):

@@ -185,7 +185,7 @@ def test_learns_32_images_by_heart(name):
             if layer.weights:
                 layer.kernel.assign(layer.kernel * 2**0.5)
     model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy")
-    for _ in range(250):
+    for _ in range(1000):
         if model.train_on_batch(images, labels) < 0.1:
             break
     # Batch normalisation's averages need a few more batches before the network answers alone as it does in training.

@@ -1,3 +1,4 @@
+import gc
 import os
 import subprocess
 import sys
@@ -25,9 +26,10 @@ def test_native_lines_go_to_the_file_and_pythons_to_the_terminal(tmp_path):
 def test_descriptors_are_given_back():
     from kerascnn.native_log import native_log
 
+    gc.collect()  # which closes what other tests have left
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     for _ in range(3):
         with native_log():
             pass
     after = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
-    assert after == before
+    assert after <= before

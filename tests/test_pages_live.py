@@ -44,7 +44,10 @@ def address(trained):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "kerascnn", "serve", trained.folder, "--port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # One heap, and large blocks given back as soon as they are freed: what is left is what the server holds.
+    environment = {**os.environ, "MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "131072"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, text=True, env=environment, **pipes)
     PROCESSES[port] = process
     said = process.stdout.readline()
     assert said.startswith("http://"), process.communicate()

@@ -225,12 +225,16 @@ def test_errors_name_what_is_wrong(four, tmp_path):
         kerascnn.merge([last, one, two])
     with pytest.raises(UsageError, match=r"2 shards are missing: 1/4, 3/4\. Compute them"):
         kerascnn.merge([last, two])
-    with pytest.raises(UsageError, match=r"Shard 2/4 was given twice: Number 2 of those given and Number 4 of"):
+    with pytest.raises(
+        UsageError, match=r"Shard 2/4 was given twice: Shard number 2 of the list and Shard number 4 of"
+    ):
         kerascnn.merge([one, two, three, two])
-    with pytest.raises(UsageError, match="Number 1 of those given is not a shard but a whole result"):
+    with pytest.raises(UsageError, match="Shard number 1 of the list is not a shard but a whole result"):
         kerascnn.merge([kerascnn.scan(network(1), images, "conv1", **options)])
     half = kerascnn.scan(network(1), images, "conv1", shard=(2, 2), **options)
-    with pytest.raises(UsageError, match=r"Number 2 of those given is shard 2/2, but Number 1 .* one of 4 shards"):
+    with pytest.raises(
+        UsageError, match=r"Shard number 2 of the list is shard 2/2, but Shard number 1 .* one of 4 shards"
+    ):
         kerascnn.merge([one, half])
     with pytest.raises(UsageError, match=r"3 shards are missing: 2/4, 3/4, 4/4\."):
         kerascnn.merge(one)

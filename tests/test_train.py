@@ -287,7 +287,7 @@ def test_a_run_on_a_relative_path_goes_on_from_another_folder(make_folder, tmp_p
 
 
 def test_patience_stops_and_says_so():
-    still = {"learning_rate": 1e-9, "augment": (), "dropout": None}
+    still = {"learning_rate": 1e-9, "min_delta": 0.1, "augment": (), "dropout": None}
     run, said = train(epochs=30, stop_patience=2, monitor="val_loss", keep_checkpoints=True, **still)
     assert run.read("run")["result"]["epochs"] < 30
     assert any(line.startswith("Stopped: val_loss has not") for line in said)
@@ -322,7 +322,10 @@ def test_a_finished_run_keeps_the_checkpoint_that_more_epochs_need(tmp_path):
     ("fields", "message"),
     [
         ({"schedule": "one_cycle", "epochs": 1}, "has finished its 1 epochs?|one_cycle schedule"),
-        ({"stop_patience": 1, "learning_rate": 1e-9, "epochs": 9}, r"was stopped after epoch \d, by its patience"),
+        (
+            {"stop_patience": 1, "learning_rate": 1e-9, "min_delta": 0.1, "epochs": 9},
+            r"was stopped after epoch \d, by its patience",
+        ),
     ],
 )
 def test_a_run_that_cannot_go_on_keeps_no_checkpoint(fields, message):
@@ -334,7 +337,7 @@ def test_a_run_that_cannot_go_on_keeps_no_checkpoint(fields, message):
 
 
 def test_more_epochs_that_are_no_better_leave_the_best_weights():
-    run, _ = train(out="a", epochs=1)
+    run, _ = train(out="a", epochs=1, monitor="val_loss")
     before = weights(run)
 
     class Spoil(keras.callbacks.Callback):
@@ -530,9 +533,10 @@ def test_a_run_that_another_process_trains_is_left_alone(tmp_path):
 
 @pytest.mark.slow
 def test_half_precision_scales_its_loss(tmp_path):
-    run, _ = train(precision="mixed_float16", epochs=2, out=tmp_path / "run")
+    run, _ = train(precision="mixed_float16", epochs=5, learning_rate=0.003, out=tmp_path / "run")
     assert run.status == "finished"
-    assert float(metrics(run)[1]["accuracy"]) > 0.15
+    assert float(metrics(run)[-1]["loss"]) < float(metrics(run)[0]["loss"])
+    assert float(metrics(run)[-1]["accuracy"]) > 0.2
 
 
 @pytest.mark.slow

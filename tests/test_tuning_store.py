@@ -12,9 +12,10 @@ import pytest
 from tuning.store import Store
 
 
-def write_for_ever(folder):
-    """In a child process: two rows that belong together, again and again."""
+def write_for_ever(folder, told):
+    """In a child process: two rows that belong together, again and again, after a byte once the journal is open."""
     store = Store(folder)
+    os.write(told, b"o")
     for number in range(store.count(), 10**9):
         with store.writing():
             store.add_trial(number, {"learning_rate": 0.1}, {"model": "lenet5"}, 0.0)
@@ -38,12 +39,17 @@ def check_whole(folder):
 
 
 def kill_while_writing(folder, seconds):
+    """Kill a writer so long after it has opened the journal."""
+    opened, told = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            write_for_ever(folder)
+            write_for_ever(folder, told)
         finally:
             os._exit(1)
+    os.read(opened, 1)
+    os.close(opened)
+    os.close(told)
     time.sleep(seconds)
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)

@@ -127,5 +127,5 @@ def test_an_ensemble_is_not_written_over_something_else(trained, tmp_path):
             kerascnn.using.export_ensemble([one, one], taken)
     assert (tmp_path / "mine").read_text() == "mine"
     other = dataclasses.replace(one, labels=("a", "b", "c"), name="other")
-    with pytest.raises(kerascnn.errors.UsageError, match="other knows other classes than lenet5"):
+    with pytest.raises(kerascnn.errors.UsageError, match="other has other classes than lenet5"):
         kerascnn.using.export_ensemble([one, other], tmp_path / "new")

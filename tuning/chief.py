@@ -1,4 +1,4 @@
-"""The chief of a search: whom to give which trial, what to believe, when to stop. No network in here.
+"""The chief of a search: it lends trials, accepts reports, and decides when to stop. No networking here.
 
 KerasTuner's oracles suggest, unpatched. A trial is lent to a worker for `lease_seconds`; reports and heartbeats renew
 the lease, and a trial whose lease runs out is lent to the next worker that asks, which resumes from its checkpoint.
@@ -158,7 +158,7 @@ class Chief:
         return self.store.fact("ended") is not None
 
     def reopen(self):
-        """Let a search that has ended go on, because more trials or more time were asked for."""
+        """Reopen a finished search, because more trials or more time were asked for."""
         with self.store.writing():
             self.store.put_fact("ended", None)
             self.store.put_fact("reason", "")

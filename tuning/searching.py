@@ -176,7 +176,7 @@ def _described(search, space, data, settings, fixed):
             if name not in HYPERMODEL_FIELDS:
                 raise UsageError(
                     f"{name}={fixed[name]!r} has nothing to act on: the HyperModel makes the network and trains it. "
-                    f"What can be typed is {', '.join(HYPERMODEL_FIELDS)}."
+                    f"Allowed: {', '.join(HYPERMODEL_FIELDS)}."
                 )
     hps = spaces.hyperparameters(space)
     hyperparameters = spaces.described(hps)
@@ -248,7 +248,9 @@ def _address(listen, token):
     host = host.strip("[]")
     check_token(token)
     if host not in LOOPBACK and not token:
-        raise UsageError(f"Listening on {host} lets others in, so a token is needed. Give token=SECRET")
+        raise UsageError(
+            f"Listening on {host} allows connections from other machines, so a token is needed. Give token=SECRET"
+        )
     return host, int(port)
 
 

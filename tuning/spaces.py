@@ -292,7 +292,7 @@ def _asked(space, hp):
     except UsageError:
         raise
     except (Exception, SystemExit) as error:
-        raise UsageError(f"The space fails: {type(error).__name__}: {error}. Mend the function or the file.") from error
+        raise UsageError(f"The space fails: {type(error).__name__}: {error}. Fix the function or the file.") from error
     if _is_model(recipe):
         raise UsageError("A function that returns a keras.Model is taken from a Python file. Name it: search='FILE.py'")
     if not isinstance(recipe, Recipe):

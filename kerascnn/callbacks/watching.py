@@ -43,7 +43,7 @@ class Watch(keras.callbacks.Callback):
     epochs (steps) done; `finish()` is called at the end where it exists. `subject()` says what it looks at.
 
     Every look of a fit writes to a folder of its own: the second one of a kind, such as a FilterGrid of "conv2" beside
-    one of "conv1", writes to filters-conv2. A training that goes on finds its folder by the subject kept there.
+    one of "conv1", writes to filters-conv2. A resumed training finds its folder by the subject stored in it.
 
     Args:
         name: of its kind, and of the folder within `folder`.
@@ -106,7 +106,7 @@ class Watch(keras.callbacks.Callback):
             write_text(self.folder / "look.json", json.dumps(told))
         except OSError as error:
             raise UsageError(
-                f"{type(self).__name__} cannot write to {self.folder}: {error.strerror}. Give another folder=."
+                f"{type(self).__name__} cannot write to {self.folder}: {error.strerror}. Give another: folder=FOLDER"
             ) from error
         if not self._steps:  # a training that begins: looks of an earlier one in this folder are replaced
             for path in self._earlier():

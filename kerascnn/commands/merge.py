@@ -1,5 +1,6 @@
 """`kerascnn merge`: what the jobs of an array have computed, each from its shard of the images, as one result."""
 
+import contextlib
 import json
 import shlex
 from pathlib import Path
@@ -40,7 +41,9 @@ def merge(
         if not Path(shard).is_file():
             raise UsageError(f"There is no file {shard}.")
     if merge_shards(shards, out) == "microscope":
-        print(f"Now draw its pages: the command of a shard with --out {shlex.quote(str(out))} and without --shard")
+        print(
+            f"To draw its pages, repeat the command of a shard with --out {shlex.quote(str(out))} and without --shard"
+        )
 
 
 def merge_shards(shards, out):
@@ -81,11 +84,12 @@ def _merge_scans(shards, out, say):
     import kerascnn
 
     alone = out.suffix == ".npz"
-    result = kerascnn.merge(shards, out=out if alone else out / "scan.npz")
-    if not alone:
-        for layer in result.layers:
-            write_layer(result, layer, None, out)
-        write_classes(result, out, say)
+    with contextlib.nullcontext(out) if alone else runs.replacing(out) as place:
+        result = kerascnn.merge(shards, out=place if alone else place / "scan.npz")
+        if not alone:
+            for layer in result.layers:
+                write_layer(result, layer, None, place)
+            write_classes(result, place, say)
     report_layers(result)
     images, what = counted(result.manifest["images"], "image"), "the scan" if alone else "tables, sheets and scan.npz"
     say(f"\n{images}, of {counted(len(shards), 'shard')}; {what} in {out}")
@@ -119,8 +123,9 @@ def _merge_evaluation(shards, out, say):
 def _merge_microscopes(shards, out, say):
     from kerascnn.pages.microscope import shards as passes
 
-    images = counted(passes.merge_shards(shards, out)["images"], "image")
-    say(f"{out}: what was found in {images}, of {counted(len(shards), 'shard')}")
+    with runs.replacing(out) as place:
+        images = counted(passes.merge_shards(shards, place)["images"], "image")
+    say(f"{out}: results of {images}, from {counted(len(shards), 'shard')}")
 
 
 MERGED = {

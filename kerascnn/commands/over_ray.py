@@ -1,5 +1,6 @@
 """`--engine ray` of the commands with --shard: each shard is a Ray task, and what they write is merged."""
 
+import contextlib
 import functools
 import hashlib
 import inspect
@@ -29,6 +30,7 @@ from kerascnn.pages.microscope.site import MANIFEST
 from kerascnn.processes import python_module
 
 JOB = "job.json"  # in the folder of the shards: what computes them
+LOCK = "lock"  # held while a job is computed
 ATTACHED = re.compile("-o[^-]")  # -oOUT
 RETRIES = 3  # of a shard whose process or machine dies
 WHOLE = ("channels", "json", "csv", "evaluate", "predictions", "wrong")  # options that shards do not take
@@ -82,7 +84,7 @@ def _asked(name, shards, options):
         )
     if out is None:
         raise UsageError(
-            "--engine ray needs --out: what the merged shards become, in a folder that all machines share."
+            "--engine ray needs --out, the path of the merged result, in a folder that all machines share."
         )
     if shards is not None and shards < 1:
         raise UsageError(f"--shards {shards} is not allowed: it must be 1 or more.")
@@ -105,26 +107,54 @@ def without(words, options):
 def _compute(words, out, address, count):
     """Compute the shards on the cluster and merge them; those that an earlier try has left are not computed again."""
     with closing(RayCluster(address)) as cluster:
-        told = {"words": words, "kerascnn": __version__, "folder": os.getcwd()} | ({"shards": count} if count else {})
+        words = _lasting(words)
+        told = {"words": words, "kerascnn": __version__, "folder": os.getcwd(), "files": _states(words)}
+        told |= {"shards": count} if count else {}
         job = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:6]
         folder = out.absolute().with_name(f"{out.name}.shards-{job}")
         begun = read_json(folder / JOB) if (folder / JOB).exists() else {}  # perhaps when there were more machines
         count = begun.get("shards") or count or len(cluster.cpus)
-        folder.mkdir(parents=True, exist_ok=True)
-        runs.write_text(folder / JOB, json.dumps(told | {"shards": count}, indent=1))
-        paths = [folder / shard_file(words[0], (number, count)) for number in range(1, count + 1)]
-        try:
-            _compute_missing(cluster, words, paths, folder)
-        finally:
-            if not any(path.exists() for path in paths):
-                shutil.rmtree(folder, ignore_errors=True)  # a shard that is being cancelled may still write there
+        with runs.locked(folder / LOCK):
+            runs.write_text(folder / JOB, json.dumps(told | {"shards": count}, indent=1))
+            paths = [folder / shard_file(words[0], (number, count)) for number in range(1, count + 1)]
+            try:
+                _compute_missing(cluster, words, paths, folder)
+            finally:
+                if {path.name for path in folder.iterdir()} <= {
+                    JOB,
+                    LOCK,
+                }:  # nothing that a second try could go on with
+                    shutil.rmtree(folder, ignore_errors=True)
+            _merge(paths, out, folder)
+
+
+def _merge(paths, out, folder):
+    """Merge the shards and delete their folder."""
     try:
         merge_shards([str(path) for path in paths], out)
+    except UsageError as error:
+        raise UsageError(f"{error} To compute the shards anew, delete {folder} and type the command again.") from None
     except DataError:
         if out.is_file():  # it is whole: what is wrong, such as a broken image, is not with the shards
             shutil.rmtree(folder)
         raise
     shutil.rmtree(folder)
+
+
+def _lasting(words):
+    """The words of a command with the folder of a run in place of its name, which may mean another run tomorrow."""
+    name, run, *rest = [*words, ""][: max(2, len(words))]
+    if run and not run.startswith("-") and not Path(run).exists():
+        with contextlib.suppress(UsageError, DataError):
+            run = str(runs.find(run).folder.absolute())
+    return [name, run, *rest] if len(words) > 1 else words
+
+
+def _states(words):
+    """{path among the words: size and time of the file or folder, and of a run's network}: whether it has changed."""
+    paths = [Path(word) for word in words[1:] if Path(word).exists()]
+    paths += [path / "best.keras" for path in paths if (path / "best.keras").exists()]
+    return {str(path): [path.stat().st_size * path.is_file(), path.stat().st_mtime_ns] for path in paths}
 
 
 def _compute_missing(cluster, words, paths, folder):
@@ -168,7 +198,7 @@ def _shard(words, folder, variables, asked, sha, version):
     """The Ray task: one shard in a process of its own; returns what is wrong with it, or "".
 
     Raises:
-        RuntimeError: the process was killed; it may live next time.
+        RuntimeError: the process was killed; another attempt may succeed.
     """
     wrong = cannot_begin("job", asked, sha, version)
     if wrong or not Path(folder).is_dir():

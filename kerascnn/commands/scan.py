@@ -272,7 +272,7 @@ def report_layers(result):
 
 
 def _name(data):
-    """What a scan's folder says of named data: what the path ends with, and six digits that tell paths apart."""
+    """The parts of a scan's folder name that identify the data: the end of the path and six digits of its checksum."""
     if data is None:
         return []
     path = Path(data).expanduser().resolve()

@@ -57,7 +57,7 @@ def serve(run: Subject, /, *, host: str = "127.0.0.1", port: int = 8000, token: 
 
 
 def _names(host):
-    """By what names a service that listens at an address may be called: all of this machine's for 0.0.0.0 and ::."""
+    """The host names that requests may use: for 0.0.0.0 and ::, all names of this machine."""
     if host not in ("0.0.0.0", "::"):
         return (host,)
     names = {socket.gethostname(), socket.getfqdn()}

@@ -25,7 +25,6 @@ from kerascnn.using.exported import is_exported
 # Function that returns {parameter: option} for the command that was typed; set by kerascnn.cli.
 TYPED = contextvars.ContextVar("TYPED", default=dict)
 WORDS = contextvars.ContextVar("WORDS", default=())  # what was typed after `kerascnn`; set by kerascnn.cli, too
-RunName = Annotated[str, Parameter(help='a run: its folder, its name under saved_models, or "last"')]
 Subject = Annotated[
     str,
     Parameter(

@@ -45,7 +45,7 @@ def merge(shards, *, out=None, patches=True):
     manifests = []
     for number, shard in enumerate(shards, 1):
         given = isinstance(shard, ScanResult)
-        name = f"Number {number} of those given" if given else os.fspath(shard)
+        name = f"Shard number {number} of the list" if given else os.fspath(shard)
         manifests.append((name, shard.manifest if given else Record.read_manifest(shard)))
     check_one_job(manifests, "scan", DIFFERENT)
     ordered = [shards[place] for place in in_order([(name, m["shard"]) for name, m in manifests])]

@@ -72,7 +72,7 @@ def _convolutions(plan):
     deep = call_names(plan, convolutions(plan))
     if not deep:
         raise UsageError(
-            f"Model {plan.model!r} has no convolution, so layers= has to name others of its layers: "
+            f"Model {plan.model!r} has no convolution, so name other layers with layers=, from: "
             f"{', '.join(plan.layers)}."
         )
     return deep

@@ -1,7 +1,7 @@
 """Where a scan's images come from: arrays, ImageData, a tf.data.Dataset or a keras.utils.PyDataset, as one stream.
 
 Every source gives (images, labels) in the data's own order, in blocks of a given size, however the data is batched.
-Sources that can give any image again are told from those that pass by once.
+Sources with random access are distinguished from streams.
 """
 
 import hashlib
@@ -145,7 +145,7 @@ def open_source(data, labels=None, split="train", rank=4):
 
 
 def _checksum(labels, images, preprocessing):
-    """What tells two data sets apart, so that a scan that was killed does not go on with another one."""
+    """A checksum of the data, so that a killed scan does not continue with other data."""
     digest = hashlib.sha256(np.ascontiguousarray(labels).tobytes())
     digest.update(np.ascontiguousarray(images if preprocessing is None else preprocessing(images)).tobytes())
     return digest.hexdigest()

@@ -30,7 +30,7 @@ def fetch(name, files):
         name: of the data set.
         files: {file name: (checksum "md5:..." or "sha256:...", (URL, ...))}; URLs are tried in turn.
     Raises:
-        DataError: a file is neither there nor to be had; one sentence says where to put it.
+        DataError: a file is missing and cannot be downloaded; one sentence says where to put it.
     """
     folder = cache_folder(name)
     for file, (checksum, urls) in files.items():

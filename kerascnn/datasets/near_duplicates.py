@@ -41,7 +41,7 @@ def near_pairs(thumbnails):
         [(first, second, similarity from 0.8 to 1, mirrored), ...], first < second. Of images with equal thumbnails,
         each is paired with the first of those that it is nearly the same as.
     """
-    copies = {}  # so that an image's exact copies do not take the places of its nearest ones
+    copies = {}  # exact copies are compared once, so that they do not crowd out other neighbours
     for number, small in enumerate(thumbnails):
         copies.setdefault(small.tobytes(), []).append(number)
     copies = list(copies.values())

@@ -94,6 +94,14 @@ class Asked:
         source = str(self.data or self.loaded.source)
         return class_indices(self.loaded.class_names, self.classifier.labels, source)[split.labels]
 
+    def labels_if_known(self, split):
+        """As `labels`; None, and a line that says so, where the network does not know the classes of the images."""
+        try:
+            return self.labels(split)
+        except UsageError:
+            self.say("The network does not know the classes of these images: the class that it predicts is followed")
+            return None
+
     def both(self, seed):
         """The training and the test split; if there is only one split, a quarter of it is the test split."""
         train, test = self.loaded.train, self.loaded.test or self.loaded.validation

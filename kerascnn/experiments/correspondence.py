@@ -5,11 +5,13 @@ those of the whole image. If the signs of these differences agree more between i
 hidden, the network responds to what the part is, not to where it is. The paper hides the eyes and noses of five dogs.
 """
 
-import itertools
+import functools
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pandas
+from scipy.stats import t as student
 
 from kerascnn.errors import UsageError
 from kerascnn.experiments import register
@@ -38,12 +40,13 @@ def correspondence(
 
     Args:
         model: keras.Model with one image input.
-        images: float (N, H, W, C) as the model takes them, two or more.
+        images: float (N, H, W, C) as the model takes them, or anything of that length that gives such arrays for
+            slices, two or more; of their features a few batches are in memory at a time, the others in a file.
         parts: {name: int (N, 4)}: top, left, bottom, right of the part in each image, pixels; bottom and right are the
             first row and column outside.
         layers: names of layers; the paper uses the fifth and the seventh of its eight.
         fill: what replaces the part: "mean" (the image's own mean colour) or a number.
-        repeats: how often random places of each image are hidden, with the sizes of its parts in turn.
+        repeats: how often random places of each image are hidden, with the sizes of each part.
         batch_size: images computed at once; the result does not depend on it.
         seed: seed of the random places.
         keep: folder in which what was measured is saved, so that a stopped experiment continues; None: none.
@@ -56,35 +59,39 @@ def correspondence(
         UsageError: there are fewer than two images, the number of boxes differs, a box is outside the image, a part is
             called "random places", or a layer is unknown or gives the class probabilities.
     """
-    images = np.asarray(images, "float32")
     boxes = _checked(images, parts, repeats)
     names = feature_names(make_plan(model, opaque_step), layers)
-    whole = _features(model, images, names, batch_size)
     rng = np.random.default_rng(seed)
-    sizes = itertools.cycle(boxes.values())
-    places = dict(boxes) | {
-        f"{RANDOM} {number + 1}": _elsewhere(next(sizes), images.shape[1:3], rng) for number in range(repeats)
-    }
-    progress = Progress("part", len(places), say)
+    size = np.shape(images[:1])[1:3]
+    random = {}  # {the sizes of a part's boxes: random places of these sizes}
+    for of_part in boxes.values():
+        if _sizes(of_part) not in random:
+            random[_sizes(of_part)] = [_elsewhere(of_part, size, rng) for _ in range(repeats)]
+    progress = Progress("part", len(boxes) + repeats * len(random), say)
     kept = Kept(keep, model, images, names, fill, progress=progress)
+    with tempfile.TemporaryDirectory(prefix="kerascnn-correspondence-") as folder:
+        differences = functools.partial(_signs, model, images, _Whole(folder), names, fill, batch_size)
 
-    def distances(where):
-        signs = _signs(model, images, whole, names, where, fill, batch_size)
-        return np.stack([pair_distances(signs[name]) for name in names])
+        def distances(name, where):
+            def measured():
+                signs = differences(where)
+                return np.stack([pair_distances(signs[name]) for name in names])
 
-    distances_of = {
-        part: kept.measure(f"{part} {where.tolist()}", lambda where=where: distances(where))
-        for part, where in places.items()
-    }
-    random = np.mean([distances_of[part] for part in places if part not in boxes], axis=0)
+            return kept.measure(f"{name} {where.tolist()}", measured)
+
+        distances_of = {part: distances(part, where) for part, where in boxes.items()}
+        chances = {
+            sizes: np.mean([distances(f"{RANDOM} {n}", where) for n, where in enumerate(places, 1)], axis=0)
+            for sizes, places in random.items()
+        }
     rows, table_arrays = [], {}
     for number, layer in enumerate(names):
-        chance = random[number]
-        for part in boxes:
+        for part, of_part in boxes.items():
             between = distances_of[part][number]
             table_arrays[f"{part}/{layer}"] = between
-            below = chance - between
+            below = chances[_sizes(of_part)][number] - between
             rows.append((part, layer, *jackknife(between), *jackknife(below), len(images)))
+        chance = np.mean([of_sizes[number] for of_sizes in chances.values()], axis=0)
         rows.append((RANDOM, layer, *jackknife(chance), 0.0, 0.0, len(images)))
     columns = ["part", "layer", "distance", "error", "below_random", "below_error", "images"]
     table = pandas.DataFrame(rows, columns=columns)
@@ -120,18 +127,54 @@ def hidden(images, boxes, fill="mean"):
     return out
 
 
+def _sizes(boxes):
+    """The heights and widths of boxes (N, 4), as text."""
+    return str((boxes[:, 2:] - boxes[:, :2]).tolist())
+
+
+class _Whole:
+    """The features of whole images, and the signs of differences, in files of a folder that is deleted.
+
+    Attributes:
+        known: (name, first row) of the features that have been computed.
+    """
+
+    def __init__(self, folder):
+        self.folder, self.arrays, self.known = Path(folder), {}, set()
+
+    def array(self, kind, name, shape, dtype):
+        """The array of this kind and name."""
+        if (kind, name) not in self.arrays:
+            path = self.folder / str(len(self.arrays))
+            self.arrays[kind, name] = np.memmap(path, dtype, "w+", shape=shape)
+        return self.arrays[kind, name]
+
+
 def _features(model, images, names, batch_size):
     maps = activations(model, images, names, batch_size=batch_size)
     return {name: maps[name].reshape(len(images), -1) for name in names}
 
 
-def _signs(model, images, whole, names, boxes, fill, batch_size):
-    signs = {name: np.empty(whole[name].shape, "int8") for name in names}
+def _signs(model, images, stored, names, fill, batch_size, boxes):
+    """{name: int8 (N, features)}: the signs of the features of the images less those of the images with boxes hidden.
+
+    Args:
+        stored: _Whole.
+    """
+    signs = {}
     for start in range(0, len(images), BLOCK * batch_size):
-        rows = slice(start, start + BLOCK * batch_size)
-        without = _features(model, hidden(images[rows], boxes[rows], fill), names, batch_size)
+        rows = slice(start, min(start + BLOCK * batch_size, len(images)))
+        few = np.asarray(images[rows], "float32")
+        without, before = _features(model, hidden(few, boxes[rows], fill), names, batch_size), None
         for name in names:
-            signs[name][rows] = np.sign(whole[name][rows] - without[name])
+            shape = len(images), without[name].shape[1]
+            signs[name] = stored.array("signs", name, shape, "int8")
+            whole = stored.array("whole", name, shape, "float32")
+            if (name, start) not in stored.known:
+                before = before or _features(model, few, names, batch_size)
+                whole[rows] = before[name]
+                stored.known.add((name, start))
+            signs[name][rows] = np.sign(whole[rows] - without[name])
     return signs
 
 
@@ -150,7 +193,7 @@ def _checked(images, parts, repeats):
         raise UsageError(f"repeats={repeats} is not allowed: it must be at least 1.")
     if not parts or RANDOM in parts:
         raise UsageError(f"parts={list(parts)} is not allowed: name one or more parts, none of them {RANDOM!r}.")
-    height, width = images.shape[1:3]
+    height, width = np.shape(images[:1])[1:3]
     checked = {}
     for name, boxes in parts.items():
         boxes = np.asarray(boxes)
@@ -173,12 +216,21 @@ def _checked(images, parts, repeats):
 
 def _findings(table):
     said = []
-    for row in table[table["part"] != RANDOM].itertuples():
-        alike = "alike" if row.below_random > 2 * row.below_error else "no more alike than random places"
+    tested = table[table["part"] != RANDOM]
+    for row in tested.itertuples():
+        reach = student.ppf(0.975, row.images - 1) * row.below_error if row.images > 2 else np.nan
+        if np.isnan(reach):
+            verdict = "it is not known whether it is treated alike, as three images are needed"
+        elif abs(row.below_random) <= reach:
+            verdict = "it is treated not measurably more or less alike than random places"
+        else:
+            verdict = "it is treated alike" if row.below_random > 0 else "it is treated less alike than random places"
         said.append(
-            f"{row.layer}: {row.part} is treated {alike}: {row.distance:.3f} +- {row.error:.3f}, "
+            f"{row.layer}, {row.part}: {verdict}: {row.distance:.3f} +- {row.error:.3f}, "
             f"{row.below_random:.3f} +- {row.below_error:.3f} below random places ({row.images} images)."
         )
+    if len(tested) > 1:
+        said.append(f"These are {len(tested)} comparisons at 5% each: one in twenty differs by chance.")
     return tuple(said)
 
 
@@ -237,7 +289,7 @@ def command(
         split = asked.split.take(rows)
     chosen = layer_names(layers) or usual_layers(asked.model, first=False)
     options = {"repeats": repeats, "seed": seed, "keep": asked.kept("correspondence"), "say": asked.say}
-    return correspondence(asked.model, asked.prepared(split)[:], parts, chosen, **options)
+    return correspondence(asked.model, asked.prepared(split), parts, chosen, **options)
 
 
 def _with_masks(asked, images, seed, patch):

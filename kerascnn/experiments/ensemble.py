@@ -16,7 +16,7 @@ from kerascnn.errors import UsageError
 from kerascnn.experiments import register
 from kerascnn.experiments.kept import Kept, blocks
 from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
-from kerascnn.explain.answers import class_probabilities
+from kerascnn.explain.answers import outputs_as_probabilities
 from kerascnn.plots import BLUE, ORANGE, SHARES, shortened
 from kerascnn.progress import Progress
 from kerascnn.training.evaluate import interval
@@ -32,11 +32,12 @@ def ensemble(probabilities, labels):
         labels: int (N,), the true classes.
     Returns:
         Outcome. Table: members (a name, or the names of those that answer together), count (number of members), error
-        (share of images), low and high (its 95% Wilson interval), loss (mean negative log-likelihood), images. Arrays:
-        "mistakes" bool (members, N) and "correlation" (members, members), of the mistakes of two networks; nan if one
-        of them makes no mistakes.
+        (share of images), low and high (its 95% Wilson interval), loss (mean negative log-likelihood), images. Table
+        "correlation" of the mistakes of two networks; nan if one of them makes none. Arrays: "mistakes" bool
+        (members, N) and "correlation" (members, members).
     Raises:
-        UsageError: there are fewer than two networks, shapes differ, or a label is not one of the classes.
+        UsageError: there are fewer than two networks, shapes differ, rows do not sum to 1, or a label is not one of the
+            classes.
     """
     names = list(probabilities)
     stacked, labels = _checked(probabilities, labels)
@@ -51,7 +52,8 @@ def ensemble(probabilities, labels):
         correlation = np.corrcoef(mistakes.astype("float64"))
     arrays = {"mistakes": mistakes, "correlation": correlation}
     said = _findings(names, mistakes, stacked.mean(0).argmax(1) != labels, correlation)
-    return Outcome("ensemble", table, said, lambda: _figure(names, table, correlation), arrays)
+    tables = {"correlation": pandas.DataFrame(correlation, names, names).rename_axis("network").reset_index()}
+    return Outcome("ensemble", table, said, lambda: _figure(names, table, correlation), arrays, tables)
 
 
 def _checked(probabilities, labels):
@@ -68,7 +70,13 @@ def _checked(probabilities, labels):
             )
     if labels.min() < 0 or labels.max() >= first[1]:
         raise UsageError(f"labels from {labels.min()} to {labels.max()} are not allowed: there are {first[1]} classes.")
-    return np.array([np.asarray(answers, "float64") for answers in probabilities.values()]), labels
+    stacked = np.array([np.asarray(answers, "float64") for answers in probabilities.values()])
+    for name, answers in zip(probabilities, stacked, strict=True):
+        if not np.allclose(answers.sum(1), 1, atol=1e-2) or answers.min() < 0:
+            raise UsageError(
+                f"The answers of {name!r} are not probabilities: values must be 0 or more, and each row must sum to 1."
+            )
+    return stacked, labels
 
 
 def _row(name, count, answers, labels):
@@ -177,7 +185,7 @@ class _Member:
         def answered():
             batches = [self.images[part] for part in blocks(len(self.images), 64)]
             scores = np.concatenate([np.asarray(self.model.predict_on_batch(batch)) for batch in batches])
-            return np.asarray(class_probabilities(self.model, scores))
+            return outputs_as_probabilities(self.model, scores)
 
         return Kept(keep, self.model, self.images).measure("answers", answered)
 
@@ -189,13 +197,20 @@ def _member(asked, images, seed):
     truth = [split.files, [asked.loaded.class_names[label] for label in split.labels]]
     pixels = None if split.files else (split.images.shape, hashlib.blake2b(split.images[:].tobytes()).digest())
     name, classes = Path(str(asked.runs[0])).name, list(asked.classifier.labels)
-    return _Member(name, classes, asked.model, asked.prepared(split), asked.labels(split), truth, pixels)
+    member = _Member(name, classes, asked.model, asked.prepared(split), asked.labels(split), truth, pixels)
+    del asked.loaded  # the other images, of each network's own data
+    return member
 
 
 def _check_together(member, first):
     """Raise a UsageError if two networks cannot answer together, or one may have been trained on the test images."""
     if sorted(member.classes) != sorted(first.classes):
-        raise UsageError(f"{member.name} knows other classes than {first.name}, so the two cannot answer together.")
+        other = sorted(set(member.classes) ^ set(first.classes))
+        named = ", ".join(map(repr, other[:5])) + (" ..." if len(other) > 5 else "")
+        raise UsageError(
+            f"{member.name} has other classes than {first.name}, so the two cannot answer together: only one of them "
+            f"has {named}. Name networks with the same classes."
+        )
     other = None not in (member.pixels, first.pixels) and member.pixels != first.pixels
     if member.truth != first.truth or (other and member.pixels[0] == first.pixels[0]):
         raise UsageError(

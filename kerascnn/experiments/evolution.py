@@ -19,7 +19,7 @@ from kerascnn.dataset_scan.scanning import scan
 from kerascnn.dataset_scan.sheets import enlarged, natural
 from kerascnn.errors import UsageError, counted, unknown
 from kerascnn.experiments import register
-from kerascnn.experiments.architecture import with_epochs
+from kerascnn.experiments.architecture import input_shape, with_epochs
 from kerascnn.experiments.asked import layer_names
 from kerascnn.experiments.kept import Kept, blocks
 from kerascnn.experiments.kept_epochs import KeptEpochs, loaded, networks
@@ -31,6 +31,8 @@ from kerascnn.network.plan import make_plan
 from kerascnn.plots import BLUE, GREEN, ORANGE, PURPLE, RED
 from kerascnn.progress import Progress
 from kerascnn.recipes import Recipe
+from kerascnn.training.build import network, without_weights
+from kerascnn.training.prepare import anchored
 from kerascnn.training.train import train
 from kerascnn.using.features import check_feature
 
@@ -229,8 +231,8 @@ def _findings(order, settled, distance):
         # The area under the share of the distance, of each image: the smaller, the earlier a layer settles
         first, final = (distance[n] / max(float(distance[n][0].mean()), 1e-12) for n in (names[0], names[-1]))
         mean, low, high = mean_interval((final - first).mean(0))
-        verdict = "later than" if low > 0 else "earlier than" if high < 0 else "not measurably later than"
-        told = "as in the paper" if low > 0 else "unlike in the paper"
+        verdict = "later than" if low > 0 else "earlier than" if high < 0 else "not measurably later or earlier than"
+        told = "as in the paper" if low > 0 else "unlike in the paper" if high < 0 else "which settles nothing"
         said.append(
             f"{names[-1]} settles {verdict} {names[0]}, {told}: mean difference of the remaining distance {mean:+.3f} "
             f"{told_interval(low, high, distance[names[0]].shape[1], form='{:+.3f}')}."
@@ -317,21 +319,41 @@ def command(
     asked.out = asked.out or run.folder / "experiments"
     folder = asked.out / "evolution"
     options = {"callbacks": [KeptEpochs(folder / "epochs", wanted)], "test": False, "say": asked.say}
+    if len({0, *wanted}) < 3:
+        raise UsageError(
+            f"epochs={','.join(map(str, wanted))} is not enough: a course has two epochs or more after the untrained "
+            "network. Name a run of more epochs, or give epochs=1,2."
+        )
+    _checked_layers(recipe, asked, layer_names(layers), drawn)
+    length = {"epochs": recipe.epochs, "steps": recipe.steps}
     if not (folder / "recipe.json").exists():
         train(recipe, out=folder, **options)
+    elif Recipe.from_dict(runs.as_run(folder).read("recipe")).replace(**length) != anchored(recipe):
+        raise UsageError(
+            f"{folder} holds a training by another recipe. Give another folder for this experiment: out=FOLDER"
+        )
     elif runs.as_run(folder).read("run").get("status") != "finished":
         train(resume=folder, **options)
     models = networks(folder / "epochs")
     missing = set(wanted) - set(models)
     if missing:
         raise UsageError(
-            f"{folder} was trained without looking at epoch {min(missing)}: epochs={epochs}. Give another folder for "
-            "this experiment: out=FOLDER"
+            f"{folder} was trained without looking at epoch {min(missing)}; there are {', '.join(map(str, models))}. "
+            "Give another folder for this experiment: out=FOLDER"
         )
     split = spread(asked.loaded.train, images)
     given = {n: load for n, load in models.items() if n in (0, *wanted)}
     options = {"channels": drawn, "keep": asked.kept("evolution"), "say": asked.say}
     return evolution(given, asked.prepared(split)[:], layer_names(layers), **options)
+
+
+def _checked_layers(recipe, asked, layers, channels):
+    """Raise the UsageError of `evolution` for unknown layers and channels before a network is trained for them."""
+    model = network(without_weights(recipe), input_shape(recipe, asked.loaded), len(asked.loaded.class_names))
+    chosen, plan = scanned_layers(model, layers), make_plan(model, opaque_step)
+    for each in chosen:
+        check_feature(plan, each.name, each.value)
+    _numbers(channels, chosen)
 
 
 def typed_channels(text):

@@ -26,6 +26,7 @@ from kerascnn.explain.subjects import opaque_step
 from kerascnn.network.plan import make_plan
 from kerascnn.plots import BLUE, ORANGE
 from kerascnn.progress import Progress
+from kerascnn.training.evaluate import interval
 from kerascnn.using.features import feature_place
 
 FROZEN, SCRATCH = "frozen features", "from scratch"
@@ -72,8 +73,9 @@ def generalisation(
         say: called with lines of progress.
     Returns:
         Outcome. Table: images_per_class, method ("frozen features", "from scratch"), accuracy (mean over the repeats),
-        low and high (its 95% interval by Student's t), repeats, test_images. Arrays: "accuracy" (methods, counts,
-        repeats), "counts" (mean images per class), "crossing" (images per class, or nan).
+        low and high (its 95% interval: over the repeats by Student's t; where there is one, or all images are taken,
+        over the test images by Wilson), repeats, test_images. Arrays: "accuracy" (methods, counts, repeats), "counts"
+        (mean images per class), "crossing" (images per class, or nan).
     Raises:
         UsageError: a class has fewer images than asked for, or the layer is unknown.
     """
@@ -96,7 +98,9 @@ def generalisation(
         for repeat in range(repeats):
             rows = drawn(labels, count, np.random.default_rng([seed, repeat]))
 
-            def by_features(rows=rows):
+            def by_features(rows=rows, count=count, place=place, repeat=repeat):
+                if count is None and repeat:  # all images, as in the first draw
+                    return accuracy[0, place, 0]
                 of_rows = features[np.searchsorted(needed, rows)]
                 chosen = fitted(scaled("softmax", seed), of_rows, labels[rows], STRENGTHS, FOLDS, seed)
                 return (chosen.predict(test) == test_labels).mean()
@@ -111,12 +115,12 @@ def generalisation(
                 tell = functools.partial("{}: {:.1%}".format, name)
                 accuracy[method, place, repeat] = kept.measure(name, function, tell)
     sizes = np.array([len(drawn(labels, n, np.random.default_rng(0))) / len(np.unique(labels)) for n in counts])
-    table = _table(accuracy, sizes, len(test_labels))
+    table = _table(accuracy, sizes, len(test_labels), counts)
     cross = crossing(sizes, *accuracy.mean(2))
     arrays = {"accuracy": accuracy, "counts": sizes, "crossing": np.array(cross)}
     level = chance(labels, test_labels)
     title = f"{model.name}: features of {layer} on other data"
-    said = _findings(accuracy, sizes, cross)
+    said = _findings(accuracy, sizes, cross, steps)
     return Outcome("generalisation", table, said, lambda: _figure(table, cross, level, title), arrays)
 
 
@@ -176,16 +180,19 @@ def _check(images, labels, test_images, test_labels, counts, repeats, steps):
         raise UsageError(f"Class {least} has {sizes.min()} training images; two classes with {FOLDS} each are needed.")
 
 
-def _table(accuracy, sizes, tests):
+def _table(accuracy, sizes, tests, counts):
     rows = []
     for method, of_method in zip((FROZEN, SCRATCH), accuracy, strict=True):
-        for size, values in zip(sizes, of_method, strict=True):
-            rows.append((size, method, *mean_interval(values), len(values), tests))
+        for size, values, count in zip(sizes, of_method, counts, strict=True):
+            mean, low, high = mean_interval(values)
+            if len(values) == 1 or (count is None and method == FROZEN):  # nothing is drawn: over the test images
+                low, high = interval(round(mean * tests), tests)
+            rows.append((size, method, mean, low, high, len(values), tests))
     columns = ["images_per_class", "method", "accuracy", "low", "high", "repeats", "test_images"]
     return pandas.DataFrame(rows, columns=columns)
 
 
-def _findings(accuracy, sizes, cross):
+def _findings(accuracy, sizes, cross, steps):
     said = []
     for place, size in enumerate(sizes):
         mean, low, high = mean_interval(accuracy[0, place] - accuracy[1, place])
@@ -197,21 +204,20 @@ def _findings(accuracy, sizes, cross):
             f"{round(size, 1):g} images a class: frozen features {accuracy[0, place].mean():.1%}, from scratch "
             f"{accuracy[1, place].mean():.1%}: {100 * mean:+.1f} points {interval}{verdict}."
         )
+    scratch = f"Training from scratch, {counted(steps, 'step')} long,"
     if np.isnan(cross):
-        said.append(
-            f"Training from scratch does not catch up with the features by {round(sizes[-1], 1):g} images a class."
-        )
+        said.append(f"{scratch} does not catch up with the features by {round(sizes[-1], 1):g} images a class.")
     elif cross == sizes[0]:
-        said.append(f"Training from scratch is already ahead with {round(cross, 1):g} images a class.")
+        said.append(f"{scratch} is already ahead with {round(cross, 1):g} images a class.")
     else:
-        said.append(f"Training from scratch catches up with the features at about {cross:.0f} images a class.")
+        said.append(f"{scratch} catches up with the features at about {cross:.0f} images a class.")
     return tuple(said)
 
 
 def _figure(table, cross, level, title):
     repeats, tests = table["repeats"].iloc[0], table["test_images"].iloc[0]
-    bands = "mean with its 95% band over" if repeats > 1 else "of"
-    title = f"{title}\n{bands} {counted(int(repeats), 'draw')}, {tests} test images"
+    over = f"mean of {repeats} draws with its 95% band" if repeats > 1 else "one draw with the test images' 95% band"
+    title = f"{title}\n{over}, {tests} test images"
     figure, axes = accuracy_panel(6.2, title, xlabel="training images of each class", xscale="log")
     for method, colour in ((FROZEN, BLUE), (SCRATCH, ORANGE)):
         rows = table[table["method"] == method].sort_values("images_per_class")

@@ -18,6 +18,7 @@ from kerascnn.experiments.asked import layer_names
 from kerascnn.experiments.kept import Kept, blocks
 from kerascnn.experiments.labels import check_classes, checked_labels
 from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
+from kerascnn.explain.answers import outputs_as_probabilities
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.subjects import opaque_step
 from kerascnn.network.find import call_names, convolutions
@@ -37,7 +38,9 @@ CHANGES = {  # name: (usual amounts, the amount that changes nothing, name of th
     "blur": (np.linspace(0, 3, 7), 0, "standard deviation of the blur, pixels"),
     "noise": (np.linspace(0, 1, 6), 0, "standard deviation of the noise, in the image's own"),
 }
+FILLED = ("translation", "horizontal", "scale", "rotation", "blur")  # changes that bring in what is beyond the border
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE)
+DRAWN = 5  # single images, as in the paper
 
 
 @register(source="Zeiler and Fergus 2013, figure 5")
@@ -59,7 +62,7 @@ def invariance(
     """How far features move as images change, and how the probability of the class changes.
 
     Args:
-        model: keras.Model with one image input, ending in class probabilities.
+        model: keras.Model with one image input, ending in class probabilities or in scores, of which they are made.
         images: float (N, H, W, C) as the model takes them, or anything of that length that gives such arrays for
             slices; only a batch of them is in memory at a time.
         labels: int (N,), the true classes; None: the classes predicted for the unchanged images.
@@ -78,7 +81,8 @@ def invariance(
         and distance_high (its 95% interval), relative (each distance divided by the length of the unchanged features),
         low and high (its 95% interval), images; the rows of layer "probability" have the probability of the class in
         relative. Table "areas": layer, area (the mean of relative over the amounts), low, high, images, to compare
-        networks. Arrays: "relative" and "distance" (layers, amounts, N) and "probability" (amounts, N).
+        networks. Table "images": layer, amount, image, distance and relative of the images that are drawn. Arrays:
+        "relative" and "distance" (layers, amounts, N) and "probability" (amounts, N).
     Raises:
         UsageError: the change, the fill or a layer is unknown, a layer gives the class probabilities, an amount is not
             possible, or a label is not one of the network's classes.
@@ -107,10 +111,10 @@ def invariance(
     return Outcome(
         f"invariance-{change}",
         _table(names, amounts, distance, relative, probability),
-        (*_findings(names, relative, change), *_straight(names, relative, change, amounts)),
+        (*_findings(names, relative, change, fill), *_straight(names, relative, change, amounts)),
         lambda: _figure(names, amounts, distance if raw else relative, probability, change, fill, model.name, raw),
         {"amounts": amounts, "relative": relative, "distance": distance, "probability": probability},
-        {"areas": areas(names, relative)},
+        {"areas": areas(names, relative), "images": _single(names, amounts, distance, relative, probability)},
     )
 
 
@@ -120,20 +124,19 @@ def _distances(model, images, labels, names, change, amounts, fill, noise):
 
     def features(given):
         maps = activations(model, given, names, batch_size=len(given))
-        answers = np.asarray(model.predict_on_batch(given))
+        answers = outputs_as_probabilities(model, model.predict_on_batch(given))
         return [maps[name].reshape(len(given), -1) for name in names], answers
 
     original, answers = features(images)
-    if labels is None:
-        labels = answers.argmax(1) if answers.shape[1] > 1 else (answers[:, 0] >= 0.5).astype(int)
-    check_classes(labels, max(2, answers.shape[1]))
+    labels = answers.argmax(1) if labels is None else labels
+    check_classes(labels, answers.shape[1])
     distance = np.zeros((len(names), len(amounts), len(images)))
     probability = np.zeros((len(amounts), len(images)))
     for place, amount in enumerate(amounts):
         moved, answers = features(changed(images, change, amount, fill, noise))
         for layer, (before, after) in enumerate(zip(original, moved, strict=True)):
             distance[layer, place] = np.linalg.norm(after - before, axis=1)
-        probability[place] = _of_class(answers, labels)
+        probability[place] = answers[np.arange(len(labels)), labels]
     length = np.array([np.maximum(np.linalg.norm(layer, axis=1), 1e-12) for layer in original])
     return {"distance": distance, "length": length, "probability": probability}
 
@@ -198,6 +201,9 @@ def _checked(change, amounts, fill, size):
 def usual_layers(model, *, first=True):
     """Names of the first convolution, the last one, and the last layer before the scores, where they exist.
 
+    Convolutions that only scale pixels, before the first filter larger than a pixel, do not count, nor does one that
+    gives the scores, as in SqueezeNet: what it sees is then the last layer.
+
     Args:
         first: False leaves the first convolution out, unless there is only one.
     """
@@ -209,18 +215,36 @@ def _layers(plan, layers):
 
 
 def _usual(plan, first=True):
-    deep = convolutions(plan)
-    weighted = [path for path, kind in plan.kinds.items() if path in deep or kind == "Dense"]
-    hidden = weighted[-2:-1]  # the last of all gives the scores
-    paths = dict.fromkeys([*(deep[:1] if first else ()), *deep[-1:], *hidden])
+    deep, dense = hidden_layers(plan)
+    last = deep[-1:]
+    weighted = [path for path, kind in plan.kinds.items() if path in convolutions(plan) or kind == "Dense"]
+    if deep and weighted[-1] in convolutions(plan) and weighted[-1] not in deep:
+        last, dense = (), [_seen(plan, weighted[-1])]
+    paths = dict.fromkeys([*(deep[:1] if first else ()), *last, *dense[-1:]])
     return [call_names(plan, [path])[-1] for path in paths or weighted[:1]]
 
 
-def _of_class(answers, labels):
-    """The probability of each image's class; of one unit, that of class 1 or what is left of it."""
-    if answers.shape[1] == 1:
-        return np.where(labels == 1, answers[:, 0], 1 - answers[:, 0])
-    return answers[np.arange(len(labels)), labels]
+def hidden_layers(plan):
+    """(paths of the convolutions, paths of the dense layers) of a network that are neither a scaling of the pixels,
+    before the first filter larger than a pixel, nor give the scores, unless there are no others."""
+    kernels = {s.layer: plan.constants[-s.weights[0] - 1].shape for s in plan.steps if s.rule == "conv" and s.weights}
+    deep = convolutions(plan)
+    large = [number for number, path in enumerate(deep) if max(kernels.get(path, (2,))[:-2], default=2) > 1]
+    deep = deep[large[0] :] if large else deep
+    weighted = [path for path, kind in plan.kinds.items() if path in deep or kind == "Dense"]
+    hidden = weighted[:-1]
+    return [p for p in hidden if p in deep] or deep, [p for p in hidden if p not in deep]
+
+
+def _seen(plan, path):
+    """The layer whose maps a convolution sees, padding and dropout aside."""
+    made = {step.output: step for step in plan.steps}
+    step = next(step for step in plan.steps if step.layer == path)
+    while step.inputs[0] in made:
+        step = made[step.inputs[0]]
+        if plan.kinds[step.layer] not in ("ZeroPadding2D", "Dropout", "SpatialDropout2D") and step.layer != path:
+            return step.layer
+    return path
 
 
 def _table(names, amounts, distance, relative, probability):
@@ -234,13 +258,27 @@ def _table(names, amounts, distance, relative, probability):
     return pandas.DataFrame(rows, columns=columns).sort_values(["layer", "amount"], kind="stable", ignore_index=True)
 
 
+def _single(names, amounts, distance, relative, probability):
+    """The curves of single images that are drawn, as a table."""
+    rows = [
+        (name, amount, image, *(of[place, image] for of in values))
+        for name, *values in [
+            *zip(names, distance, relative, strict=True),
+            ("probability", probability * np.nan, probability),
+        ]
+        for place, amount in enumerate(amounts)
+        for image in range(min(DRAWN, probability.shape[1]))
+    ]
+    return pandas.DataFrame(rows, columns=["layer", "amount", "image", "distance", "relative"])
+
+
 def areas(names, relative):
     """A DataFrame with the area under each layer's curve, as the mean of relative (layers, amounts, N) over amounts."""
     rows = [(name, *mean_interval(area), len(area)) for name, area in zip(names, relative.mean(1), strict=True)]
     return pandas.DataFrame(rows, columns=["layer", "area", "low", "high", "images"])
 
 
-def _findings(names, relative, change):
+def _findings(names, relative, change, fill):
     """The area under each layer's curve, and whether the first layer moves more than the last."""
     said = [
         f"{row.layer}: mean relative distance over the amounts {row.area:.3f} "
@@ -251,9 +289,10 @@ def _findings(names, relative, change):
         area = relative.mean(1)
         mean, low, high = mean_interval(area[0] - area[-1])
         verdict = "more than" if low > 0 else "less than" if high < 0 else "not measurably otherwise than"
+        border = f" (border: {fill})" if change in FILLED else ""
         said.append(
-            f"Under {change} the features of {names[0]} move {verdict} those of {names[-1]}: difference {mean:.3f} "
-            f"{told_interval(low, high, relative.shape[-1], form='{:.3f}')}."
+            f"Under {change}{border} the features of {names[0]} move {verdict} those of {names[-1]}: difference "
+            f"{mean:.3f} {told_interval(low, high, relative.shape[-1], form='{:.3f}')}."
         )
     return tuple(said)
 
@@ -284,7 +323,7 @@ def _straight(names, relative, change, amounts):
     if not len(last):
         return ()
     mean, low, high = mean_interval(last)
-    verdict = "nearly linear" if low > 0.9 else "not nearly linear" if high < 0.9 else "perhaps nearly linear"
+    verdict = "nearly linear" if low > 0.9 else "not nearly linear" if high < 0.9 else "not known to be nearly linear"
     than = f"; at {names[0]} it explains {first.mean():.0%}" if len(names) > 1 and len(first) else ""
     of_what = "the logarithm of the scale" if change == "scale" else "the number of pixels"
     return (
@@ -298,7 +337,7 @@ def _figure(names, amounts, distance, probability, change, fill, model, raw):
     figure = Figure(figsize=(3.4 * (len(names) + 1), 3.6), layout="constrained")
     panels = figure.subplots(1, len(names) + 1, squeeze=False)[0]
     for panel, name, values in zip(panels, [*names, "probability of the class"], [*distance, probability], strict=True):
-        for image in range(min(5, values.shape[1])):
+        for image in range(min(DRAWN, values.shape[1])):
             panel.plot(amounts, values[:, image], color=COLOURS[image], linewidth=0.8, alpha=0.7)
         mean, low, high = mean_interval(values)
         panel.fill_between(amounts, low, high, color="0.5", alpha=0.3, linewidth=0)
@@ -312,8 +351,9 @@ def _figure(names, amounts, distance, probability, change, fill, model, raw):
     panels[0].set_ylabel("distance of the features" + ("" if raw else ", relative"))
     panels[-1].set_ylim(0, 1)
     count = distance.shape[-1]
+    border = f", border {fill}" if change in FILLED else ""
     figure.suptitle(
-        f"{model}: {change}, border {fill}; mean of {count} images with its 95% band, and {min(5, count)} of them",
+        f"{model}: {change}{border}; mean of {count} images with its 95% band, and {min(DRAWN, count)} of them",
         fontsize="medium",
     )
     return figure
@@ -355,4 +395,4 @@ def command(
     options = {"change": change, "amounts": amounts or None, "layers": layer_names(layers), "fill": fill, "seed": seed}
     options["raw"] = raw
     options |= {"keep": asked.kept("invariance"), "say": asked.say}
-    return invariance(asked.model, asked.prepared(split), asked.labels(split), **options)
+    return invariance(asked.model, asked.prepared(split), asked.labels_if_known(split), **options)

@@ -11,7 +11,7 @@ import pandas
 from kerascnn.errors import UsageError, counted
 from kerascnn.experiments import register
 from kerascnn.experiments.asked import layer_names
-from kerascnn.experiments.invariance import COLOURS, invariance, usual_layers
+from kerascnn.experiments.invariance import COLOURS, FILLED, invariance, usual_layers
 from kerascnn.experiments.kept import Kept
 from kerascnn.experiments.kept_epochs import loaded, networks
 from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
@@ -21,13 +21,24 @@ from kerascnn.progress import Progress
 
 @register(source="Zeiler and Fergus 2013, figures 4 and 5")
 def invariance_epochs(
-    models, images, labels=None, *, change="translation", amounts=None, layers=None, fill="zeros", keep=None, say=None
+    models,
+    images,
+    labels=None,
+    *,
+    change="translation",
+    amounts=None,
+    layers=None,
+    fill="zeros",
+    batch_size=64,
+    seed=0,
+    keep=None,
+    say=None,
 ):
     """How far the features of each layer move as images change, after each of some epochs of training.
 
     Args:
         models: {epochs done: keras.Model, or a function without arguments that gives one}, two or more.
-        images, labels, change, amounts, layers, fill: as for `invariance`.
+        images, labels, change, amounts, layers, fill, batch_size, seed: as for `invariance`.
         keep: folder in which what was measured is saved, so that a stopped experiment continues; None: none.
         say: called with a line for each epoch.
     Returns:
@@ -45,10 +56,11 @@ def invariance_epochs(
     numbers_of = {}
     for epochs in order:
         model = last if epochs == order[-1] else loaded(models[epochs])
-        kept = Kept(keep, model, images, labels, change, amounts, names, fill, progress=progress)
+        kept = Kept(keep, model, images, labels, change, amounts, names, fill, batch_size, seed, progress=progress)
 
         def of_epoch(model=model):
             options = {"change": change, "amounts": amounts, "layers": names, "fill": fill}
+            options |= {"batch_size": batch_size, "seed": seed}
             result = invariance(model, images, labels, **options)
             layers = list(result.tables["areas"]["layer"])
             return dict(zip(layers, result.arrays["relative"].mean(1), strict=True))
@@ -64,7 +76,7 @@ def invariance_epochs(
         for epochs, area in zip(order, values, strict=True)
     ]
     table = pandas.DataFrame(rows, columns=["layer", "epochs", "area", "low", "high", "images"])
-    title = f"{last.name}: {change}, border {fill}"
+    title = f"{last.name}: {change}{f', border {fill}' if change in FILLED else ''}"
     name = f"invariance-epochs-{change}"
     return Outcome(name, table, _findings(order, arrays), lambda: _figure(table, title), arrays)
 
@@ -128,7 +140,7 @@ def command(
     images
         how many test images to use
     seed
-        seed for the choice of images
+        seed for the choice of images and for the noise
     """
     folder = epochs or Path(asked.classifier.folder) / "experiments" / "evolution" / "epochs"
     models = networks(folder)
@@ -138,6 +150,6 @@ def command(
             "needed. To train the run again and keep some: kerascnn experiment evolution RUN"
         )
     split = asked.some(images, seed)
-    options = {"change": change, "amounts": amounts or None, "layers": layer_names(layers), "fill": fill}
+    options = {"change": change, "amounts": amounts or None, "layers": layer_names(layers), "fill": fill, "seed": seed}
     options |= {"keep": asked.kept("invariance-epochs"), "say": asked.say}
-    return invariance_epochs(models, asked.prepared(split)[:], asked.labels(split), **options)
+    return invariance_epochs(models, asked.prepared(split), asked.labels_if_known(split), **options)

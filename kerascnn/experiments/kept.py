@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kerascnn import __version__, backends
 from kerascnn.runs import plain, replacing
 
 
@@ -14,14 +15,14 @@ class Kept:
 
     Args:
         folder: Path of the folder, which is made when the first measurement is saved; None: nothing is saved.
-        settings: what the measurements depend on: a keras.Model, images, arrays or values. With other settings
-            everything is measured again.
+        settings: what the measurements depend on: a keras.Model, images, arrays or values. With other settings, or
+            another version of this package or backend, everything is measured again.
         progress: `kerascnn.progress.Progress` that counts the measurements; None: none.
     """
 
     def __init__(self, folder, *settings, progress=None):
         self.folder, self.progress = None if folder is None else Path(folder), progress
-        self.settings = None if folder is None else digest(settings)
+        self.settings = None if folder is None else digest((__version__, backends.backend(), *settings))
 
     def _file(self, name):
         return self.folder / f"{plain(name)[:60]}-{digest((self.settings, name))}.npz"
@@ -80,6 +81,14 @@ def digest(settings):
     return state.hexdigest()[:16]
 
 
+def _structure(model):
+    """What a network consists of, as text: all options of its layers where they can be written down."""
+    try:
+        return model.to_json()
+    except (TypeError, ValueError, NotImplementedError):  # a layer of the user's own
+        return repr([(layer.name, type(layer).__name__) for layer in model.layers])
+
+
 def _parts(value):
     """What a setting consists of: arrays and values.
 
@@ -87,7 +96,7 @@ def _parts(value):
     by their number, and by what the first eight of them and the last one show.
     """
     if hasattr(value, "get_weights"):
-        return [[(layer.name, type(layer).__name__) for layer in value.layers], *value.get_weights()]
+        return [_structure(value), *value.get_weights()]
     if isinstance(value, dict):
         return [part for key, each in value.items() for part in (key, *_parts(each))]
     if isinstance(value, (list, tuple)):

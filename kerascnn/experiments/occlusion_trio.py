@@ -29,6 +29,7 @@ from kerascnn.explain.sheets import draw_image, map_colours
 from kerascnn.explain.targets import Neuron
 from kerascnn.plots import UNSIGNED, shortened
 from kerascnn.progress import Progress
+from kerascnn.training.evaluate import interval
 
 OTHERS = 3  # images whose projections stand beside the image's own, as in the paper
 MOST = 9  # classes with a colour of their own; all others are grey
@@ -77,7 +78,10 @@ def occlusion_trio(
     """
     images, labels = np.asarray(images, "float32"), checked_labels(labels, len(images))
     if len(others) < OTHERS:
-        raise UsageError(f"others holds {len(others)} images; {OTHERS} or more are needed, to be shown beside each.")
+        raise UsageError(
+            f"others holds {counted(len(others), 'image')}; {OTHERS} or more are needed, to be shown beside each. Give "
+            "more images, or fewer of them as images."
+        )
     patch = max(1, min(images.shape[1:3]) // 4) if patch is None else patch
     stride = max(1, patch // 4) if stride is None else stride
     layer = scanned_layers(model, layer)[-1].output
@@ -187,8 +191,12 @@ def _findings(layer, trios, covered):
         said.append(
             f"{layer}: rank correlation of the activity and the probability of the class: {together}; {verdict}."
         )
-    changed = np.mean([len(np.unique(label)) > 1 for label in trios["label"]])
-    said.append(f"The most probable class depends on the place of the square in {changed:.0%} of the images.")
+    changed = [len(np.unique(label)) > 1 for label in trios["label"]]
+    low, high = interval(sum(changed), len(changed))
+    said.append(
+        f"The most probable class depends on the place of the square in {np.mean(changed):.0%} of the images "
+        f"{told_interval(low, high, len(changed), form='{:.0%}')}."
+    )
     return tuple(said)
 
 

@@ -30,11 +30,11 @@ from kerascnn.experiments.classifiers import (
     draw_chance,
     judged,
 )
+from kerascnn.experiments.invariance import hidden_layers
 from kerascnn.experiments.kept import Kept, blocks
 from kerascnn.experiments.outcome import Outcome, mean_interval, told_interval
 from kerascnn.explain.recorded import activations
 from kerascnn.explain.subjects import opaque_step
-from kerascnn.network.find import convolutions
 from kerascnn.network.plan import make_plan
 from kerascnn.plots import BLUE, ORANGE
 from kerascnn.processes import available_memory
@@ -135,20 +135,25 @@ def pooled_features(model, images, names, places, batch_size, folder, say=None):
         return {name: np.concatenate(features) for name, features in features_of.items()}
 
     for part in parts:
-        kept.measure(f"features {part.start}", lambda part=part: of_block(part))
+        sizes = kept.measure(f"features {part.start}", lambda part=part: of_block(part))
+        for name in names:
+            _check_memory(name, sizes[name].shape[1], len(images), places)
 
     def features(name):
-        size = kept.saved(f"features {parts[0].start}", name).shape[1]
-        needed = COPIES * 4 * size * len(images)
-        if needed > available_memory():
-            raise UsageError(
-                f"{size:,} features at {name} of {counted(len(images), 'image')} need about {needed / 2**30:.1f} GB "
-                f"with what the classifiers make of them, and {available_memory() / 2**30:.1f} GB are free. Give fewer "
-                f"images, or places={max(1, places // 2)}."
-            )
         return np.concatenate([kept.saved(f"features {part.start}", name) for part in parts])
 
     return features
+
+
+def _check_memory(name, size, count, places):
+    """Raise a UsageError if what the classifiers make of so many features of `count` images does not fit in memory."""
+    needed, free = COPIES * 4 * size * count, available_memory()
+    if needed > free:
+        fewer = f", or places={places // 2}" if places > 1 else ""
+        raise UsageError(
+            f"{size:,} features at {name} of {counted(count, 'image')} need about {needed / 2**30:.1f} GB with what "
+            f"the classifiers make of them, and {free / 2**30:.1f} GB are free. Give fewer images{fewer}."
+        )
 
 
 def pooled(maps, places):
@@ -168,10 +173,10 @@ def pooled(maps, places):
 def every_layer(model):
     """Names of every convolution, as the next layer sees it, and of every dense layer before the scores."""
     plan = make_plan(model, opaque_step)
-    names = [each.output for each in scanned_layers(model)] if convolutions(plan) else []
-    dense = [path for path, kind in plan.kinds.items() if kind == "Dense"]
+    deep, dense = hidden_layers(plan)
+    names = [each.output for each in scanned_layers(model) if each.layer in deep] if deep else []
     order = list(plan.layers)
-    return sorted({*names, *dense[:-1]}, key=lambda name: order.index(name.partition("#")[0]))
+    return sorted({*names, *dense}, key=lambda name: order.index(name.partition("#")[0]))
 
 
 def scaled(kind, seed):

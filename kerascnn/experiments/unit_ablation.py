@@ -13,6 +13,7 @@ import pandas
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import spearmanr
+from scipy.stats import t as student
 
 from kerascnn.dataset_scan.scanned_layers import scanned_layers
 from kerascnn.dataset_scan.statistics import selectivity_index
@@ -32,7 +33,7 @@ from kerascnn.using.features import check_feature
 
 FILLS = ("zero", "mean")
 STEPS = 16  # points of a cumulative curve
-IN_MEMORY = 1024  # images whose maps are in memory at a time
+IN_MEMORY = 1024, 2**28  # images whose maps are in memory at a time, at most, and numbers in these maps
 GROUP = 16  # channels that are measured and saved together
 
 
@@ -43,7 +44,7 @@ def unit_ablation(model, images, labels, layer=None, *, fill="zero", batch_size=
     Args:
         model: keras.Model with one image input and one answer, class probabilities or scores.
         images: float (N, H, W, C) as the model takes them, or anything of that length that gives such arrays for
-            slices; the layer's maps of at most 1,024 images are in memory at a time.
+            slices; the layer's maps of at most 1,024 images are in memory at a time, of fewer if they are large.
         labels: int (N,), the true classes.
         layer: a layer's name; "conv1 (after relu)" for what the next layer sees of it. None: what the next layer sees
             of the deepest convolution.
@@ -55,8 +56,8 @@ def unit_ablation(model, images, labels, layer=None, *, fill="zero", batch_size=
         Outcome. Table: channel, loss (mean negative log-likelihood without it), loss_change, low and high (95% interval
         over images of this change), accuracy, accuracy_change, selectivity (of Morcos et al., of the channel's means by
         class; nan if no mean is above 0), rank (1: the largest loss_change), images; channel -1 is the whole
-        network. Arrays: "loss" (channels, N) and, over the numbers of channels "off", the accuracies
-        "most_important_first" and "least_important_first".
+        network. Table "cumulative": off and the two accuracies. Arrays: "loss" (channels, N) and, over the numbers of
+        channels "off", the accuracies "most_important_first" and "least_important_first".
     Raises:
         UsageError: the layer or fill is unknown, the layer gives the class probabilities, or a label is not one of the
             network's classes.
@@ -68,13 +69,16 @@ def unit_ablation(model, images, labels, layer=None, *, fill="zero", batch_size=
         raise UsageError(f"fill={fill!r} is not allowed: it must be {' or '.join(map(repr, FILLS))}.")
     labels = checked_labels(labels, len(images))
 
+    one = Tail(plan, check_images(model, plan, np.asarray(images[:1])), chosen.value, batch_size)
+    size = max(1, min(IN_MEMORY[0], IN_MEMORY[1] // one.maps.size))
+
     @functools.lru_cache(1)
     def tail(start):
-        few = check_images(model, plan, np.asarray(images[start : start + IN_MEMORY]))
+        few = check_images(model, plan, np.asarray(images[start : start + size]))
         return Tail(plan, few, chosen.value, batch_size)
 
-    parts = blocks(len(images), IN_MEMORY)
-    kept = Kept(keep, model, images, labels, chosen.name, fill)
+    parts = blocks(len(images), size)
+    kept = Kept(keep, model, images, labels, chosen.name, fill, size)
     channels = chosen.channels
     groups = blocks(channels, GROUP)
     kept.progress = Progress("part", len(parts) * (len(groups) + 3), say)
@@ -111,7 +115,9 @@ def unit_ablation(model, images, labels, layer=None, *, fill="zero", batch_size=
     }
     arrays = {"loss": losses, "off": off, **curves}
     title = f"{model.name}, {chosen.name}: channels set to {fill}, {len(labels)} images"
-    return Outcome("unit-ablation", table, _findings(chosen.name, table), lambda: _figure(table, arrays, title), arrays)
+    tables = {"cumulative": pandas.DataFrame({"off": off, **curves})}
+    said = _findings(chosen.name, table)
+    return Outcome("unit-ablation", table, said, lambda: _figure(table, arrays, title), arrays, tables)
 
 
 def _whole(tail, labels):
@@ -191,13 +197,13 @@ def _findings(layer, table):
     units = table[table["channel"] >= 0]
     top = units.sort_values("rank").iloc[0]
     images = int(top["images"])
-    rises, falls = (units["low"] > 0).sum(), (units["high"] < 0).sum()
+    rises, falls = _sure(units, images)
     sentences = [
         f"{layer}: channel {int(top['channel'])} matters most: without it the loss changes by "
         f"{top['loss_change']:+.4f} {told_interval(top['low'], top['high'], images, form='{:+.4f}')}, the accuracy by "
         f"{100 * top['accuracy_change']:+.1f} points.",
         f"{layer}: without one channel the loss rises measurably for {rises} of {len(units)} channels and falls "
-        f"measurably for {falls}.",
+        f"measurably for {falls}, at a level of 5% for all {len(units)} together (Bonferroni).",
     ]
     known = units.dropna(subset=["selectivity"])
     if len(known) > 3 and known["selectivity"].nunique() > 1 and known["loss_change"].nunique() > 1:
@@ -209,6 +215,17 @@ def _findings(layer, table):
             f"{correlation:+.2f} over {len(known)} channels (p = {chance:.2g})."
         )
     return tuple(sentences)
+
+
+def _sure(units, images):
+    """(number of channels without which the loss rises, number of those without which it falls), so surely that all of
+    them are right in 95% of such experiments: each at 5% divided by their number."""
+    if images < 2:
+        return 0, 0
+    half = (units["high"] - units["low"]) / 2  # of each channel's own interval
+    wider = student.ppf(1 - 0.025 / len(units), images - 1) / student.ppf(0.975, images - 1)
+    change = units["loss_change"]
+    return int((change > wider * half).sum()), int((change < -wider * half).sum())
 
 
 def _figure(table, arrays, title):

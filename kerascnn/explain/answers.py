@@ -7,7 +7,7 @@ from keras import ops
 
 from kerascnn.errors import UsageError
 from kerascnn.explain.reverse import shapes_of
-from kerascnn.explain.subjects import looked_at
+from kerascnn.explain.subjects import looked_at, opaque_step
 from kerascnn.explain.targets import both_scores, class_number, score_value
 from kerascnn.explain.walk import Task, run
 from kerascnn.network.heads import from_logits, head_step
@@ -68,6 +68,14 @@ def class_probabilities(model, answers):
     second = ops.sigmoid(answers) if _is_score(model) else answers
     both = ops.concatenate([1 - second, second], 1)
     return ops.convert_to_numpy(both) if isinstance(answers, np.ndarray) else both
+
+
+def outputs_as_probabilities(model, answers):
+    """What a model of one answer gives, (N, classes), as probabilities of two classes or more: of a model that ends in
+    scores, through a softmax, or through a sigmoid if it has one unit."""
+    both = np.asarray(class_probabilities(model, np.asarray(answers)))
+    plan = make_plan(model, opaque_step)
+    return both if head_step(plan.steps, plan.outputs[0]) else probabilities(plan, both)
 
 
 def _is_score(model):

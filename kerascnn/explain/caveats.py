@@ -58,7 +58,7 @@ def empty_maps(maps, method, facts):
     reasons = (
         (~finite, "not finite", "a derivative or a share is infinite there, as at the square root of 0"),
         (zero, "zero everywhere", zero_why),
-        (constant, "the same everywhere", "it tells no place; choose a layer with larger maps"),
+        (constant, "the same everywhere", "it cannot show where; choose a layer with larger maps"),
     )
     return [f"{method}: {_which(mask)} {what}: {why}." for mask, what, why in reasons if mask.any()]
 

@@ -193,7 +193,7 @@ def imagenet_file(architecture):
     """The path of torchvision's ImageNet checkpoint: in the cache folder, fetched if it is not there.
 
     Raises:
-        DataError: the file is neither there nor to be had, or is not what its name promises.
+        DataError: the file is missing and cannot be downloaded, or is not what its name promises.
     """
     import hashlib
 

@@ -50,19 +50,18 @@ def _gather(run, look):
     )
 
 
-def of_model(named, data, *, look=None, out=None, strict=False):
+def of_model(named, data, *, look=None, out=None):
     """Write the page of any classifier on labelled images, and its tables, into a folder named after the classifier.
 
     Args:
         named: whatever `kerascnn.using.subject` takes.
         data: a data set's name, or a folder.
         look, out: as for `of_run`; out None: report.html in that folder.
-        strict: True stops at the first image that cannot be read.
     Returns:
         The path of the page.
     """
     classifier = using.subject(named)
-    split, measured, loaded = evaluated(classifier, data, strict=strict)
+    split, measured, loaded = evaluated(classifier, data)
     folder = runs.Run(Path(classifier.folder) / "report")
     runs.check_writable(folder.folder)
     folder.write("recipe", {"model": classifier.name, "data": str(data)})

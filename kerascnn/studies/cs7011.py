@@ -350,7 +350,7 @@ def cs7011():
             f"Trainings are efficient by the epoch in which {REACHED:.0%} of the validation images are right.",
         ),
         tried=(
-            f"One change of the row best at a time: the rows {', '.join(LEADS)} and BN. A claim says what they give.",
+            f"One change of the row best at a time: the rows {', '.join(LEADS)} and BN. See 'What we asked besides'.",
             "Earlier, on JPEG copies of CIFAR-10 (one seed each): dropout after the dense layers as well 82.2%, with "
             "150 epochs 83.7%.",
         ),

@@ -65,7 +65,7 @@ def _values():
             "parameters of the network, all biases counted",
             "all",
             SUM,
-            cannot="the printed sum has slips: see there",
+            cannot="equation 5 leaves out ten biases, and so does the printed sum",
             **sums,
         ),
     )

@@ -2,7 +2,7 @@
 
 A digest is the CRC-32 of an image's pixels where they are in memory (60,000 CIFAR-10 images: about 0.2 s on one core),
 else of its file's bytes; where the files have more than 16 GiB together, of each file's size and time of change.
-Accidents are meant, not forgers.
+This detects accidental changes, not forgery.
 """
 
 import hashlib

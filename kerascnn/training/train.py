@@ -104,6 +104,11 @@ def train(
     _check_asked(checkpoint_minutes, watch, minutes, smaller, resume, fields, hosts, devices)
     group = join(hosts)
     say = say if group.first else lambda line: None
+    finished = _finished(out, recipe, fields) if hosts and group.first and resume is None else None
+    if hosts and group.share(b"finished" if finished else b""):
+        group.leave()
+        say(f"{out} has finished already")
+        return finished
     run, recipe, precision, state = _agreed(group, recipe, out, resume, fields, say)
     with group.agreeing() as values:
         count = device_count(devices, recipe.batch_size, run, group)
@@ -207,6 +212,18 @@ def _agreed(group, recipe, out, resume, fields, say):
         fields, precision = json.loads(group.share(told))
         recipe, state = Recipe.from_dict(fields), resuming.shared(group, state)
     return run, recipe, precision, state
+
+
+def _finished(out, recipe, fields):
+    """The run in `out` if it has finished this training, or None.
+
+    A job that ends after its training, or that a cluster starts once more, thus ends well.
+    """
+    if out is None or not (Path(out) / "run.json").exists():
+        return None
+    known, asked = runs.as_run(out), _asked(recipe, fields)[0]
+    same = not Recipe.from_dict(known.read("recipe")).differences(asked)
+    return known if known.status == "finished" and same else None
 
 
 def _known(group, out, resume):

@@ -15,7 +15,7 @@ from kerascnn import __version__, runs
 from kerascnn.files import read_arrays
 from kerascnn.shards import check_one_job, in_order, shard_range
 from kerascnn.using import exported
-from kerascnn.using.formats import FORMATS
+from kerascnn.using.formats import packages
 from kerascnn.using.named_images import check_top, digest, image_paths, predictions_of
 
 DIFFERENT = {  # what messages call the entries of a manifest
@@ -58,8 +58,8 @@ def _opened(run):
     if exported.is_exported(run):
         path = Path(run).expanduser()
         answer, prepared, labels = exported.opened(path)
-        packages = {module: _version(module) for module in FORMATS.facts(exported.format_of(path))["packages"]}
-        told = {"computed_with": packages, "network": hashlib.sha256(path.read_bytes()).hexdigest()}
+        versions = {module: _version(module) for module in packages(exported.format_of(path), run=True)}
+        told = {"computed_with": versions, "network": hashlib.sha256(path.read_bytes()).hexdigest()}
         return answer, prepared, labels, exported.AT_ONCE, told
     from kerascnn.training.evaluate import images_at_once
     from kerascnn.using.classifier import subject

@@ -35,9 +35,7 @@ def export_ensemble(members, folder):
         raise UsageError(f"export={folder} is not allowed: it holds something else. Name a new folder.")
     for member in members:
         if sorted(member.labels) != sorted(members[0].labels):
-            raise UsageError(
-                f"{member.name} knows other classes than {members[0].name}, so they cannot answer together."
-            )
+            raise UsageError(f"{member.name} has other classes than {members[0].name}, so they cannot answer together.")
     runs.check_writable(folder.parent)
     with runs.replacing(folder) as temporary:
         saved_model.write(members, temporary)

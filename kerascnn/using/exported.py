@@ -44,6 +44,6 @@ def opened(path):
     if not path.exists():
         raise UsageError(f"There is no file {path}.")
     check_regular(path)
-    check_installed(name)
+    check_installed(name, run=True)
     labels, prepared = module_of(name).described(path)
     return module_of(name).opened(path), prepared, labels

@@ -52,7 +52,7 @@ def signature(classifier, batch):
 
 @contextlib.contextmanager
 def quietly():
-    """Within this block converters, which say much on every way, say nothing."""
+    """Within this block, converters print, log and warn nothing."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

@@ -43,7 +43,6 @@ class Walker:
             value = score_value(plan)  # before the softmax, whose slope dies where it is sure
         self._first = int(value == both_scores(plan))  # of a single unit z these are -z and z
         self._units = geometry.rows * geometry.cols == 1 and len(plan.shapes.get(value, (0, 0))) == 2
-        self._value, self._plan = value, plan
         self._constants = read_constants(plan, "float32")
         self._steps = needed_steps(plan.steps, [value])
         bad = next((step for step in self._steps if step.rule in ("unsupported", "opaque")), None)

@@ -3,9 +3,7 @@
 import numpy as np
 from keras import ops
 
-from kerascnn.explain.subjects import opaque_step
 from kerascnn.network.graph import flatten
-from kerascnn.network.plan import make_plan
 
 NEAREST = 8  # units listed as most alike
 STRONGEST = 8  # units listed as wired most strongly
@@ -79,7 +77,6 @@ class Wiring:
 
     def __init__(self, model, layers):
         self._graph = flatten(model)
-        self._plan = make_plan(model, opaque_step)
         self._node_of = {tensor: node for node in self._graph.nodes for tensor in node.outputs}
         self._site = {self._split(each.layer): each for each in layers}
         self._known = {}

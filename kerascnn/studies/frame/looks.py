@@ -66,7 +66,8 @@ def invariance(place, row="network"):
     """For each change of the images, a number an image: "CHANGE first" and "CHANGE top", the mean relative distance of
     the features of the first convolution and of the last hidden layer; "CHANGE least first" and "... top", the same for
     the smallest change; "CHANGE straight", how much of the distance at the top a straight line explains; "CHANGE
-    probability", of the class. Figures invariance-CHANGE.png."""
+    probability" and "CHANGE unchanged", of the class, over all changes and without one. Figures
+    invariance-CHANGE.png."""
     from kerascnn.experiments.invariance import CHANGES as OF
     from kerascnn.experiments.invariance import invariance as measured
     from kerascnn.experiments.invariance import linearity
@@ -85,6 +86,7 @@ def invariance(place, row="network"):
             numbers[f"{change} {name}"] = relative[layer].mean(0)
             numbers[f"{change} least {name}"] = relative[layer, least]
         numbers[f"{change} probability"] = outcome.arrays["probability"].mean(0)
+        numbers[f"{change} unchanged"] = outcome.arrays["probability"][np.abs(amounts - none).argmin()]
         if change != "rotation":
             straight = linearity(relative[-1], amounts, change)
             numbers[f"{change} straight"] = straight[np.isfinite(straight)]

@@ -13,6 +13,7 @@ which import neither Keras nor, for a format with a suffix, TensorFlow. Facts, o
     suffix: of files that `kerascnn predict` takes, or ""
     takes: what goes in, or "" for pixels of the size that images are resized to
     packages: modules that it needs besides TensorFlow; extra: what pip installs them with
+    runs: those that suffice to run a file; None: all of them
     float32: True if it is written in float32, whatever the precision of the network
     exact: True if probabilities must agree to 1e-4; otherwise classes must agree on 98 of 100 images
     calibrated: True if it must see training images
@@ -25,19 +26,26 @@ from pathlib import Path
 from kerascnn.errors import DataError
 from kerascnn.registry import Registry
 
-USUAL = {"suffix": "", "takes": "", "packages": (), "extra": "", "float32": True, "exact": True, "calibrated": False}
+USUAL = {"suffix": "", "takes": "", "packages": (), "runs": None, "extra": ""}
+USUAL |= {"float32": True, "exact": True, "calibrated": False}
 FORMATS = Registry("format", __name__, Path(__file__).parent, hint="kerascnn formats", **USUAL)
 register = FORMATS.register
 
 
-def missing(name):
+def packages(name, *, run=False):
+    """The modules that a format needs besides TensorFlow; those that run a file, or those that write one."""
+    facts = FORMATS.facts(name)
+    return facts["packages"] if not run or facts["runs"] is None else facts["runs"]
+
+
+def missing(name, *, run=False):
     """The modules that a format needs and that are not installed."""
-    return [module for module in FORMATS.facts(name)["packages"] if importlib.util.find_spec(module) is None]
+    return [module for module in packages(name, run=run) if importlib.util.find_spec(module) is None]
 
 
-def check_installed(name):
+def check_installed(name, *, run=False):
     """Raise a DataError that says what to install if a format needs a module that is not there."""
-    lacks = missing(name)
+    lacks = missing(name, run=run)
     if lacks:
         lack = "is" if len(lacks) == 1 else "are"
         raise DataError(

@@ -19,6 +19,7 @@ OPSET = 18
     file="model.onnx",
     suffix=".onnx",
     packages=("tf2onnx", "onnxruntime"),
+    runs=("onnxruntime",),
     extra="onnx",
 )
 def onnx(classifier, path, images):
