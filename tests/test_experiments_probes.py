@@ -145,4 +145,7 @@ def test_features_that_do_not_fit_into_memory_are_told(task, monkeypatch, tmp_pa
     assert features("seeing").shape == (6, 8)
     monkeypatch.setattr(sys.modules[pooled_features.__module__], "available_memory", lambda: 10)
     with pytest.raises(UsageError, match=r"8 features at seeing of 6 images need about 0.0 GB .* or places=1"):
-        features("seeing")
+        pooled_features(task[0], task[1][:6], ["seeing"], 2, 4, tmp_path)
+    with pytest.raises(UsageError, match=r"2 features .* Give fewer images\.") as told:
+        pooled_features(task[0], task[1][:6], ["seeing"], 1, 4, tmp_path / "other")
+    assert "places" not in str(told.value)

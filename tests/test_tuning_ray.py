@@ -8,6 +8,7 @@ runs it with 30 trials and 50 kills. Ray is too large to be among the test's pac
 import collections
 import json
 import os
+import pickle
 import random
 import signal
 import socket
@@ -16,6 +17,7 @@ import sys
 import time
 import types
 
+import keras_tuner
 import pytest
 from test_tuning_chaos import SPACE
 
@@ -94,6 +96,13 @@ def test_workers_elsewhere_join_an_address_of_this_machine(listening, here, join
     monkeypatch.setattr(engines, "RayWorkers", lambda cluster, address, *rest: address)
     cluster = types.SimpleNamespace(host=here, cpus=[2, 2])
     assert engines.team(2, cluster, listening, "secret", "search", lambda line: None) == joined
+
+
+@pytest.mark.parametrize("kind", ["RandomSearchOracle", "BayesianOptimizationOracle", "GridSearchOracle"])
+def test_oracles_cannot_be_pickled_which_ray_tune_would_do(kind):
+    oracle = getattr(keras_tuner.oracles, kind)(objective=keras_tuner.Objective("val_accuracy", "max"), max_trials=3)
+    with pytest.raises((AttributeError, pickle.PicklingError), match="Can't pickle local object"):
+        pickle.dumps(oracle)
 
 
 def test_without_ray_the_message_says_what_to_install(monkeypatch, tmp_path):
