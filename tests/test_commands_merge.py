@@ -116,7 +116,7 @@ def test_a_microscope_of_a_job_array(call, trained, tmp_path):
     code, out, err = call("merge", "microscope-1-of-2.npz", "microscope-2-of-2.npz", "-o", "site")
     assert (code, err) == (0, "")
     assert out == (
-        "site: results of 72 images, of 2 shards\n"
+        "site: results of 72 images, from 2 shards\n"
         "To draw its pages, repeat the command of a shard with --out site and without --shard\n"
     )
     code, out, err = call(*arguments, "--out", "site")

@@ -57,11 +57,16 @@ def test_invariance_and_occlusion(tmp_path):
     moved = {"translation least first": 0.9, "translation least top": 0.2, "scale least first": 0.1}
     moved |= {"scale least top": 0.3, "translation straight": [0.95, 0.97], "scale straight": 0.91}
     moved |= {"translation probability": 0.8, "scale probability": 0.7, "rotation probability": 0.4}
+    moved |= {"translation unchanged": 0.85}
     told = judged(NAMES[1], tmp_path, {"invariance": moved, "occlusion": {"falls": [-0.3, 0.1], "changes": [1, 0]}})
     verdicts = {text[:24]: each.verdict for text, each in told.items()}
     assert verdicts["Small transformations ch"] == NOT_REPRODUCED  # scaling moves the top layer more
     assert verdicts["The top layer's features"] == REPRODUCED
     assert verdicts["The output is stable to "] == REPRODUCED
+    moved["translation unchanged"] = 0.9  # of which 0.7 is less than four fifths
+    told = judged(NAMES[1], tmp_path, {"invariance": moved, "occlusion": {"falls": [-0.3, 0.1], "changes": [1, 0]}})
+    (stable,) = [each.verdict for text, each in told.items() if text.startswith("The output is stable to ")]
+    assert stable == NOT_REPRODUCED
     falls = next(each for text, each in told.items() if text.startswith("Hiding what"))
     assert falls.verdict == REPRODUCED
     assert "-0.10 over 2 images; in 50% of them" in falls.finding
@@ -84,6 +89,10 @@ def test_leaving_out_both_costs_more_than_the_two_alone(tmp_path):
     assert verdicts == [REPRODUCED, NOT_REPRODUCED, REPRODUCED]
     told = judged(NAMES[1], tmp_path / "b", {}, {**accuracies, "without all four": 0.73})
     assert told["Leaving out both costs much: depth matters"].verdict == NOT_REPRODUCED
+    claim = "Dense layers or middle convolutions can go, but not both at the same time"
+    assert judged(NAMES[0], tmp_path / "c", {}, accuracies)[claim].verdict == NOT_REPRODUCED  # 6 points are not little
+    little = dict(zip(WITHOUT, (0.8, 0.79, 0.78, 0.76, 0.71), strict=True))
+    assert judged(NAMES[0], tmp_path / "d", {}, little)[claim].verdict == REPRODUCED
 
 
 def test_published_numbers_are_shown_and_not_compared(tmp_path):

@@ -102,7 +102,7 @@ def curves(table, unit, title):
         ax.grid(alpha=0.25)
     for ax in figure.axes[2:]:
         ax.set_xlabel(unit)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=7, frameon=False)
     figure.suptitle(title, fontsize=9)

@@ -290,13 +290,11 @@ def train(
             raise UsageError(f"--minutes {minutes:g} and --{name} {typed[name]} cannot both be typed. Type one.")
     if resume is not None and out is not None:
         raise UsageError(f"--resume {resume} continues in its own folder, so --out {out} cannot be typed with it.")
-    smaller = None
     if resume is not None:
-        asked = None if recipe is None else RECIPES.get(recipe)()
+        asked, free = None if recipe is None else RECIPES.get(recipe)(), False
         typed = settings | typed
     else:
         (asked, free), typed = _asked(data, recipe, config, fields), {}
-        smaller = SMALLEST if free and minutes is not None and asked.image_size > SMALLEST else None
         if out is not None and hosts is None:
             runs.check_new(out)
     check_hosts(hosts, os.environ.get("KERAS_BACKEND", "tensorflow"))
@@ -316,7 +314,7 @@ def train(
             devices=devices,
             hosts=hosts,
             minutes=minutes,
-            smaller=smaller,
+            smaller=_smaller(asked, free, minutes),
             checkpoint_minutes=checkpoint_minutes,
             keep_checkpoints=keep_checkpoints,
             say=say,
@@ -330,6 +328,11 @@ def train(
             print_json({"run": str(run.folder), **run.read("run")})
         else:
             _summarise(run, exported, page, say)
+
+
+def _smaller(asked, free, minutes):
+    """The size of images to which a short time may go down: None if their size was typed or is small already."""
+    return SMALLEST if free and minutes is not None and asked.image_size > SMALLEST else None
 
 
 def _exported(run):

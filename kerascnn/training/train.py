@@ -104,11 +104,9 @@ def train(
     _check_asked(checkpoint_minutes, watch, minutes, smaller, resume, fields, hosts, devices)
     group = join(hosts)
     say = say if group.first else lambda line: None
-    finished = _finished(out, recipe, fields) if hosts and group.first and resume is None else None
-    if hosts and group.share(b"finished" if finished else b""):
-        group.leave()
+    if hosts and _ended(group, recipe, out, resume, fields):
         say(f"{out} has finished already")
-        return finished
+        return runs.as_run(out) if group.first else None
     run, recipe, precision, state = _agreed(group, recipe, out, resume, fields, say)
     with group.agreeing() as values:
         count = device_count(devices, recipe.batch_size, run, group)
@@ -140,10 +138,8 @@ def train(
             notes = [*notes, foreseen(recipe, model, precision, free, count)]
             _announce(recipe, data, model, precision, count, group, notes, say, test=test)
             with _told_failures(run, recipe, model, precision, free, batches):
-                if state:
-                    fetch_best(run)
-                looks = [*callbacks, *looks]  # which see that another callback stops the training
-                _fit(group, run, recipe, built, looks, checkpoint_minutes, began, say, test=test)
+                both = [*callbacks, *looks]  # looks see that another callback stops the training
+                _fit(group, run, recipe, built, both, checkpoint_minutes, began, say, test=test)
             final = write_best(run, recipe)
             result = results(run, recipe, final, data, prepared, test=test)
         _finish(run, recipe, model, state, result, final, began, keep_checkpoints)
@@ -214,16 +210,20 @@ def _agreed(group, recipe, out, resume, fields, say):
     return run, recipe, precision, state
 
 
-def _finished(out, recipe, fields):
-    """The run in `out` if it has finished this training, or None.
+def _ended(group, recipe, out, resume, fields):
+    """Whether `out` holds the finished run of this training; all hosts then leave one another.
 
     A job that ends after its training, or that a cluster starts once more, thus ends well.
     """
-    if out is None or not (Path(out) / "run.json").exists():
-        return None
-    known, asked = runs.as_run(out), _asked(recipe, fields)[0]
-    same = not Recipe.from_dict(known.read("recipe")).differences(asked)
-    return known if known.status == "finished" and same else None
+    ended = False
+    if group.first and resume is None and out is not None and (Path(out) / "run.json").exists():
+        known = runs.as_run(out)
+        same = not Recipe.from_dict(known.read("recipe")).differences(_asked(recipe, fields)[0])
+        ended = same and known.status == "finished"
+    ended = bool(group.share(b"ended" if ended else b""))
+    if ended:
+        group.leave()
+    return ended
 
 
 def _known(group, out, resume):
@@ -257,10 +257,12 @@ def _built(group, recipe, data, precision, count, run, state):
 
 def _fit(group, run, recipe, built, *rest, test):
     """Fit on all devices of the hosts, which separate at the end; `built` is (model, batches, data, state, devices)."""
-    *built, count = built
+    *built, state, count = built
+    if run and state:
+        fetch_best(run)
     with group.watching(), backends.data_parallel(count):
         try:
-            fit(group, run, recipe, *built, *rest, test=test)
+            fit(group, run, recipe, *built, state, *rest, test=test)
         except (Stopped, RuntimeError) as error:
             if isinstance(error, Stopped) or _diverged(error):  # on all hosts at once
                 group.leave()
