@@ -104,8 +104,7 @@ def train(
     _check_asked(checkpoint_minutes, watch, minutes, smaller, resume, fields, hosts, devices)
     group = join(hosts)
     say = say if group.first else lambda line: None
-    if hosts and _ended(group, recipe, out, resume, fields):
-        say(f"{out} has finished already")
+    if hosts and _ended(group, recipe, out, resume, fields, say):
         return runs.as_run(out) if group.first else None
     run, recipe, precision, state = _agreed(group, recipe, out, resume, fields, say)
     with group.agreeing() as values:
@@ -138,8 +137,8 @@ def train(
             notes = [*notes, foreseen(recipe, model, precision, free, count)]
             _announce(recipe, data, model, precision, count, group, notes, say, test=test)
             with _told_failures(run, recipe, model, precision, free, batches):
-                both = [*callbacks, *looks]  # looks see that another callback stops the training
-                _fit(group, run, recipe, built, both, checkpoint_minutes, began, say, test=test)
+                # Looks come last: they see that another callback stops the training
+                _fit(group, run, recipe, built, [*callbacks, *looks], checkpoint_minutes, began, say, test=test)
             final = write_best(run, recipe)
             result = results(run, recipe, final, data, prepared, test=test)
         _finish(run, recipe, model, state, result, final, began, keep_checkpoints)
@@ -210,7 +209,7 @@ def _agreed(group, recipe, out, resume, fields, say):
     return run, recipe, precision, state
 
 
-def _ended(group, recipe, out, resume, fields):
+def _ended(group, recipe, out, resume, fields, say):
     """Whether `out` holds the finished run of this training; all hosts then leave one another.
 
     A job that ends after its training, or that a cluster starts once more, thus ends well.
@@ -223,6 +222,7 @@ def _ended(group, recipe, out, resume, fields):
     ended = bool(group.share(b"ended" if ended else b""))
     if ended:
         group.leave()
+        say(f"{out} has finished already")
     return ended
 
 
