@@ -4,6 +4,7 @@ Ray is too large to be among the test's packages; without it the tests of a clus
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,3 +130,18 @@ def test_a_microscope_whose_passes_are_merged_goes_on_without_a_cluster(call, tr
     assert call("merge", "microscope-1-of-2.npz", "microscope-2-of-2.npz", "-o", "site")[0] == 0
     code, out, err = call(*words, "--out", "site", "--engine", "ray", "--address", "nowhere:1", "--shards", 2)
     assert (code, err, out.splitlines()[-1]) == (0, "", "site/index.html")
+
+
+def test_a_job_is_known_by_the_network_that_it_computes(trained, tmp_path, monkeypatch):
+    """Not by the run's name, which may mean another one later, nor by what a look adds to the run's folder."""
+    shutil.copytree(trained.folder, tmp_path / "saved_models" / "mine")
+    monkeypatch.chdir(tmp_path)
+    words = over_ray._lasting(["scan", "last", "photos", "--top", "3"])
+    assert words == ["scan", str(tmp_path / "saved_models" / "mine"), "photos", "--top", "3"]
+    assert over_ray._lasting(["scan", "lenet5"]) == ["scan", "lenet5"]
+    before = over_ray._states(words)
+    assert list(before) == [str(tmp_path / "saved_models" / "mine" / "best.keras")]
+    (tmp_path / "saved_models" / "mine" / "more").mkdir()
+    assert over_ray._states(words) == before
+    (tmp_path / "saved_models" / "mine" / "best.keras").write_bytes(b"another network")
+    assert over_ray._states(words) != before

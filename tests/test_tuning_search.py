@@ -226,7 +226,7 @@ def test_a_hypermodel_of_keras_tuner(tmp_path):
     for options, message in [
         (
             {"dropout": 0.5},
-            r"dropout=0\.5 has nothing to act on: the HyperModel makes the network.* typed is data, image",
+            r"dropout=0\.5 has nothing to act on: the HyperModel makes the network.* Allowed: data, image",
         ),
         ({"winner": "retrain"}, "winner='retrain' is not allowed: a HyperModel makes no recipe"),
     ]:

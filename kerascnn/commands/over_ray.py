@@ -120,10 +120,8 @@ def _compute(words, out, address, count):
             try:
                 _compute_missing(cluster, words, paths, folder)
             finally:
-                if {path.name for path in folder.iterdir()} <= {
-                    JOB,
-                    LOCK,
-                }:  # nothing that a second try could go on with
+                left = {path.name for path in folder.iterdir()}
+                if left <= {JOB, LOCK}:  # nothing that a second try could go on with
                     shutil.rmtree(folder, ignore_errors=True)
             _merge(paths, out, folder)
 
@@ -151,10 +149,9 @@ def _lasting(words):
 
 
 def _states(words):
-    """{path among the words: size and time of the file or folder, and of a run's network}: whether it has changed."""
-    paths = [Path(word) for word in words[1:] if Path(word).exists()]
-    paths += [path / "best.keras" for path in paths if (path / "best.keras").exists()]
-    return {str(path): [path.stat().st_size * path.is_file(), path.stat().st_mtime_ns] for path in paths}
+    """{path: [size, time]} of the files among the words, and of the networks of runs: whether one has changed."""
+    paths = [path for word in words[1:] for path in (Path(word), Path(word) / "best.keras") if path.is_file()]
+    return {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in paths}
 
 
 def _compute_missing(cluster, words, paths, folder):
