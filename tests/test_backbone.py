@@ -14,7 +14,8 @@ from kerascnn.datasets.image_data import ImageData, Split
 from kerascnn.datasets.preprocessing import Preprocessing
 from kerascnn.errors import DataError, UsageError
 from kerascnn.layers import PatchWhitening
-from kerascnn.models.backbone import HEAD, _leaves, backbone
+from kerascnn.models.backbone import HEAD, backbone
+from kerascnn.network.find import layers_of
 from kerascnn.training.head import start_head
 
 
@@ -67,7 +68,7 @@ def test_fresh_weights_for_all_but_what_was_frozen(tmp_path):
     model.set_weights([weight + 0.5 for weight in model.get_weights()])
     model.save(tmp_path / "lent.keras")
     fresh = backbone(tmp_path / "lent.keras", (4, 4, 3), 5, fresh=True)
-    old, new = ({leaf.name: leaf.get_weights() for leaf in _leaves(each)} for each in (model, fresh))
+    old, new = ({layer.name: layer.get_weights() for layer in layers_of(each).values()} for each in (model, fresh))
     np.testing.assert_array_equal(new["frozen"][0], old["frozen"][0])
     assert not fresh.get_layer("frozen").trainable_weights
     for name in ("inner", "learned"):

@@ -38,6 +38,16 @@ def test_invariance_of_a_run(call, trained, tmp_path):
     assert '"shear"' in call("experiment", "invariance", trained.folder, "--change", "shear")[2]
 
 
+def test_invariance_on_images_of_classes_that_the_network_does_not_know(call, trained, make_folder, tmp_path):
+    photos = make_folder({"cat": 3, "dog": 3}, size=(20, 20))
+    asked = "experiment", "invariance", trained.folder, photos, "--amounts", 0, 2, "--images", 4, "--out", tmp_path
+    code, out, err = call(*asked)
+    assert (code, err) == (0, "")
+    assert "does not know the classes of these images: the class that it predicts is followed" in out
+    table = pandas.read_csv(tmp_path / "invariance-translation.csv").set_index(["layer", "amount"])
+    assert table.loc[("probability", 0), "relative"] > 1 / 3  # of the class that is predicted
+
+
 @pytest.mark.slow
 def test_correspondence_of_a_folder(call, trained, tmp_path):
     images = sorted((trained / "samples").glob("*.png"))[:4]

@@ -4,12 +4,21 @@ import itertools
 
 import keras
 import numpy as np
+import pandas
 import pytest
 from keras import layers
 
 from kerascnn import datasets
 from kerascnn.errors import DataError, UsageError
-from kerascnn.experiments.correspondence import COLUMNS, RANDOM, correspondence, hidden, jackknife, pair_distances
+from kerascnn.experiments.correspondence import (
+    COLUMNS,
+    RANDOM,
+    _findings,
+    correspondence,
+    hidden,
+    jackknife,
+    pair_distances,
+)
 from kerascnn.experiments.parts import parts_of_masks, read_boxes
 
 
@@ -87,6 +96,33 @@ def test_distances_are_those_of_the_definition(parts):
     assert table["distance"]["dark"] == pytest.approx(np.mean(pairs), abs=0.004)  # a difference of about 0 has any sign
     one_by_one = correspondence(model, images, boxes, "mean", fill=0.5, batch_size=1).table.set_index("part")
     assert one_by_one["distance"]["dark"] == pytest.approx(table["distance"]["dark"], abs=0.004)
+
+
+def test_a_part_is_compared_with_random_places_of_its_own_sizes(parts):
+    """There is one place for a part that is as large as the image: random places treat it exactly as it is treated."""
+    model, images, boxes = parts
+    whole = np.tile([0, 0, 12, 12], (len(images), 1))
+    table = correspondence(model, images, {"whole": whole, "bright": boxes["bright"]}, "mean", fill=0.5).table
+    below = table.set_index("part")["below_random"]
+    assert below["whole"] == 0
+    assert below["bright"] != 0
+
+
+@pytest.mark.parametrize(
+    ("images", "below", "verdict"),
+    [
+        (5, 0.28, "it is treated alike:"),  # Student's t with 4 degrees of freedom: 2.78 standard errors
+        (5, 0.27, "it is treated not measurably more or less alike than random places:"),
+        (5, -0.28, "it is treated less alike than random places:"),
+        (2, 0.9, "it is not known whether it is treated alike, as three images are needed:"),
+    ],
+)
+def test_verdicts_by_pencil(images, below, verdict):
+    columns = ["part", "layer", "distance", "error", "below_random", "below_error", "images"]
+    error = 0.1 if images > 2 else float("nan")
+    rows = [("nose", "fc1", 0.4, 0.1, below, error, images), (RANDOM, "fc1", 0.5, 0.1, 0.0, 0.0, images)]
+    (said,) = _findings(pandas.DataFrame(rows, columns=columns))
+    assert said.startswith(f"fc1, nose: {verdict} 0.400 +- 0.100, {below:.3f} +- ")
 
 
 def test_a_part_is_hidden_and_nothing_else(parts):

@@ -37,6 +37,14 @@ def test_different_mistakes_cancel():
     np.testing.assert_allclose(result.arrays["correlation"][0], [1, -1 / 3, -1 / 3])
 
 
+@pytest.mark.parametrize("wrong", [[[2.0, 1.0]] * 4, [[1.5, -0.5]] * 4])
+def test_scores_are_no_probabilities(wrong):
+    with pytest.raises(
+        UsageError, match="The answers of 'b' are not probabilities: values must be 0 or more, and each"
+    ):
+        ensemble({"a": certain([0, 1, 1, 1]), "b": np.array(wrong)}, LABELS)
+
+
 def test_its_figure_and_files(tmp_path):
     result = ensemble({"a": certain([1, 0, 1, 1]), "b": certain([0, 0, 1, 1])}, LABELS)
     assert result.save(tmp_path).exists()

@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from kerascnn.errors import UsageError
-from kerascnn.experiments.generalisation import crossing, drawn, generalisation
+from kerascnn.experiments.generalisation import _table, crossing, drawn, generalisation
 from kerascnn.experiments.kept import Kept
 from kerascnn.experiments.softmax_head import with_softmax
 
@@ -59,11 +59,31 @@ def test_a_small_transfer(tmp_path):
     ]
     assert np.abs(np.array(possible) - result.arrays["accuracy"][0, 1, 0]).min() < 1e-9
     assert len(said) == 8
+    assert result.arrays["accuracy"][0, 1, 0] == result.arrays["accuracy"][0, 1, 1]  # of all images there is one draw
     again = generalisation(*given, "conv", **options, say=said.append)
     assert len(said) == 8  # nothing is measured twice
     np.testing.assert_array_equal(again.arrays["accuracy"], result.arrays["accuracy"])
     generalisation(*given, "conv", **{**options, "counts": (4,), "repeats": 1, "steps": 4}, say=said.append)
     assert len(said) == 10  # other settings are measured anew
+
+
+def test_intervals_of_draws_and_of_test_images():
+    """By Student's t over two draws, 12.706 standard errors; by Wilson where nothing is drawn: 0.5 of 100 images."""
+    accuracy = np.array([[[0.4, 0.6], [0.5, 0.5]], [[0.4, 0.6], [0.4, 0.6]]])
+    table = _table(accuracy, [15, 80], 100, [15, None])
+    assert table["low"].tolist() == pytest.approx([0.5 - 1.2706, 0.4038, 0.5 - 1.2706, 0.5 - 1.2706], abs=1e-4)
+    alone = _table(accuracy[..., :1], [15, 80], 100, [15, None])
+    assert alone["high"].tolist() == pytest.approx([0.4980, 0.5962, 0.4980, 0.4980], abs=1e-4)
+
+
+def test_measurements_depend_on_a_layers_options(tmp_path):
+    """Two networks with the same weights and names, one with a ReLU and one with a hyperbolic tangent."""
+    weights = np.ones((2, 2), "float32"), np.zeros(2, "float32")
+    for number, activation in enumerate(("relu", "tanh", "relu")):
+        inputs = keras.Input((2,), name="given")
+        model = keras.Model(inputs, layers.Dense(2, activation=activation, name="one")(inputs), name="same")
+        model.set_weights(weights)
+        assert Kept(tmp_path, model).measure("x", lambda number=number: number) == (0, 1, 0)[number]
 
 
 def test_an_untrained_network_is_fresh_but_for_what_scales_the_pixels():

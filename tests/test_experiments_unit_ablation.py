@@ -2,11 +2,12 @@
 
 import keras
 import numpy as np
+import pandas
 import pytest
 from keras import layers
 
 from kerascnn.errors import UsageError
-from kerascnn.experiments.unit_ablation import selectivity, unit_ablation
+from kerascnn.experiments.unit_ablation import _sure, selectivity, unit_ablation
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +123,21 @@ def test_bad_input(network, changes, message):
     model, images, labels = network
     with pytest.raises(UsageError, match=message):
         unit_ablation(model, **{"images": images, "labels": labels, "layer": "first", **changes})
+
+
+def test_channels_are_counted_at_one_level_for_all_together():
+    """Of 5 images, Student's t with 4 degrees of freedom is 2.776 for one channel, 3.495 for each of two."""
+    changes = np.array([3.4, -3.6]) * 0.1  # standard errors of 0.1
+    units = pandas.DataFrame({"loss_change": changes, "low": changes - 0.2776, "high": changes + 0.2776})
+    assert _sure(units, 5) == (0, 1)
+    assert _sure(units[:1], 5) == (1, 0)
+    assert _sure(units, 1) == (0, 0)
+
+
+def test_the_cumulative_curves_are_a_table(network):
+    model, images, labels = network
+    result = unit_ablation(model, images, labels, "first")
+    table = result.tables["cumulative"]
+    assert table.columns.tolist() == ["off", "most_important_first", "least_important_first"]
+    assert table["most_important_first"][0] == table["least_important_first"][0]
+    assert table["most_important_first"].iloc[-1] == table["least_important_first"].iloc[-1]

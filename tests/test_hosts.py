@@ -161,7 +161,7 @@ def _kill_a_child(launched, folder):
     assert killed
 
 
-def test_hosts_need_jax(tmp_path, call):
+def test_hosts_need_jax(tmp_path, call, monkeypatch):
     for backend, reason in (("tensorflow", "keras#20585"), ("torch", "no data parallelism for PyTorch")):
         with pytest.raises(UsageError, match=f"hosts='auto' needs JAX, not {backend}: .*{reason}.*KERAS_BACKEND=jax"):
             hosts.check_hosts("auto", backend)
@@ -174,6 +174,9 @@ def test_hosts_need_jax(tmp_path, call):
         assert code == 2
         assert "--hosts 'auto' needs JAX" in err
     assert not (tmp_path / "a").exists()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"hosts='auto' needs JAX, which is not installed.*kerascnn\[jax\]"):
+        hosts.check_hosts("auto", "jax")
 
 
 @pytest.mark.parametrize("third", [[], ["sleep", "1"]], ids=["both are gone", "a third one still runs"])

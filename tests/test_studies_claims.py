@@ -11,6 +11,7 @@ from kerascnn import backends
 from kerascnn.callbacks import LOOKS
 from kerascnn.datasets import load
 from kerascnn.studies import STUDIES
+from kerascnn.studies.comp576_recurrent import SIZES
 from kerascnn.studies.cs280_vgg_cost import FULL, USED, in_a_process, networks, training_memory
 from kerascnn.studies.frame import page
 from kerascnn.studies.frame.results import NotRun, Results
@@ -134,6 +135,15 @@ def test_the_biggest_gain_is_the_largest_of_all(tmp_path):
     assert "Adam +6.00, batch normalisation +2.00, dropout +1.00, model 1's architecture +4.00" in found.finding
     trained(tmp_path, "SGD", {"val_accuracy": [0.1, 0.75], "val_loss": [1.0, 0.5]})
     assert judged("tdt4265-models", tmp_path, "biggest gain").verdict == NOT_REPRODUCED
+
+
+@pytest.mark.parametrize(("gru", "verdict"), [(0.97, REPRODUCED), (0.90, NOT_REPRODUCED)])
+def test_100_nodes_are_best_if_they_are_of_two_kinds(tmp_path, gru, verdict):
+    for kind, sizes in SIZES.items():
+        for size in sizes:
+            best = {"rnn": 0.95 if size == 100 else 0.9, "lstm": 0.9 + size / 10_000}.get(kind, 0.93)
+            trained(tmp_path, f"{kind} {size}", {"test_accuracy": [0.1, gru if (kind, size) == ("gru", 100) else best]})
+    assert judged("comp576-recurrent", tmp_path, "100 is currently the best size").verdict == verdict
 
 
 @pytest.mark.parametrize(("without", "verdict"), [(0.50, REPRODUCED), (0.74, INCOMPARABLE), (0.99, NOT_REPRODUCED)])

@@ -20,7 +20,7 @@ import kerascnn
 from kerascnn import backends, runs, using
 from kerascnn.errors import DataError, UsageError
 from kerascnn.using import exporting, model_card
-from kerascnn.using.formats import FORMATS, check_installed, missing
+from kerascnn.using.formats import FORMATS, check_installed, missing, packages
 
 pytest.importorskip("tensorflow")
 
@@ -338,3 +338,10 @@ def test_the_script_of_the_page_reads_a_file_with_litert_alone(trained, files, t
     assert label == "tomato"
     expected = kerascnn.predict(trained, photo, top=1)["probability"][0]
     assert abs(float(probability) - expected) < 0.01
+
+
+def test_running_a_file_may_need_less_than_writing_it():
+    assert packages("onnx", run=True) == ("onnxruntime",)
+    for name in ("onnx", "html"):
+        assert packages(name) == ("tf2onnx", "onnxruntime")
+    assert packages("litert", run=True) == packages("litert") == ("ai_edge_litert",)

@@ -17,7 +17,7 @@ from kerascnn.errors import UsageError
 from kerascnn.experiments import register
 from kerascnn.experiments.asked import layer_names, some
 from kerascnn.experiments.invariance import usual_layers
-from kerascnn.experiments.kept import Kept
+from kerascnn.experiments.kept import Kept, blocks
 from kerascnn.experiments.outcome import Outcome
 from kerascnn.experiments.parts import WITHOUT_CORNERS, parts_of_masks, read_boxes
 from kerascnn.explain.recorded import activations
@@ -70,14 +70,14 @@ def correspondence(
     progress = Progress("part", len(boxes) + repeats * len(random), say)
     kept = Kept(keep, model, images, names, fill, progress=progress)
     with tempfile.TemporaryDirectory(prefix="kerascnn-correspondence-") as folder:
-        differences = functools.partial(_signs, model, images, _Whole(folder), names, fill, batch_size)
+        whole = functools.cache(lambda: _stored(model, images, names, batch_size, folder))
 
-        def distances(name, where):
+        def distances(part, where):
             def measured():
-                signs = differences(where)
+                signs = _signs(model, images, whole(), names, fill, batch_size, where)
                 return np.stack([pair_distances(signs[name]) for name in names])
 
-            return kept.measure(f"{name} {where.tolist()}", measured)
+            return kept.measure(f"{part} {where.tolist()}", measured)
 
         distances_of = {part: distances(part, where) for part, where in boxes.items()}
         chances = {
@@ -132,49 +132,32 @@ def _sizes(boxes):
     return str((boxes[:, 2:] - boxes[:, :2]).tolist())
 
 
-class _Whole:
-    """The features of whole images, and the signs of differences, in files of a folder that is deleted.
-
-    Attributes:
-        known: (name, first row) of the features that have been computed.
-    """
-
-    def __init__(self, folder):
-        self.folder, self.arrays, self.known = Path(folder), {}, set()
-
-    def array(self, kind, name, shape, dtype):
-        """The array of this kind and name."""
-        if (kind, name) not in self.arrays:
-            path = self.folder / str(len(self.arrays))
-            self.arrays[kind, name] = np.memmap(path, dtype, "w+", shape=shape)
-        return self.arrays[kind, name]
-
-
 def _features(model, images, names, batch_size):
     maps = activations(model, images, names, batch_size=batch_size)
     return {name: maps[name].reshape(len(images), -1) for name in names}
 
 
-def _signs(model, images, stored, names, fill, batch_size, boxes):
-    """{name: int8 (N, features)}: the signs of the features of the images less those of the images with boxes hidden.
+def _stored(model, images, names, batch_size, folder):
+    """{name: float32 (N, features)} of images, in files of a folder."""
+    arrays = {}
+    for rows in blocks(len(images), BLOCK * batch_size):
+        features = _features(model, np.asarray(images[rows], "float32"), names, batch_size)
+        for number, name in enumerate(names):
+            if name not in arrays:
+                shape = len(images), features[name].shape[1]
+                arrays[name] = np.memmap(Path(folder) / f"features-{number}", "float32", "w+", shape=shape)
+            arrays[name][rows] = features[name]
+    return arrays
 
-    Args:
-        stored: _Whole.
-    """
-    signs = {}
-    for start in range(0, len(images), BLOCK * batch_size):
-        rows = slice(start, min(start + BLOCK * batch_size, len(images)))
-        few = np.asarray(images[rows], "float32")
-        without, before = _features(model, hidden(few, boxes[rows], fill), names, batch_size), None
-        for name in names:
-            shape = len(images), without[name].shape[1]
-            signs[name] = stored.array("signs", name, shape, "int8")
-            whole = stored.array("whole", name, shape, "float32")
-            if (name, start) not in stored.known:
-                before = before or _features(model, few, names, batch_size)
-                whole[rows] = before[name]
-                stored.known.add((name, start))
-            signs[name][rows] = np.sign(whole[rows] - without[name])
+
+def _signs(model, images, whole, names, fill, batch_size, boxes):
+    """{name: int8 (N, features)}: the signs of the features `whole` of the images, less those of the images with boxes
+    hidden; in files beside those of `whole`."""
+    signs = {name: np.memmap(f"{whole[name].filename}-signs", "int8", "w+", shape=whole[name].shape) for name in names}
+    for rows in blocks(len(images), BLOCK * batch_size):
+        few = hidden(np.asarray(images[rows], "float32"), boxes[rows], fill)
+        for name, features in _features(model, few, names, batch_size).items():
+            signs[name][rows] = np.sign(whole[name][rows] - features)
     return signs
 
 

@@ -33,7 +33,8 @@ from kerascnn.using.features import check_feature
 
 FILLS = ("zero", "mean")
 STEPS = 16  # points of a cumulative curve
-IN_MEMORY = 1024, 2**28  # images whose maps are in memory at a time, at most, and numbers in these maps
+IN_MEMORY = 1024  # images whose maps are in memory at a time, at most
+NUMBERS = 2**28  # in these maps, at most
 GROUP = 16  # channels that are measured and saved together
 
 
@@ -70,7 +71,7 @@ def unit_ablation(model, images, labels, layer=None, *, fill="zero", batch_size=
     labels = checked_labels(labels, len(images))
 
     one = Tail(plan, check_images(model, plan, np.asarray(images[:1])), chosen.value, batch_size)
-    size = max(1, min(IN_MEMORY[0], IN_MEMORY[1] // one.maps.size))
+    size = max(1, min(IN_MEMORY, NUMBERS // one.maps.size))
 
     @functools.lru_cache(1)
     def tail(start):

@@ -8,6 +8,7 @@ from keras import layers
 from kerascnn import keras_file
 from kerascnn.errors import UsageError
 from kerascnn.layers import give_weights
+from kerascnn.network.find import layers_of
 
 HEAD = "new_head"
 PASSED = (layers.ZeroPadding2D, layers.Dropout)  # between the features and the old head: they tell nothing
@@ -88,15 +89,10 @@ def _at_size(body, inputs, fresh):
     if not fresh:
         give_weights(clone, body.get_weights())
         return clone
-    for new, old in zip(_leaves(clone), _leaves(body), strict=True):
+    for new, old in zip(layers_of(clone).values(), layers_of(body).values(), strict=True):
         if old.weights and not old.trainable_weights:
             give_weights(new, old.get_weights())
     return clone
-
-
-def _leaves(model):
-    """The layers of a model, and those of the models within it in their place."""
-    return [leaf for layer in model.layers for leaf in (_leaves(layer) if hasattr(layer, "layers") else [layer])]
 
 
 def _unfrozen(config):

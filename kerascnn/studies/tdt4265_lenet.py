@@ -124,11 +124,7 @@ def tdt4265_lenet():
         rows=(
             Computed(name="parameters", compute=_parameters, note="the network, counted"),
             Training(name=ROW, recipe=recipe, note="weights of the last epoch, as the report's table 1"),
-            Training(
-                name=SGD,
-                recipe=recipe.replace(optimizer="sgd", learning_rate=0.01, momentum=0.0),
-                note="the same with SGD",
-            ),
+            Training(name=SGD, recipe=recipe.replace(**BY_SGD), note="the same with SGD"),
         ),
         values=_values(),
         claims=CLAIMS,

@@ -100,7 +100,12 @@ def _difference(results, row, base="model 2"):
 
     The interval is over the seeds; of one seed it is that of two shares of the validation images.
     """
-    pairs = list(zip(*(results.sample(name, best("val_accuracy")) for name in (row, base)), strict=False))
+    of_row, of_base = (
+        {each.run.folder.name: best("val_accuracy").get(each) for each in results.trained(name)} for name in (row, base)
+    )
+    pairs = [(of_row[seed], of_base[seed]) for seed in of_row if seed in of_base]
+    if not pairs:
+        raise NotRun(f"{row} and {base} have no seed in common")
     ours, other = np.mean(pairs, axis=0)
     if len(pairs) > 1:
         mean, low, high = mean_interval(np.subtract(*np.transpose(pairs)))

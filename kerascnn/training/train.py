@@ -215,10 +215,11 @@ def _ended(group, recipe, out, resume, fields, say):
     A job that ends after its training, or that a cluster starts once more, thus ends well.
     """
     ended = False
-    if group.first and resume is None and out is not None and (Path(out) / "run.json").exists():
-        known = runs.as_run(out)
-        same = not Recipe.from_dict(known.read("recipe")).differences(_asked(recipe, fields)[0])
-        ended = same and known.status == "finished"
+    with group.agreeing():  # so that all hear of an error
+        if group.first and resume is None and out is not None and (Path(out) / "run.json").exists():
+            known = runs.as_run(out)
+            same = not Recipe.from_dict(known.read("recipe")).differences(_asked(recipe, fields)[0])
+            ended = same and known.status == "finished"
     ended = bool(group.share(b"ended" if ended else b""))
     if ended:
         group.leave()
