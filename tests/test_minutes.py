@@ -6,6 +6,7 @@ from kerascnn.errors import UsageError
 from kerascnn.recipes import Recipe
 from kerascnn.training import minutes
 from kerascnn.training.minutes import length
+from kerascnn.training.reading import load_data
 
 
 @pytest.mark.parametrize(
@@ -100,3 +101,10 @@ def test_few_images_are_passed_over_more_often():
     recipe = Recipe(epochs=250, batch_size=16)
     assert minutes.length(recipe, 1, 0.001, 0, 600).epochs == 250
     assert minutes.length(recipe, 10, 0.001, 0, 600).epochs == 200
+
+
+def test_what_takes_far_too_long_is_timed_no_further():
+    recipe = Recipe(data="digits", batch_size=256)
+    given = recipe, load_data(recipe), "float32", 1
+    assert minutes._measured(*given, 1e-6, 8) is None
+    assert len(minutes._measured(*given, 1e-6, 0)) == 3
