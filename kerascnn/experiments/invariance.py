@@ -33,10 +33,10 @@ CHANGES = {  # name: (usual amounts, the amount that changes nothing, name of th
     "horizontal": (np.arange(-8, 9, 2), 0, "pixels moved to the right"),
     "scale": (np.linspace(1 / 1.8, 1.8, 9), 1, "times as large"),
     "rotation": (np.arange(0, 361, 30), 0, "degrees turned, counterclockwise"),
-    "brightness": (np.linspace(-1, 1, 9), 0, "added, in the image's own standard deviations"),
+    "brightness": (np.linspace(-1, 1, 9), 0, "added, in standard deviations of the image"),
     "contrast": (np.linspace(0, 2, 9), 1, "times the contrast"),
     "blur": (np.linspace(0, 3, 7), 0, "standard deviation of the blur, pixels"),
-    "noise": (np.linspace(0, 1, 6), 0, "standard deviation of the noise, in the image's own"),
+    "noise": (np.linspace(0, 1, 6), 0, "noise, in standard deviations of the image"),
 }
 FILLED = ("translation", "horizontal", "scale", "rotation", "blur")  # changes that bring in what is beyond the border
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE)
