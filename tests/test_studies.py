@@ -25,6 +25,7 @@ from kerascnn.studies.frame.study import (
     Study,
     Training,
     Value,
+    abridged,
     as_printed,
     shortened,
     shown,
@@ -193,6 +194,10 @@ def test_missing_data_is_told_and_the_other_rows_stay(folder):
         ({"rows": ("smal",)}, r"rows=smal is not a row of 'toy'\. Its rows: sheet, broken, small"),
         ({"seeds": 0}, "seeds=0 is not allowed"),
         ({"workers": 0}, "workers=0 is not allowed"),
+        ({"length": 0}, "length=0 is not allowed: it must be above 0 and at most 1"),
+        ({"length": 1.5}, "length=1.5 is not allowed"),
+        ({"length": 0.5}, "holds a study with length=1.0, and this one has length=0.5"),
+        ({"length": 0.5, "quick": True}, "length=0.5 and quick exclude each other"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_nothing_changes(folder, changes, match):
@@ -213,6 +218,55 @@ def test_other_folders_and_versions_are_refused(folder, tmp_path):
         run_study("toy", out=older)
     with pytest.raises(UsageError, match=r"Unknown study 'tyo'\. Did you mean 'toy'"):
         run_study("tyo")
+
+
+def test_a_part_of_a_training_is_shown_and_not_compared(tmp_path):
+    """Half of four steps, in two evaluations; counts are judged, and a folder of a version without lengths fits."""
+    results = run_study("toy", length=0.5, out=tmp_path / "half", rows=("sheet", "needy"), say=lambda line: None)
+    assert list(results.curve("small", "loss")[0]) == [1, 2]
+    told = [results.compare(value) for value in toy().values[1:3]]
+    assert [(each.verdict, each.why) for each in told] == [
+        (REPRODUCED, "in our interval"),
+        (INCOMPARABLE, "after 0.5 of the training"),
+    ]
+    judged = [results.judge(claim) for claim in toy().claims]
+    assert [each.verdict for each in judged] == [INCOMPARABLE, NOT_RUN, REPRODUCED]
+    assert judged[0].finding == "After 0.5 of the training: two"
+    text = (tmp_path / "half" / "README.md").read_text()
+    assert text.startswith("# A toy (0.5 of each training: no verdicts of accuracy)")
+    assert "2 steps" in text and f"kerascnn study toy --length 0.5 --out {tmp_path / 'half'}" in text
+    assert running.page.usual_folder("toy", False, 0.5).name == "study-toy-0.5"
+
+
+def test_a_folder_of_a_version_without_lengths_is_whole(folder, tmp_path):
+    older = tmp_path / "older"
+    older.mkdir()
+    known = json.loads((folder / "study.json").read_text())
+    del known["length"]
+    (older / "study.json").write_text(json.dumps(known))
+    run_study("toy", out=older, rows=("sheet",), say=lambda line: None)
+    assert json.loads((older / "study.json").read_text())["length"] == 1
+    with pytest.raises(UsageError, match=r"holds a study with length=1\.0"):
+        run_study("toy", out=older, length=0.1)
+
+
+def test_a_length_of_a_study_that_trains_nothing(tmp_path):
+    with pytest.raises(UsageError, match=r"cs280-vgg-cost trains nothing: leave length=0\.1 out"):
+        run_study("cs280-vgg-cost", length=0.1, out=tmp_path / "study")
+
+
+def test_an_abridged_recipe_by_hand():
+    """20 epochs at 0.1 are 2; 50,000 steps evaluated every 1,000 are 5,000 every 100; 20 periods of 2,500 steps are 20
+    of 250; nothing falls to 0."""
+    assert abridged(Recipe(epochs=20, schedule="cosine", warmup_epochs=2.0), 0.1).to_dict() == (
+        Recipe(epochs=2, schedule="cosine", warmup_epochs=0.2).to_dict()
+    )
+    steps = abridged(Recipe(steps=50_000, eval_every=1000), 0.1)
+    assert (steps.steps, steps.eval_every) == (5000, 100)
+    periods = abridged(Recipe(epochs=20, eval_every=2500), 0.1)
+    assert (periods.epochs, periods.eval_every) == (20, 250)
+    assert abridged(Recipe(epochs=3), 0.01).epochs == 1
+    assert abridged(Recipe(epochs=3), 1.0) == Recipe(epochs=3)
 
 
 def test_a_stopped_study_goes_on_and_ends_the_same(folder, tmp_path):

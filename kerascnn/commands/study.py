@@ -29,6 +29,7 @@ def study(
     /,
     *,
     quick: Flag = False,
+    length: float = 1.0,
     seeds: int | None = None,
     data: str | None = None,
     other_data: str | None = None,
@@ -49,6 +50,9 @@ def study(
         a study (kerascnn studies)
     quick
         run every row for a few steps on embedded data, to see that everything works; says nothing about accuracy
+    length
+        over which share of its epochs or steps to train each row, such as 0.1 where there is no time for all: the page
+        shows what came out, and compares no accuracy
     seeds
         how many times to train each row, each with its own seed [default: what the study asks for]
     data
@@ -70,8 +74,9 @@ def study(
         from kerascnn.studies.frame.running import run_study
 
         let_interrupts_through()
-        given = {"quick": quick, "seeds": seeds, "data": data, "other_data": other_data, "out": out, "rows": rows}
-        results = run_study(name, **given, run=_runs_of(run), workers=workers, say=say)
+        how = {"quick": quick, "length": length, "seeds": seeds, "workers": workers}
+        what = {"data": data, "other_data": other_data, "out": out, "rows": rows, "run": _runs_of(run)}
+        results = run_study(name, **how, **what, say=say)
         if json:
             print_json(page.as_json(results, data))
         else:

@@ -13,7 +13,7 @@ from kerascnn.files import read_json
 from kerascnn.pages import charts
 from kerascnn.pages.report import TEMPLATES
 from kerascnn.runs import replacing
-from kerascnn.studies.frame.study import OURS, Computed, Lines, NotRun, Training, as_printed, shown
+from kerascnn.studies.frame.study import OURS, Computed, Lines, NotRun, Training, abridged, as_printed, shown
 from kerascnn.studies.frame.verdicts import INCOMPARABLE, NOT_REPRODUCED, REPRODUCED, WORDS
 
 COLOURS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.PURPLE, plots.SKY, "#B8A000", plots.RED, "#777777")
@@ -43,18 +43,21 @@ def write(results, data=None):
 def again(results, data=None, rows=(), workers=1):
     """What to type to run a study again, or these rows of it, or to resume it."""
     words = ["study", results.study.name, *(["--quick"] if results.quick else [])]
+    words += ["--length", results.length] if results.length < 1 else []
     words += ["--seeds", results.seeds] if results.seeds != (1 if results.quick else results.study.seeds) else []
     words += ["--data", data] if data else []
     words += ["--other-data", results.other] if results.other else []
-    words += ["--out", results.folder] if results.folder != usual_folder(results.study.name, results.quick) else []
+    usual = usual_folder(results.study.name, results.quick, results.length)
+    words += ["--out", results.folder] if results.folder != usual else []
     words += ["--rows", *rows] if rows else []
     words += ["--workers", workers] if workers > 1 else []
     return command(*words)
 
 
-def usual_folder(name, quick):
+def usual_folder(name, quick, length):
     """Where a study's results go unless another folder is asked for."""
-    return runs.ROOT / f"study-{name}{'-quick' if quick else ''}"
+    part = f"-{length:.4g}" if length < 1 else ""
+    return runs.ROOT / f"study-{name}{'-quick' if quick else part}"
 
 
 def verdicts(results):
@@ -72,7 +75,7 @@ def _contents(results, data):
     in_columns = {id(value) for of_rows in shared.values() for value in of_rows.values()}
     values = [(value, _value(results, value)) for value in study.values]
     return {
-        "title": study.title + (" (a quick run: no verdicts of accuracy)" if results.quick else ""),
+        "title": _title(results),
         "study": study,
         "quick": results.quick,
         "summary": ", ".join(f"{number} {word}" for word, number in counts.items() if number),
@@ -92,6 +95,14 @@ def _contents(results, data):
         "alone": ALONE,
         "own": QUESTIONS,
     }
+
+
+def _title(results):
+    """The study's title, with what keeps its values from being compared."""
+    if results.quick:
+        return f"{results.study.title} (a quick run: no verdicts of accuracy)"
+    part = f" ({results.length:.4g} of each training: no verdicts of accuracy)" if results.length < 1 else ""
+    return results.study.title + part
 
 
 def _answered(judged):
@@ -139,7 +150,7 @@ def _row(results, row):
             seconds, state = None, str(error)
         missing = {key: why for key, why in results.failures.items() if key.startswith(f"{row.name}/")}
         state += "".join(f"; {key.partition('/')[2]} failed: {why}" for key, why in missing.items() if why != state)
-        kind = _settings(row.recipe)
+        kind = _settings(abridged(row.recipe, results.length))
     minutes = None if seconds is None else seconds / 60
     return {"name": row.name, "note": row.note, "kind": kind, "state": state, "minutes": minutes}
 

@@ -82,12 +82,14 @@ class Results:
         folder: Path.
         seeds: how many seeds count.
         quick: True for the few steps of a quick run, which get no verdicts but for counts.
+        length: share of their epochs or steps over which its rows are trained; below 1 they are not compared.
         other: name or path of data in place of the study's other ones; None: as the study has them.
         failures: {"row" or "row/seed-0": reason}.
     """
 
-    def __init__(self, study, folder, seeds, *, quick=False, other=None, failures=None):
+    def __init__(self, study, folder, seeds, *, quick=False, length=1.0, other=None, failures=None):
         self.study, self.folder, self.seeds, self.quick, self.other = study, Path(folder), seeds, quick, other
+        self.length = length
         self.failures = failures or {}
 
     def folder_of(self, row, seed=None):
@@ -180,7 +182,7 @@ class Results:
         if isinstance(value.measure, Measure) and value.measure.images:
             images = value.measure.images(self.trained(value.row)[0])
         cannot = value.cannot(self) if callable(value.cannot) else value.cannot
-        cannot = cannot or self.on_other_images(value.row)
+        cannot = cannot or self.on_other_images(value.row) or self.cut_short(value.row)
         outcome = compared(value.published, sample, half=value.half, better=value.better, images=images, cannot=cannot)
         if self.quick and (value.better != "exact" or isinstance(self.study.row(value.row), Training)):
             return Compared(outcome.ours, None, None, outcome.n, None, NOT_RUN, QUICK)
@@ -198,14 +200,23 @@ class Results:
             return ""
         return f"on {data['name']}, not on {expected}, as which a folder's name must begin"
 
+    def cut_short(self, row):
+        """Why the numbers of a row that is trained, or reads trained networks, are not those of whole trainings, or
+        ""."""
+        asked = self.study.row(row)
+        trained = isinstance(asked, Training) or asked.needs
+        return f"after {self.length:.4g} of the training" if self.length < 1 and trained else ""
+
     def judge(self, claim):
-        """The Judged of a Claim."""
+        """The Judged of a Claim; after a part of the training it is told what came out, and not judged."""
         if self.quick and not claim.counts:
             return Judged(NOT_RUN, QUICK)
         try:
             holds, finding = claim.test(self)
         except NotRun as error:
             return Judged(NOT_RUN, str(error))
+        if self.length < 1 and not claim.counts:
+            return Judged(INCOMPARABLE, f"After {self.length:.4g} of the training: {finding}")
         return Judged({True: REPRODUCED, False: NOT_REPRODUCED, None: INCOMPARABLE}[holds], finding)
 
 

@@ -18,19 +18,32 @@ from kerascnn.recipes import Recipe
 from kerascnn.studies import STUDIES
 from kerascnn.studies.frame import page, taken
 from kerascnn.studies.frame.results import Place, Results
-from kerascnn.studies.frame.study import Computed, NotRun, Training, shortened
+from kerascnn.studies.frame.study import Computed, NotRun, Training, abridged, shortened
 
 STATE, LOCK = "study.json", ".lock"
 
 
 def run_study(
-    name, *, quick=False, seeds=None, data=None, other_data=None, out=None, rows=(), run=None, workers=1, say=print
+    name,
+    *,
+    quick=False,
+    length=1.0,
+    seeds=None,
+    data=None,
+    other_data=None,
+    out=None,
+    rows=(),
+    run=None,
+    workers=1,
+    say=print,
 ):
     """Run what a study lacks, and write its page.
 
     Args:
         name: of a study.
         quick: True runs every row for a few steps on embedded data: the page then gives no verdicts but of counts.
+        length: over which share of its epochs or steps each row is trained, above 0 and at most 1; below 1, values and
+            claims that depend on a training are shown and not judged.
         seeds: trainings of each row, seeds 0, 1 ...; None: what the study asks for.
         data: a data set's name or a path in place of the study's.
         other_data: likewise in place of the study's other data set, where it has one.
@@ -50,17 +63,24 @@ def run_study(
     for what, number in (("seeds", seeds), ("workers", workers)):
         if number is not None and number < 1:
             raise UsageError(f"{what}={number} is not allowed: it must be at least 1.")
+    _check_length(length, study, quick)
     chosen = study.only(rows)
     taken.check_rows(study, run)
     data, other = _anchored(data), _anchored(other_data)
     if other and not study.other:
         raise UsageError(f"{name} has no second data set: leave other_data={other_data} out.")
-    folder = page.usual_folder(name, quick) if out is None else Path(out)
+    folder = page.usual_folder(name, quick, length) if out is None else Path(out)
     seeds = seeds or (1 if quick else study.seeds)
-    known = _opened(folder, study, quick, data, other)
+    known = _opened(folder, study, {"quick": quick, "length": length, "data": data, "other_data": other})
     with runs.locked(folder / LOCK):
         results = Results(
-            study, folder, max(seeds, known["seeds"]), quick=quick, other=other, failures=known["failures"]
+            study,
+            folder,
+            max(seeds, known["seeds"]),
+            quick=quick,
+            length=length,
+            other=other,
+            failures=known["failures"],
         )
         taken.take(results, {row: _recipe(results, row, 0, data) for row in run or {}}, run, say)
         _note(results, data)
@@ -76,6 +96,16 @@ def run_study(
     return results
 
 
+def _check_length(length, study, quick):
+    """Raise a UsageError for a length that is not allowed, or that says nothing."""
+    if not 0 < length <= 1:
+        raise UsageError(f"length={length} is not allowed: it must be above 0 and at most 1, such as 0.1.")
+    if length < 1 and quick:
+        raise UsageError(f"length={length} and quick exclude each other: a quick run has its own few steps.")
+    if length < 1 and not any(isinstance(row, Training) for row in study.rows):
+        raise UsageError(f"{study.name} trains nothing: leave length={length} out.")
+
+
 def _anchored(data):
     """The data's name, or its absolute path, so that the study can be resumed from any folder."""
     if data is None:
@@ -87,8 +117,12 @@ def _anchored(data):
     return data if data in DATASETS else str(Path(data).expanduser().resolve())
 
 
-def _opened(folder, study, quick, data, other):
-    """{"seeds", "failures"} of study.json; raises a UsageError where the folder holds something else."""
+def _opened(folder, study, options):
+    """{"seeds", "failures"} of study.json; raises a UsageError where the folder holds something else.
+
+    Args:
+        options: {what: value} of all that must be as it was.
+    """
     path = folder / STATE
     if not path.exists():
         if folder.exists() and (not folder.is_dir() or any(path.name != LOCK for path in folder.iterdir())):
@@ -98,10 +132,9 @@ def _opened(folder, study, quick, data, other):
         runs.check_writable(folder)
         return {"seeds": 0, "failures": {}}
     known = read_json(path)
-    asked = {"study": study.name, "version": study.version, "quick": quick, "data": data, "other_data": other}
-    for what, value in asked.items():
-        if not isinstance(known, dict) or known.get(what) != value:
-            has = known.get(what) if isinstance(known, dict) else None
+    known = {"length": 1.0, **(known if isinstance(known, dict) else {})}  # older versions had none
+    for what, value in {"study": study.name, "version": study.version, **options}.items():
+        if (has := known.get(what)) != value:
             raise UsageError(
                 f"{folder} holds a study with {what}={has!r}, and this one has {what}={value!r}; nothing in it was "
                 "changed. Give another folder: out=FOLDER"
@@ -112,8 +145,8 @@ def _opened(folder, study, quick, data, other):
 def _note(results, data):
     """Write study.json: which study the folder belongs to, and what failed."""
     study = results.study
-    state = {"study": study.name, "version": study.version, "quick": results.quick, "data": data}
-    state |= {"other_data": results.other}
+    state = {"study": study.name, "version": study.version, "quick": results.quick, "length": results.length}
+    state |= {"data": data, "other_data": results.other}
     runs.write_json(results.folder / STATE, {**state, "seeds": results.seeds, "failures": results.failures})
 
 
@@ -189,7 +222,8 @@ def _keep(results, row, seed, reason, say):
 def _recipe(results, row, seed, data):
     """The recipe of a row's training."""
     asked = results.study.row(row)
-    recipe = shortened(asked.recipe).replace(**asked.quick) if results.quick else asked.recipe
+    recipe = abridged(asked.recipe, results.length)
+    recipe = shortened(recipe).replace(**asked.quick) if results.quick else recipe
     wanted = (results.other or (not results.quick and results.study.other)) if asked.other else data
     return recipe.replace(seed=seed, data=wanted or recipe.data)
 
@@ -240,7 +274,8 @@ def _at_once(results, jobs, data, workers, say):
     """Train several rows at a time, each in a process of its own with its share of the processors."""
     threads = str(max(1, num_cpus() // workers))
     spawn = multiprocessing.get_context("spawn")
-    asked = (results.study.name, str(results.folder), results.seeds, results.quick, results.other)
+    options = {"quick": results.quick, "length": results.length, "other": results.other}
+    asked = (results.study.name, str(results.folder), results.seeds, options)
     executor = concurrent.futures.ProcessPoolExecutor(workers, spawn, _limited, (threads,), max_tasks_per_child=1)
     say(f"{counted(len(jobs), 'training')}, {workers} at a time")
     stopped = False
@@ -274,8 +309,8 @@ def _limited(threads):
 
 def _job(asked, row, seed, data):
     """A training in a process of its own: ("done" or "stopped", why it failed or "")."""
-    name, folder, seeds, quick, other = asked
-    results = Results(STUDIES.get(name)(), folder, seeds, quick=quick, other=other)
+    name, folder, seeds, options = asked
+    results = Results(STUDIES.get(name)(), folder, seeds, **options)
     try:
         return "done", train_row(
             results, row, seed, data, lambda line: print(f"{row}, seed {seed}: {line}", flush=True)

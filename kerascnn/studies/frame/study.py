@@ -280,6 +280,20 @@ def as_printed(value):
     return f"{value.published:.{max(0, places - 2)}%}" if percent else f"{value.published:.{places}f}"
 
 
+def abridged(recipe, length):
+    """A recipe over a share of its steps or epochs, at least one; where steps are counted, with as many evaluations."""
+    if length == 1:
+        return recipe
+    changes = {"warmup_epochs": recipe.warmup_epochs * length}
+    if recipe.eval_every:
+        changes["eval_every"] = max(1, round(recipe.eval_every * length))
+    else:
+        changes["epochs"] = max(1, round(recipe.epochs * length))
+    if recipe.steps:
+        changes["steps"] = max(1, round(recipe.steps * length))
+    return recipe.replace(**changes)
+
+
 def shortened(recipe):
     """The recipe of a quick run: four steps on scikit-learn's digits, evaluated twice."""
     changes = {"data": "digits", "steps": 4, "eval_every": 2, "batch_size": 16, "precision": "float32", "classes": None}
