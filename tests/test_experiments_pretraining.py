@@ -81,6 +81,24 @@ def test_all_trainings_of_a_small_task(recipe, tmp_path):
     assert not any("epoch" in line for line in lines)  # nothing is trained twice
 
 
+@pytest.mark.slow
+def test_plain_transfer_freezes_in_fine_tuning_alone(recipe, tmp_path):
+    """Only the dense head is trained in fine-tuning: its convolutions are the pre-trained ones, to the bit."""
+    result = pretraining(recipe.replace(train_last=1, epochs=1), tmp_path, seeds=[0])
+    assert result.table["start"].tolist() == ["from scratch", "pre-trained"]
+    assert len(result.findings) == 1
+    networks = {name: kerascnn.load(tmp_path / f"{name}-seed0") for name in ("pre-training", "fine-tuning")}
+    first, tuned = (network.get_layer("c1").kernel.numpy() for network in networks.values())
+    np.testing.assert_array_equal(first, tuned)
+    heads = [network.output_shape[-1] for network in networks.values()]
+    assert heads == [3, 2]
+    frozen = {
+        run: runs.Run(tmp_path / run).read("recipe")["train_last"]
+        for run in ("from-scratch-seed0", *(f"{name}-seed0" for name in networks))
+    }
+    assert frozen == {"from-scratch-seed0": 0, "pre-training-seed0": 0, "fine-tuning-seed0": 1}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -234,7 +234,8 @@ def test_a_part_of_a_training_is_shown_and_not_compared(tmp_path):
     assert judged[0].finding == "After 0.5 of the training: two"
     text = (tmp_path / "half" / "README.md").read_text()
     assert text.startswith("# A toy (0.5 of each training: no verdicts of accuracy)")
-    assert "2 steps" in text and f"kerascnn study toy --length 0.5 --out {tmp_path / 'half'}" in text
+    assert "2 steps" in text
+    assert f"kerascnn study toy --length 0.5 --out {tmp_path / 'half'}" in text
     assert running.page.usual_folder("toy", False, 0.5).name == "study-toy-0.5"
 
 

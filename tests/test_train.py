@@ -437,6 +437,7 @@ def test_watching_the_test_images_changes_nothing_but_what_is_told():
     right = kerascnn.load(watched).predict(prepared(data.train.images), verbose=0).argmax(1) == data.train.labels
     assert result["train"]["images"] == len(right)
     assert result["train"]["accuracy"] == pytest.approx(right.mean())
+    assert plain.read("run")["result"]["train"] == result["train"]
     assert "test_watched" not in plain.read("run")["result"]
     assert {path.name for path in (watched / "plots").glob("*.png")} == {
         *("loss.png", "accuracy.png", "top5.png", "confusion.png")

@@ -366,6 +366,9 @@ def _summarise(run, exported, page, say):
     say(f"Test accuracy  {fraction(result, 'accuracy')} of {counted(result['images'], 'test image')}")
     if result["top5"] is not None:
         say(f"Test top-5     {fraction(result, 'top5')}")
+    if "train" in result:
+        seen = counted(result["train"]["images"], "training image")
+        say(f"Training       {100 * result['train']['accuracy']:.2f}% of {seen}, without augmentation and dropout")
     if result.get("test_watched"):
         say("               the test images were watched (--test-curve); they decided nothing")
     if _uneven(run):

@@ -3,7 +3,8 @@
 The paper pre-trains a network with a sixth convolution behind the last pooling on all of ImageNet (Fall 2011), and
 fine-tunes it on the 1,000 classes of ILSVRC-2012. Here half of the classes of a data set are used for pre-training,
 with and without the extra convolution, and the other half for fine-tuning, in which that convolution is removed or
-stays. The same network trained from scratch on the other half is the comparison.
+stays. The same network trained from scratch on the other half is the comparison. Without an extra convolution this is
+plain transfer: what the recipe freezes is frozen in fine-tuning alone.
 """
 
 import hashlib
@@ -25,21 +26,21 @@ from kerascnn.training.build import network
 from kerascnn.training.prepare import anchored
 from kerascnn.training.reading import load_data
 
-SCRATCH, PLAIN, REMOVED, STAYS = "from scratch", "pre-trained", "extra, removed", "extra, stays"
+STARTS = ("from scratch", "pre-trained", "extra, removed", "extra, stays")
 
 
 @register(source="Krizhevsky, Sutskever and Hinton 2012, section 6")
-def pretraining(recipe, folder, extra, *, count=None, rate=1.0, seeds=(0, 1, 2), say=None):
+def pretraining(recipe, folder, extra=None, *, count=None, rate=1.0, seeds=(0, 1, 2), say=None):
     """Errors on half of the classes of a network from scratch, and of networks pre-trained on the other half.
 
     Every second class of the data, starting with the first, is for pre-training.
 
     Args:
-        recipe: Recipe of all trainings; its seed is replaced.
+        recipe: Recipe of all trainings; its seed is replaced. Its `freeze` and `train_last` apply to fine-tuning.
         folder: Path; the data of the two halves and the training runs are below it. Finished runs there are not
             repeated, and one that was stopped continues.
         extra: name of the layer behind which the pre-trained network has one more convolution, such as "pool5"
-            (`kerascnn.models.variants`).
+            (`kerascnn.models.variants`); None: there is no such convolution, and the first two starts remain.
         count: training images of each class for fine-tuning and training from scratch; None: all of them.
         rate: the learning rate of fine-tuning, divided by that of the recipe.
         seeds: seeds of the training runs and of the choice of `count` images.
@@ -57,19 +58,21 @@ def pretraining(recipe, folder, extra, *, count=None, rate=1.0, seeds=(0, 1, 2),
         raise UsageError(f"{seeds=}, {rate=} is not allowed: one or more seeds and a rate above 0 are needed.")
     if is_file(recipe.model):
         raise UsageError(f"model={recipe.model!r} is trained already. Give the name of a network (kerascnn models).")
-    options = {name: value for name, value in recipe.model_options.items() if name != "weights"}
-    recipe = anchored(recipe.replace(start_from="", model_options=options))
-    with_extra = {**recipe.model_options, "extra": extra}
+    options = {name: value for name, value in recipe.model_options.items() if name not in ("weights", "skip")}
+    tuning = anchored(recipe.replace(start_from="", model_options=options))
+    recipe = tuning.replace(freeze="", train_last=0)
+    with_extra = {**options, "extra": extra} if extra else options
     data = load_data(recipe)
     _check(data, count, recipe.batch_size)
     network(recipe.replace(model_options=with_extra), input_shape(recipe, data), len(data.class_names))  # can be built
     halves, tests = _halves(data, folder, count, seeds)
-    errors, parameters = np.zeros((4, len(seeds), 3)), [0] * 4
-    progress = Progress("training", 6 * len(seeds), say)
+    starts = STARTS if extra else STARTS[:2]
+    errors, parameters = np.zeros((len(starts), len(seeds), 3)), [0] * len(starts)
+    progress = Progress("training", (6 if extra else 3) * len(seeds), say)
     for column, seed in enumerate(seeds):
         first = recipe.replace(data=str(halves["first"]), classes=None, seed=seed)
-        second = recipe.replace(data=str(halves[seed]), classes=None, seed=seed)
-        tuned = second.replace(learning_rate=recipe.learning_rate * rate)
+        second = {"data": str(halves[seed]), "classes": None, "seed": seed}
+        tuned = tuning.replace(**second, learning_rate=recipe.learning_rate * rate)
 
         def run(name, of, seed=seed):
             told = f"{name}, seed {seed}"
@@ -78,13 +81,17 @@ def pretraining(recipe, folder, extra, *, count=None, rate=1.0, seeds=(0, 1, 2),
             return trained
 
         plain = run("pre-training", first)
-        sixth = run("pre-training-extra", first.replace(model_options=with_extra))
+        sixth = run("pre-training-extra", first.replace(model_options=with_extra)) if extra else None
         runs = [
-            run("from-scratch", second),
+            run("from-scratch", recipe.replace(**second)),
             run("fine-tuning", tuned.replace(start_from=str(plain.folder))),
-            run("fine-tuning-extra-removed", tuned.replace(start_from=str(sixth.folder))),
-            run("fine-tuning-extra-stays", tuned.replace(start_from=str(sixth.folder), model_options=with_extra)),
         ]
+        if sixth:
+            removed = tuned.replace(start_from=str(sixth.folder))
+            runs += [
+                run("fine-tuning-extra-removed", removed),
+                run("fine-tuning-extra-stays", removed.replace(model_options=with_extra)),
+            ]
         errors[:, column] = [errors_of(each) for each in runs]
         parameters = [each.read("run")["parameters"] for each in runs]
     table = _table(parameters, errors, tests)
@@ -156,7 +163,7 @@ def _write(path, data, classes, count=None, seed=0):
 
 def _table(parameters, errors, tests):
     rows = []
-    for start, number, values in zip((SCRATCH, PLAIN, REMOVED, STAYS), parameters, errors, strict=True):
+    for start, number, values in zip(STARTS[: len(errors)], parameters, errors, strict=True):
         interval = mean_interval(values[:, 2])
         rows.append((start, number, values[:, 0].mean(), *interval, len(values), tests))
     return pandas.DataFrame(
@@ -173,7 +180,7 @@ def _findings(errors, extra):
         (1, 0, "Pre-trained on the other classes, the network", "from scratch"),
         (2, 1, removed, "pre-trained as it is"),
         (3, 1, "If that convolution stays, it", "pre-trained as it is"),
-    ):
+    )[: len(errors) - 1]:
         mean, low, high = 100 * np.array(mean_interval(tests[better] - tests[worse]))
         verdict = "more" if low > 0 else "fewer" if high < 0 else "not measurably more or fewer"
         verdict = f": {verdict}" if seeds > 1 else ""
@@ -197,20 +204,21 @@ def _figure(table, title):
 def command(
     asked,
     *,
-    extra: str,
+    extra: str | None = None,
     count: int | None = None,
     rate: float = 1.0,
     seeds: int = 3,
     epochs: int | None = None,
 ):
-    """Pre-train a network with one more convolution on half of the classes, and fine-tune it on the other half.
+    """Pre-train a network on half of the classes, with one more convolution as well, and fine-tune it on the others.
 
     Parameters
     ----------
     run
         a run, whose recipe trains every network, or a network's name
     extra
-        layer behind which the pre-trained network has one more convolution, such as pool5
+        layer behind which a further pre-trained network has one more convolution, such as pool5 [default: none, plain
+        transfer]
     count
         training images of each class for fine-tuning [default: all]
     rate

@@ -117,6 +117,7 @@ def _facts(run, state, recipe, data, result):
         ("Classes", f"{len(data['class_names'])}" if "class_names" in data else None),
         ("Test loss", f"{result['loss']:.4f} nats" if "loss" in result else None),
         ("Top-5", f"{100 * result['top5']:.2f}%" if result.get("top5") is not None else None),
+        ("Training images", _on_training(result)),
         ("Balanced accuracy", _percent(result.get("balanced_accuracy"))),
         ("Macro F1", f"{result['macro_f1']:.4f}" if "macro_f1" in result else None),
         ("Commonest class", _baseline(result)),
@@ -143,6 +144,14 @@ def best_of(result):
 
 def _percent(fraction):
     return None if fraction is None else f"{100 * fraction:.2f}%"
+
+
+def _on_training(result):
+    """How many of the training images are right as they are."""
+    if "train" not in result:
+        return None
+    images = counted(result["train"]["images"], "image")
+    return f"{_percent(result['train']['accuracy'])} of {images}, without augmentation and dropout"
 
 
 def _baseline(result):

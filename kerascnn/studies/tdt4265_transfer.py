@@ -4,11 +4,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from kerascnn import plots
-from kerascnn.recipes import RECIPES
+from kerascnn.recipes import RECIPES, Recipe
+from kerascnn.runs import Run
 from kerascnn.studies import register
 from kerascnn.studies.cs7011 import named
 from kerascnn.studies.frame.results import Y_LABELS, best, last, of_parts, when_best
 from kerascnn.studies.frame.study import (
+    OURS,
     Claim,
     Computed,
     Lines,
@@ -21,7 +23,8 @@ from kerascnn.studies.frame.study import (
     loss,
 )
 
-RESNET, MODEL_1 = "resnet18", "model 1"
+RESNET, MODEL_1, FIVE = "resnet18", "model 1", "five classes"
+STARTS = ("from scratch", "pre-trained")
 LIKE_ZEBRA = ("zebra", "horse")  # the first that is a class of the data is shown
 SHOWN = 64  # maps of a layer
 NEAR = 22.5  # degrees within which a filter has a direction
@@ -31,20 +34,46 @@ COLOURS = {"each": 10, "red": 11, "green": 12, "blue": 13}  # view of the first 
 
 def _values():
     figure = {"where": "figures 5 to 7, without numbers"}
-    return tuple(
-        value
-        for row in (RESNET, MODEL_1)
-        for value in (
-            accuracy(row, "best validation accuracy", best("val_accuracy"), split="validation", **figure),
-            loss(row, "lowest validation loss", best("val_loss"), **figure),
-            Value(row, "epoch of the lowest validation loss", when_best("val_loss"), unit="epoch", **figure),
-            loss(row, "training loss at the end", last("loss"), **figure),
-        )
+    ours = [accuracy(FIVE, f"accuracy on five classes, {start}", start, where=OURS) for start in STARTS]
+    return (
+        *(
+            value
+            for row in (RESNET, MODEL_1)
+            for value in (
+                accuracy(row, "best validation accuracy", best("val_accuracy"), split="validation", **figure),
+                loss(row, "lowest validation loss", best("val_loss"), **figure),
+                Value(row, "epoch of the lowest validation loss", when_best("val_loss"), unit="epoch", **figure),
+                loss(row, "training loss at the end", last("loss"), **figure),
+            )
+        ),
+        *ours,
     )
+
+
+def _five_classes(place):
+    """ResNet-18 pre-trained on every second class of the data, its last five layers then trained on the other classes,
+    and trained on these from scratch, all by model 1's batches and epochs."""
+    from kerascnn.experiments.pretraining import pretraining
+
+    known = Recipe.from_dict(place.run(MODEL_1).read("recipe"))
+    options = {"model": RESNET, "model_options": {}, "image_size": 32, "test_curve": False, "keep": "best"}
+    wanted = RECIPES.get("tdt4265-resnet18")()
+    recipe = known.replace(**options, learning_rate=wanted.learning_rate, train_last=wanted.train_last)
+    outcome = pretraining(recipe, place.folder / "runs", seeds=(0,), say=place.say)
+    outcome.save(place.folder)
+    _draw(Run(place.folder / "runs" / "fine-tuning-seed0"), place.folder)
+    return {row.start: 1 - float(row.test_error) for row in outcome.table.itertuples()}
 
 
 def _pictures(place):
     """Feature maps of the first and the last convolution for a test image, and the first layer's weights."""
+    weights = _draw(place.run(RESNET), place.folder)
+    few = weights[["filter", "orientation"]][: max(LINES_OF.values()) + 1]
+    return {"filters": len(weights)} | {f"direction {row.filter}": float(row.orientation) for row in few.itertuples()}
+
+
+def _draw(run, folder):
+    """Draw the feature maps and the weights of a run's network; returns the table of its first filters (`named`)."""
     import keras
     import pandas
 
@@ -53,7 +82,6 @@ def _pictures(place):
     from kerascnn.explain.activation_sheets import activation_grid
     from kerascnn.network.find import convolutions, layers_in
 
-    run = place.run(RESNET)
     classifier, data = using.subject(run), using.data_of(run)
     model = classifier.model
     one = data.test.take(_like_zebra(data))
@@ -70,17 +98,16 @@ def _pictures(place):
         numbers = pandas.DataFrame(
             {"channel": range(shown.shape[-1]), "mean": shown.mean((0, 1)), "max": shown.max((0, 1))}
         )
-        plots.save(activation_grid(shown, title, columns=8), numbers, place.folder / f"{word}.png")
+        plots.save(activation_grid(shown, title, columns=8), numbers, folder / f"{word}.png")
     filters = filters_of(model, names[0])
     weights = named(filters)
     weights.round({"norm": 3, "coherence": 2, "orientation": 0, "mean_share": 2}).to_csv(
-        place.folder / "patterns.csv", index=False
+        folder / "patterns.csv", index=False
     )
-    plots.save(_drawn(one.images[0], name), pandas.DataFrame({"class": [name]}), place.folder / "image.png")
+    plots.save(_drawn(one.images[0], name), pandas.DataFrame({"class": [name]}), folder / "image.png")
     for view in COLOURS:
-        plots.save(filter_sheet(filters, f"{names[0]} of resnet18", view), weights, place.folder / f"{view}.png")
-    few = weights[["filter", "orientation"]][: max(LINES_OF.values()) + 1]
-    return {"filters": len(filters)} | {f"direction {row.filter}": float(row.orientation) for row in few.itertuples()}
+        plots.save(filter_sheet(filters, f"{names[0]} of resnet18", view), weights, folder / f"{view}.png")
+    return weights
 
 
 def _like_zebra(data):
@@ -136,6 +163,12 @@ def _better(results):
     return ours > other, f"Best validation accuracy: {ours:.2%} (ResNet-18) and {other:.2%} (model 1)."
 
 
+def _transfers(results):
+    scratch, transferred = (results.mean(FIVE, start) for start in STARTS)
+    told = f"Of the test images of five classes {transferred:.2%} are right (pre-trained on five others, the last five "
+    return transferred > scratch, told + f"layers trained), and {scratch:.2%} (from scratch)."
+
+
 CLAIMS = (
     Claim("ResNet learns much faster", "3.4 d", _faster),
     Claim("ResNet converges to a lower validation loss", "3.4 d", _lower),
@@ -178,8 +211,17 @@ def _figures():
         )
         for view, number in COLOURS.items()
     ]
+    five = [
+        Picture(f"five-{name}", f"{title}, of the network pre-trained on five classes", FIVE, file=file, wide=wide)
+        for name, title, file, wide in (
+            ("errors", "Errors on five classes", "pretraining.png", False),
+            ("first", "Feature maps of the first convolution", "first.png", True),
+            ("last", "Feature maps of the last convolution", "last.png", True),
+            ("weights", "Weights of the first convolution", "each.png", False),
+        )
+    ]
     image = Picture("image", "The image that the network is shown", "pictures", where="figure 14")
-    return (*figures, both, *maps, *weights, image)
+    return (*figures, both, *maps, *weights, image, *five)
 
 
 @register("tdt4265-transfer", source="TDT4265 report 2019, task 3")
@@ -198,9 +240,13 @@ def tdt4265_transfer():
             Training(name=RESNET, recipe=resnet, quick=small, note="figures 5 to 7; needs ImageNet's weights"),
             Training(name=MODEL_1, recipe=model_1, note="figure 7"),
             Computed(name="pictures", compute=_pictures, needs=(RESNET,), note="figures 8 to 14"),
+            Computed(
+                name=FIVE, compute=_five_classes, needs=(MODEL_1,), note="transfer without ImageNet's weights; ours"
+            ),
         ),
         values=_values(),
         claims=CLAIMS,
+        questions=(Claim("Does pre-training on five other classes help, too?", "", _transfers),),
         figures=_figures(),
         listings=(
             Listing("How the first convolution's filters are directed", "pictures", "patterns.csv", "3.5 e, 3.7 g"),
@@ -208,6 +254,8 @@ def tdt4265_transfer():
         chosen=(
             "Ten epochs; pixels minus the training mean, divided by the standard deviation.",
             "Images are enlarged to 224x224; the report does not say at which size the network saw them.",
+            "The row of five classes shows transfer where ImageNet's weights are not at hand: ResNet-18 as it is for "
+            "ImageNet, images of 32x32, every second class of the data for pre-training and the others for transfer.",
             "Our figures number filters from 0; the report does not say whether it counts from 0 or from 1, so that "
             "either may make its sentence on filters 11 and 12 right.",
         ),

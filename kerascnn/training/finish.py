@@ -67,7 +67,8 @@ def results(run, recipe, final, data, prepared, *, test=True):
     """Evaluate the weights that are kept once on the test split, draw the plots, and return the result for run.json.
 
     It has the rows of metrics.csv of the best epoch and of the last, and the epoch whose weights are kept; where a
-    period is not an epoch, the steps done by then, too. Where the test split was watched, it says so.
+    period is not an epoch, the steps done by then, too; and how good these weights are on the training images. Where
+    the test split was watched, it says so.
 
     Args:
         test: False leaves the test split unread, as searches do.
@@ -83,7 +84,8 @@ def results(run, recipe, final, data, prepared, *, test=True):
     rows = metrics.drop(columns=["epoch", "step"], errors="ignore")
     return {
         **(_tested(run, recipe, final, data, prepared) if test else {}),
-        **(_watched(final, data, prepared) if test and recipe.test_curve else {}),
+        **({"test_watched": True} if test and recipe.test_curve else {}),
+        **({"train": _on_training(final, data, prepared)} if test else {}),
         "best_epoch": best + 1,
         "kept_epoch": kept + 1,
         recipe.monitor: float(chosen[kept]),
@@ -119,13 +121,13 @@ def _tested(run, recipe, final, data, prepared):
     return measured.to_dict()
 
 
-def _watched(final, data, prepared):
-    """That the test split was watched, and how good the weights are on the training images as they are, without
-    augmentation and dropout; at most `MOST_TRAINING` of them, evenly spread."""
+def _on_training(final, data, prepared):
+    """How good the weights are on the training images as they are, without augmentation and dropout; at most
+    `MOST_TRAINING` of them, evenly spread."""
     split = data.train
     few = np.unique(np.linspace(0, len(split) - 1, min(MOST_TRAINING, len(split))).astype(int))
     measured = evaluate_split(final, split.take(few), prepared, data.class_names).to_dict()
-    return {"test_watched": True, "train": {name: measured[name] for name in ("images", "loss", "accuracy", "top5")}}
+    return {name: measured[name] for name in ("images", "loss", "accuracy", "top5")}
 
 
 def spent(began):
