@@ -113,7 +113,8 @@ class Turns:
     def __init__(self, data, precision, count):
         from kerascnn.processes import num_cpus
         from kerascnn.training.build import compile_model, ready
-        from kerascnn.training.prepare import load_data, precision_of
+        from kerascnn.training.prepare import precision_of
+        from kerascnn.training.reading import load_data
 
         self.recipe = RECIPE.replace(data=str(data), precision=precision)
         self.precision = precision_of(self.recipe)
