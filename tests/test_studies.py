@@ -303,7 +303,7 @@ def test_a_training_that_was_killed_before_its_first_checkpoint_begins_again(tmp
 def test_a_training_by_another_recipe_is_not_taken_for_the_rows(folder):
     faster = Training(name="small", recipe=SMALL.replace(learning_rate=0.5))
     study = dataclasses.replace(toy(), rows=(faster,), values=(), claims=(), figures=(), listings=())
-    reason = running.train_row(Results(study, folder, 1), "small", 0, None, print)
+    reason = running.train_row(Results(study, folder, 1), "small", 0, print)
     assert "holds a training with another learning_rate" in reason
 
 
@@ -349,8 +349,8 @@ def test_a_run_that_has_not_finished_cannot_stand_for_a_row(folder, tmp_path):
 def test_rows_of_other_data(tmp_path, options, data):
     row = Training(name="small", recipe=SMALL.replace(data="miniplaces"), other=True)
     study = dataclasses.replace(toy(), rows=(row,), values=(), claims=(), figures=(), listings=(), other="miniplaces")
-    results = Results(study, tmp_path, 1, **options)
-    assert running._recipe(results, "small", 3, "cifar10").data == data
+    results = Results(study, tmp_path, 1, data="cifar10", **options)
+    assert results.recipe("small", 3).data == data
     assert Place(results, "small", print).other == data
 
 

@@ -78,12 +78,12 @@ def study(
         what = {"data": data, "other_data": other_data, "out": out, "rows": rows, "run": _runs_of(run)}
         results = run_study(name, **how, **what, say=say)
         if json:
-            print_json(page.as_json(results, data))
+            print_json(page.as_json(results))
         else:
             told = page.verdicts(results)
             print_table(("verdict", "values and claims"), [(word, str(count)) for word, count in told.items()], "lr")
             say(f"Page  {results.folder / 'study.html'}")
-            say(f"Again {page.again(results, data)}")
+            say(f"Again {page.again(results)}")
         if results.failures:
             rows = counted(len(results.failures), "row")
             reason = next(iter(results.failures.values()))

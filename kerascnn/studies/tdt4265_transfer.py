@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from kerascnn import plots
-from kerascnn.recipes import RECIPES, Recipe
+from kerascnn.recipes import RECIPES
 from kerascnn.runs import Run
 from kerascnn.studies import register
 from kerascnn.studies.cs7011 import named
@@ -55,7 +55,7 @@ def _five_classes(place):
     and trained on these from scratch, all by model 1's batches and epochs."""
     from kerascnn.experiments.pretraining import pretraining
 
-    known = Recipe.from_dict(place.run(MODEL_1).read("recipe"))
+    known = place.recipe(MODEL_1, 0)
     options = {"model": RESNET, "model_options": {}, "image_size": 32, "test_curve": False, "keep": "best"}
     wanted = RECIPES.get("tdt4265-resnet18")()
     recipe = known.replace(**options, learning_rate=wanted.learning_rate, train_last=wanted.train_last)
@@ -240,9 +240,7 @@ def tdt4265_transfer():
             Training(name=RESNET, recipe=resnet, quick=small, note="figures 5 to 7; needs ImageNet's weights"),
             Training(name=MODEL_1, recipe=model_1, note="figure 7"),
             Computed(name="pictures", compute=_pictures, needs=(RESNET,), note="figures 8 to 14"),
-            Computed(
-                name=FIVE, compute=_five_classes, needs=(MODEL_1,), note="transfer without ImageNet's weights; ours"
-            ),
+            Computed(name=FIVE, compute=_five_classes, note="transfer without ImageNet's weights; ours"),
         ),
         values=_values(),
         claims=CLAIMS,

@@ -24,14 +24,13 @@ QUESTIONS = "What we asked besides"
 MARKS = {"reproduced": "right", "not reproduced": "wrong"}  # classes of the page's style
 
 
-def write(results, data=None):
+def write(results):
     """Write the page of a study and its table; returns the path of study.html.
 
     Args:
         results: Results.
-        data: what --data was, for the command that makes it again.
     """
-    page = _contents(results, data)
+    page = _contents(results)
     table = pandas.DataFrame([row["numbers"] for row in page["all_values"]])
     runs.write_table(results.folder / "table.csv", table)
     runs.write_text(results.folder / "README.md", _markdown(page))
@@ -40,12 +39,12 @@ def write(results, data=None):
     return path
 
 
-def again(results, data=None, rows=(), workers=1):
+def again(results, rows=(), workers=1):
     """What to type to run a study again, or these rows of it, or to resume it."""
     words = ["study", results.study.name, *(["--quick"] if results.quick else [])]
     words += ["--length", results.length] if results.length < 1 else []
     words += ["--seeds", results.seeds] if results.seeds != (1 if results.quick else results.study.seeds) else []
-    words += ["--data", data] if data else []
+    words += ["--data", results.data] if results.data else []
     words += ["--other-data", results.other] if results.other else []
     usual = usual_folder(results.study.name, results.quick, results.length)
     words += ["--out", results.folder] if results.folder != usual else []
@@ -67,7 +66,7 @@ def verdicts(results):
     return {word: words.count(word) for word in WORDS}
 
 
-def _contents(results, data):
+def _contents(results):
     """What both forms of the page show."""
     study = results.study
     counts = verdicts(results)
@@ -89,7 +88,7 @@ def _contents(results, data):
         "figures": [_figure(results, figure) for figure in study.figures],
         "listings": [_listing(results, listing) for listing in study.listings],
         "notes": _notes(study),
-        "again": again(results, data),
+        "again": again(results),
         "machine": _machine(results),
         "marks": MARKS,
         "alone": ALONE,
@@ -364,9 +363,9 @@ def _grid(header, rows):
     return [line(header), "|" + "---|" * len(header), *map(line, rows)]
 
 
-def as_json(results, data=None):
+def as_json(results):
     """What `kerascnn study --json` prints: values and claims with their verdicts."""
-    page = _contents(results, data)
+    page = _contents(results)
     claims = [{"claim": c.text, "verdict": j.verdict, "finding": j.finding} for c, j in page["claims"]]
     questions = [{"question": q.text, "answer": answer, "finding": finding} for q, answer, finding in page["questions"]]
     numbers = [row["numbers"] for row in page["all_values"]]

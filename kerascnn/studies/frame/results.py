@@ -12,7 +12,7 @@ import pandas
 from kerascnn.errors import DataError
 from kerascnn.files import read_json
 from kerascnn.runs import Run, plain
-from kerascnn.studies.frame.study import Measure, NotRun, Training
+from kerascnn.studies.frame.study import Measure, NotRun, Training, abridged, shortened
 from kerascnn.studies.frame.verdicts import INCOMPARABLE, NOT_REPRODUCED, NOT_RUN, REPRODUCED, Compared, compared
 
 QUICK = "a quick run"
@@ -49,12 +49,14 @@ class Place:
     Attributes:
         folder: Path, the row's own folder.
         quick: True where it should take few seconds.
+        recipe: function of a training row and a seed that returns the Recipe of its training.
         other: name or path of the study's other data; digits in a quick run.
         say: called with lines of progress.
     """
 
     def __init__(self, results, name, say):
         self.results, self.folder, self.quick, self.say = results, results.folder_of(name), results.quick, say
+        self.recipe = results.recipe
         self.other = results.other or ("digits" if results.quick else results.study.other)
 
     def run(self, row):
@@ -83,19 +85,27 @@ class Results:
         seeds: how many seeds count.
         quick: True for the few steps of a quick run, which get no verdicts but for counts.
         length: share of their epochs or steps over which its rows are trained; below 1 they are not compared.
-        other: name or path of data in place of the study's other ones; None: as the study has them.
+        data, other: names or paths of data in place of the study's, and of its other ones; None: as the study has them.
         failures: {"row" or "row/seed-0": reason}.
     """
 
-    def __init__(self, study, folder, seeds, *, quick=False, length=1.0, other=None, failures=None):
+    def __init__(self, study, folder, seeds, *, quick=False, length=1.0, data=None, other=None, failures=None):
         self.study, self.folder, self.seeds, self.quick, self.other = study, Path(folder), seeds, quick, other
-        self.length = length
+        self.length, self.data = length, data
         self.failures = failures or {}
 
     def folder_of(self, row, seed=None):
         """The folder of a row, or of one of its runs."""
         folder = self.folder / "rows" / plain(row)
         return folder if seed is None else folder / f"seed-{seed}"
+
+    def recipe(self, row, seed):
+        """The Recipe of a row's training."""
+        asked = self.study.row(row)
+        recipe = abridged(asked.recipe, self.length)
+        recipe = shortened(recipe).replace(**asked.quick) if self.quick else recipe
+        wanted = (self.other or (not self.quick and self.study.other)) if asked.other else self.data
+        return recipe.replace(seed=seed, data=wanted or recipe.data)
 
     def finished(self, row, seed=None):
         """True where a computed row, or a seed of a trained one, has its result."""

@@ -18,7 +18,7 @@ from kerascnn.recipes import Recipe
 from kerascnn.studies import STUDIES
 from kerascnn.studies.frame import page, taken
 from kerascnn.studies.frame.results import Place, Results
-from kerascnn.studies.frame.study import Computed, NotRun, Training, abridged, shortened
+from kerascnn.studies.frame.study import Computed, NotRun, Training
 
 STATE, LOCK = "study.json", ".lock"
 
@@ -79,20 +79,21 @@ def run_study(
             max(seeds, known["seeds"]),
             quick=quick,
             length=length,
+            data=data,
             other=other,
             failures=known["failures"],
         )
-        taken.take(results, {row: _recipe(results, row, 0, data) for row in run or {}}, run, say)
-        _note(results, data)
+        taken.take(results, {row: results.recipe(row, 0) for row in run or {}}, run, say)
+        _note(results)
         try:
-            _perform(results, chosen, seeds, data, workers, say)
+            _perform(results, chosen, seeds, workers, say)
         except Stopped as stop:
             stopped = str(stop).partition(" Resume")[0]
-            stop.args = (f"{stopped} Resume with: {page.again(results, data, rows, workers)}",)
+            stop.args = (f"{stopped} Resume with: {page.again(results, rows, workers)}",)
             raise
         finally:
-            _note(results, data)
-            page.write(results, data)
+            _note(results)
+            page.write(results)
     return results
 
 
@@ -142,15 +143,15 @@ def _opened(folder, study, options):
     return {"seeds": int(known.get("seeds", 0)), "failures": dict(known.get("failures", {}))}
 
 
-def _note(results, data):
+def _note(results):
     """Write study.json: which study the folder belongs to, and what failed."""
     study = results.study
     state = {"study": study.name, "version": study.version, "quick": results.quick, "length": results.length}
-    state |= {"data": data, "other_data": results.other}
+    state |= {"data": results.data, "other_data": results.other}
     runs.write_json(results.folder / STATE, {**state, "seeds": results.seeds, "failures": results.failures})
 
 
-def _perform(results, rows, seeds, data, workers, say):
+def _perform(results, rows, seeds, workers, say):
     """Run the rows: those that need no training, the trainings, then those that read trained networks."""
     trainings = [row for row in rows if isinstance(row, Training)]
     computed = [row for row in rows if isinstance(row, Computed)]
@@ -158,9 +159,9 @@ def _perform(results, rows, seeds, data, workers, say):
         _compute(results, row, say)
     jobs = [(row.name, seed) for seed in range(seeds) for row in trainings if not results.finished(row.name, seed)]
     if workers == 1 or len(jobs) < 2:
-        _one_by_one(results, jobs, data, say)
+        _one_by_one(results, jobs, say)
     else:
-        _at_once(results, jobs, data, workers, say)
+        _at_once(results, jobs, workers, say)
     for row in (row for row in computed if row.needs):
         _compute(results, row, say)
 
@@ -201,13 +202,13 @@ def reason_of(error):
     return told if isinstance(error, (DataError, UsageError, TrainingFailed)) else f"{type(error).__name__}: {told}"
 
 
-def _one_by_one(results, jobs, data, say):
+def _one_by_one(results, jobs, say):
     logging.getLogger("tensorflow").setLevel("ERROR")  # it warns that another network is another function
     missing = {}  # {data: why it cannot be read}: told once, not for every row
     for number, (row, seed) in enumerate(jobs, start=1):
         say(f"{row}, seed {seed} ({number} of {len(jobs)} trainings)")
-        wanted = _recipe(results, row, seed, data).data
-        reason = missing.get(wanted) or train_row(results, row, seed, data, say, missing)
+        wanted = results.recipe(row, seed).data
+        reason = missing.get(wanted) or train_row(results, row, seed, say, missing)
         _keep(results, row, seed, reason, say)
 
 
@@ -219,21 +220,12 @@ def _keep(results, row, seed, reason, say):
         say(f"{row}, seed {seed} failed: {reason}")
 
 
-def _recipe(results, row, seed, data):
-    """The recipe of a row's training."""
-    asked = results.study.row(row)
-    recipe = abridged(asked.recipe, results.length)
-    recipe = shortened(recipe).replace(**asked.quick) if results.quick else recipe
-    wanted = (results.other or (not results.quick and results.study.other)) if asked.other else data
-    return recipe.replace(seed=seed, data=wanted or recipe.data)
-
-
-def train_row(results, row, seed, data, say, missing=None):
+def train_row(results, row, seed, say, missing=None):
     """Train a row with a seed, or resume it; returns why it failed, or ""."""
     from kerascnn.training.prepare import anchored
     from kerascnn.training.train import train
 
-    recipe, folder = anchored(_recipe(results, row, seed, data)), results.folder_of(row, seed)
+    recipe, folder = anchored(results.recipe(row, seed)), results.folder_of(row, seed)
     watch = results.study.row(row).watch
     try:
         if not _begun(folder):
@@ -270,17 +262,17 @@ def _begun(folder):
     return False
 
 
-def _at_once(results, jobs, data, workers, say):
+def _at_once(results, jobs, workers, say):
     """Train several rows at a time, each in a process of its own with its share of the processors."""
     threads = str(max(1, num_cpus() // workers))
     spawn = multiprocessing.get_context("spawn")
-    options = {"quick": results.quick, "length": results.length, "other": results.other}
+    options = {"quick": results.quick, "length": results.length, "data": results.data, "other": results.other}
     asked = (results.study.name, str(results.folder), results.seeds, options)
     executor = concurrent.futures.ProcessPoolExecutor(workers, spawn, _limited, (threads,), max_tasks_per_child=1)
     say(f"{counted(len(jobs), 'training')}, {workers} at a time")
     stopped = False
     with executor:
-        waiting = {executor.submit(_job, asked, row, seed, data): (row, seed) for row, seed in jobs}
+        waiting = {executor.submit(_job, asked, row, seed): (row, seed) for row, seed in jobs}
         try:
             for future in concurrent.futures.as_completed(waiting):
                 row, seed = waiting[future]
@@ -307,13 +299,11 @@ def _limited(threads):
         os.environ.setdefault(name, threads)
 
 
-def _job(asked, row, seed, data):
+def _job(asked, row, seed):
     """A training in a process of its own: ("done" or "stopped", why it failed or "")."""
     name, folder, seeds, options = asked
     results = Results(STUDIES.get(name)(), folder, seeds, **options)
     try:
-        return "done", train_row(
-            results, row, seed, data, lambda line: print(f"{row}, seed {seed}: {line}", flush=True)
-        )
+        return "done", train_row(results, row, seed, lambda line: print(f"{row}, seed {seed}: {line}", flush=True))
     except (KeyboardInterrupt, Stopped):
         return "stopped", ""
