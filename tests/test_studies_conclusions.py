@@ -5,6 +5,7 @@ import pytest
 
 from kerascnn.studies.comp576_recurrent import SIZES
 from kerascnn.studies.comp576_trials import LOOKS
+from kerascnn.studies.cs280_miniplaces import BLOBS, WEIGHTS, _as_caffe
 from kerascnn.studies.frame.verdicts import INCOMPARABLE, NOT_REPRODUCED, NOT_RUN, REPRODUCED
 from tests.study_folders import computed, judged, trained
 
@@ -230,3 +231,9 @@ def test_filters_of_all_three_named_patterns_must_be_there(tmp_path):
     assert judged(CS7011, tmp_path, "vertical strokes").verdict == REPRODUCED
     computed(tmp_path, "VI", counts | {"horizontal": 0})
     assert judged(CS7011, tmp_path, "vertical strokes").verdict == NOT_REPRODUCED
+
+
+def test_shapes_in_caffes_order():
+    shapes = {(45, 45, 96): (96, 45, 45), (7, 7, 3, 96): (96, 3, 7, 7), (1024, 100): (100, 1024), (1024,): (1024,)}
+    assert {shape: _as_caffe(shape) for shape in shapes} == shapes
+    assert sorted(BLOBS) == sorted({*WEIGHTS, "pool1", "pool2", "pool5"})

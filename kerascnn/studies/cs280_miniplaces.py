@@ -21,6 +21,7 @@ from kerascnn.studies.frame.study import (
     Picture,
     Study,
     Training,
+    Value,
     accuracy,
     exact,
     loss,
@@ -50,6 +51,14 @@ WEIGHTS = {
     "fc7": (1024, 1024),
     "fc8": (100, 1024),
 }
+# Section 2's five most probable classes of an abbey
+RESPONSES = (
+    ("abbey", 0.2679885),
+    ("monastery/outdoor", 0.184772),
+    ("church/outdoor", 0.17860141),
+    ("palace", 0.17546929),
+    ("courtyard", 0.077413633),
+)
 LOW, STRONG = 0.1, 0.5  # of the largest activation: below is low, above is strong
 
 
@@ -90,14 +99,41 @@ def _values():
         for layer, shape in shapes.items():
             what = f"{unit} of {layer} ({'x'.join(map(str, shape))})"
             counts.append(exact("shapes", what, f"{layer} {measure}", math.prod(shape), unit=unit, where="figure 1"))
-    return (*numbers, alexnet, *counts)
+    shapes = [
+        exact("shapes", f"{what} of the figure's shape", f"equal {what}", len(shapes), where="figure 1")
+        for what, shapes in (("layers whose output is", BLOBS), ("layers whose weights are", WEIGHTS))
+    ]
+    responses = [
+        Value(
+            "walk",
+            f"probability of the class in place {place}",
+            f"place {place}",
+            probability,
+            printed=f"{probability:.4f} ({label})",
+            where="section 2, the top 5 responses",
+            cannot="of another image",
+        )
+        for place, (label, probability) in enumerate(RESPONSES, start=1)
+    ]
+    return (*numbers, alexnet, *shapes, *counts, *responses)
 
 
 def _shapes(place):
     model = MODELS.get("zfnet_miniplaces")()
     of_layers(anatomy.layer_table(model)).to_csv(place.folder / "layers.csv", index=False)
-    outputs = {f"{layer} outputs": math.prod(model.get_layer(layer).output.shape[1:]) for layer in BLOBS}
-    return outputs | {f"{layer} weights": math.prod(model.get_layer(layer).kernel.shape) for layer in WEIGHTS}
+    outputs = {layer: _as_caffe(model.get_layer(layer).output.shape[1:]) for layer in BLOBS}
+    weights = {layer: _as_caffe(model.get_layer(layer).kernel.shape) for layer in WEIGHTS}
+    numbers = {"equal layers whose output is": sum(outputs[layer] == shape for layer, shape in BLOBS.items())}
+    numbers["equal layers whose weights are"] = sum(weights[layer] == shape for layer, shape in WEIGHTS.items())
+    numbers |= {f"{layer} outputs": math.prod(shape) for layer, shape in outputs.items()}
+    return numbers | {f"{layer} weights": math.prod(shape) for layer, shape in weights.items()}
+
+
+def _as_caffe(shape):
+    """A shape of Keras in Caffe's order: an output's channels first, weights' filters and then channels first."""
+    last = {1: 0, 2: 2, 3: 1, 4: 2}[len(shape)]  # how many axes go to the front, the last one first
+    front, rest = shape[len(shape) - last :][::-1], shape[: len(shape) - last]
+    return (*front, *rest)
 
 
 def _walk(place):
@@ -130,6 +166,7 @@ def _walk(place):
         "low": float((fc6 <= LOW * fc6.max()).mean()),
         "strong": float((grids > STRONG * grids.max()).mean()),
         "sum": float(probabilities.sum()),
+        **{f"place {place}": float(probabilities[number]) for place, number in enumerate(top, start=1)},
     }
 
 
