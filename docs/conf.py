@@ -1,7 +1,8 @@
 """The documentation site, for Sphinx: `python -m sphinx docs site` (see docs/course.md).
 
-The notebooks are kept without outputs and run while the site is built; `-D nb_execution_mode=off` leaves that out. The
-pages load nothing from elsewhere, and searching them needs no server.
+The notebooks are kept without outputs and run while the site is built; `-D nb_execution_mode=off` leaves that out, and
+the environment variable NOT_RUN names those that are not run, such as "course/07* course/08*". The pages load nothing
+from elsewhere, and searching them needs no server.
 """
 
 import importlib
@@ -33,6 +34,7 @@ exclude_patterns = ["figures", "**/.ipynb_checkpoints"]
 myst_heading_anchors = 3  # pages link to each other's headings as they do on GitHub
 
 nb_execution_mode = "auto"  # notebooks without outputs are run
+nb_execution_excludepatterns = os.environ.get("NOT_RUN", "").split()
 nb_execution_in_temp = True
 nb_execution_timeout = 600  # seconds a cell
 nb_execution_raise_on_error = True

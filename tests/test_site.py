@@ -1,6 +1,7 @@
 """The documentation site: it builds without a warning, holds every page, loads nothing from elsewhere, and is searched
 from the disk."""
 
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "docs" / "course").glob("*.ipynb"))
+(RUN,) = (path for path in NOTEBOOKS if path.name.startswith("02"))  # while the site is built
 ELSEWHERE = re.compile(
     r"""<(?:script|img|iframe|source|video|audio|embed)\b[^>]*?\ssrc=["'](?:https?:)?//"""
     r"""|<link\b[^>]*?\shref=["'](?:https?:)?//|@import\s|url\(\s*["']?(?:https?:)?//""",
@@ -26,14 +28,15 @@ def test_every_page_is_in_the_index():
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The site without the notebooks' outputs; every warning is an error."""
+    """The site with the outputs of the notebook that trains nothing; every warning is an error."""
     for module in ("sphinx", "myst_nb", "furo"):
         pytest.importorskip(module, reason="needs the extra docs")
     folder = tmp_path_factory.mktemp("site") / "site"
-    words = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-D", "nb_execution_mode=off"]
+    others = " ".join(f"course/{path.name}" for path in NOTEBOOKS if path != RUN)
     built = subprocess.run(
-        [*words, "-d", folder.parent / "doctrees", ROOT / "docs", folder],
-        cwd=folder.parent, capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going",
+         "-d", folder.parent / "doctrees", ROOT / "docs", folder],
+        cwd=folder.parent, env={**os.environ, "NOT_RUN": others}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert built.returncode == 0, built.stderr
     return folder
@@ -53,6 +56,14 @@ def test_the_site_has_every_page_and_public_name(site):
     names |= {f"kerascnn.experiments.{n}" for n in EXPERIMENTS.names()} | {"kerascnn.train", "tuning.search"}
     names |= {"kerascnn.studies.run_study", "kerascnn.Recipe", "kerascnn.Run", "kerascnn.recipes.read_config"}
     assert {name for name in names if f'id="{name}"' not in reference} == set()
+
+
+@pytest.mark.slow
+def test_a_notebook_is_shown_with_what_it_gave(site):
+    run, other = ((site / "course" / f"{path.stem}.html").read_text() for path in (RUN, NOTEBOOKS[0]))
+    assert "cell_output" in run
+    assert re.search(r'<img [^>]*src="\.\./_images/', run)
+    assert "cell_output" not in other
 
 
 @pytest.mark.slow

@@ -1,13 +1,10 @@
 """TDT4265 assignment 2, task 2 (M. Madsen and S. A. Bergum, 2019): two networks of their own, and what helped."""
 
 import contextlib
-import math
 
 import numpy as np
 
 from kerascnn import anatomy
-from kerascnn.errors import counted
-from kerascnn.experiments.outcome import mean_interval
 from kerascnn.models import MODELS
 from kerascnn.recipes import RECIPES
 from kerascnn.studies import register
@@ -96,27 +93,9 @@ def _worse(row, points="", base="model 2"):
 
 
 def _difference(results, row, base="model 2"):
-    """(a row's best validation accuracy less the base's, the ends of its 95% interval, words that say so).
-
-    The interval is over the seeds; of one seed it is that of two shares of the validation images.
-    """
-    of_row, of_base = (
-        {each.run.folder.name: best("val_accuracy").get(each) for each in results.trained(name)} for name in (row, base)
-    )
-    pairs = [(of_row[seed], of_base[seed]) for seed in of_row if seed in of_base]
-    if not pairs:
-        raise NotRun(f"{row} and {base} have no seed in common")
-    ours, other = np.mean(pairs, axis=0)
-    if len(pairs) > 1:
-        mean, low, high = mean_interval(np.subtract(*np.transpose(pairs)))
-    else:
-        images = [results.trained(name)[0].images("validation") for name in (row, base)]
-        reach = 1.96 * math.sqrt(ours * (1 - ours) / images[0] + other * (1 - other) / images[1])
-        mean, low, high = ours - other, ours - other - reach, ours - other + reach
-    told = f"Best validation accuracy {ours:.2%} ({row}) and {other:.2%} ({base})"
-    interval = f"95% interval {100 * low:+.2f} to {100 * high:+.2f}, {counted(len(pairs), 'seed')}"
-    told += f", {100 * mean:+.2f} points ({interval})"
-    return mean, low, high, told
+    """By how much the best validation accuracy of a row exceeds the base's: see `Results.difference`."""
+    mean, low, high, told = results.difference(row, base, best("val_accuracy"))
+    return mean, low, high, f"Best validation accuracy {told}"
 
 
 def _adam(results):

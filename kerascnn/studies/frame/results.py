@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas
 
-from kerascnn.errors import DataError
+from kerascnn.errors import DataError, counted
+from kerascnn.experiments.outcome import mean_interval
 from kerascnn.files import read_json
 from kerascnn.runs import Run, plain
 from kerascnn.studies.frame.study import Measure, NotRun, Training, abridged, shortened
@@ -147,6 +149,28 @@ class Results:
         """The mean of what is a number in `sample`; NaN where none is."""
         sample = np.asarray(self.sample(row, measure))
         return float(sample[np.isfinite(sample)].mean()) if np.isfinite(sample).any() else float("nan")
+
+    def difference(self, row, base, measure):
+        """(a row's accuracy less another's, the ends of its 95% interval, words that say so), seed by seed; raises
+        NotRun. The interval is Student's over the seeds; of one seed it is that of two shares of the images.
+
+        Args:
+            measure: Measure of an accuracy.
+        """
+        runs = [{each.run.folder.name: each for each in self.trained(name)} for name in (row, base)]
+        shared = [seed for seed in runs[0] if seed in runs[1]]
+        if not shared:
+            raise NotRun(f"{row} and {base} have no seed in common")
+        pairs = np.array([[float(measure.get(of_row[seed])) for of_row in runs] for seed in shared])
+        ours, other = pairs.mean(0)
+        if len(shared) > 1:
+            mean, low, high = mean_interval(pairs[:, 0] - pairs[:, 1])
+        else:
+            images = [measure.images(of_row[shared[0]]) for of_row in runs]
+            reach = 1.96 * math.sqrt(ours * (1 - ours) / images[0] + other * (1 - other) / images[1])
+            mean, low, high = ours - other, ours - other - reach, ours - other + reach
+        interval = f"95% interval {100 * low:+.2f} to {100 * high:+.2f}, {counted(len(shared), 'seed')}"
+        return mean, low, high, f"{ours:.2%} ({row}) and {other:.2%} ({base}), {100 * mean:+.2f} points ({interval})"
 
     def wait(self, row, measure):
         """The mean of `sample`, of steps or epochs after which something was reached; infinite if it ever was not."""

@@ -153,6 +153,7 @@ def _note(results):
 
 def _perform(results, rows, seeds, workers, say):
     """Run the rows: those that need no training, the trainings, then those that read trained networks."""
+    logging.getLogger("tensorflow").setLevel("ERROR")  # it warns that another network is another function
     trainings = [row for row in rows if isinstance(row, Training)]
     computed = [row for row in rows if isinstance(row, Computed)]
     for row in (row for row in computed if not row.needs):
@@ -203,7 +204,6 @@ def reason_of(error):
 
 
 def _one_by_one(results, jobs, say):
-    logging.getLogger("tensorflow").setLevel("ERROR")  # it warns that another network is another function
     missing = {}  # {data: why it cannot be read}: told once, not for every row
     for number, (row, seed) in enumerate(jobs, start=1):
         say(f"{row}, seed {seed} ({number} of {len(jobs)} trainings)")
