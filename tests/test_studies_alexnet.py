@@ -5,7 +5,7 @@ import pytest
 from kerascnn.studies import STUDIES
 from kerascnn.studies.frame.results import Results
 from kerascnn.studies.frame.running import run_study
-from kerascnn.studies.frame.verdicts import INCOMPARABLE, NOT_REPRODUCED, NOT_RUN, REPRODUCED
+from kerascnn.studies.frame.verdicts import INCOMPARABLE, NOT_REPRODUCED, REPRODUCED
 from kerascnn.studies.notes_alexnet import FILTERS, NEURONS, VARIANTS
 from tests.study_folders import computed, trained
 
@@ -37,15 +37,21 @@ def test_claims_by_hand(tmp_path):
         trained(tmp_path, row, {"val_accuracy": [0.5]}, result={"accuracy": accuracy})
     computed(tmp_path, "ensemble", {"together": 0.1, "alone": [0.19, 0.2, 0.21]})
     computed(tmp_path, "nearest", {"same": [1, 0.5], "chance": 0.2})
+    starts = {"from scratch": 0.2, "pre-trained": 0.2, "extra, removed": 0.2, "extra, stays": 0.1, "images": 400}
+    computed(tmp_path, "pre-training", starts)
     results = Results(STUDIES.get("notes-alexnet")(), tmp_path, 2)
     judged = [results.judge(claim) for claim in results.study.claims]
-    assert [each.verdict for each in judged] == [REPRODUCED, INCOMPARABLE, REPRODUCED, NOT_RUN, REPRODUCED]
+    assert [each.verdict for each in judged] == [REPRODUCED, INCOMPARABLE, REPRODUCED, REPRODUCED, REPRODUCED]
     # 1.96 times the root of (0.9 x 0.1 + 0.6 x 0.4) / 100
     assert "+30.00 points (95% interval +18.74 to +41.26, 1 seed)" in judged[0].finding
     assert judged[2].finding == (
         "3 networks together: 10.00% errors; one alone: 20.00% (95% interval of the mean 17.52% to 22.48%), the best "
         "of them 19.00%."
     )
+    # 1.96 times the root of (0.1 x 0.9 + 0.2 x 0.8) / 400 is 4.90 points; of 40 images it is 15.5
+    assert judged[3].finding.endswith("differences below 4.90 points may be chance.")
+    computed(tmp_path, "pre-training", starts | {"images": 40})
+    assert results.judge(results.study.claims[3]).verdict == INCOMPARABLE
     computed(tmp_path, "ensemble", {"together": 0.18, "alone": [0.19, 0.2, 0.21]})
     assert results.judge(results.study.claims[2]).verdict == INCOMPARABLE
     computed(tmp_path, "ensemble", {"together": 0.23, "alone": [0.19, 0.2, 0.21]})

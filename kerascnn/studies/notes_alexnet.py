@@ -229,7 +229,8 @@ def _pretraining(place):
     recipe = Recipe.from_dict(place.run(WITH).read("recipe"))
     outcome = pretraining(recipe, place.folder / "runs", "pool5", seeds=(0,), say=place.say)
     outcome.save(place.folder)
-    return {row.start: float(row.test_error) for row in outcome.table.itertuples()}
+    errors = {row.start: float(row.test_error) for row in outcome.table.itertuples()}
+    return {**errors, "images": int(outcome.table["test_images"].iloc[0])}
 
 
 def _gain(row):
@@ -254,7 +255,12 @@ def _together(results):
 def _sixth(results):
     errors = {start: results.mean("pre-training", start) for start in STARTS}
     told = ", ".join(f"{start} {error:.2%}" for start, error in errors.items())
-    return errors[STARTS[3]] < errors[STARTS[0]], f"Test errors on half of the classes: {told}."
+    extra, scratch, images = errors[STARTS[3]], errors[STARTS[0]], results.mean("pre-training", "images")
+    reach = 1.96 * math.sqrt((extra * (1 - extra) + scratch * (1 - scratch)) / images)  # of two shares of the images
+    told = (
+        f"Test errors on half of the classes, {images:,.0f} images: {told}; differences below {100 * reach:.2f} points "
+    )
+    return None if abs(extra - scratch) <= reach else extra < scratch, f"{told}may be chance."
 
 
 def _alike(results):
