@@ -128,8 +128,7 @@ class Recipe:
     test_curve: bool = setting(
         False,
         "evaluate the test images, too, whenever the validation images are, for metrics.csv and the curves alone: "
-        "nothing is chosen by them, and the result says that they were watched; it then has the training images' "
-        "loss and accuracy without augmentation, too",
+        "nothing is chosen by them, and the result says that they were watched",
     )
     top5: bool = setting(
         False,

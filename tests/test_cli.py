@@ -173,6 +173,8 @@ def test_train_predict_evaluate_runs(call):
     code, out, err = call("train", "--epochs", "2", "--out", "my run", "--seed", "3")
     assert (code, err) == (0, "")
     assert re.search(r"Test accuracy  \d+\.\d\d% \(95% interval \d+\.\d\d to \d+\.\d\d\) of 360 test images", out)
+    (learnt,) = re.findall(r"Training       (\d+\.\d\d% of 1,\d{3}) training images, without augmentation", out)
+    assert learnt in Path("my run/report.html").read_text()
     assert "SavedModel     my run/export/saved_model" in out
     assert "kerascnn predict 'my run' 'my run/samples'\n" in out
     assert "\x1b" not in out

@@ -115,6 +115,12 @@ def test_bad_input(recipe, tmp_path, changes, message):
     assert not (tmp_path / "none").exists()
 
 
+def test_what_cannot_be_frozen_is_told_before_anything_is_trained(recipe, tmp_path):
+    with pytest.raises(UsageError, match="train_last=99 is more than the"):
+        pretraining(recipe.replace(train_last=99), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
 def test_three_classes_cannot_be_halved(recipe, tmp_path, data):
     arrays = dict(np.load(data))
     rows = {part: arrays[f"y_{part}"] < 3 for part in ("train", "test")}

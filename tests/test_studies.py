@@ -174,6 +174,20 @@ def test_a_row_is_computed_again_when_there_are_more_trainings(folder):
     assert json.loads(path.read_text())["numbers"] == {"epochs": 2}
 
 
+def test_a_row_is_computed_again_when_more_is_asked_of_it(folder, tmp_path):
+    """A result of a version that did not ask for the times is computed once more, and then no more."""
+    out, said = tmp_path / "older", []
+    out.mkdir()
+    (out / "study.json").write_bytes((folder / "study.json").read_bytes())
+    (out / "rows" / "sheet").mkdir(parents=True)
+    result = out / "rows" / "sheet" / "result.json"
+    result.write_text(json.dumps({"numbers": {"the": 1}, "seconds": 1}))
+    for _ in range(2):
+        results = run_study("toy", out=out, rows=("sheet",), say=said.append)
+    assert results.mean("sheet", "answer") == 42
+    assert said == ["sheet"]
+
+
 def test_a_failure_that_is_not_the_data_s_is_not_held_against_other_rows(folder):
     assert _readable(SMALL)
     assert not _readable(SMALL.replace(data=str(folder / "absent")))
@@ -197,7 +211,7 @@ def test_missing_data_is_told_and_the_other_rows_stay(folder):
         ({"length": 0}, "length=0 is not allowed: it must be above 0 and at most 1"),
         ({"length": 1.5}, "length=1.5 is not allowed"),
         ({"length": 0.5}, "holds a study with length=1.0, and this one has length=0.5"),
-        ({"length": 0.5, "quick": True}, "length=0.5 and quick exclude each other"),
+        ({"length": 0.5, "quick": True}, "length=0.5 and quick=True cannot both be given"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_nothing_changes(folder, changes, match):
@@ -227,13 +241,13 @@ def test_a_part_of_a_training_is_shown_and_not_compared(tmp_path):
     told = [results.compare(value) for value in toy().values[1:3]]
     assert [(each.verdict, each.why) for each in told] == [
         (REPRODUCED, "in our interval"),
-        (INCOMPARABLE, "after 0.5 of the training"),
+        (INCOMPARABLE, "after 2 of 4 steps"),
     ]
     judged = [results.judge(claim) for claim in toy().claims]
     assert [each.verdict for each in judged] == [INCOMPARABLE, NOT_RUN, REPRODUCED]
-    assert judged[0].finding == "After 0.5 of the training: two"
+    assert judged[0].finding == "After about 0.5 of the training: two"
     text = (tmp_path / "half" / "README.md").read_text()
-    assert text.startswith("# A toy (0.5 of each training: no verdicts of accuracy)")
+    assert text.startswith("# A toy (about 0.5 of each training: no verdicts on it)")
     assert "2 steps" in text
     assert f"kerascnn study toy --length 0.5 --out {tmp_path / 'half'}" in text
     assert running.page.usual_folder("toy", False, 0.5).name == "study-toy-0.5"
@@ -267,6 +281,8 @@ def test_an_abridged_recipe_by_hand():
     periods = abridged(Recipe(epochs=20, eval_every=2500), 0.1)
     assert (periods.epochs, periods.eval_every) == (20, 250)
     assert abridged(Recipe(epochs=3), 0.01).epochs == 1
+    patient = abridged(Recipe(epochs=60, rate_patience=5), 0.1)
+    assert (patient.epochs, patient.rate_patience) == (6, 1)
     assert abridged(Recipe(epochs=3), 1.0) == Recipe(epochs=3)
 
 

@@ -1,11 +1,15 @@
 """Conclusions of the reports on LeNet's trials, on recurrent networks and of CS7011, from curves written by hand."""
 
+from types import SimpleNamespace
+
 import pandas
 import pytest
 
+from kerascnn.studies import STUDIES
 from kerascnn.studies.comp576_recurrent import SIZES
 from kerascnn.studies.comp576_trials import LOOKS
-from kerascnn.studies.cs280_miniplaces import BLOBS, WEIGHTS, _as_caffe
+from kerascnn.studies.cs280_miniplaces import BLOBS, _as_caffe, _shapes
+from kerascnn.studies.frame.results import Results
 from kerascnn.studies.frame.verdicts import INCOMPARABLE, NOT_REPRODUCED, NOT_RUN, REPRODUCED
 from tests.study_folders import computed, judged, trained
 
@@ -236,4 +240,24 @@ def test_filters_of_all_three_named_patterns_must_be_there(tmp_path):
 def test_shapes_in_caffes_order():
     shapes = {(45, 45, 96): (96, 45, 45), (7, 7, 3, 96): (96, 3, 7, 7), (1024, 100): (100, 1024), (1024,): (1024,)}
     assert {shape: _as_caffe(shape) for shape in shapes} == shapes
-    assert sorted(BLOBS) == sorted({*WEIGHTS, "pool1", "pool2", "pool5"})
+
+
+@pytest.mark.parametrize(
+    ("scratch", "images", "verdict"), [(0.7, 1000, REPRODUCED), (0.7, 100, INCOMPARABLE), (0.9, 1000, NOT_REPRODUCED)]
+)
+def test_transfer_must_gain_more_than_chance(tmp_path, scratch, images, verdict):
+    """80% and 70% of 1,000 images: 1.96 times the root of (0.16 + 0.21) / 1,000 is 3.77 points; of 100 it is 11.92."""
+    computed(tmp_path, "five classes", {"from scratch": scratch, "pre-trained": 0.8, "images": images})
+    study = STUDIES.get("tdt4265-transfer")()
+    told = Results(study, tmp_path, 1).judge(study.questions[0])
+    assert told.verdict == verdict
+    if scratch == 0.7:
+        assert ("3.77 points" if images == 1000 else "11.92 points") in told.finding
+
+
+def test_figure_1_has_the_networks_shapes(tmp_path, monkeypatch):
+    place = SimpleNamespace(folder=tmp_path)
+    numbers = _shapes(place)
+    assert (numbers["equal layers whose output is"], numbers["equal layers whose weights are"]) == (11, 8)
+    monkeypatch.setitem(BLOBS, "pool5", (2, 2, 256))  # the same number of neurons in another order
+    assert _shapes(place)["equal layers whose output is"] == 10

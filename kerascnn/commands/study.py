@@ -51,8 +51,8 @@ def study(
     quick
         run every row for a few steps on embedded data, to see that everything works; says nothing about accuracy
     length
-        over which share of its epochs or steps to train each row, such as 0.1 where there is no time for all: the page
-        shows what came out, and compares no accuracy
+        train each row for this share of its epochs or steps, such as 0.1 when there is no time for all of it: the page
+        shows what came out, and compares nothing that depends on training
     seeds
         how many times to train each row, each with its own seed [default: what the study asks for]
     data
@@ -62,7 +62,8 @@ def study(
     run
         finished runs to use for rows, as ROW=RUN: they are copied into the study and not trained again
     out
-        folder for runs and page, new or of the same study [default: saved_models/study-<name>]
+        folder for runs and page, new or of the same study [default: saved_models/study-<name>, with -quick or
+        the length behind it where they are asked for]
     rows
         names of rows, to run only these
     workers

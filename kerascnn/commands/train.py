@@ -366,11 +366,11 @@ def _summarise(run, exported, page, say):
     say(f"Test accuracy  {fraction(result, 'accuracy')} of {counted(result['images'], 'test image')}")
     if result["top5"] is not None:
         say(f"Test top-5     {fraction(result, 'top5')}")
+    if result.get("test_watched"):
+        say("               the test images were watched (--test-curve); they decided nothing")
     if "train" in result:
         seen = counted(result["train"]["images"], "training image")
         say(f"Training       {100 * result['train']['accuracy']:.2f}% of {seen}, without augmentation and dropout")
-    if result.get("test_watched"):
-        say("               the test images were watched (--test-curve); they decided nothing")
     if _uneven(run):
         always = f"always answering {result['baseline_class']!r} gives {100 * result['baseline_accuracy']:.2f}%"
         say(f"Balanced       {100 * result['balanced_accuracy']:.2f}%, the mean recall of the classes; {always}")

@@ -25,6 +25,7 @@ from kerascnn.runs import replacing
 from kerascnn.training.build import network
 from kerascnn.training.prepare import anchored
 from kerascnn.training.reading import load_data
+from kerascnn.training.transfer import frozen_layers
 
 STARTS = ("from scratch", "pre-trained", "extra, removed", "extra, stays")
 
@@ -64,7 +65,9 @@ def pretraining(recipe, folder, extra=None, *, count=None, rate=1.0, seeds=(0, 1
     with_extra = {**options, "extra": extra} if extra else options
     data = load_data(recipe)
     _check(data, count, recipe.batch_size)
-    network(recipe.replace(model_options=with_extra), input_shape(recipe, data), len(data.class_names))  # can be built
+    for options in (recipe.model_options, with_extra):  # told before anything is trained
+        built = network(recipe.replace(model_options=options), input_shape(recipe, data), len(data.class_names))
+        frozen_layers(built, tuning.freeze, tuning.train_last)
     halves, tests = _halves(data, folder, count, seeds)
     starts = STARTS if extra else STARTS[:2]
     errors, parameters = np.zeros((len(starts), len(seeds), 3)), [0] * len(starts)
@@ -210,7 +213,8 @@ def command(
     seeds: int = 3,
     epochs: int | None = None,
 ):
-    """Pre-train a network on half of the classes, with one more convolution as well, and fine-tune it on the others.
+    """Pre-train a network on half of the classes and fine-tune it on the others; with --extra, also a network with one
+    more convolution.
 
     Parameters
     ----------

@@ -117,7 +117,7 @@ def _facts(run, state, recipe, data, result):
         ("Classes", f"{len(data['class_names'])}" if "class_names" in data else None),
         ("Test loss", f"{result['loss']:.4f} nats" if "loss" in result else None),
         ("Top-5", f"{100 * result['top5']:.2f}%" if result.get("top5") is not None else None),
-        ("Training images", _on_training(result)),
+        ("Training accuracy", _on_training(result)),
         ("Balanced accuracy", _percent(result.get("balanced_accuracy"))),
         ("Macro F1", f"{result['macro_f1']:.4f}" if "macro_f1" in result else None),
         ("Commonest class", _baseline(result)),

@@ -109,7 +109,7 @@ def _values():
             f"probability of the class in place {place}",
             f"place {place}",
             probability,
-            printed=f"{probability:.4f} ({label})",
+            printed=f"{probability} ({label})",
             where="section 2, the top 5 responses",
             cannot="of another image",
         )

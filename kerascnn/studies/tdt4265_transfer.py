@@ -1,5 +1,7 @@
 """TDT4265 assignment 2, task 3 (M. Madsen and S. A. Bergum, 2019): ResNet-18 with its last five layers trained."""
 
+import math
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -62,7 +64,8 @@ def _five_classes(place):
     outcome = pretraining(recipe, place.folder / "runs", seeds=(0,), say=place.say)
     outcome.save(place.folder)
     _draw(Run(place.folder / "runs" / "fine-tuning-seed0"), place.folder)
-    return {row.start: 1 - float(row.test_error) for row in outcome.table.itertuples()}
+    right = {row.start: 1 - float(row.test_error) for row in outcome.table.itertuples()}
+    return {**right, "images": int(outcome.table["test_images"].iloc[0])}
 
 
 def _pictures(place):
@@ -164,9 +167,16 @@ def _better(results):
 
 
 def _transfers(results):
+    """Whether pre-training gains more than two shares of the test images differ by chance."""
     scratch, transferred = (results.mean(FIVE, start) for start in STARTS)
-    told = f"Of the test images of five classes {transferred:.2%} are right (pre-trained on five others, the last five "
-    return transferred > scratch, told + f"layers trained), and {scratch:.2%} (from scratch)."
+    spread = transferred * (1 - transferred) + scratch * (1 - scratch)
+    reach = 1.96 * math.sqrt(spread / results.mean(FIVE, "images"))
+    told = f"{transferred:.2%} of the test images of five classes are right after pre-training on the five others (the "
+    told += (
+        f"last five layers trained), and {scratch:.2%} from scratch; differences below {100 * reach:.2f} points may "
+    )
+    holds = None if abs(transferred - scratch) <= reach else transferred > scratch
+    return holds, f"{told}be chance."
 
 
 CLAIMS = (

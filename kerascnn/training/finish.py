@@ -71,7 +71,7 @@ def results(run, recipe, final, data, prepared, *, test=True):
     the test split was watched, it says so.
 
     Args:
-        test: False leaves the test split unread, as searches do.
+        test: False leaves the test split unread, as searches do, and has no numbers of the training images.
     """
     metrics = pandas.read_csv(run / "metrics.csv")
     _draw_curves(run, metrics, f"{recipe.model} on {data.name}")
@@ -122,11 +122,12 @@ def _tested(run, recipe, final, data, prepared):
 
 
 def _on_training(final, data, prepared):
-    """How good the weights are on the training images as they are, without augmentation and dropout; at most
-    `MOST_TRAINING` of them, evenly spread."""
+    """How good the weights are on the training images as they are, without augmentation and dropout, one view of each;
+    at most `MOST_TRAINING` of them, evenly spread."""
     split = data.train
-    few = np.unique(np.linspace(0, len(split) - 1, min(MOST_TRAINING, len(split))).astype(int))
-    measured = evaluate_split(final, split.take(few), prepared, data.class_names).to_dict()
+    if len(split) > MOST_TRAINING:
+        split = split.take(np.linspace(0, len(split) - 1, MOST_TRAINING).astype(int))
+    measured = evaluate_split(final, split, prepared, data.class_names).to_dict()
     return {name: measured[name] for name in ("images", "loss", "accuracy", "top5")}
 
 

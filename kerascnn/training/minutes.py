@@ -7,6 +7,7 @@ from kerascnn import backends
 from kerascnn.errors import UsageError, counted
 from kerascnn.training.build import compile_model, ready
 from kerascnn.training.curves import batch_size, in_batches
+from kerascnn.training.finish import MOST_TRAINING
 from kerascnn.training.reading import load_data
 from kerascnn.training.suited import STEPS_IN_ALL
 from kerascnn.training.transfer import transfer
@@ -65,7 +66,8 @@ def _fitted(recipe, data, precision, devices, minutes, began, say, least=0):
     counts = {name: len(split) for name, split in data.splits.items()}
     evaluated = counts.get("validation", 0) + (counts["test"] if recipe.test_curve else 0)
     views = {"ten": 10}.get(recipe.test_views, (2 if recipe.test_flip else 1) * (3 if recipe.test_shift else 1))
-    spent = time.monotonic() - began + warm + FLOAT32 * views * counts["test"] * image + AFTERWARDS
+    tested = views * counts["test"] + min(MOST_TRAINING, counts["train"])
+    spent = time.monotonic() - began + warm + FLOAT32 * tested * image + AFTERWARDS
     passes = -(-counts["train"] // recipe.batch_size)
     chosen = length(recipe, passes, step, evaluated * image, 60 * minutes - spent)
     if least and (chosen is None or _passes(chosen, counts["train"]) < least):

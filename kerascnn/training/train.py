@@ -90,7 +90,7 @@ def train(
             otherwise only the last one is kept, from which more epochs can be trained, and none under a schedule or
             after patience.
         test: False leaves the test split unread, whatever the recipe's `test_curve` says: the result then has no test
-            accuracy. Searches choose by validation.
+            accuracy, and none on the training images. Searches choose by validation.
         say: called with each line of progress.
         on_run: called with the Run as soon as its folder exists.
         **fields: recipe fields to replace: `train(epochs=3)`.

@@ -13,6 +13,7 @@ COUNTS = (15, 30, 60)  # training images of each class
 DEPTHS = range(1, 7)  # layers of cifar_net that are looked at, from the first
 CHANNELS = 6  # of each layer in a figure
 FEW = 20  # images of a quick run
+EPOCHS = (1, 2, 3, 5, 7, 9)  # after which a network that is trained again is looked at
 
 
 def asked(place, row, data=None):
@@ -54,8 +55,10 @@ def evolution(place, row="network"):
     from kerascnn.experiments.evolution import command
 
     of = asked(place, row)
-    epochs, images = ("1,2", FEW) if place.quick else ("1,2,3,5,7,9", 500)
-    outcome = command(of, epochs=epochs, channels=1 if place.quick else 2, images=images)
+    epochs, images = ((1, 2), FEW) if place.quick else (EPOCHS, 500)
+    most = max(2, round(max(epochs) * place.length))
+    shown = ",".join(str(epoch) for epoch in epochs if epoch <= most)
+    outcome = command(of, epochs=shown, channels=1 if place.quick else 2, images=images)
     outcome.save(place.folder)
     settled = outcome.tables["settled"]
     settled.to_csv(place.folder / "settled.csv", index=False)

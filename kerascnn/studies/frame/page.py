@@ -100,7 +100,7 @@ def _title(results):
     """The study's title, with what keeps its values from being compared."""
     if results.quick:
         return f"{results.study.title} (a quick run: no verdicts of accuracy)"
-    part = f" ({results.length:.4g} of each training: no verdicts of accuracy)" if results.length < 1 else ""
+    part = f" (about {results.length:.4g} of each training: no verdicts on it)" if results.length < 1 else ""
     return results.study.title + part
 
 

@@ -51,6 +51,7 @@ class Place:
     Attributes:
         folder: Path, the row's own folder.
         quick: True where it should take few seconds.
+        length: share of the trainings' length; of what it trains itself, it should train no more.
         recipe: function of a training row and a seed that returns the Recipe of its training.
         other: name or path of the study's other data; digits in a quick run.
         say: called with lines of progress.
@@ -58,7 +59,7 @@ class Place:
 
     def __init__(self, results, name, say):
         self.results, self.folder, self.quick, self.say = results, results.folder_of(name), results.quick, say
-        self.recipe = results.recipe
+        self.recipe, self.length = results.recipe, results.length
         self.other = results.other or ("digits" if results.quick else results.study.other)
 
     def run(self, row):
@@ -238,8 +239,13 @@ class Results:
         """Why the numbers of a row that is trained, or reads trained networks, are not those of whole trainings, or
         ""."""
         asked = self.study.row(row)
-        trained = isinstance(asked, Training) or asked.needs
-        return f"after {self.length:.4g} of the training" if self.length < 1 and trained else ""
+        for each in [asked] if isinstance(asked, Training) else map(self.study.row, asked.needs):
+            recipes = (abridged(each.recipe, self.length), each.recipe)
+            lengths = [recipe.steps or recipe.epochs * (recipe.eval_every or 1) for recipe in recipes]
+            if lengths[0] < lengths[1]:
+                unit = "steps" if each.recipe.steps or each.recipe.eval_every else "epochs"
+                return f"after {lengths[0]:,} of {lengths[1]:,} {unit}"
+        return ""
 
     def judge(self, claim):
         """The Judged of a Claim; after a part of the training it is told what came out, and not judged."""
@@ -250,7 +256,7 @@ class Results:
         except NotRun as error:
             return Judged(NOT_RUN, str(error))
         if self.length < 1 and not claim.counts:
-            return Judged(INCOMPARABLE, f"After {self.length:.4g} of the training: {finding}")
+            return Judged(INCOMPARABLE, f"After about {self.length:.4g} of the training: {finding}")
         return Judged({True: REPRODUCED, False: NOT_REPRODUCED, None: INCOMPARABLE}[holds], finding)
 
 
@@ -265,7 +271,7 @@ def on_test(name="accuracy"):
 
 
 def on_train(name="accuracy"):
-    """A number of the kept weights on training images as they are, up to 10,000 of them; needs `test_curve`."""
+    """A number of the kept weights on training images as they are, up to 10,000 of them."""
     images = (lambda run: run.result["train"]["images"]) if name in SHARES else None
     return Measure(lambda run: run.result["train"][name], images)
 

@@ -42,12 +42,13 @@ def run_study(
     Args:
         name: of a study.
         quick: True runs every row for a few steps on embedded data: the page then gives no verdicts but of counts.
-        length: over which share of its epochs or steps each row is trained, above 0 and at most 1; below 1, values and
-            claims that depend on a training are shown and not judged.
+        length: over which share of its epochs or steps each row is trained, above 0 and at most 1; below 1, values that
+            depend on a training are shown and not compared, and claims are told and not judged, but for counts.
         seeds: trainings of each row, seeds 0, 1 ...; None: what the study asks for.
         data: a data set's name or a path in place of the study's.
         other_data: likewise in place of the study's other data set, where it has one.
-        out: the study's folder, new or of the same study; None: saved_models/study-<name>.
+        out: the study's folder, new or of the same study; None: saved_models/study-<name>, with
+            -quick or the length behind it where they are asked for.
         rows: names of rows, to run these alone; none: all.
         run: {name of a row: run}, finished runs of these rows' recipes that stand for their first training.
         workers: how many trainings run at once, each in a process of its own.
@@ -102,7 +103,9 @@ def _check_length(length, study, quick):
     if not 0 < length <= 1:
         raise UsageError(f"length={length} is not allowed: it must be above 0 and at most 1, such as 0.1.")
     if length < 1 and quick:
-        raise UsageError(f"length={length} and quick exclude each other: a quick run has its own few steps.")
+        raise UsageError(
+            f"length={length} and quick=True cannot both be given: a quick run takes a few steps anyway. Give one."
+        )
     if length < 1 and not any(isinstance(row, Training) for row in study.rows):
         raise UsageError(f"{study.name} trains nothing: leave length={length} out.")
 
@@ -168,15 +171,14 @@ def _perform(results, rows, seeds, workers, say):
 
 
 def _compute(results, row, say):
-    """Compute a row that has no result yet, or read fewer trainings than there are now, and keep what came out or why
-    nothing did."""
+    """Compute a row that has no result yet, or whose result is of fewer trainings or numbers than are there or asked for
+    now, and keep what came out or why nothing did."""
     trained = [
         f"{name}/seed-{seed}" for name in row.needs for seed in range(results.seeds) if results.finished(name, seed)
     ]
-    if (
-        results.finished(row.name)
-        and read_json(results.folder_of(row.name) / "result.json").get("read", trained) == trained
-    ):
+    asked = sorted({value.measure for value in results.study.values if value.row == row.name})
+    known = read_json(results.folder_of(row.name) / "result.json") if results.finished(row.name) else None
+    if known and known.get("read", trained) == trained and set(asked) <= set(known.get("asked", known["numbers"])):
         return
     say(f"{row.name}")
     folder, began = results.folder_of(row.name), time.monotonic()
@@ -186,7 +188,8 @@ def _compute(results, row, say):
         numbers = row.compute(Place(results, row.name, say))
         seconds = round(time.monotonic() - began, 2)
         machine = {"processor": backends.processor(), "versions": {"kerascnn": __version__, **backends.versions()}}
-        runs.write_json(folder / "result.json", {"numbers": numbers, "seconds": seconds, "read": trained, **machine})
+        told = {"numbers": numbers, "seconds": seconds, "read": trained, "asked": asked, **machine}
+        runs.write_json(folder / "result.json", told)
     except NotRun as error:
         results.failures[row.name] = f"needs a row that has no result: {error}"
         say(f"{row.name}: {results.failures[row.name]}")

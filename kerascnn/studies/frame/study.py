@@ -281,7 +281,10 @@ def as_printed(value):
 
 
 def abridged(recipe, length):
-    """A recipe over a share of its steps or epochs, at least one; where steps are counted, with as many evaluations."""
+    """A recipe over a share of its steps or epochs, at least one; where steps are counted, with as many evaluations.
+
+    What counts epochs, warming up and the patience of the learning rate, is shortened with them.
+    """
     if length == 1:
         return recipe
     changes = {"warmup_epochs": recipe.warmup_epochs * length}
@@ -289,6 +292,7 @@ def abridged(recipe, length):
         changes["eval_every"] = max(1, round(recipe.eval_every * length))
     else:
         changes["epochs"] = max(1, round(recipe.epochs * length))
+        changes["rate_patience"] = math.ceil(recipe.rate_patience * length)
     if recipe.steps:
         changes["steps"] = max(1, round(recipe.steps * length))
     return recipe.replace(**changes)
