@@ -16,7 +16,7 @@ import pytest
 
 from kerascnn import runs
 
-KILLS = int(os.environ.get("KERASCNN_KILLS", "4"))
+KILLS = int(os.environ.get("KERASCNN_KILLS", "3"))
 LIFE = textwrap.dedent("""
     import os, signal, sys, threading
     import keras, kerascnn
