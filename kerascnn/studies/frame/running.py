@@ -171,8 +171,8 @@ def _perform(results, rows, seeds, workers, say):
 
 
 def _compute(results, row, say):
-    """Compute a row that has no result yet, or whose result is of fewer trainings or numbers than are there or asked for
-    now, and keep what came out or why nothing did."""
+    """Compute a row that has no result yet, or one of fewer trainings or numbers than are there or asked for now, and
+    keep what came out or why nothing did."""
     trained = [
         f"{name}/seed-{seed}" for name in row.needs for seed in range(results.seeds) if results.finished(name, seed)
     ]
