@@ -16,7 +16,7 @@ import pytest
 
 from kerascnn import runs
 
-KILLS = int(os.environ.get("KERASCNN_KILLS", "3"))
+KILLS = int(os.environ.get("KERASCNN_KILLS", "2"))
 LIFE = textwrap.dedent("""
     import os, signal, sys, threading
     import keras, kerascnn

@@ -17,7 +17,7 @@ import pytest
 
 import tuning
 
-TRIALS, KILLS = map(int, os.environ.get("KERASCNN_CHAOS", "4,5").split(","))
+TRIALS, KILLS = map(int, os.environ.get("KERASCNN_CHAOS", "3,4").split(","))
 SEARCH = {"trials": TRIALS, "epochs": 3, "stop_early": "none"}
 SPACE = """
 model = "lenet5"
