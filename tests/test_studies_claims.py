@@ -160,7 +160,7 @@ def test_questions_are_no_claims_of_the_source(tmp_path):
     assert (asked["question"], asked["answer"]) == (question.text, "yes")
     assert question.text not in [claim["claim"] for claim in told["claims"]]
     for text in (html, (tmp_path / "README.md").read_text()):
-        assert question.text in text.partition("What we asked besides")[2]
+        assert question.text in text.partition("Further questions")[2]
     assert page.verdicts(results)[REPRODUCED] == 0
     trained(tmp_path, "150 epochs", {"val_accuracy": [0.8]}, result={"accuracy": 0.81})
     assert results.judge(question).verdict == NOT_RUN  # other readings might

@@ -40,6 +40,24 @@ def test_the_median_side_decides_and_a_broken_file_does_not_count(folder):
     assert kerascnn.recipe_for(photos).image_size == 64
 
 
+def test_a_lent_network_is_trained_in_batches_that_the_folder_has(folder, tmp_path):
+    """Of 60 images 9 and 6 are held out; of 12 and 60 the classes are uneven. What is typed stays."""
+    import keras
+
+    image = keras.Input((8, 8, 3), name="image")
+    scores = keras.layers.Dense(4, activation="softmax")(keras.layers.Flatten()(image))
+    keras.Model(image, scores).save(tmp_path / "lent.keras")
+    lent = str(tmp_path / "lent.keras")
+    even = str(folder({"a": (30, (8, 8)), "b": (30, (8, 8))}))
+    recipe = asked_recipe(even, None, None, Fields(start_from=lent))
+    assert (recipe.model, recipe.batch_size, recipe.class_weights) == (lent, 16, "none")
+    uneven = str(folder({"a": (12, (8, 8)), "b": (60, (8, 8))}, "uneven"))
+    assert asked_recipe(uneven, None, None, Fields(start_from=lent)).class_weights == "balanced"
+    typed = asked_recipe(uneven, None, None, Fields(start_from=lent, batch_size=5, class_weights="none"))
+    assert (typed.batch_size, typed.class_weights) == (5, "none")
+    assert asked_recipe(even, "transfer", None, Fields(start_from=lent)).batch_size == 16
+
+
 def test_the_size_is_free_unless_it_is_typed(folder):
     photos = str(folder({"a": (5, (64, 64)), "b": (5, (64, 64))}))
     recipe, free = _asked(photos, None, None, Fields())

@@ -124,12 +124,16 @@ def _asked(data, recipe, config, fields):
     asked = RECIPES.get(recipe)().replace(**(settings | typed))
     facts(asked.model)
     resolve(asked.data)
-    if recipe == "photos":
-        from kerascnn.training.suited import recipe_for
+    with contextlib.suppress(DataError):  # which is raised again where the data are read
+        given = settings | typed | {"data": asked.data}
+        if recipe == "photos":
+            from kerascnn.training.suited import recipe_for
 
-        with contextlib.suppress(DataError):  # which is raised again where the data are read
-            given = settings | typed | {"data": asked.data}
             return recipe_for(**given), "image_size" not in given
+        if whole:
+            from kerascnn.training.suited import fitted
+
+            return fitted(asked, given), False
     return asked, False
 
 

@@ -127,7 +127,7 @@ def _figure(names, table, correlation):
             colour = "white" if value > 0.6 else "black"
             pairs.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize="small")
     pairs.set_title("correlation of mistakes", fontsize="medium")
-    figure.suptitle(f"{len(names)} networks, {table['images'].iloc[0]} test images, 95% intervals", fontsize="medium")
+    figure.suptitle(f"{len(names)} networks, {table['images'].iloc[0]:,} test images, 95% intervals", fontsize="medium")
     return figure
 
 

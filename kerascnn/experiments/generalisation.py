@@ -217,7 +217,7 @@ def _findings(accuracy, sizes, cross, steps):
 def _figure(table, cross, level, title):
     repeats, tests = table["repeats"].iloc[0], table["test_images"].iloc[0]
     over = f"mean of {repeats} draws with its 95% band" if repeats > 1 else "one draw with the test images' 95% band"
-    title = f"{title}\n{over}, {tests} test images"
+    title = f"{title}\n{over}, {tests:,} test images"
     figure, axes = accuracy_panel(6.2, title, xlabel="training images of each class", xscale="log")
     for method, colour in ((FROZEN, BLUE), (SCRATCH, ORANGE)):
         rows = table[table["method"] == method].sort_values("images_per_class")

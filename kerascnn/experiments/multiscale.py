@@ -218,14 +218,14 @@ def _findings(table, arrays):
         said.append(_told(f"The fine-tuned network {what}", "the network as it is", tuned, same))
     if not said:
         said.append(
-            f"A linear SVM is right for {table['accuracy'].iloc[0]:.1%} of the {table['images'].iloc[0]} test images."
+            f"A linear SVM is right for {table['accuracy'].iloc[0]:.1%} of the {table['images'].iloc[0]:,} test images."
         )
     return tuple(said)
 
 
 def _figure(table, level, title):
     names = list(dict.fromkeys(zip(table["scales"], table["aggregate"], strict=True)))
-    title = f"{title}\n{table['images'].iloc[0]} test images, 95% intervals"
+    title = f"{title}\n{table['images'].iloc[0]:,} test images, 95% intervals"
     xlabel = "scale (side of the image, pixels), or all of them together"
     figure, axes = accuracy_panel(max(5.0, 0.9 * len(names) + 2), title, xlabel=xlabel)
     for number, (network, colour) in enumerate(((PLAIN, BLUE), (TUNED, ORANGE))):

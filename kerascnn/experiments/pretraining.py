@@ -100,7 +100,7 @@ def pretraining(recipe, folder, extra=None, *, count=None, rate=1.0, seeds=(0, 1
     table = _table(parameters, errors, tests)
     few = "all" if count is None else count
     spread = f"mean with its 95% interval over {counted(len(seeds), 'seed')}" if len(seeds) > 1 else "one seed"
-    title = f"{recipe.model}: {few} training images of each class\n{spread}, {tests} test images"
+    title = f"{recipe.model}: {few} training images of each class\n{spread}, {tests:,} test images"
     return Outcome("pretraining", table, _findings(errors, extra), lambda: _figure(table, title), {"errors": errors})
 
 

@@ -34,6 +34,7 @@ def miniplaces():
         "label_smoothing",
         "clip_norm",
         "normalize",
+        "monitor",
         "test_flip",
     ),
 )

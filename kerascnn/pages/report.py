@@ -122,6 +122,7 @@ def _facts(run, state, recipe, data, result):
         ("Macro F1", f"{result['macro_f1']:.4f}" if "macro_f1" in result else None),
         ("Commonest class", _baseline(result)),
         ("Best step" if "best_step" in result else "Best epoch", best_of(result)),
+        ("Weights", _kept(result)),
         ("Test images", "watched during training, only for the curves" if result.get("test_watched") else None),
         ("Began", str(state.get("started", "")).replace("T", " ") or None),
         ("Time", f"{state['seconds'] / 60:.1f} minutes" if "seconds" in state else None),
@@ -133,6 +134,14 @@ def _facts(run, state, recipe, data, result):
         ("Folder", str(run.folder)),
     ]
     return [(name, text) for name, text in facts if text is not None]
+
+
+def _kept(result):
+    """Whose weights the result is of, where they are not the best ones."""
+    unit = "step" if "kept_step" in result else "epoch"
+    if result.get(f"kept_{unit}") in (None, result.get(f"best_{unit}")):
+        return None
+    return f"of {unit} {result[f'kept_{unit}']:,}, the last"
 
 
 def best_of(result):

@@ -347,15 +347,15 @@ def cs7011():
             f"A filter is a blob of colour where its mean has {BLOB:.0%} of its energy or more; it has a direction "
             f"where its spectrum's coherence is {DIRECTED} or more, which a tenth of random filters reach; directions "
             "are taken to the nearest 45 degrees.",
-            f"Trainings are efficient by the epoch in which {REACHED:.0%} of the validation images are right.",
+            f"Efficiency is measured by the epoch in which {REACHED:.0%} of the validation images are right.",
         ),
         tried=(
-            f"One change of the row best at a time: the rows {', '.join(LEADS)} and BN. See 'What we asked besides'.",
+            f"One change of the row best at a time: the rows {', '.join(LEADS)} and BN. See 'Further questions'.",
             "Earlier, on JPEG copies of CIFAR-10 (one seed each): dropout after the dense layers as well 82.2%, with "
             "150 epochs 83.7%.",
         ),
         differences=(
             "Training loss and accuracy are measured with dropout and augmentation while the weights change, as Keras "
-            "reports them; so were the report's, it seems.",
+            "reports them; the report's seem to be measured in the same way.",
         ),
     )

@@ -228,8 +228,14 @@ def _figures():
             ("first", "Feature maps of the first convolution", "first.png", True),
             ("last", "Feature maps of the last convolution", "last.png", True),
             ("weights", "Weights of the first convolution", "each.png", False),
+            *(
+                (f"weights-{view}", f"Weights of the first convolution, {view} only", f"{view}.png", False)
+                for view in COLOURS
+                if view != "each"
+            ),
         )
     ]
+    five.append(Picture("five-image", "The image that the network of five classes is shown", FIVE, file="image.png"))
     image = Picture("image", "The image that the network is shown", "pictures", where="figure 14")
     return (*figures, both, *maps, *weights, image, *five)
 
@@ -258,6 +264,7 @@ def tdt4265_transfer():
         figures=_figures(),
         listings=(
             Listing("How the first convolution's filters are directed", "pictures", "patterns.csv", "3.5 e, 3.7 g"),
+            Listing("The same, of the network pre-trained on five classes", FIVE, "patterns.csv"),
         ),
         chosen=(
             "Ten epochs; pixels minus the training mean, divided by the standard deviation.",

@@ -40,10 +40,7 @@ def recipe_for(data, **fields):
         UsageError, DataError: the data cannot be trained on.
     """
     start = RECIPES.get("photos")().replace(data=str(data), **fields)
-    held = loading.read(data, classes=start.classes)
-    count = len(held.train)
-    for split in ("validation", "test"):
-        count -= 0 if split in held.splits else amount(split, getattr(start, split), len(held.train))
+    held, count = _read(start)
     size = fields.get("image_size") or _size(held.train.images, start.resize_to or LARGEST)
     batch = fields.get("batch_size") or _batch(count)
     rate = round(start.learning_rate * min(1, batch / BASE) ** 0.5, 4)
@@ -51,9 +48,33 @@ def recipe_for(data, **fields):
     passes = int(np.clip(round(IMAGES_SEEN * min(1, SIZES[0] / size) / max(count, 1)), *EPOCHS))
     passes = max(passes, -(-STEPS_IN_ALL // steps))
     epochs = -(-passes * steps // start.eval_every) if start.eval_every else passes
-    weights = "balanced" if balance(held.train.labels, len(held.class_names)).uneven else "none"
-    values = size, batch, epochs, rate, weights
+    values = size, batch, epochs, rate, _class_weights(held)
     return start.replace(**(dict(zip(CHOSEN, values, strict=True)) | fields))
+
+
+def fitted(recipe, given):
+    """A recipe for transfer with smaller batches where there are few images, and balanced class weights where one class
+    has four times the images of another; raises UsageError, DataError.
+
+    Args:
+        given: the names of the fields that stay as they are.
+    """
+    held, count = _read(recipe)
+    fields = {"batch_size": min(recipe.batch_size, _batch(count)), "class_weights": _class_weights(held)}
+    return recipe.replace(**{name: value for name, value in fields.items() if name not in given})
+
+
+def _read(recipe):
+    """(the data of a recipe, the number of images that are left for training)."""
+    held = loading.read(recipe.data, classes=recipe.classes)
+    count = len(held.train)
+    for split in ("validation", "test"):
+        count -= 0 if split in held.splits else amount(split, getattr(recipe, split), len(held.train))
+    return held, count
+
+
+def _class_weights(held):
+    return "balanced" if balance(held.train.labels, len(held.class_names)).uneven else "none"
 
 
 def _batch(count):

@@ -16,11 +16,11 @@ from kerascnn.runs import replacing
 from kerascnn.studies.frame.study import OURS, Computed, Lines, NotRun, Training, abridged, as_printed, shown
 from kerascnn.studies.frame.verdicts import INCOMPARABLE, NOT_REPRODUCED, REPRODUCED, WORDS
 
-COLOURS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.PURPLE, plots.SKY, "#B8A000", plots.RED, "#777777")
+COLOURS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.PURPLE, plots.SKY, plots.RED, "#222222", "#999999")
 NUMERIC = ("", *"0123456789+-.")  # how a cell begins that stands on the right; words stand on the left
 SEVERAL = 3  # rows
 ALONE = "Ours alone: the source prints no number"
-QUESTIONS = "What we asked besides"
+QUESTIONS = "Further questions"
 MARKS = {"reproduced": "right", "not reproduced": "wrong"}  # classes of the page's style
 
 
