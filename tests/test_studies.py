@@ -154,6 +154,17 @@ def test_the_page_shows_verdicts_failures_figures_and_tables(folder):
     assert (folder / "figures" / "loss.png").stat().st_size > 1000
     numbers = pandas.read_csv(folder / "table.csv")
     assert numbers.loc[0, ["published", "ours", "difference"]].tolist() == [42, 42, 0]
+    told = json.loads((folder / "results.json").read_text())
+    assert (told["values"][0]["published"], told["values"][0]["ours"]) == (42, 42)
+    assert told["claims"][0] == {"claim": "Two evaluations", "verdict": REPRODUCED, "finding": "two"}
+
+
+def test_the_command_fails_by_the_rows_that_are_asked_for_alone(folder, capsys):
+    from kerascnn.cli import run_command
+
+    assert run_command(["study", "toy", "--out", str(folder), "--rows", "sheet"]) == 0  # another had failed before
+    assert run_command(["study", "toy", "--out", str(folder), "--rows", "sheet", "broken"]) == 1
+    assert "1 row failed; the page shows which and why. The first: OSError: no such thing" in capsys.readouterr().err
 
 
 def test_what_has_finished_is_not_run_again(folder):

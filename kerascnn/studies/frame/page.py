@@ -1,4 +1,4 @@
-"""The page of a study: study.html, README.md, table.csv and figures/, from the study's folder alone."""
+"""The page of a study: study.html, README.md, table.csv, results.json and figures/, from the study's folder alone."""
 
 import base64
 import json
@@ -25,7 +25,7 @@ MARKS = {"reproduced": "right", "not reproduced": "wrong"}  # classes of the pag
 
 
 def write(results):
-    """Write the page of a study and its table; returns the path of study.html.
+    """Write the page of a study, its table and its results; returns the path of study.html.
 
     Args:
         results: Results.
@@ -33,6 +33,7 @@ def write(results):
     page = _contents(results)
     table = pandas.DataFrame([row["numbers"] for row in page["all_values"]])
     runs.write_table(results.folder / "table.csv", table)
+    runs.write_json(results.folder / "results.json", _told(page))
     runs.write_text(results.folder / "README.md", _markdown(page))
     path = results.folder / "study.html"
     runs.write_text(path, TEMPLATES.get_template("study.html").render(**page))
@@ -156,7 +157,8 @@ def _row(results, row):
 
 def _settings(recipe):
     """The main settings of a recipe in one line."""
-    length = f"{recipe.steps:,} steps" if recipe.steps else counted(recipe.epochs, "epoch")
+    steps = recipe.steps or recipe.epochs * recipe.eval_every
+    length = f"{steps:,} steps" if steps else counted(recipe.epochs, "epoch")
     parts = [recipe.model, f"{recipe.optimizer} {recipe.learning_rate:g}", f"batches of {recipe.batch_size}", length]
     return ", ".join(parts)
 
@@ -365,7 +367,11 @@ def _grid(header, rows):
 
 def as_json(results):
     """What `kerascnn study --json` prints: values and claims with their verdicts."""
-    page = _contents(results)
+    return _told(_contents(results))
+
+
+def _told(page):
+    """Of a page the values, claims and questions, as JSON holds them."""
     claims = [{"claim": c.text, "verdict": j.verdict, "finding": j.finding} for c, j in page["claims"]]
     questions = [{"question": q.text, "answer": answer, "finding": finding} for q, answer, finding in page["questions"]]
     numbers = [row["numbers"] for row in page["all_values"]]
