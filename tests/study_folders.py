@@ -15,13 +15,13 @@ def computed(folder, row, numbers):
     path.write_text(json.dumps({"numbers": numbers, "seconds": 1}))
 
 
-def trained(folder, row, metrics, **state):
-    """Write a finished run of a trained row with its metrics by epoch."""
+def trained(folder, row, metrics, images=100, **state):
+    """Write a finished run of a trained row with its metrics by epoch, on so many validation and test images."""
     run = folder / "rows" / row.replace(" ", "-") / "seed-0"
     run.mkdir(parents=True, exist_ok=True)
     state = {"status": "finished", "result": {}, **state}
     (run / "run.json").write_text(json.dumps(state))
-    splits = {name: {"images": count} for name, count in {"train": 1000, "validation": 100, "test": 100}.items()}
+    splits = {name: {"images": count} for name, count in {"train": 1000, "validation": images, "test": images}.items()}
     (run / "data.json").write_text(json.dumps({"name": "cifar10", "splits": splits}))
     pandas.DataFrame({"epoch": range(len(next(iter(metrics.values())))), **metrics}).to_csv(run / "metrics.csv")
     return run

@@ -104,12 +104,20 @@ def test_named_filters_may_be_counted_from_0_or_1(tmp_path, degrees, verdict):
 def test_the_biggest_gain_is_the_largest_of_all(tmp_path):
     best = {"model 1": 0.80, "model 2": 0.76, "SGD": 0.70, "no BN": 0.74, "dropout 0": 0.75}
     for row, accuracy in best.items():
-        trained(tmp_path, row, {"val_accuracy": [0.1, accuracy], "val_loss": [1.0, 0.5]})
+        trained(tmp_path, row, {"val_accuracy": [0.1, accuracy], "val_loss": [1.0, 0.5]}, images=50_000)
     found = judged("tdt4265-models", tmp_path, "biggest gain")
     assert found.verdict == REPRODUCED
     assert "Adam +6.00, batch normalisation +2.00, dropout +1.00, model 1's architecture +4.00" in found.finding
-    trained(tmp_path, "SGD", {"val_accuracy": [0.1, 0.75], "val_loss": [1.0, 0.5]})
-    assert judged("tdt4265-models", tmp_path, "biggest gain").verdict == NOT_REPRODUCED
+    for sgd, verdict in ((0.75, NOT_REPRODUCED), (0.715, INCOMPARABLE)):  # less than Adam's gain, and about as much
+        trained(tmp_path, "SGD", {"val_accuracy": [0.1, sgd], "val_loss": [1.0, 0.5]}, images=50_000)
+        assert judged("tdt4265-models", tmp_path, "biggest gain").verdict == verdict
+
+
+@pytest.mark.parametrize(("strided", "verdict"), [(0.765, REPRODUCED), (0.742, INCOMPARABLE), (0.7, NOT_REPRODUCED)])
+def test_comparable_is_within_two_points_with_the_interval(tmp_path, strided, verdict):
+    for row, accuracy in {"model 2": 0.76, "strided": strided}.items():
+        trained(tmp_path, row, {"val_accuracy": [0.1, accuracy]}, images=10_000)
+    assert judged("tdt4265-models", tmp_path, "are comparable").verdict == verdict
 
 
 @pytest.mark.parametrize(("gru", "verdict"), [(0.97, REPRODUCED), (0.90, NOT_REPRODUCED)])

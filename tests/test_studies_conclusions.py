@@ -1,6 +1,5 @@
 """Conclusions of the reports on LeNet's trials, on recurrent networks and of CS7011, from curves written by hand."""
 
-import json
 from types import SimpleNamespace
 
 import pandas
@@ -20,12 +19,12 @@ STEPS = [0, 100, 200, 300, 400, 500]
 
 def trial(folder, number, right, zeros=0.5, **seen):
     """A trial with its test accuracy every 100 steps, and what was seen of conv1 then; by default nothing changes."""
-    run = trained(folder, f"trial-{number}", {"step": STEPS[1 : len(right) + 1], "test_accuracy": right})
+    metrics = {"step": STEPS[1 : len(right) + 1], "test_accuracy": right}
+    run = trained(folder, f"trial-{number}", metrics, images=10_000)
     table = {"steps": STEPS, "max": [1.0] * 6, "mean": [1.0] * 6, "std": [1.0] * 6, "zeros": [zeros] * 6} | seen
     (run / LOOKS).parent.mkdir(parents=True, exist_ok=True)
     rows = pandas.DataFrame({"layer": "conv1", **table})
     pandas.concat([rows, rows.assign(layer="conv2", zeros=0.99)]).to_csv(run / LOOKS, index=False)
-    (run / "data.json").write_text(json.dumps({"name": "cifar10", "splits": {"test": {"images": 10_000}}}))
 
 
 @pytest.mark.parametrize(
@@ -144,7 +143,7 @@ def recurrent(folder, **changed):
     right |= {"cnn": [0.9, 0.98, 0.98]} | {name.replace("_", " "): each for name, each in changed.items()}
     for row, curve in right.items():
         steps = [100 * (place + 1) for place in range(len(curve))]
-        trained(folder, row, {"step": steps, "test_accuracy": curve})
+        trained(folder, row, {"step": steps, "test_accuracy": curve}, images=10_000)
 
 
 @pytest.mark.parametrize(("largest", "verdict"), [([0.98], REPRODUCED), ([0.9, 0.9, 0.98], NOT_REPRODUCED)])
@@ -156,15 +155,29 @@ def test_fewer_nodes_must_never_be_faster(tmp_path, largest, verdict):
     assert "gru 20: 200, 100: 200, 500: " in told.finding
 
 
-@pytest.mark.parametrize(("largest", "verdict"), [(0.97, REPRODUCED), (0.99, NOT_REPRODUCED)])
+@pytest.mark.parametrize(
+    ("largest", "verdict"),
+    [(0.9, REPRODUCED), (0.934, INCOMPARABLE), (0.97, NOT_REPRODUCED)],  # falls, may fall, rises
+)
 def test_accuracy_that_falls_once_does_not_rise_with_the_nodes(tmp_path, largest, verdict):
-    recurrent(tmp_path, lstm_500=[largest])
+    rising = {f"{kind}_{size}": [0.9 + place / 60] for kind, sizes in SIZES.items() for place, size in enumerate(sizes)}
+    recurrent(tmp_path, **rising | {"lstm_500": [largest]})
     assert judged(RECURRENT, tmp_path, "do not necessarily increase").verdict == verdict
+
+
+def test_sizes_that_never_arrive_say_nothing_of_convergence(tmp_path):
+    recurrent(tmp_path, **{f"{kind}_{size}": [0.9] for kind, sizes in SIZES.items() for size in sizes})
+    assert judged(RECURRENT, tmp_path, "fewer nodes").verdict == INCOMPARABLE
 
 
 @pytest.mark.parametrize(
     ("rnn", "lstm", "verdict"),
-    [(0.979, 0.99, REPRODUCED), (0.987, 0.99, NOT_REPRODUCED), (0.979, 0.98, NOT_REPRODUCED)],
+    [
+        (0.979, 0.99, REPRODUCED),
+        (0.9895, 0.99, NOT_REPRODUCED),
+        (0.979, 0.98, NOT_REPRODUCED),
+        (0.984, 0.99, INCOMPARABLE),  # the GRU's 98.5% may be no better
+    ],
 )
 def test_the_best_of_each_kind_are_ordered(tmp_path, rnn, lstm, verdict):
     kinds = {f"rnn_{size}": [rnn] for size in SIZES["rnn"]} | {"lstm_200": [lstm], "gru_20": [0.985]}
@@ -172,7 +185,10 @@ def test_the_best_of_each_kind_are_ordered(tmp_path, rnn, lstm, verdict):
     assert judged(RECURRENT, tmp_path, "performed worst").verdict == verdict
 
 
-@pytest.mark.parametrize(("cnn", "better", "high"), [(0.99, REPRODUCED, REPRODUCED), (0.96, *[NOT_REPRODUCED] * 2)])
+@pytest.mark.parametrize(
+    ("cnn", "better", "high"),
+    [(0.99, REPRODUCED, REPRODUCED), (0.96, *[NOT_REPRODUCED] * 2), (0.981, INCOMPARABLE, REPRODUCED)],
+)
 def test_the_cnn_beside_the_best_recurrent_network(tmp_path, cnn, better, high):
     recurrent(tmp_path, cnn=[cnn])
     assert judged(RECURRENT, tmp_path, "slightly better").verdict == better
@@ -200,7 +216,7 @@ def test_a_jagged_curve_changes_much_in_its_second_half(tmp_path, gru, verdict):
     assert judged(RECURRENT, tmp_path, "jagged").verdict == verdict
 
 
-@pytest.mark.parametrize(("seconds", "verdict"), [(10, REPRODUCED), (30, NOT_REPRODUCED)])
+@pytest.mark.parametrize(("seconds", "verdict"), [(9, REPRODUCED), (11, NOT_REPRODUCED)])
 def test_an_rnn_trains_faster_by_its_seconds_an_epoch(tmp_path, seconds, verdict):
     """100 steps of 10 are one pass over 1,000 images."""
     for row, took in {"rnn 100": seconds, "cnn": 20}.items():

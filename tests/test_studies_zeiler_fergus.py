@@ -78,7 +78,18 @@ def test_parts_are_alike_beyond_two_standard_errors(tmp_path):
     assert told["The model establishes correspondence of features between images"].verdict == REPRODUCED
     less = {**below, "nose deep error": 0.011, "images": 10}
     told = judged(NAMES[0], tmp_path / "b", {"correspondence": less})
+    assert told["The model establishes correspondence of features between images"].verdict == INCOMPARABLE
+    told = judged(NAMES[0], tmp_path / "c", {"correspondence": {**below, "nose deep below": -0.02, "images": 10}})
     assert told["The model establishes correspondence of features between images"].verdict == NOT_REPRODUCED
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [([1] * 18 + [0] * 2, REPRODUCED), ([1] * 12 + [0] * 8, INCOMPARABLE), ([0] * 20, NOT_REPRODUCED)],
+)
+def test_most_answers_must_depend_on_the_place(tmp_path, changes, verdict):
+    told = judged(NAMES[0], tmp_path, {"occlusion": {"falls": [-0.3] * 20, "changes": changes}})
+    assert told["Classification is sensitive to what is hidden: location matters"].verdict == verdict
 
 
 def test_leaving_out_both_costs_more_than_the_two_alone(tmp_path):

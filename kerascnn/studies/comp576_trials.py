@@ -6,7 +6,17 @@ from scipy.stats import spearmanr
 
 from kerascnn.recipes import RECIPES
 from kerascnn.studies import register
-from kerascnn.studies.frame.results import Y_LABELS, best, last, of_parts, of_rows, those_run, when_best, when_first
+from kerascnn.studies.frame.results import (
+    Y_LABELS,
+    above_zero,
+    best,
+    last,
+    of_parts,
+    of_rows,
+    those_run,
+    when_best,
+    when_first,
+)
 from kerascnn.studies.frame.study import Claim, Lines, NotRun, Picture, Study, Training, Value, accuracy, shown
 
 TRIALS = tuple(f"trial-{number}" for number in range(1, 9))
@@ -56,11 +66,6 @@ def _difference(results, trial, base):
     return low, high, f"best test accuracy {told}"
 
 
-def _sign(low, high):
-    """Whether a difference is above 0; None where its interval has 0."""
-    return None if low <= 0 <= high else low > 0
-
-
 def _keep_rate(results):
     """Trials 1 and 2 differ in the keep rate alone."""
     first = when_first("test_accuracy", REACHED)
@@ -68,7 +73,7 @@ def _keep_rate(results):
     low, high, right = _difference(results, "trial-2", "trial-1")
     told = f"{REACHED:.0%} of the test images are right after {shown(steps[0], 'step')} steps with keep rate 0.8"
     told += f" (trial 1), {shown(steps[1], 'step')} with 0.6 (trial 2); {right}."
-    return steps[1] < steps[0] and _sign(low, high), told
+    return steps[1] < steps[0] and above_zero(low, high), told
 
 
 def _points(results):
@@ -101,7 +106,7 @@ def _not_too_sparse(results):
     if sparsest[2] == best_of[2]:
         return False, f"{told}."
     low, high, right = _difference(results, best_of[2], sparsest[2])
-    return _sign(low, high), f"{told}; {right}."
+    return above_zero(low, high), f"{told}; {right}."
 
 
 def _gradient_descent(results):
@@ -109,7 +114,7 @@ def _gradient_descent(results):
     zeros = {t: float(np.mean([each["zeros"].iloc[-1] for each in looks(results, t)])) for t in ("trial-3", "trial-6")}
     told = f"With rate 0.05 (trial 6) and 0.01 (trial 5): {right}; {LAYER} has {zeros['trial-6']:.0%} zeros in"
     told += f" trial 6 and {zeros['trial-3']:.0%} in trial 3 (Adam, otherwise alike)."
-    return zeros["trial-6"] > zeros["trial-3"] and _sign(low, high), told
+    return zeros["trial-6"] > zeros["trial-3"] and above_zero(low, high), told
 
 
 def _peak(results):
@@ -157,7 +162,7 @@ def _batches(results):
     steps = [results.wait(trial, first) for trial in ("trial-3", "trial-4")]
     told = f"With batches of 500 (trial 4) and 100 (trial 3): {right}; {REACHED:.0%} after {shown(steps[1], 'step')}"
     told += f" and {shown(steps[0], 'step')} steps. Their keep rates differ, too."
-    return steps[1] < steps[0] or _sign(low, high), told
+    return steps[1] < steps[0] or above_zero(low, high), told
 
 
 CLAIMS = (

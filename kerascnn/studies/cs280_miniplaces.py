@@ -11,7 +11,7 @@ from kerascnn.models import MODELS
 from kerascnn.recipes import RECIPES
 from kerascnn.studies import register
 from kerascnn.studies.frame.listings import of_layers
-from kerascnn.studies.frame.results import Y_LABELS, of_parts, on_test, on_train
+from kerascnn.studies.frame.results import Y_LABELS, above_zero, of_parts, of_rows, on_test, on_train
 from kerascnn.studies.frame.study import (
     Claim,
     Computed,
@@ -91,9 +91,11 @@ def _values():
     competition = "top-1 in the competition, beside ours on MiniPlaces' own validation images"
     never = "the labels of the competition's images were never published"
     numbers.append(accuracy("zfnet", competition, on_test("accuracy"), 0.36, half=0.005, where="1.1.1", cannot=never))
-    alexnet = accuracy(
-        "alexnet", "top-1, MiniPlaces' own validation images", on_test("accuracy"), where="1.1, not printed"
-    )
+    alexnet = [
+        kind("alexnet", f"{what}, {names[split]} images", measured(name), split=split, where="1.1, not printed")
+        for split, (measured, *_) in parts.items()
+        for kind, what, name in ((accuracy, "top-1", "accuracy"), (accuracy, "top-5", "top5"), (loss, "loss", "loss"))
+    ]
     counts = []
     for unit, measure, shapes in (("neurons", "outputs", BLOBS), ("weights", "weights", WEIGHTS)):
         for layer, shape in shapes.items():
@@ -115,7 +117,7 @@ def _values():
         )
         for place, (label, probability) in enumerate(RESPONSES, start=1)
     ]
-    return (*numbers, alexnet, *shapes, *counts, *responses)
+    return (*numbers, *alexnet, *shapes, *counts, *responses)
 
 
 def _shapes(place):
@@ -221,8 +223,8 @@ def _low(results):
 
 
 def _zf_better(results):
-    ours, other = (results.mean(row, on_test("accuracy")) for row in ("zfnet", "alexnet"))
-    return ours > other, f"Top-1 of the test images: {ours:.2%} (ZF Net) and {other:.2%} (AlexNet)."
+    _, low, high, told = results.difference("zfnet", "alexnet", on_test("accuracy"))
+    return above_zero(low, high), f"Top-1 of the test images {told}."
 
 
 CLAIMS = (
@@ -260,6 +262,14 @@ def cs280_miniplaces():
         figures=(
             _curves("loss", "Loss of ZF Net"),
             _curves("accuracy", "Top-1 accuracy of ZF Net"),
+            Lines(
+                "both-accuracy",
+                "Top-1 accuracy of ZF Net and AlexNet on the test images",
+                of_rows(("zfnet", "alexnet"), "test_accuracy"),
+                Y_LABELS["accuracy"],
+                x_label="steps",
+                where="1.1, the comparison",
+            ),
             Picture("walk", "The walk of one image", "walk", where="section 2", wide=True),
         ),
         listings=(

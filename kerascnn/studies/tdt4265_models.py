@@ -9,7 +9,18 @@ from kerascnn.models import MODELS
 from kerascnn.recipes import RECIPES
 from kerascnn.studies import register
 from kerascnn.studies.frame.listings import of_layers
-from kerascnn.studies.frame.results import Y_LABELS, best, last, of_parts, of_rows, on_train, when_best, when_first
+from kerascnn.studies.frame.results import (
+    Y_LABELS,
+    above_zero,
+    all_hold,
+    best,
+    last,
+    of_parts,
+    of_rows,
+    on_train,
+    when_best,
+    when_first,
+)
 from kerascnn.studies.frame.study import (
     Claim,
     Computed,
@@ -39,6 +50,7 @@ ABLATIONS = {
     "strided": {"model_options": {"strided": True}},
     "3x3": {"model_options": {"kernel_size": 3}},
 }
+NEAR = 0.02  # of the accuracy: nearer is comparable
 REACHED = 0.65  # validation accuracy by which convergence is timed
 
 
@@ -87,7 +99,7 @@ def _worse(row, points="", base="model 2"):
 
     def test(results):
         low, high, told = _difference(results, row, base)[1:]
-        return None if low <= 0 <= high else high < 0, f"{told}{points}."
+        return above_zero(-high, -low), f"{told}{points}."
 
     return test
 
@@ -109,12 +121,17 @@ def _adam(results):
     gains = {}
     with contextlib.suppress(NotRun):  # the last is compared where it was run
         for what, rows in pairs.items():
-            gains[what] = _difference(results, *rows)[0]
+            gains[what] = _difference(results, *rows)[:3]
     if len(gains) < 3:
         raise NotRun("SGD, no BN or dropout 0 was not run")
-    told = ", ".join(f"{what} {100 * gain:+.2f}" for what, gain in gains.items())
+    told = ", ".join(f"{what} {100 * gain:+.2f}" for what, (gain, *_) in gains.items())
     left = "" if len(gains) == len(pairs) else "; model 1 was not run"
-    return max(gains, key=gains.get) == "Adam", f"Points of best validation accuracy gained by {told}{left}."
+    adam, *others = gains.values()
+    # half the intervals' lengths together, at least half of that of the two gains' difference
+    gaps = [(adam[0] - other[0], (adam[2] - adam[1] + other[2] - other[1]) / 2) for other in others]
+    return all_hold(
+        above_zero(gap - reach, gap + reach) for gap, reach in gaps
+    ), f"Points of best validation accuracy gained by {told}{left}."
 
 
 def _oscillates(results):
@@ -135,8 +152,10 @@ def _batch_norm(results):
 
 
 def _strided(results):
-    difference, *_, told = _difference(results, "strided")
-    return abs(difference) <= 0.02, f"{told}; within 2 points counts as comparable."
+    _, low, high, told = _difference(results, "strided")
+    apart, near = high < -NEAR or low > NEAR, low >= -NEAR and high <= NEAR
+    holds = near if near or apart else None
+    return holds, f"{told}; within {100 * NEAR:.0f} points counts as comparable."
 
 
 def _two_more(results):
@@ -212,6 +231,8 @@ def tdt4265_models():
             'Section 2.5 says "512 instead of 128 compared to model 1" and "Model 2 is however more computationally '
             'heavy": the numbers of the two networks are interchanged there.',
             "Table 3's caption is the word Caption.",
+            "Section 2.5 has model 1 about 3% better in its final validation accuracy; in table 3 it is 4.06 points, "
+            "and 3.22 between the best epochs.",
         ),
         chosen=(
             "Kernel sizes, which are printed nowhere: 3x3 in model 1, and 5x5, the LeNet's, in model 2.",
@@ -219,7 +240,8 @@ def tdt4265_models():
             "SGD at 0.01 without momentum: the report prints no settings of its SGD, and names momentum as a reason "
             "why Adam is better.",
             "Row 3x3 is not in the report: it is the other kernel size that model 2 could have had.",
-            "A change whose 95% interval holds 0 is neither a gain nor a loss: the claim cannot then be judged.",
+            "A change whose 95% interval holds 0 is neither a gain nor a loss, and two gains whose intervals allow "
+            "either order are not ordered: the claim cannot then be judged.",
             "The ablations are changes of model 2; the report does not say of which model its were.",
         ),
         differences=(

@@ -79,6 +79,17 @@ class Judged:
     finding: str
 
 
+def above_zero(low, high):
+    """Whether a difference with this interval is above 0; None where the interval holds 0."""
+    return None if low <= 0 <= high else low > 0
+
+
+def all_hold(each):
+    """Whether all of True, False and None are True: False where one is False, else None where one is None."""
+    each = list(each)
+    return False if False in each else None if None in each else True
+
+
 class Results:
     """The results of a study in a folder.
 
