@@ -223,6 +223,19 @@ def test_what_is_to_be_typed_gives_the_same_recipe(recipe, tmp_path, monkeypatch
     assert asked_recipe(given.get("data"), given.get("recipe"), None, given.get("fields", Fields())) == recipe
 
 
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        ({"best_epoch": 3, "kept_epoch": 3}, None),
+        ({"best_epoch": 3}, None),  # of an older version
+        ({"best_epoch": 3, "kept_epoch": 7}, "of epoch 7, the last"),
+        ({"best_epoch": 1, "kept_epoch": 4, "best_step": 250, "kept_step": 1_000}, "of step 1,000, the last"),
+    ],
+)
+def test_weights_that_are_not_the_best_ones_are_named(result, told):
+    assert report._kept(result) == told
+
+
 def test_runs_of_the_same_name_are_told_apart(run, tmp_path):
     folders = [tmp_path / place / "runs" / "first" for place in ("a", "b")]
     for folder in folders:

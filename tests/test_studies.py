@@ -482,6 +482,13 @@ def test_nothing_run_is_told_everywhere(name, tmp_path):
     assert counts[NOT_RUN] == sum(counts.values()) > 0
 
 
+def test_a_rows_length_is_in_what_is_counted():
+    """20 evaluations of 25 steps are 500 steps."""
+    assert page._settings(Recipe(epochs=20, eval_every=25)).endswith("batches of 64, 500 steps")
+    assert page._settings(Recipe(steps=40, eval_every=10)).endswith("batches of 64, 40 steps")
+    assert page._settings(Recipe(epochs=20)).endswith("batches of 64, 20 epochs")
+
+
 def test_a_quick_recipe_needs_no_data():
     recipe = shortened(Recipe(data="cifar10", model="resnet18", model_options={"weights": "imagenet", "skip": ["fc"]}))
     assert (recipe.data, recipe.steps, recipe.model_options) == ("digits", 4, {})

@@ -129,9 +129,8 @@ def _adam(results):
     adam, *others = gains.values()
     # half the intervals' lengths together, at least half of that of the two gains' difference
     gaps = [(adam[0] - other[0], (adam[2] - adam[1] + other[2] - other[1]) / 2) for other in others]
-    return all_hold(
-        above_zero(gap - reach, gap + reach) for gap, reach in gaps
-    ), f"Points of best validation accuracy gained by {told}{left}."
+    holds = all_hold(above_zero(gap - reach, gap + reach) for gap, reach in gaps)
+    return holds, f"Points of best validation accuracy gained by {told}{left}."
 
 
 def _oscillates(results):
